@@ -1,0 +1,3 @@
+"""Stateful feedback metrics server: pairs predictions with later truth and exposes live model quality."""
+
+__version__ = "0.1.0"

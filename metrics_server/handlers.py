@@ -1,0 +1,143 @@
+"""The ordinary routes: small, read-only, each a few lines."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+from typing import Any
+
+from tornado.web import HTTPError, RequestHandler
+
+from metrics_server.exposition import Exposition
+from metrics_server.ingest import Ingest, error_answer
+from metrics_server.writer import Writer
+
+WEBHOOK_ORIGIN, WEBHOOK_RATE = "WebHook-Request-Origin", "WebHook-Request-Rate"
+REASONS = {401: "unauthorized", 404: "not_found", 405: "method_not_allowed"}
+
+
+class State:
+    """Whether the server has been told to stop."""
+
+    def __init__(self) -> None:
+        self.stopping = False
+
+
+class Handler(RequestHandler):
+    """Answers HEAD like GET, errors in our one shape, and says nothing of the software behind it."""
+
+    ALLOWED = "GET, HEAD"
+
+    def set_default_headers(self) -> None:
+        self.clear_header("Server")
+        self.set_header("Content-Type", "text/plain; charset=utf-8")
+        self.set_header("X-Content-Type-Options", "nosniff")
+
+    async def head(self, *arguments: str) -> None:
+        if type(self).get is RequestHandler.get:
+            raise HTTPError(405)
+        result = self.get(*arguments)
+        if result is not None:
+            await result
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        if status_code == 405:
+            self.set_header("Allow", self.ALLOWED)
+        reason = REASONS.get(status_code, "bad_request" if status_code < 500 else "internal")
+        answer = error_answer(status_code, reason, self._reason)
+        self.set_header("Content-Type", "application/json")
+        self.finish(answer.body)
+
+    def write_json(self, value: Any) -> None:
+        self.set_header("Content-Type", "application/json")
+        self.finish(json.dumps(value))
+
+
+class NotFound(Handler):
+    """Any other path."""
+
+    def prepare(self) -> None:
+        raise HTTPError(404)
+
+
+class Root(Handler):
+    """GET says that the server is there; OPTIONS is the CloudEvents web hook handshake. POST is the event route."""
+
+    ALLOWED = "GET, HEAD, POST, OPTIONS"
+
+    def get(self) -> None:
+        self.finish("Alive")
+
+    def options(self) -> None:
+        """Consents to any origin at any rate: who may send is decided by the token and the network."""
+        self.set_header("Allow", self.ALLOWED)
+        if origin := self.request.headers.get(WEBHOOK_ORIGIN):
+            self.set_header("WebHook-Allowed-Origin", origin)
+            self.set_header("WebHook-Allowed-Rate", self.request.headers.get(WEBHOOK_RATE) or "*")
+        self.clear_header("Content-Type")
+        self.set_status(204)
+        self.finish()
+
+
+class Metrics(Handler):
+    """The page for Prometheus, rendered beside the event loop."""
+
+    def initialize(self, exposition: Exposition) -> None:
+        self._exposition = exposition
+
+    async def get(self) -> None:
+        zipped = "gzip" in self.request.headers.get("Accept-Encoding", "")
+        accept = self.request.headers.get("Accept", "")
+        body, content_type = await asyncio.get_running_loop().run_in_executor(None, self._rendered, accept, zipped)
+        self.set_header("Content-Type", content_type)
+        self.set_header("Vary", "Accept, Accept-Encoding")
+        if zipped:
+            self.set_header("Content-Encoding", "gzip")
+        self.finish(body)
+
+    def _rendered(self, accept: str, zipped: bool) -> tuple[bytes, str]:
+        body, content_type = self._exposition.render(accept)
+        return (gzip.compress(body, compresslevel=1) if zipped else body), content_type
+
+
+class Healthz(Handler):
+    """Liveness: the process answers. It never asks the store."""
+
+    def get(self) -> None:
+        self.finish("ok")
+
+
+class Readyz(Handler):
+    """Readiness: the store can be used, and the server is not shutting down."""
+
+    def initialize(self, writer: Writer, state: State) -> None:
+        self._writer = writer
+        self._state = state
+
+    def get(self) -> None:
+        if self._state.stopping or not self._writer.is_up:
+            self.set_status(503)
+            self.finish("shutting down" if self._state.stopping else "store unavailable")
+        else:
+            self.finish("ok")
+
+
+class Protocol(Handler):
+    """The name of the protocol, as the ancestor answers it."""
+
+    def initialize(self, protocol: str) -> None:
+        self._protocol = protocol
+
+    def get(self) -> None:
+        self.finish(self._protocol)
+
+
+class RejectedEvents(Handler):
+    """The latest refused events, newest first: time, reason and ids."""
+
+    def initialize(self, ingest: Ingest) -> None:
+        self._ingest = ingest
+
+    def get(self) -> None:
+        self.write_json(self._ingest.rejections.latest())

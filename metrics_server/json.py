@@ -1,0 +1,43 @@
+"""JSON from outside: one strict reader whose every failure is one of our own errors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from metrics_server.errors import Reason, Rejected
+
+
+def read(body: bytes | msgspec.Raw, kind: Any, wrong: Reason, what: str) -> Any:
+    """The JSON value in `body` as `kind`.
+
+    Args:
+        kind: a type that msgspec checks.
+        wrong: the reason to give when it is JSON, but not of this kind.
+        what: what it should have been, for the sender.
+
+    Raises:
+        Rejected: it is not JSON, not UTF-8, nested too deep, holds a number that cannot be represented, or is of another kind.
+    """
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.ValidationError as error:
+        message = str(error)
+        reason = Reason.OUT_OF_RANGE if "out of range" in message else wrong
+        raise Rejected(reason, f"{what}: {message}") from error
+    except msgspec.DecodeError as error:
+        raise Rejected(*_malformed(bytes(body), what, error)) from error
+    except UnicodeDecodeError as error:
+        raise Rejected(Reason.INVALID_UTF8, f"{what}: text is not valid UTF-8") from error
+    except RecursionError as error:
+        raise Rejected(Reason.TOO_DEEP, f"{what}: JSON is nested too deep") from error
+
+
+def _malformed(body: bytes, what: str, error: Exception) -> tuple[Reason, str]:
+    """Why JSON is malformed. Bare NaN and infinities, which many encoders write, and lone surrogates get their own reasons."""
+    if any(word in body for word in (b"NaN", b"Infinity")):
+        return Reason.NOT_A_NUMBER, f"{what}: NaN and infinities are no JSON numbers"
+    if b"\\ud" in body.lower() and "truncated" in str(error):
+        return Reason.INVALID_UTF8, f"{what}: a string holds a lone surrogate"
+    return Reason.MALFORMED_JSON, f"{what}: {error}"

@@ -1,0 +1,1 @@
+"""Payload protocols: bytes to rows. One module each, one table."""

@@ -1,0 +1,203 @@
+"""Series: whose numbers they are, and the catalog of those that exist.
+
+A series is the labels of a prediction (namespace, deployment, predictor, model) and the configuration of its metric model.
+Whatever else decides what a sum means (the model that `auto` chose, the classes that have a slot) is a parameter, claimed in
+the store once and never changed; so equal pairs always give equal increments, and a correction can take back what it added.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import NamedTuple
+
+import msgspec
+
+from metrics_server import task
+from metrics_server.errors import BadConfiguration, Reason, Rejected
+from metrics_server.model import MetricModel
+from metrics_server.store.interface import StoredSeries
+from metrics_server.task import UNSCORABLE, Resolved, Value
+
+logger = logging.getLogger(__name__)
+
+SEEN_EVERY = 3600.0  # seconds: how exactly a series remembers when it was last used
+
+
+class Labels(NamedTuple):
+    """Where a prediction came from; an unknown part is ""."""
+
+    namespace: str
+    deployment: str
+    predictor: str
+    model: str
+
+
+class Scoring(msgspec.Struct, frozen=True, kw_only=True):
+    """How the predictions of a series are scored, as configured; part of the series' identity."""
+
+    storage_uri: str = "auto"
+    threshold: float = 0.5
+    class_names: tuple[str, ...] = ()
+    max_classes: int = 1000
+
+
+class Identity(msgspec.Struct, frozen=True, array_like=True):
+    """The labels and the scoring of a series; its id is their digest, the same in every process."""
+
+    labels: Labels
+    scoring: Scoring
+
+    @property
+    def id(self) -> int:
+        return int.from_bytes(blake2b(msgspec.json.encode(self), digest_size=8).digest(), signed=True)
+
+
+Build = Callable[[str, Mapping[str, object]], MetricModel]
+Claims = dict[tuple[int, str], str]
+
+
+@dataclass
+class Series:
+    """One series as a process holds it: identity, claimed parameters and the model built from them."""
+
+    identity: Identity
+    build: Build
+    created_at: float
+    seen_at: float
+    parameters: dict[str, str] = field(default_factory=dict)
+    classes: dict[str, None] = field(default_factory=dict)
+    model: MetricModel | None = None
+
+    def __post_init__(self) -> None:
+        self.id = self.identity.id
+        count = sum(name.startswith("class/") for name in self.parameters)
+        self.classes = dict.fromkeys(self.parameters[f"class/{slot}"] for slot in range(count))
+        if path := self.parameters.get("model"):
+            self._use(path)
+
+    @property
+    def labels(self) -> Labels:
+        return self.identity.labels
+
+    @property
+    def task(self) -> str:
+        """The task of its metric model, "" before the first pair."""
+        return "" if self.model is None else getattr(self.model, "task", "any")
+
+    def resolve(self, truth: Value, prediction: Value, claims: Claims) -> Resolved:
+        """The pair as its model takes it, or the status that says why not; settles model and classes on first use."""
+        if self.model is None and not self._settle(truth, prediction, claims):
+            return UNSCORABLE
+        resolved = task.TASKS[self.task](truth, prediction, self.identity.scoring.class_names)
+        if self.task == "multiclass" and not isinstance(resolved, str):
+            for label in resolved:
+                self._claim_class(str(label), claims)
+        return resolved
+
+    def predicted_class(self, value: Value, claims: Claims) -> str | None:
+        """The class to count for a prediction without a label yet, as far as it is sure to be a class."""
+        if self.task in ("multiclass", "binary"):
+            label = task.class_of(value, self.identity.scoring.class_names)
+        elif not self.task and isinstance(value, (str, list)):
+            label = task.class_of(value, self.identity.scoring.class_names)
+        else:
+            return None
+        if label is None or self._claim_class(label, claims):
+            return label
+        return "__other__"
+
+    def _settle(self, truth: Value, prediction: Value, claims: Claims) -> bool:
+        scoring = self.identity.scoring
+        path = scoring.storage_uri
+        if path == "auto":
+            path = task.decide(truth, prediction, scoring.max_classes) or ""
+        if path:
+            claims[self.id, "model"] = self.parameters["model"] = path
+            self._use(path)
+        return bool(path)
+
+    def _use(self, path: str) -> None:
+        scoring = self.identity.scoring
+        self.model = self.build(path, {"threshold": scoring.threshold, "classes": tuple(self.classes)})
+
+    def _claim_class(self, label: str, claims: Claims) -> bool:
+        """Gives the class a slot if one is free, and says whether it has one."""
+        if label in self.classes:
+            return True
+        if (slot := len(self.classes)) >= self.identity.scoring.max_classes:
+            return False
+        self.classes[label] = None
+        claims[self.id, f"class/{slot}"] = self.parameters[f"class/{slot}"] = label
+        if path := self.parameters.get("model"):
+            self._use(path)
+        return True
+
+
+class Catalog:
+    """All series of this server. Only the writer changes it; readers take `current()`."""
+
+    def __init__(self, scoring_of: Callable[[Labels], Scoring], build: Build, max_series: int) -> None:
+        self._scoring_of = scoring_of
+        self._build = build
+        self._max_series = max_series
+        self._by_id: dict[int, Series] = {}
+        self._by_labels: dict[Labels, Series] = {}
+
+    def restore(self, stored: Iterable[StoredSeries]) -> None:
+        """Starts anew from what the store holds; series of another configuration are kept, but not shown."""
+        by_id, by_labels = {}, {}
+        for row in stored:
+            identity = msgspec.json.decode(row.identity, type=Identity)
+            try:
+                series = Series(identity, self._build, row.created_at, row.seen_at, dict(row.parameters))
+            except BadConfiguration as error:
+                logger.warning("A stored series of %s is not shown: %s", "/".join(identity.labels), error)
+                continue
+            by_id[series.id] = series
+            if identity.scoring == self._scoring_of(identity.labels):
+                by_labels[identity.labels] = series
+            else:
+                logger.warning("The series of %s starts anew: its metric configuration changed", "/".join(identity.labels))
+        self._by_id, self._by_labels = by_id, by_labels
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def current(self) -> list[Series]:
+        """The series that are shown, sorted by their labels."""
+        return sorted(self._by_labels.values(), key=lambda series: series.labels)
+
+    def get(self, series_id: int) -> Series | None:
+        return self._by_id.get(series_id)
+
+    def admit(self, labels: Labels, now: float, seen: dict[int, StoredSeries]) -> Series:
+        """The current series of these labels, made if need be.
+
+        `seen` collects the series whose row in the store has to be written.
+
+        Raises:
+            Rejected: it would be one more than --max_series.
+        """
+        series = self._by_labels.get(labels)
+        if series is None:
+            if len(self._by_id) >= self._max_series:
+                raise Rejected(Reason.TOO_MANY_SERIES, f"there are {len(self._by_id)} series, the limit of --max_series")
+            series = Series(Identity(labels, self._scoring_of(labels)), self._build, now, 0.0)
+            self._by_id[series.id] = self._by_labels[labels] = series
+        if now - series.seen_at >= SEEN_EVERY:
+            series.seen_at = now
+            seen[series.id] = StoredSeries(series.id, msgspec.json.encode(series.identity), series.created_at, now, {})
+        return series
+
+    def idle(self, before: float) -> list[int]:
+        """Ids of the series not used since `before`."""
+        return [series.id for series in self._by_id.values() if series.seen_at < before]
+
+    def drop(self, series_id: int) -> None:
+        """Forgets a series that was deleted from the store."""
+        if series := self._by_id.pop(series_id, None):
+            if self._by_labels.get(series.labels) is series:
+                del self._by_labels[series.labels]

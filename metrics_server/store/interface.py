@@ -1,0 +1,107 @@
+"""The store's contract: what every implementation promises, tested once for all in tests/test_store_contract.py.
+
+A store keeps three things: records (opaque bytes under a key, with a version), series with their claimed parameters, and sums.
+It understands none of them. All changes go through `commit`, which applies a change whole or not at all.
+
+Times are UTC Unix seconds. Every method may raise `StoreUnavailable`; after that nothing has changed as far as the caller may
+assume, except that a failed `commit` may or may not have been applied: the caller reads again before it goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+from metrics_server.sums import Sums
+from metrics_server.window import Bucket
+
+
+class Record(NamedTuple):
+    """Bytes under a key as read: `version` counts its writes, from 1."""
+
+    version: int
+    value: bytes
+
+
+class Write(NamedTuple):
+    """Bytes to put under a key: the version they were computed from (0: there was none), and when they may be forgotten."""
+
+    version: int
+    value: bytes
+    expires_at: float
+
+
+class StoredSeries(NamedTuple):
+    """A series and the parameters claimed for it. `identity` is opaque to the store."""
+
+    id: int
+    identity: bytes
+    created_at: float
+    seen_at: float
+    parameters: Mapping[str, str]
+
+
+@dataclass
+class Change:
+    """What is applied at once: records, series, claims, sums to add, records to delete."""
+
+    records: dict[bytes, Write] = field(default_factory=dict)
+    series: dict[int, StoredSeries] = field(default_factory=dict)
+    claims: dict[tuple[int, str], str] = field(default_factory=dict)
+    sums: dict[tuple[int, Bucket], Sums] = field(default_factory=dict)
+    deletes: dict[bytes, int] = field(default_factory=dict)
+
+
+class Store(Protocol):
+    """Durable state. One thread at a time may call it."""
+
+    def load(self, keys: Collection[bytes]) -> Mapping[bytes, Record]:
+        """The records under these keys; absent ones are left out."""
+
+    def commit(self, change: Change) -> bool:
+        """Applies the change, durably before it returns, unless something it was computed from has moved meanwhile.
+
+        Returns False, with nothing applied, when a record's version is not the one named, or a claim is already taken by
+        another value; the caller loads and computes again. A series' row is inserted, or its `seen_at` moved forward; the
+        `parameters` of the row are not looked at (claims set those).
+        """
+
+    def series(self) -> list[StoredSeries]:
+        """All series with their parameters."""
+
+    def ledger(self, ledger: Bucket) -> Mapping[int, Sums]:
+        """The sums of one ledger by series."""
+
+    def totals(self, since: int, until: int | None = None) -> Mapping[int, Sums]:
+        """The sums of all time buckets with since <= start < until, by series."""
+
+    def history(self, series_id: int, since: int) -> Mapping[Bucket, Sums]:
+        """The time buckets of one series from `since` on, by bucket."""
+
+    def roll_up(self, fine: int, coarse: int, before: int) -> bool:
+        """Adds the oldest bucket of the fine width that starts before `before` to its bucket of the coarse width.
+
+        One bucket a call, in one transaction, so that a long roll-up holds nobody up. Says whether there was one.
+        """
+
+    def forget_before(self, coarsest: int, before: int) -> bool:
+        """Deletes the oldest bucket of the coarsest width that starts before `before`; says whether there was one."""
+
+    def expired(self, now: float, limit: int) -> Mapping[bytes, Record]:
+        """Some records whose time has come. Looks at no more than `limit` records, at others the next time."""
+
+    def forget_series(self, series_id: int) -> None:
+        """Deletes a series with its parameters and sums."""
+
+    def state_bytes(self) -> int:
+        """How large the state is, in bytes on disk or an estimate of the memory it takes."""
+
+    def ready(self) -> None:
+        """Returns if the store can be used now."""
+
+    def recover(self) -> None:
+        """Drops whatever was held of a broken connection, so that the next call starts afresh."""
+
+    def close(self) -> None:
+        """Ends it; calling twice is harmless."""

@@ -1,0 +1,304 @@
+"""State in one SQLite file: durable on commit, one writing process, readable by others at any time.
+
+Journal WAL with synchronous=FULL: `commit` returns after fdatasync. All rows of one kind go in statements of many rows each;
+besides being faster in SQLite, every statement step lets go of Python's interpreter lock, and a busy event loop gives it back
+only after the switch interval, so one step a row would make a group of a hundred events take a hundred such waits.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from metrics_server.errors import StoreRefused, StoreUnavailable
+from metrics_server.store.interface import Change, Record, StoredSeries
+from metrics_server.sums import Sums
+from metrics_server.window import COARSEST, LEVELS, Bucket
+
+APPLICATION_ID = 0x464D5331  # "FMS1": says that a SQLite file is ours
+SCHEMA_VERSION = 1
+BUSY_SECONDS = 2.0  # how long a commit waits for another process that holds the file
+CHECKED_BYTES = 32 * 2**20  # files up to this size are checked whole at the start (about 0.2 s)
+
+SCHEMA = """
+CREATE TABLE records (
+    key BLOB PRIMARY KEY, version INTEGER NOT NULL, expires_at REAL NOT NULL, value BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE series (
+    id INTEGER PRIMARY KEY, identity BLOB NOT NULL, created_at REAL NOT NULL, seen_at REAL NOT NULL
+);
+CREATE TABLE parameters (
+    series INTEGER NOT NULL, name TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (series, name)
+) WITHOUT ROWID;
+CREATE TABLE sums (
+    series INTEGER NOT NULL, width INTEGER NOT NULL, start INTEGER NOT NULL, component TEXT NOT NULL, value REAL NOT NULL,
+    PRIMARY KEY (width, start, series, component)
+) WITHOUT ROWID;
+"""
+
+NEW_RECORDS = "INSERT INTO records (key, version, expires_at, value) VALUES {rows} ON CONFLICT (key) DO NOTHING"
+PUT_RECORDS = """UPDATE records SET version = new.column2, expires_at = new.column3, value = new.column4
+FROM (VALUES {rows}) AS new WHERE records.key = new.column1 AND records.version = new.column2 - 1"""
+DELETE_RECORDS = "DELETE FROM records WHERE (key, version) IN (VALUES {rows})"
+ADD_SUMS = """INSERT INTO sums (series, width, start, component, value) VALUES {rows}
+ON CONFLICT (width, start, series, component) DO UPDATE SET value = value + excluded.value"""
+PUT_SERIES = """INSERT INTO series (id, identity, created_at, seen_at) VALUES {rows}
+ON CONFLICT (id) DO UPDATE SET seen_at = max(seen_at, excluded.seen_at)"""
+CLAIM = """INSERT INTO parameters (series, name, value) VALUES {rows}
+ON CONFLICT (series, name) DO UPDATE SET value = value WHERE value = excluded.value"""
+ROLL_UP = """INSERT INTO sums (series, width, start, component, value)
+SELECT series, :coarse, start - start % :coarse, component, value FROM sums
+WHERE width = :fine AND start = :start AND value != 0
+ON CONFLICT (width, start, series, component) DO UPDATE SET value = value + excluded.value"""
+
+WIDTHS = (*(width for width, _ in LEVELS), COARSEST)
+
+# Rows a statement. Powers of two, so that a group of any size takes few statements and all stay in the statement cache.
+CHUNKS = (512, 64, 8, 1)
+
+# The file is only busy; the connection is as good as before.
+_PASSING = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+class _MovedError(Exception):
+    """Something that a change was computed from is not as it was."""
+
+
+class SqliteStore:
+    """The contract of `Store` over one file. A second process on the same file is refused by a lock beside it.
+
+    Raises (on opening):
+        StoreRefused: the file is in use, not ours, of a newer version, damaged, or cannot be opened.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = Path(path)
+        self._lock: int | None = self._claim_file()
+        self._sweep = b""
+        self._connection: sqlite3.Connection | None = None
+        try:
+            with self._refusing():
+                self._connection = self._open()
+        except StoreRefused:
+            self.close()
+            raise
+
+    def _claim_file(self) -> int:
+        """Locks `<file>.lock` for this process: two writers would each keep a running copy of totals, and both be wrong."""
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            lock = os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise StoreRefused(f"--store: cannot write beside {self._path}: {error.strerror}") from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(lock)
+            raise StoreRefused(f"--store: {self._path} is in use by another process; each server needs a file of its own") from error
+        return lock
+
+    @contextmanager
+    def _refusing(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise StoreRefused(
+                f"--store: {self._path} cannot be used: {error}. Nothing was changed; restore a backup, or name another file"
+            ) from error
+
+    def _open(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self._path, timeout=BUSY_SECONDS, isolation_level=None, cached_statements=256, check_same_thread=False
+        )
+        application, version = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version"))
+        empty = not connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+        if not empty and application != APPLICATION_ID:
+            raise StoreRefused(f"--store: {self._path} belongs to another application; name another file")
+        if version > SCHEMA_VERSION:
+            raise StoreRefused(
+                f"--store: {self._path} has schema version {version}, this server knows up to {SCHEMA_VERSION}; use a newer server"
+            )
+        for pragma in ("journal_mode = WAL", "synchronous = FULL", "cache_size = -32768", "wal_autocheckpoint = 4000"):
+            connection.execute(f"PRAGMA {pragma}")
+        if empty:
+            stamp = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};"
+            connection.executescript(f"BEGIN; {SCHEMA} {stamp} COMMIT;")
+        elif self._path.stat().st_size <= CHECKED_BYTES:
+            self._check(connection)
+        return connection
+
+    def _check(self, connection: sqlite3.Connection) -> None:
+        verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if verdict != "ok":
+            raise StoreRefused(f"--store: {self._path} is damaged: {verdict}. Nothing was changed; restore a backup, or name another file")
+
+    @contextmanager
+    def _door(self) -> Iterator[sqlite3.Connection]:
+        """The only door to the database. Whatever SQLite raises becomes `StoreUnavailable`, with nothing half applied."""
+        try:
+            if self._connection is None:
+                self._connection = self._open()
+            yield self._connection
+        except (sqlite3.Error, StoreRefused) as error:
+            # After a failed write or fsync the connection's cache may not be what is on the disk: never trust it again.
+            if getattr(error, "sqlite_errorcode", None) not in _PASSING:
+                self.recover()
+            raise StoreUnavailable(f"SQLite: {error}") from error
+        finally:
+            if self._connection is not None and self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+
+    @contextmanager
+    def _transaction(self, begin: str = "BEGIN IMMEDIATE") -> Iterator[sqlite3.Connection]:
+        with self._door() as connection:
+            connection.execute(begin)
+            yield connection
+            connection.execute("COMMIT")
+
+    def load(self, keys: Collection[bytes]) -> Mapping[bytes, Record]:
+        found: dict[bytes, Record] = {}
+        with self._door() as connection:
+            for chunk in _chunks(sorted(keys)):
+                marks = ",".join("?" * len(chunk))
+                query = f"SELECT key, version, value FROM records WHERE key IN ({marks})"  # noqa: S608 - only question marks
+                found.update((key, Record(version, value)) for key, version, value in connection.execute(query, chunk))
+        return found
+
+    def commit(self, change: Change) -> bool:
+        try:
+            with self._transaction() as connection:
+                self._put_records(connection, change)
+                _write_all(connection, CLAIM, [(*key, value) for key, value in change.claims.items()])
+                _write(connection, PUT_SERIES, [row[:4] for row in change.series.values()])
+                _write(
+                    connection,
+                    ADD_SUMS,
+                    [(series, *bucket, name, value) for (series, bucket), sums in change.sums.items() for name, value in sums.items()],
+                )
+        except _MovedError:
+            return False
+        return True
+
+    def _put_records(self, connection: sqlite3.Connection, change: Change) -> None:
+        # Sorted keys touch the pages of the table in order: 90,000 rows/s into a million, against 49,000 unsorted.
+        rows = [(key, write.version + 1, write.expires_at, write.value) for key, write in sorted(change.records.items())]
+        _write_all(connection, NEW_RECORDS, [row for row in rows if row[1] == 1])
+        _write_all(connection, PUT_RECORDS, [row for row in rows if row[1] > 1])
+        _write_all(connection, DELETE_RECORDS, sorted(change.deletes.items()))
+
+    def series(self) -> list[StoredSeries]:
+        parameters: dict[int, dict[str, str]] = {}
+        with self._transaction("BEGIN") as connection:
+            for series_id, name, value in connection.execute("SELECT series, name, value FROM parameters"):
+                parameters.setdefault(series_id, {})[name] = value
+            rows = connection.execute("SELECT id, identity, created_at, seen_at FROM series").fetchall()
+        return [StoredSeries(row[0], row[1], row[2], row[3], parameters.get(row[0], {})) for row in rows]
+
+    def ledger(self, ledger: Bucket) -> Mapping[int, Sums]:
+        return self._sums_by_series("SELECT series, component, value FROM sums WHERE width = ? AND start = ?", ledger)
+
+    def totals(self, since: int, until: int | None = None) -> Mapping[int, Sums]:
+        # Naming the widths lets SQLite seek to the stretch of time within each, instead of reading all of them.
+        return self._sums_by_series(
+            f"SELECT series, component, sum(value) FROM sums WHERE width IN {WIDTHS} AND start >= ? AND start < ? GROUP BY 1, 2",  # noqa: S608
+            (since, 2**62 if until is None else until),
+        )
+
+    def _sums_by_series(self, query: str, arguments: Sequence[int]) -> dict[int, Sums]:
+        found: dict[int, dict[str, float]] = {}
+        with self._door() as connection:
+            for series_id, name, value in connection.execute(query, arguments):
+                found.setdefault(series_id, {})[name] = value
+        return dict(found)
+
+    def history(self, series_id: int, since: int) -> Mapping[Bucket, Sums]:
+        query = "SELECT width, start, component, value FROM sums WHERE series = ? AND width > 0 AND start >= ?"
+        found: dict[Bucket, dict[str, float]] = {}
+        with self._door() as connection:
+            for width, start, name, value in connection.execute(query, (series_id, since)):
+                found.setdefault(Bucket(width, start), {})[name] = value
+        return dict(found)
+
+    def roll_up(self, fine: int, coarse: int, before: int) -> bool:
+        return self._end_oldest(fine, before, ROLL_UP, coarse)
+
+    def forget_before(self, coarsest: int, before: int) -> bool:
+        return self._end_oldest(coarsest, before, None, 0)
+
+    def _end_oldest(self, width: int, before: int, first: str | None, coarse: int) -> bool:
+        """Deletes the oldest bucket of a width, after running a statement over it."""
+        query = "SELECT min(start) FROM sums WHERE width = ? AND start < ?"
+        with self._door() as connection:
+            (oldest,) = connection.execute(query, (width, before)).fetchone()
+        if oldest is None:
+            return False
+        with self._transaction() as connection:
+            if first is not None:
+                connection.execute(first, {"fine": width, "coarse": coarse, "start": oldest})
+            connection.execute("DELETE FROM sums WHERE width = ? AND start = ?", (width, oldest))
+        return True
+
+    def expired(self, now: float, limit: int) -> Mapping[bytes, Record]:
+        """Sweeps through the table in the order of its keys, so that no index on the time has to be kept up."""
+        with self._transaction("BEGIN") as connection:
+            page = "SELECT key, version, expires_at, value FROM records WHERE key > ? ORDER BY key LIMIT ?"
+            count, last = connection.execute(f"SELECT count(*), max(key) FROM ({page})", (self._sweep, limit)).fetchone()  # noqa: S608
+            query = f"SELECT key, version, value FROM ({page}) WHERE expires_at <= ?"  # noqa: S608 - constants only
+            rows = connection.execute(query, (self._sweep, limit, now)).fetchall()
+        self._sweep = last if count == limit else b""
+        return {key: Record(version, value) for key, version, value in rows}
+
+    def forget_series(self, series_id: int) -> None:
+        with self._transaction() as connection:
+            for statement in ("DELETE FROM series WHERE id = ?", "DELETE FROM parameters WHERE series = ?"):
+                connection.execute(statement, (series_id,))
+            connection.execute("DELETE FROM sums WHERE series = ?", (series_id,))
+
+    def state_bytes(self) -> int:
+        return sum(path.stat().st_size for path in (self._path, Path(f"{self._path}-wal")) if path.exists())
+
+    def ready(self) -> None:
+        with self._transaction():
+            pass
+
+    def recover(self) -> None:
+        if self._connection is not None:
+            connection, self._connection = self._connection, None
+            connection.close()
+
+    def close(self) -> None:
+        self.recover()
+        if self._lock is not None:
+            lock, self._lock = self._lock, None
+            os.close(lock)
+
+
+_Row = TypeVar("_Row")
+
+
+def _chunks(rows: Sequence[_Row]) -> Iterator[Sequence[_Row]]:
+    start = 0
+    for size in CHUNKS:
+        while len(rows) - start >= size:
+            yield rows[start : start + size]
+            start += size
+
+
+def _write(connection: sqlite3.Connection, statement: str, rows: Sequence[Sequence[Any]]) -> int:
+    """Runs a statement over rows, many at a time, and says how many it touched."""
+    touched = 0
+    for chunk in _chunks(rows):
+        marks = ",".join(["(" + ",".join("?" * len(chunk[0])) + ")"] * len(chunk))
+        touched += connection.execute(statement.format(rows=marks), [value for row in chunk for value in row]).rowcount
+    return touched
+
+
+def _write_all(connection: sqlite3.Connection, statement: str, rows: Sequence[Sequence[Any]]) -> None:
+    """As `_write`, but every row must be touched."""
+    if _write(connection, statement, rows) != len(rows):
+        raise _MovedError

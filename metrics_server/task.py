@@ -1,0 +1,168 @@
+"""Tasks: what a raw truth row and a raw prediction row mean together, and which metric model suits them.
+
+A raw row is what a payload holds for one prediction: a number, a boolean, a string, or a list of two or more numbers;
+None is a retracted truth, or a prediction that no metric can read. Each task turns a pair of raw rows into the two values
+its models take, or says why it cannot. That is decided here, once, so that no model looks at types.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import numpy as np
+
+from metrics_server.model import Array
+
+Value: TypeAlias = "float | int | bool | str | list[float] | None"
+Resolved: TypeAlias = "tuple[Value, Value] | str"
+Resolver: TypeAlias = Callable[[Value, Value, Sequence[str]], Resolved]
+
+# Why a pair moves no number: statuses of model_labels_total.
+UNSCORABLE = "unscorable"  # the two rows cannot be compared at all
+TASK_MISMATCH = "task_mismatch"  # they could be, but not by the task this series was settled on
+
+LONGEST_LABEL = 256  # characters; a longer string is text, not a class
+
+_INTEGRAL = re.compile(r"(-?(?:0|[1-9][0-9]{0,15}))(?:\.0+)?")
+
+
+def label_of(value: Value, class_names: Sequence[str] = ()) -> str | None:
+    """The class that a scalar names, or None: 2, 2.0 and "2" are one class; with class names, index 2 is the third name.
+
+    A boolean is class 1 or 0. A fraction or a text longer than 256 characters is no class.
+    """
+    if isinstance(value, str):
+        if len(value) > LONGEST_LABEL:
+            return None
+        if not (match := _INTEGRAL.fullmatch(value)):
+            return value
+        value = int(match[1])
+    if not isinstance(value, (bool, int, float)) or value != int(value):
+        return None
+    index = int(value)
+    return class_names[index] if 0 <= index < len(class_names) else str(index)
+
+
+def class_of(value: Value, class_names: Sequence[str] = ()) -> str | None:
+    """The class of a raw row: its label, or the first largest column of a row of probabilities or a one-hot row."""
+    if isinstance(value, list):
+        return label_of(value.index(max(value)), class_names)
+    return label_of(value, class_names)
+
+
+def _multiclass(truth: Value, prediction: Value, class_names: Sequence[str]) -> Resolved:
+    """Two class labels."""
+    if isinstance(truth, list) and isinstance(prediction, list) and len(truth) != len(prediction):
+        return UNSCORABLE
+    y_true, y_pred = class_of(truth, class_names), class_of(prediction, class_names)
+    if prediction is None:
+        return UNSCORABLE
+    if y_true is None or y_pred is None:
+        return TASK_MISMATCH
+    if _is_name(y_true, class_names) and isinstance(prediction, list):
+        return UNSCORABLE  # a name against columns that nobody has named
+    return y_true, y_pred
+
+
+def _is_name(label: str, class_names: Sequence[str]) -> bool:
+    return label not in class_names and not _INTEGRAL.fullmatch(label)
+
+
+def _binary(truth: Value, prediction: Value, class_names: Sequence[str]) -> Resolved:
+    """The truth as 0 or 1, and the score of class 1 in [0, 1]."""
+    if prediction is None:
+        return UNSCORABLE
+    y_true, y_score = _binary_class(truth, class_names), _binary_score(prediction, class_names)
+    if y_true is None or y_score is None:
+        return TASK_MISMATCH
+    return y_true, y_score
+
+
+def _binary_class(value: Value, class_names: Sequence[str]) -> float | None:
+    label = class_of(value, class_names)
+    if isinstance(value, list) and len(value) != 2:
+        return None
+    names = class_names if len(class_names) == 2 else ("0", "1")
+    return float(names.index(label)) if label in names else None
+
+
+def _binary_score(value: Value, class_names: Sequence[str]) -> float | None:
+    if isinstance(value, list):
+        return float(value[1]) if len(value) == 2 and 0 <= value[1] <= 1 else None
+    if isinstance(value, (bool, int, float)):
+        return float(value) if 0 <= value <= 1 else None
+    return _binary_class(value, class_names)
+
+
+def _regression(truth: Value, prediction: Value, class_names: Sequence[str]) -> Resolved:
+    """Two numbers."""
+    if prediction is None:
+        return UNSCORABLE
+    if not isinstance(truth, (int, float)) or not isinstance(prediction, (int, float)):
+        return TASK_MISMATCH
+    return float(truth), float(prediction)
+
+
+def _any(truth: Value, prediction: Value, class_names: Sequence[str]) -> Resolved:
+    """Both as they came."""
+    return UNSCORABLE if prediction is None else (truth, prediction)
+
+
+TASKS: dict[str, Resolver] = {"multiclass": _multiclass, "binary": _binary, "regression": _regression, "any": _any}
+
+
+def decide(truth: Value, prediction: Value, max_classes: int) -> str | None:
+    """The dotted path of the metric model that suits the first pair of a series, from both sides; None for no model.
+
+    >>> decide(2, [0.1, 0.2, 0.7], 1000)
+    'cm_models.multiclass_one_hot.MulticlassOneHot'
+    >>> decide(1, 0.83, 1000), decide("cat", "dog", 1000), decide(12.5, 11.0, 1000)
+    ('cm_models.binary_metrics.BinaryMetrics', 'cm_models.multiclass_numeric.MultiClassNumeric', 'cm_models.regression.Regression')
+    """
+    if prediction is None or truth is None:
+        return None
+    if isinstance(prediction, list):
+        return None if _multiclass(truth, prediction, ()) in (UNSCORABLE, TASK_MISMATCH) else _PATHS["one_hot"]
+    if isinstance(truth, list):
+        return _PATHS["one_hot"] if label_of(prediction) is not None else None
+    if _is_boolean_pair(truth, prediction) or _is_score_against_class(truth, prediction):
+        return _PATHS["binary"]
+    labels = label_of(truth), label_of(prediction)
+    if isinstance(truth, str) or isinstance(prediction, str):
+        return _PATHS["numeric"] if None not in labels else None
+    if None not in labels and all(0 <= value < max_classes for value in (truth, prediction)):
+        return _PATHS["numeric"]
+    return _PATHS["regression"]
+
+
+_PATHS = {
+    "one_hot": "cm_models.multiclass_one_hot.MulticlassOneHot",
+    "binary": "cm_models.binary_metrics.BinaryMetrics",
+    "numeric": "cm_models.multiclass_numeric.MultiClassNumeric",
+    "regression": "cm_models.regression.Regression",
+}
+
+
+def _is_boolean_pair(truth: Value, prediction: Value) -> bool:
+    both = (truth, prediction)
+    return any(isinstance(value, bool) for value in both) and all(value in (0, 1) for value in both)
+
+
+def _is_score_against_class(truth: Value, prediction: Value) -> bool:
+    return isinstance(prediction, float) and truth in (0, 1) and 0 <= prediction <= 1 and not prediction.is_integer()
+
+
+def array_of(values: Sequence[Value]) -> Array:
+    """Values of one kind as an array: float of shape (n,) or (n, k), or an object array of strings of shape (n,)."""
+    if values and isinstance(values[0], str):
+        return np.array(values, dtype=object)
+    return np.array(values, dtype=float)
+
+
+def kind_of(value: Value) -> int:
+    """Values of one kind fit one array: -1 for strings, 0 for numbers, the width for rows."""
+    if isinstance(value, list):
+        return len(value)
+    return -1 if isinstance(value, str) else 0

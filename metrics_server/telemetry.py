@@ -1,0 +1,55 @@
+"""The server's own counters, in a registry of their own. Kept in this process, so per replica: dashboards sum them."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from metrics_server import __version__
+from metrics_server.errors import Reason
+from metrics_server.event import FEEDBACK, OTHER, REQUEST, RESPONSE, UNKNOWN
+
+KINDS = (REQUEST, RESPONSE, FEEDBACK, OTHER, UNKNOWN)
+ACCEPTED, DUPLICATE, IGNORED, REJECTED, UNAVAILABLE = "accepted", "duplicate", "ignored", "rejected", "unavailable"
+OUTCOMES = (ACCEPTED, DUPLICATE, IGNORED, REJECTED, UNAVAILABLE)
+REPLY_OUTCOMES = ("delivered", "refused", "failed", "dropped")
+COMMIT_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+COMMIT_EVENTS = (1, 3, 10, 30, 100, 300, 1000, 3000)
+
+
+class Telemetry:
+    """All `metrics_server_` series. Every label set that can occur is there from the start, at 0."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        received = Counter("metrics_server_received", "Events answered, by what they are about.", ["type"], registry=registry)
+        events = Counter("metrics_server_events", "Events answered, by what became of them.", ["type", "outcome"], registry=registry)
+        rejected = Counter("metrics_server_rejected", "Events refused, by reason.", ["reason"], registry=registry)
+        replies = Counter("metrics_server_replies", "Reply events sent to --reply_url.", ["outcome"], registry=registry)
+        # Children are looked up once: labels() takes a lock and a dictionary on every call.
+        self._received = {kind: received.labels(kind) for kind in KINDS}
+        self._events = {(kind, outcome): events.labels(kind, outcome) for kind in KINDS for outcome in OUTCOMES}
+        self._rejected = {reason: rejected.labels(reason.label) for reason in Reason}
+        self.replies = {outcome: replies.labels(outcome) for outcome in REPLY_OUTCOMES}
+        self.clamped = Counter(
+            "metrics_server_clamped_times", "Events whose time lay more than 5 minutes ahead; taken as received now.", registry=registry
+        )
+        self.commit_seconds = Histogram(
+            "metrics_server_commit_seconds", "Time to apply one group of events durably.", buckets=COMMIT_SECONDS, registry=registry
+        )
+        self.commit_events = Histogram(
+            "metrics_server_commit_events", "Events applied in one group.", buckets=COMMIT_EVENTS, registry=registry
+        )
+        self.queue_events = Gauge("metrics_server_queue_events", "Events waiting to be applied.", registry=registry)
+        self.series = Gauge("metrics_server_series", "Series in the store.", registry=registry)
+        self.state_bytes = Gauge("metrics_server_state_bytes", "Size of the stored state.", registry=registry)
+        self.store_up = Gauge("metrics_server_store_up", "Whether the last use of the store succeeded.", registry=registry)
+        build = Gauge("metrics_server_build_info", "Constantly 1, with the version of this server.", ["version"], registry=registry)
+        build.labels(__version__).set(1)
+        self.store_up.set(1)
+
+    def answered(self, kind: str, outcome: str, reason: Reason | None = None) -> None:
+        """Counts an event at the moment its answer is known, so that received is always the sum of the outcomes."""
+        self._received[kind].inc()
+        self._events[kind, outcome].inc()
+        if reason is not None:
+            self._rejected[reason].inc()

@@ -1,0 +1,102 @@
+"""The running totals of every series and window, for reading without asking the store.
+
+Reading a week of buckets for every scrape would take seconds; so the writer keeps their sum, adds to it what it has committed,
+and takes out what falls off the far edge. It is changed only after a commit, and rebuilt from the store after any failure.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from metrics_server.store.interface import Store
+from metrics_server.sums import Sums, add_into
+from metrics_server.window import LEDGERS, Bucket, edge_of
+
+_BySeries = dict[int, dict[str, float]]
+
+
+@dataclass
+class Window:
+    """A window of the last `length` seconds, and the sums of its buckets from `edge` on."""
+
+    name: str
+    length: int
+    edge: int = 0
+    sums: _BySeries = field(default_factory=dict)
+
+
+class Totals:
+    """Sums by ledger and by window. Written by one thread; `reading` may be called from any."""
+
+    def __init__(self, windows: Mapping[str, int]) -> None:
+        self._windows = [Window(name, length) for name, length in windows.items()]
+        self._ledgers: dict[Bucket, _BySeries] = {ledger: {} for ledger in LEDGERS}
+        self._lock = threading.Lock()
+
+    def rebuild(self, store: Store, now: float) -> None:
+        """Reads everything anew."""
+        ledgers = {ledger: _copy(store.ledger(ledger)) for ledger in LEDGERS}
+        windows = []
+        for window in self._windows:
+            edge = edge_of(window.length, now)
+            windows.append(Window(window.name, window.length, edge, _copy(store.totals(edge))))
+        with self._lock:
+            self._ledgers, self._windows = ledgers, windows
+
+    def add(self, sums: Mapping[tuple[int, Bucket], Sums]) -> None:
+        """Adds what was committed."""
+        with self._lock:
+            for (series_id, bucket), increments in sums.items():
+                if bucket.width <= 0:
+                    _add(self._ledgers[bucket], series_id, increments)
+                    continue
+                for window in self._windows:
+                    if bucket.start >= window.edge:
+                        _add(window.sums, series_id, increments)
+
+    def slide(self, store: Store, now: float) -> None:
+        """Moves every window's far edge to where it is now. Must come before a roll-up at the same `now`."""
+        for window in self._windows:
+            edge = edge_of(window.length, now)
+            if edge > window.edge:
+                gone = store.totals(window.edge, edge)
+                with self._lock:
+                    for series_id, sums in gone.items():
+                        _add(window.sums, series_id, sums, -1)
+                    window.edge = edge
+
+    def drop(self, series_ids: Iterable[int]) -> None:
+        """Forgets series that were deleted."""
+        with self._lock:
+            for series_id in series_ids:
+                for by_series in (*self._ledgers.values(), *(window.sums for window in self._windows)):
+                    by_series.pop(series_id, None)
+
+    def reading(self, series_id: int) -> Reading:
+        """The sums of one series, all of one moment."""
+        with self._lock:
+            return Reading(
+                {ledger: dict(by_series.get(series_id, {})) for ledger, by_series in self._ledgers.items()},
+                {window.name: dict(window.sums.get(series_id, {})) for window in self._windows},
+            )
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The sums of one series: by ledger and by window."""
+
+    ledgers: Mapping[Bucket, Sums]
+    windows: Mapping[str, Sums]
+
+
+def _copy(by_series: Mapping[int, Sums]) -> _BySeries:
+    return {series_id: {name: value for name, value in sums.items() if value} for series_id, sums in by_series.items()}
+
+
+def _add(by_series: _BySeries, series_id: int, sums: Sums, sign: int = 1) -> None:
+    target = by_series.get(series_id)
+    if target is None:
+        target = by_series[series_id] = {}
+    add_into(target, sums, sign)

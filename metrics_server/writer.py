@@ -1,0 +1,191 @@
+"""The one writer: a bounded queue, one thread, and everything queued applied as one group with one commit.
+
+While one group is being made durable the next one gathers, so the cost of a commit is shared by as many events as arrive in its
+time, and the event loop never waits for a disk. The thread owns the store: nothing else calls it while the server runs.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from metrics_server.errors import MetricsServerError, StoreUnavailable, Unavailable
+from metrics_server.group import Group, Keeping, Outcome
+from metrics_server.half import Half
+from metrics_server.series import Catalog
+from metrics_server.store.interface import Store
+from metrics_server.telemetry import Telemetry
+from metrics_server.totals import Totals
+from metrics_server.upkeep import Upkeep
+
+logger = logging.getLogger(__name__)
+
+GROUP_ROWS = 4096  # rows applied together at most: bounds how long an event waits for its group
+IDLE_SECONDS = 1.0  # how often an idle writer looks after what is due
+BUSY_SECONDS = 0.01  # the same while upkeep has more to do
+ATTEMPTS = 100  # how often a group is computed again because another writer came first
+
+Settled = Outcome | Unavailable
+Done = Callable[[Settled], None]
+Deliver = Callable[[list[tuple[Done, Settled]]], None]
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A half on its way into the store, and who wants to know what became of it."""
+
+    half: Half
+    done: Done
+
+
+class Writer:
+    """Takes halves from the event loop and answers through `deliver`, which is called in the writer's thread, after the commit."""
+
+    def __init__(
+        self,
+        store: Store,
+        catalog: Catalog,
+        totals: Totals,
+        telemetry: Telemetry,
+        keeping: Keeping,
+        *,
+        max_queue: int,
+        series_retention: int,
+        deliver: Deliver,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._store = store
+        self._catalog = catalog
+        self._totals = totals
+        self._telemetry = telemetry
+        self._keeping = keeping
+        self._max_queue = max_queue
+        self._deliver = deliver
+        self._clock = clock
+        self._upkeep = Upkeep(store, catalog, totals, keeping.history, series_retention)
+        self._queue: deque[Submission] = deque()
+        self._wake = threading.Event()
+        self._stopping = False
+        self._broken = False
+        self._looked_at = 0.0
+        self._thread = threading.Thread(target=self._run, name="writer")
+
+    def start(self) -> None:
+        """Reads the state and starts the thread.
+
+        Raises:
+            StoreUnavailable: the state cannot be read.
+        """
+        self._restore()
+        self._thread.start()
+
+    def submit(self, submission: Submission) -> None:
+        """Queues a half; called in the event loop.
+
+        Raises:
+            Unavailable: the queue is full.
+        """
+        if len(self._queue) >= self._max_queue:
+            raise Unavailable(f"{len(self._queue)} events wait already, the limit of --max_queue_events")
+        self._queue.append(submission)
+        if not self._wake.is_set():
+            self._wake.set()
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the last use of the store succeeded."""
+        return not self._broken
+
+    def stop(self, timeout: float | None = None) -> bool:
+        """Applies what is queued and ends the thread; says whether that was done within the timeout."""
+        self._stopping = True
+        self._wake.set()
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        while True:
+            self._wake.wait(BUSY_SECONDS if self._upkeep.is_busy else IDLE_SECONDS)
+            self._wake.clear()
+            while group := self._next_group():
+                self._apply(group)
+                self._look_after()
+            if self._stopping and not self._queue:
+                return
+            self._look_after()
+
+    def _next_group(self) -> list[Submission]:
+        group: list[Submission] = []
+        rows = 0
+        while self._queue and rows < GROUP_ROWS:
+            group.append(self._queue.popleft())
+            rows += max(1, len(group[-1].half.keys))
+        return group
+
+    def _apply(self, group: list[Submission]) -> None:
+        self._telemetry.queue_events.set(len(self._queue))
+        started = time.perf_counter()
+        try:
+            outcomes: list[Settled] = list(self._commit([submission.half for submission in group]))
+        except StoreUnavailable as error:
+            self._fail(error)
+            outcomes = [error] * len(group)
+        except MetricsServerError as error:
+            outcomes = [Unavailable(str(error))] * len(group)
+        except Exception:  # a bug of ours: the group is lost to nobody, its senders are told to come again
+            logger.exception("A group of %d events could not be applied", len(group))
+            self._broken = True
+            outcomes = [Unavailable("internal error")] * len(group)
+        self._telemetry.commit_seconds.observe(time.perf_counter() - started)
+        self._telemetry.commit_events.observe(len(group))
+        self._deliver([(submission.done, outcome) for submission, outcome in zip(group, outcomes, strict=True)])
+
+    def _commit(self, halves: list[Half]) -> list[Outcome]:
+        if self._broken:
+            self._restore()
+        for _ in range(ATTEMPTS):
+            group = Group(self._store, self._catalog, self._keeping, self._clock())
+            outcomes = group.take(halves)
+            change = group.change()
+            if self._store.commit(change):
+                self._totals.add(change.sums)
+                return outcomes
+            self._restore()
+        raise StoreUnavailable(f"other writers came first {ATTEMPTS} times")
+
+    def _restore(self) -> None:
+        """Reads everything that is kept in memory anew; needed whenever it may differ from what is stored."""
+        self._catalog.restore(self._store.series())
+        self._totals.rebuild(self._store, self._clock())
+        if self._broken:
+            logger.info("The store is back")
+        self._broken = False
+        self._telemetry.store_up.set(1)
+
+    def _fail(self, error: StoreUnavailable) -> None:
+        if not self._broken:
+            logger.error("The store is unavailable, events are answered 503: %s", error)
+        self._broken = True
+        self._telemetry.store_up.set(0)
+
+    def _look_after(self) -> None:
+        now = self._clock()
+        if 0 <= now - self._looked_at < IDLE_SECONDS and not self._upkeep.is_busy:
+            return
+        self._looked_at = now
+        try:
+            if self._broken:
+                self._restore()
+            self._upkeep.step(now)
+            self._telemetry.series.set(len(self._catalog))
+            self._telemetry.state_bytes.set(self._store.state_bytes())
+        except StoreUnavailable as error:
+            self._fail(error)
+        except Exception:  # upkeep is tried again at the next step; it must never end the writer
+            logger.exception("Upkeep failed")
+
+
