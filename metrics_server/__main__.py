@@ -61,7 +61,7 @@ async def _serve(settings: Settings) -> int:
     try:
         ancestor = AncestorLabels(settings.event_type or "NOT_IMPLEMENTED", *image_of(os.environ))
         server = Server(settings, store, default_labels(os.environ), ancestor)
-        server.start()
+        await server.start()
     except BaseException:
         store.close()
         raise

@@ -7,12 +7,9 @@ import ssl
 from collections.abc import Mapping
 from pathlib import Path
 
-from tornado.httpserver import HTTPServer
-from tornado.iostream import IOStream
-from tornado.netutil import bind_sockets
 from tornado.web import Application
 
-from metrics_server.delegate import Gate, Router
+from metrics_server.connection import HttpServer
 from metrics_server.errors import BadConfiguration
 from metrics_server.exposition import AncestorLabels, Exposition
 from metrics_server.group import Keeping
@@ -20,6 +17,7 @@ from metrics_server.handlers import Healthz, Metrics, NotFound, Protocol, Readyz
 from metrics_server.ingest import Ingest
 from metrics_server.model import MetricModel, load
 from metrics_server.reply import Forwarder, Replies
+from metrics_server.router import Gate, Router
 from metrics_server.series import Catalog, Labels
 from metrics_server.settings import Settings
 from metrics_server.store.interface import Store
@@ -27,11 +25,6 @@ from metrics_server.telemetry import Telemetry
 from metrics_server.totals import Totals
 from metrics_server.window import seconds_of
 from metrics_server.writer import Done, Settled, Writer
-
-IDLE_SECONDS = 120.0  # Tornado's header timeout is also its keep-alive timer; Go's clients keep connections for 90 s
-BODY_SECONDS = 10.0
-TORNADO_HEADER_BYTES = 64 * 2**10
-TORNADO_BODY_FACTOR = 16  # Tornado's limit above ours: so far a body that is too large is read, and answered properly
 
 
 class Server:
@@ -72,7 +65,8 @@ class Server:
             token=_token(settings.token_file),
         )
         exposition = Exposition(self._catalog, self._totals, self._telemetry, ancestor if settings.seldon_metrics else None)
-        self._http = _limited_server(settings, Router(self._gate, self._application(exposition)))
+        router = Router(self._gate, self._application(exposition))
+        self._http = HttpServer(router.route, router.refused, settings.max_connections)
 
     def _build(self, path: str, parameters: Mapping[str, object]) -> MetricModel:
         exported = {"max_exported_classes": self._settings.max_exported_classes}
@@ -97,7 +91,7 @@ class Server:
         """Takes the outcomes of a group from the writer's thread to the event loop."""
         self._loop.call_soon_threadsafe(_deliver_all, outcomes)
 
-    def start(self) -> None:
+    async def start(self) -> None:
         """Reads the state, then listens.
 
         Raises:
@@ -107,12 +101,13 @@ class Server:
         for uri in {entry.storage_uri for entry in self._settings.deployments} | {self._settings.storage_uri}:
             if uri not in (None, "", "auto"):
                 self._build(str(uri), {})  # a model that cannot be loaded stops the start, not the first event
-        try:
-            sockets = bind_sockets(self._settings.http_port, self._settings.host, backlog=1024)
-        except OSError as error:
-            raise BadConfiguration(f"--host {self._settings.host} --http_port {self._settings.http_port}: {error.strerror}") from error
+        context = _ssl_context(self._settings)
         self._writer.start()
-        self._http.add_sockets(sockets)
+        try:
+            await self._http.listen(self._settings.host, self._settings.http_port, context)
+        except OSError as error:
+            self._writer.stop()
+            raise BadConfiguration(f"--host {self._settings.host} --http_port {self._settings.http_port}: {error.strerror}") from error
         if self._forwarder is not None:
             self._forwarder.start()
 
@@ -121,8 +116,7 @@ class Server:
         self._state.stopping = True
         await asyncio.sleep(self._settings.shutdown_delay)
         deadline = self._loop.time() + self._settings.drain_seconds
-        self._gate.draining = True
-        self._http.stop()
+        self._http.drain()
         while self._gate.open_requests and self._loop.time() < deadline:
             await asyncio.sleep(0.01)
         left = max(0.1, deadline - self._loop.time())
@@ -130,7 +124,7 @@ class Server:
         await asyncio.sleep(0)  # what the writer has just delivered is answered
         if self._forwarder is not None:
             self._forwarder.stop()
-        await self._http.close_all_connections()
+        self._http.close()
         if drained:
             self._store.close()
         return drained and not self._gate.open_requests
@@ -139,37 +133,6 @@ class Server:
 def _deliver_all(outcomes: list[tuple[Done, Settled]]) -> None:
     for done, settled in outcomes:
         done(settled)
-
-
-class _LimitedServer(HTTPServer):
-    """An HTTPServer that closes connections beyond a number at once, instead of running out of file descriptors."""
-
-    max_connections = 2000
-    open_connections = 0
-
-    def handle_stream(self, stream: IOStream, address: tuple[object, ...]) -> None:
-        if self.open_connections >= self.max_connections:
-            stream.close()
-            return
-        self.open_connections += 1
-        super().handle_stream(stream, address)
-
-    def on_close(self, server_conn: object) -> None:
-        self.open_connections -= 1
-        super().on_close(server_conn)
-
-
-def _limited_server(settings: Settings, router: Router) -> _LimitedServer:
-    server = _LimitedServer(
-        router,
-        ssl_options=_ssl_context(settings),
-        max_header_size=TORNADO_HEADER_BYTES,
-        max_body_size=settings.max_body_bytes * TORNADO_BODY_FACTOR,
-        idle_connection_timeout=IDLE_SECONDS,
-        body_timeout=BODY_SECONDS,
-    )
-    server.max_connections = settings.max_connections
-    return server
 
 
 def _ssl_context(settings: Settings) -> ssl.SSLContext | None:

@@ -15,6 +15,7 @@ class Reason(Enum):
     A sender that is a broker retries 404, 408, 409, 429 and 5xx, so nothing that can never succeed may get one of those.
     """
 
+    MALFORMED_HTTP = ("malformed_http", 400, "The bytes are no HTTP/1.1 request.")
     MALFORMED_JSON = ("malformed_json", 400, "The body is not JSON.")
     INVALID_UTF8 = ("invalid_utf8", 400, "Text is not valid UTF-8, or holds a lone surrogate.")
     NOT_A_NUMBER = ("not_a_number", 400, "NaN or an infinity where a number is needed.")
@@ -27,6 +28,7 @@ class Reason(Enum):
     DUPLICATE_HEADER = ("duplicate_header", 400, "A header that must be single was sent twice.")
     MALFORMED_GZIP = ("malformed_gzip", 400, "The body looks like gzip but cannot be decompressed.")
     UNAUTHORIZED = ("unauthorized", 401, "The bearer token is missing or wrong.")
+    BODY_TIMEOUT = ("body_timeout", 408, "The body did not arrive within 10 s; sending it again may succeed.")
     BODY_TOO_LARGE = ("body_too_large", 413, "The body is larger than --max_body_bytes after decompression.")
     UNSUPPORTED_FORMAT = ("unsupported_format", 415, "A CloudEvents format other than JSON, or a body that is not JSON.")
     UNSUPPORTED_ENCODING = ("unsupported_encoding", 415, "A Content-Encoding other than gzip or identity.")

@@ -1,0 +1,191 @@
+"""Which request goes where: events to ingest, by the shortest way; everything else to the ordinary Tornado Application."""
+
+from __future__ import annotations
+
+import hmac
+from typing import Any
+from urllib.parse import parse_qs
+
+from tornado.httputil import HTTPInputError
+from tornado.web import Application
+
+from metrics_server.connection import Exchange, Receiver
+from metrics_server.errors import Reason, Rejected
+from metrics_server.ingest import Answer, Ingest
+
+MAX_HEADER_BYTES = 16 * 2**10
+EVENT_PATHS = ("/",)
+# How far above the limit a body is still read, and thrown away: a sender cut off while it sends never sees the answer.
+DISCARDED_FACTOR = 16
+
+_SINGLE = (b"content-type", b"content-encoding", b"authorization")
+
+
+class Gate:
+    """What all event requests of this server share: the limits, the token, and how much is being received."""
+
+    def __init__(self, ingest: Ingest, *, max_body_bytes: int, max_bodies_bytes: int, token: str = "") -> None:
+        self.ingest = ingest
+        self.max_body_bytes = max_body_bytes
+        self.max_bodies_bytes = max_bodies_bytes
+        self.receiving_bytes = 0
+        self.open_requests = 0
+        self._token = token.encode()
+
+    def check_token(self, authorization: str, query: str) -> None:
+        """Raises `Rejected` unless the request carries the token as a bearer token or as access_token in the query."""
+        if not self._token:
+            return
+        scheme, _, sent = authorization.partition(" ")
+        if scheme.lower() != "bearer":
+            sent = parse_qs(query).get("access_token", [""])[0]
+        if not hmac.compare_digest(sent.strip().encode(), self._token):
+            raise Rejected(Reason.UNAUTHORIZED, "a bearer token is required")
+
+
+class Router:
+    """Gives every request its receiver."""
+
+    def __init__(self, gate: Gate, application: Application) -> None:
+        self._gate = gate
+        self._application = application
+
+    def route(self, exchange: Exchange) -> Receiver:
+        path, _, query = exchange.target.partition("?")
+        if exchange.method == "POST" and path in EVENT_PATHS:
+            return EventRequest(self._gate, exchange, query)
+        return _ApplicationRequest(self._application, exchange)
+
+    def refused(self, exchange: Exchange, error: Rejected) -> None:
+        """Answers something that never became a request."""
+        self._gate.ingest.refuse(error, lambda answer: exchange.respond(*answer))
+
+
+class EventRequest:
+    """One POST of events: reads it within the limits, hands it to ingest, writes the answer when it comes."""
+
+    __slots__ = ("_body", "_encoding", "_error", "_events", "_exchange", "_full", "_gate", "_is_open", "_length", "_type")
+
+    def __init__(self, gate: Gate, exchange: Exchange, query: str) -> None:
+        self._gate = gate
+        self._exchange = exchange
+        self._body: list[bytes] = []
+        self._length = 0
+        self._type = self._encoding = ""
+        self._error: Rejected | None = None
+        self._full = False
+        self._is_open = True
+        gate.open_requests += 1
+        try:
+            self._events = self._read_headers(query)
+        except Rejected as error:
+            self._refuse(error)
+
+    def _read_headers(self, query: str) -> dict[str, str]:
+        """The ce- headers without their prefix; the others that matter are kept."""
+        events: dict[str, str] = {}
+        others: dict[bytes, bytes] = {}
+        size = 0
+        for name, value in self._exchange.headers:
+            size += len(name) + len(value) + 4
+            lower = name.lower()
+            if lower.startswith(b"ce-"):
+                attribute = lower[3:].decode("latin-1")
+                if attribute in events:
+                    raise Rejected(Reason.DUPLICATE_HEADER, f"ce-{attribute[:64]} was sent twice")
+                events[attribute] = value.decode("latin-1")
+            elif lower in others and lower in _SINGLE:
+                raise Rejected(Reason.DUPLICATE_HEADER, f"{lower.decode()} was sent twice")
+            else:
+                others[lower] = value
+        if size > MAX_HEADER_BYTES:
+            raise Rejected(Reason.HEADERS_TOO_LARGE, f"the headers are larger than {MAX_HEADER_BYTES} bytes")
+        self._gate.check_token(others.get(b"authorization", b"").decode("latin-1"), query)
+        self._type = others.get(b"content-type", b"").decode("latin-1")
+        self._encoding = others.get(b"content-encoding", b"").decode("latin-1")
+        if int(others.get(b"content-length", b"0")) > self._gate.max_body_bytes:  # digits: the parser has checked it
+            raise self._too_large()
+        return events
+
+    def _too_large(self) -> Rejected:
+        return Rejected(Reason.BODY_TOO_LARGE, f"the body is larger than {self._gate.max_body_bytes} bytes")
+
+    def _refuse(self, error: Rejected) -> None:
+        """Answers at once a sender that waits for our word before it sends the body; else when the body has gone by."""
+        self._error = error
+        if any(name.lower() == b"expect" for name, _ in self._exchange.headers):
+            self._answer_error()
+
+    def _answer_error(self) -> None:
+        if self._error is not None and self._is_open:
+            self._gate.ingest.refuse(self._error, self._answer)
+
+    def data_received(self, chunk: bytes) -> None:
+        self._length += len(chunk)
+        if self._error is not None or self._full:
+            if self._length > DISCARDED_FACTOR * self._gate.max_body_bytes:
+                self._answer_error()
+            return
+        self._gate.receiving_bytes += len(chunk)
+        self._body.append(chunk)
+        if self._length > self._gate.max_body_bytes:
+            self._drop_body()
+            self._error = self._too_large()
+        elif self._gate.receiving_bytes > self._gate.max_bodies_bytes:
+            self._drop_body()
+            self._full = True
+
+    def _drop_body(self) -> None:
+        self._gate.receiving_bytes -= sum(map(len, self._body))
+        self._body = []
+
+    def finish(self) -> None:
+        ingest = self._gate.ingest
+        if self._error is not None:
+            self._answer_error()
+        elif self._full:
+            ingest.turn_away("too many bodies are being received, the limit of --max_bodies_bytes", self._answer)
+        else:
+            body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+            self._drop_body()
+            ingest.take(self._type, self._encoding, self._events, body, self._answer)
+
+    def _answer(self, answer: Answer) -> None:
+        """Writes the answer, unless the sender has gone; what it sent counts all the same."""
+        self._close()
+        self._exchange.respond(*answer)
+
+    def on_connection_close(self) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        if self._is_open:
+            self._is_open = False
+            self._gate.open_requests -= 1
+            self._drop_body()
+
+
+class _ApplicationRequest:
+    """A request for the Application. None of its routes takes a body, so none is kept."""
+
+    def __init__(self, application: Application, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self._inner: Any = None
+        try:
+            self._inner = application.start_request(exchange, exchange)
+            self._inner.headers_received(exchange.start_line(), exchange.tornado_headers())
+        except HTTPInputError:
+            self._inner = None
+
+    def data_received(self, chunk: bytes) -> None:
+        return
+
+    def finish(self) -> None:
+        if self._inner is None:
+            self._exchange.respond(400, {}, b"")
+        else:
+            self._inner.finish()
+
+    def on_connection_close(self) -> None:
+        if self._inner is not None:
+            self._inner.on_connection_close()
