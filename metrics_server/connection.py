@@ -27,6 +27,8 @@ IDLE_SECONDS = 120.0  # for the next request, or the rest of its headers; Go's c
 BODY_SECONDS = 10.0  # for a whole body
 SWEEP_SECONDS = 1.0
 
+_EMPTY_200 = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+
 RawHeaders = list[tuple[bytes, bytes]]
 
 
@@ -69,13 +71,19 @@ class Exchange(HTTPConnection):
         self.headers = headers
         self.keep_alive = keep_alive
         self.context = connection.context
+        self.head_bytes = 0  # of the headers, where they are many
         self.received = False  # the request is complete
+        self.is_awaited = False  # more of it is to come in another packet
         self.handed_over = False  # and its receiver has been told so
         self.answer: bytes | None = None
         self.receiver: Receiver = _NOBODY
         self._connection = connection
         self._parts: list[bytes] = []
-        self._start = b""
+
+    @property
+    def expects_continue(self) -> bool:
+        """Whether the sender waits for our word before it sends the body."""
+        return any(name.lower() == b"expect" for name, _ in self.headers)
 
     def start_line(self) -> RequestStartLine:
         return RequestStartLine(self.method, self.target, f"HTTP/{self.version}")
@@ -89,8 +97,15 @@ class Exchange(HTTPConnection):
     def respond(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
         """Answers with a whole response."""
         if self.answer is None:
-            self.answer = self._head(status, headers.items(), len(body)) + body
+            if status == 200 and not headers and not body and self._is_plain():
+                self.answer = _EMPTY_200
+            else:
+                self.answer = self._head(status, headers.items(), len(body)) + body
             self._connection.answered()
+
+    def _is_plain(self) -> bool:
+        """Whether the answer needs no word on what becomes of the connection."""
+        return self.keep_alive and self.received and self.version == "1.1" and not self._connection.is_draining
 
     def _head(self, status: int, headers: Any, length: int) -> bytes:
         lines = [f"HTTP/1.1 {status} {responses.get(status, 'Unknown')}"]
@@ -152,7 +167,7 @@ class Connection(asyncio.Protocol):
         self.context = Context(str(peer[0]) if peer else "", "https" if secure else "http")
         self.deadline: float | None = self._server.now() + IDLE_SECONDS
         if not self._server.admit(self):
-            transport.abort()
+            self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
         if self._closing:
@@ -165,7 +180,12 @@ class Connection(asyncio.Protocol):
             self._closing = True
         except httptools.HttpParserError:
             self._refuse(Reason.MALFORMED_HTTP, "not a valid HTTP/1.1 request")
-        if self._reading is None and self._head_bytes > HEAD_BYTES:
+        reading = self._reading
+        if reading is not None and not reading.is_awaited:  # its headers are here, its body is not
+            reading.is_awaited = True
+            if reading.answer is None and reading.expects_continue:
+                self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if reading is None and self._head_bytes > HEAD_BYTES:
             self._refuse(Reason.HEADERS_TOO_LARGE, f"request line and headers are larger than {HEAD_BYTES} bytes")
 
     def eof_received(self) -> bool:
@@ -208,13 +228,13 @@ class Connection(asyncio.Protocol):
             self._headers,
             keep_alive=parser.should_keep_alive(),
         )
+        # Counted exactly only when so much has come, body included, that it might be too large.
+        exchange.head_bytes = sum(len(name) + len(value) + 4 for name, value in self._headers) if self._head_bytes > 2**13 else 0
         self._head_bytes = 0
         self.deadline = self._server.now() + BODY_SECONDS
         self._reading = exchange
         self._exchanges.append(exchange)
         exchange.receiver = self._server.route(exchange)
-        if exchange.answer is None and any(name.lower() == b"expect" for name, _ in self._headers):
-            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, chunk: bytes) -> None:
         if self._reading is not None and not self._closing:
@@ -250,6 +270,7 @@ class Connection(asyncio.Protocol):
             if exchange.answer is None:
                 break
             self._exchanges.popleft()
+            exchange.receiver = _NOBODY  # they hold each other; let go, or the garbage collector has to find them
             self._transport.write(exchange.answer)
             if not exchange.keep_alive:
                 self._closing = True

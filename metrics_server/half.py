@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from hashlib import blake2b
 
 import msgspec
@@ -22,7 +23,7 @@ READERS: dict[str, Callable[[bytes | msgspec.Raw], Reading]] = {
 }
 
 
-class Half(msgspec.Struct, frozen=True):
+class Half(msgspec.Struct, frozen=True, gc=False):
     """What one event brings, and the keys of the records it concerns.
 
     Attributes:
@@ -51,7 +52,7 @@ def half_of(event: Event, defaults: Labels, now: float) -> Half:
     """
     reading = READERS[event.kind](event.data)
     stated = _stated(event.attributes)
-    labels = Labels(*(part or default for part, default in zip(stated, defaults, strict=True)))
+    labels = stated if all(stated) else Labels(*(part or default for part, default in zip(stated, defaults, strict=True)))
     clamped = event.time is not None and event.time > now + FUTURE_TOLERANCE
     time = now if event.time is None or clamped else event.time
     arrivals = _arrivals(event.kind, reading, stated, labels, time)
@@ -73,13 +74,17 @@ def _row_keys(request_id: str, rows: int) -> list[bytes]:
 def _stated(attributes: Mapping[str, str]) -> Labels:
     """The labels an event states itself; "" for what it leaves open."""
     get = attributes.get
-    labels = Labels(
+    return _checked(
         get("namespace", ""), get("inferenceservicename", ""), get("endpoint", ""), get("modelid") or get("component", "")
     )
-    for name in labels:
+
+
+@lru_cache(4096)
+def _checked(*names: str) -> Labels:
+    for name in names:
         if not is_label(name):
             raise Rejected(Reason.LABEL_TOO_LONG, "namespace, inferenceservicename, endpoint and modelid: at most 256 printable characters")
-    return labels
+    return Labels(*names)
 
 
 def _request_id(event: Event, reading: Reading) -> str:
@@ -93,9 +98,9 @@ def _request_id(event: Event, reading: Reading) -> str:
 
 def _arrivals(kind: str, reading: Reading, stated: Labels, labels: Labels, time: float) -> list[Arrival]:
     response, truth = reading.response or [], reading.truth or []
-    arrivals = [Arrival() for _ in range(max(len(response), len(truth), reading.reward is not None))]
-    for arrival, value in zip(arrivals, response, strict=False):
-        arrival.said = Said(labels, time, time, kind == RESPONSE, value)
+    logged = kind == RESPONSE
+    arrivals = [Arrival(Said(labels, time, time, logged, value)) for value in response]
+    arrivals += [Arrival() for _ in range(max(len(truth), reading.reward is not None) - len(arrivals))]
     for arrival, value in zip(arrivals, truth, strict=False):
         arrival.known = Known(stated.namespace, stated.deployment, time, value)
     if reading.reward is not None:

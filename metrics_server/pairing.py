@@ -24,7 +24,7 @@ MAX_SEEN = 64
 MAX_SCOPES = 64
 
 
-class Applied(msgspec.Struct, array_like=True):
+class Applied(msgspec.Struct, array_like=True, gc=False):
     """What a pair, a logged row or a reward has put into the sums of a series: enough to take exactly that out again."""
 
     series: int
@@ -33,7 +33,7 @@ class Applied(msgspec.Struct, array_like=True):
     y_pred: Value
 
 
-class Said(msgspec.Struct, array_like=True):
+class Said(msgspec.Struct, array_like=True, gc=False):
     """A prediction: what a model said about this row.
 
     `logged` tells a row of the request log from the response that a feedback carried along. Of the former there is one for each
@@ -60,7 +60,7 @@ def _alike(labels: Labels, other: Labels) -> bool:
     return a == x and b == y and c == z
 
 
-class Known(msgspec.Struct, array_like=True):
+class Known(msgspec.Struct, array_like=True, gc=False):
     """A truth about this row; with a namespace or deployment stated, only about predictions of those. None retracts."""
 
     namespace: str
@@ -72,7 +72,7 @@ class Known(msgspec.Struct, array_like=True):
         return self.namespace in ("", labels[0]) and self.deployment in ("", labels[1])
 
 
-class Reward(msgspec.Struct, array_like=True):
+class Reward(msgspec.Struct, array_like=True, gc=False):
     """A reward given for the request; of several for one (namespace, deployment, model) the latest stands."""
 
     labels: Labels
@@ -83,7 +83,7 @@ class Reward(msgspec.Struct, array_like=True):
     applied: Applied | None = None
 
 
-class Case(msgspec.Struct, array_like=True):
+class Case(msgspec.Struct, array_like=True, gc=False):
     """Everything that has arrived for one row of one request id."""
 
     seen: list[bytes]
@@ -92,7 +92,7 @@ class Case(msgspec.Struct, array_like=True):
     rewards: list[Reward]
 
 
-class Arrival(msgspec.Struct):
+class Arrival(msgspec.Struct, gc=False):
     """The halves that one event brings for one row: either, both, or a reward besides."""
 
     said: Said | None = None

@@ -18,7 +18,20 @@ EVENT_PATHS = ("/",)
 # How far above the limit a body is still read, and thrown away: a sender cut off while it sends never sees the answer.
 DISCARDED_FACTOR = 16
 
-_SINGLE = (b"content-type", b"content-encoding", b"authorization")
+_USED = frozenset(("content-type", "content-encoding", "content-length", "authorization"))
+
+# Header names as sent -> (name in lower case without its prefix, whether it is an attribute of an event). Senders write a few
+# dozen names over and over; the bound keeps hostile ones out.
+_NAMES: dict[bytes, tuple[str, bool]] = {}
+_MAX_NAMES = 1000
+
+
+def _name_of(raw: bytes) -> tuple[str, bool]:
+    name = raw.decode("latin-1").lower()
+    known = (name[3:], True) if name.startswith("ce-") else (name, False)
+    if len(_NAMES) < _MAX_NAMES:
+        _NAMES[raw] = known
+    return known
 
 
 class Gate:
@@ -82,28 +95,26 @@ class EventRequest:
             self._refuse(error)
 
     def _read_headers(self, query: str) -> dict[str, str]:
-        """The ce- headers without their prefix; the others that matter are kept."""
+        """The ce- headers without their prefix; of the others those that matter are kept."""
         events: dict[str, str] = {}
-        others: dict[bytes, bytes] = {}
-        size = 0
-        for name, value in self._exchange.headers:
-            size += len(name) + len(value) + 4
-            lower = name.lower()
-            if lower.startswith(b"ce-"):
-                attribute = lower[3:].decode("latin-1")
-                if attribute in events:
-                    raise Rejected(Reason.DUPLICATE_HEADER, f"ce-{attribute[:64]} was sent twice")
-                events[attribute] = value.decode("latin-1")
-            elif lower in others and lower in _SINGLE:
-                raise Rejected(Reason.DUPLICATE_HEADER, f"{lower.decode()} was sent twice")
-            else:
-                others[lower] = value
-        if size > MAX_HEADER_BYTES:
+        others: dict[str, str] = {}
+        for raw, value in self._exchange.headers:
+            known = _NAMES.get(raw)
+            name, is_event = known if known is not None else _name_of(raw)
+            if is_event:
+                if name in events:
+                    raise Rejected(Reason.DUPLICATE_HEADER, f"ce-{name[:64]} was sent twice")
+                events[name] = value.decode("latin-1")
+            elif name in _USED:
+                if name in others:
+                    raise Rejected(Reason.DUPLICATE_HEADER, f"{name} was sent twice")
+                others[name] = value.decode("latin-1")
+        if self._exchange.head_bytes > MAX_HEADER_BYTES:
             raise Rejected(Reason.HEADERS_TOO_LARGE, f"the headers are larger than {MAX_HEADER_BYTES} bytes")
-        self._gate.check_token(others.get(b"authorization", b"").decode("latin-1"), query)
-        self._type = others.get(b"content-type", b"").decode("latin-1")
-        self._encoding = others.get(b"content-encoding", b"").decode("latin-1")
-        if int(others.get(b"content-length", b"0")) > self._gate.max_body_bytes:  # digits: the parser has checked it
+        self._gate.check_token(others.get("authorization", ""), query)
+        self._type = others.get("content-type", "")
+        self._encoding = others.get("content-encoding", "")
+        if int(others.get("content-length", "0")) > self._gate.max_body_bytes:  # digits: the parser has checked it
             raise self._too_large()
         return events
 
@@ -113,7 +124,7 @@ class EventRequest:
     def _refuse(self, error: Rejected) -> None:
         """Answers at once a sender that waits for our word before it sends the body; else when the body has gone by."""
         self._error = error
-        if any(name.lower() == b"expect" for name, _ in self._exchange.headers):
+        if self._exchange.expects_continue:
             self._answer_error()
 
     def _answer_error(self) -> None:

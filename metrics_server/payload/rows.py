@@ -40,7 +40,7 @@ def opaque(rows: Sequence[Value]) -> list[Value]:
 
 
 def is_label(text: str) -> bool:
-    return len(text) <= LONGEST_LABEL and not _CONTROL.search(text)
+    return len(text) <= LONGEST_LABEL and (text.isprintable() or not _CONTROL.search(text))
 
 
 def number(value: Any, what: str) -> float | int:

@@ -16,14 +16,14 @@ from metrics_server.payload.rows import MAX_COLUMNS, checked, number, opaque, ro
 from metrics_server.task import Value
 
 
-class Tensor(msgspec.Struct):
+class Tensor(msgspec.Struct, gc=False):
     """Row-major doubles with their shape."""
 
     shape: list[int] = []
     values: list[Any] = []
 
 
-class DefaultData(msgspec.Struct):
+class DefaultData(msgspec.Struct, gc=False):
     """One of tensor, ndarray, tftensor. Column names are not read: they name classes only where configured."""
 
     tensor: Tensor | None = None
@@ -31,13 +31,13 @@ class DefaultData(msgspec.Struct):
     tftensor: dict[str, Any] | None = None
 
 
-class Meta(msgspec.Struct):
+class Meta(msgspec.Struct, gc=False):
     """Of the message's metadata only the client's own id."""
 
     puid: str | None = None
 
 
-class Message(msgspec.Struct):
+class Message(msgspec.Struct, gc=False):
     """A SeldonMessage."""
 
     data: DefaultData | None = None
@@ -48,13 +48,13 @@ class Message(msgspec.Struct):
     meta: Meta | None = None
 
 
-class RequestPart(msgspec.Struct):
+class RequestPart(msgspec.Struct, gc=False):
     """Of a feedback's request only its id; features are not looked at."""
 
     meta: Meta | None = None
 
 
-class Feedback(msgspec.Struct):
+class Feedback(msgspec.Struct, gc=False):
     """A Feedback. An absent reward and a reward of 0 are told apart, as the text does."""
 
     request: RequestPart | None = None
@@ -63,7 +63,7 @@ class Feedback(msgspec.Struct):
     reward: Any = None
 
 
-class Reading(msgspec.Struct):
+class Reading(msgspec.Struct, gc=False):
     """What a payload says: rows of the prediction, rows of the truth, a reward, and ids the client gave."""
 
     response: list[Value] | None = None
