@@ -1,0 +1,324 @@
+"""Pairing: whatever the order, grouping, repetition and restarts, the net numbers are those of the set of halves."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from metrics_server.event import FEEDBACK, RESPONSE, Event
+from metrics_server.group import Group, Keeping
+from metrics_server.half import half_of
+from metrics_server.ledger import LOGGED, PAIRS, REWARD_SUM, REWARDS
+from metrics_server.model import load
+from metrics_server.series import Catalog, Labels, Scoring
+from metrics_server.store.memory import MemoryStore
+from metrics_server.sums import component
+from metrics_server.window import DAY, EVER, bucket_of
+
+NOW = 1_790_000_000.0
+NOWHERE = Labels("", "", "", "")
+KEEPING = Keeping(history=400 * DAY, retention=35 * DAY, dedupe=DAY)
+
+
+class Sent(NamedTuple):
+    """One event as a test writes it."""
+
+    kind: str
+    id: str
+    time: float
+    request: str
+    labels: Labels
+    scope: tuple[str, str]
+    response: tuple[int, ...] | None = None
+    truth: tuple[int | None, ...] | None = None
+    reward: float | None = None
+
+    def event(self) -> Event:
+        body: dict[str, Any] = {"ndarray": list(self.response or ())}
+        if self.kind == RESPONSE:
+            data = msgspec.json.encode({"data": body})
+        else:
+            feedback: dict[str, Any] = {}
+            if self.response is not None:
+                feedback["response"] = {"data": body}
+            if self.truth is not None:
+                feedback["truth"] = {"data": {"ndarray": list(self.truth)}}
+            if self.reward is not None:
+                feedback["reward"] = self.reward
+            data = msgspec.json.encode(feedback)
+        names = ("namespace", "inferenceservicename", "endpoint", "modelid")
+        stated = dict(zip(names, self.labels, strict=True))
+        if self.kind == FEEDBACK and self.response is None and self.reward is None:
+            stated |= dict(zip(names[:2], self.scope, strict=True))
+        attributes = {name: value for name, value in stated.items() if value}
+        if self.request:
+            attributes["requestid"] = self.request
+        return Event(kind=self.kind, id=self.id, source="/test", type="t", time=self.time, attributes=attributes, data=data)
+
+
+class Bench:
+    """A server's core without sockets or threads, on a memory store."""
+
+    def __init__(self, scoring: Scoring | None = None) -> None:
+        self.store = MemoryStore()
+        self.scoring = scoring or Scoring(storage_uri="cm_models.multiclass_numeric.MultiClassNumeric")
+        self.restart()
+
+    def restart(self) -> None:
+        self.catalog = Catalog(lambda labels: self.scoring, lambda path, parameters: load(path, parameters), 1000)
+        self.catalog.restore(self.store.series())
+
+    def send(self, *sent: Sent, now: float = NOW) -> list[Any]:
+        group = Group(self.store, self.catalog, KEEPING, now)
+        outcomes = group.take([half_of(one.event(), NOWHERE, now) for one in sent])
+        assert self.store.commit(group.change())
+        return outcomes
+
+    def net(self) -> dict[Labels, Counter[str]]:
+        """What stands, by series, over all time buckets; without what came to nothing."""
+        totals = self.store.totals(0)
+        result = {}
+        for series in self.catalog.current():
+            counts = Counter({name: value for name, value in totals.get(series.id, {}).items() if value})
+            if counts:
+                result[series.labels] = counts
+        return result
+
+    def ever(self, labels: Labels) -> dict[str, float]:
+        series = next(series for series in self.catalog.current() if series.labels == labels)
+        return dict(self.store.ledger(EVER).get(series.id, {}))
+
+    def statuses(self, labels: Labels) -> dict[str, float]:
+        prefix = component("server/labels", "")
+        return {name.removeprefix(prefix): value for name, value in self.ever(labels).items() if name.startswith(prefix)}
+
+
+MAIN = Labels("shop", "wine", "main", "classifier")
+CANARY = MAIN._replace(predictor="canary")
+OTHER_NODE = MAIN._replace(model="transformer")
+ELSEWHERE = Labels("lab", "wine", "main", "classifier")
+ANY_LABELS = st.sampled_from([MAIN, CANARY, OTHER_NODE, ELSEWHERE])
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> list[Sent]:
+    """A set of events over few requests, few labels and few times, so that they meet, tie and contradict each other."""
+    sent = []
+    for number in range(draw(st.integers(1, 12))):
+        kind = draw(st.sampled_from([RESPONSE, FEEDBACK, FEEDBACK]))
+        rows = draw(st.integers(1, 2))
+        classes = st.tuples(*[st.integers(0, 2)] * rows)
+        truths = st.tuples(*[st.one_of(st.none(), st.integers(0, 2))] * rows)
+        has_response = kind == RESPONSE or draw(st.booleans())
+        reward = None if kind == RESPONSE or draw(st.booleans()) else float(draw(st.integers(-2, 2)))
+        truth = None if kind == RESPONSE or (reward is not None and draw(st.booleans())) else draw(truths)
+        sent.append(
+            Sent(
+                kind,
+                f"event-{number}",
+                NOW - 60 * draw(st.integers(0, 4)) - DAY * draw(st.integers(0, 1)),
+                draw(st.sampled_from(["a", "b"])),
+                draw(ANY_LABELS),
+                draw(st.sampled_from([("", ""), ("shop", ""), ("shop", "wine"), ("lab", "wine")])),
+                draw(classes) if has_response else None,
+                truth,
+                reward,
+            )
+        )
+    return sent
+
+
+def expected(history: Iterable[Sent]) -> dict[Labels, Counter[str]]:
+    """The same numbers in the plainest way: all halves in one place, the latest of each, then counted."""
+    result: dict[Labels, Counter[str]] = {}
+    for request in ("a", "b"):
+        for row in range(2):
+            for labels, counts in _expected_row([one for one in history if one.request == request], row):
+                result.setdefault(labels, Counter()).update(counts)
+    return result
+
+
+def _key(time: float, content: Any) -> tuple[float, bytes]:
+    return time, msgspec.msgpack.encode(content)
+
+
+def _expected_row(events: list[Sent], row: int) -> Iterable[tuple[Labels, Counter[str]]]:
+    logged: dict[Labels, tuple[tuple[float, bytes], float, int]] = {}
+    carried: dict[tuple[str, str, str], tuple[tuple[float, bytes], float, int, Labels]] = {}
+    truths: list[tuple[tuple[float, bytes], tuple[str, str], int | None]] = []
+    rewards: dict[tuple[str, str, str], tuple[tuple[float, bytes], float, float, Labels]] = {}
+    for one in events:
+        alike = (one.labels.namespace, one.labels.deployment, one.labels.model)
+        if one.response is not None and row < len(one.response):
+            value = one.response[row]
+            key = _key(one.time, [one.labels, value])
+            if one.kind == RESPONSE:
+                logged[one.labels] = max(logged.get(one.labels, (key, one.time, value)), (key, one.time, value))
+            else:
+                before = carried.get(alike, (key, one.time, value, one.labels))
+                latest = max(before, (key, one.time, value, one.labels), key=lambda entry: entry[0])
+                carried[alike] = (latest[0], min(before[1], one.time), latest[2], latest[3])
+        if one.truth is not None and row < len(one.truth):
+            stated = one.scope if one.response is None and one.reward is None else (one.labels.namespace, one.labels.deployment)
+            truths.append((_key(one.time, one.truth[row]), stated, one.truth[row]))
+        if one.reward is not None and row == 0:
+            key = _key(one.time, [*one.labels, one.reward])
+            before = rewards.get(alike, (key, one.time, one.reward, one.labels))
+            latest = max(before, (key, one.time, one.reward, one.labels), key=lambda entry: entry[0])
+            rewards[alike] = (latest[0], min(before[1], one.time), latest[2], latest[3])
+    predictions = [(labels, at, value) for labels, (_, at, value) in logged.items()]
+    taken = {(labels.namespace, labels.deployment, labels.model) for labels in logged}
+    predictions += [(labels, at, value) for alike, (_, at, value, labels) in carried.items() if alike not in taken]
+    for labels in logged:
+        yield labels, Counter({LOGGED: 1})
+    for labels, _, value in predictions:
+        matching = [t for t in truths if t[1][0] in ("", labels.namespace) and t[1][1] in ("", labels.deployment)]
+        if matching and (truth := max(matching, key=lambda t: t[0])[2]) is not None:
+            counts = Counter({PAIRS: 1, "pairs": 1, component("confusion", str(truth), str(value)): 1})
+            if truth == value:
+                counts["correct"] = 1
+            yield labels, counts
+    for alike, (_, _, value, labels) in rewards.items():
+        where = min((known for known in logged if (known.namespace, known.deployment, known.model) == alike), default=labels)
+        yield where, Counter({REWARDS: 1, REWARD_SUM: value})
+
+
+def _plain(net: dict[Labels, Counter[str]]) -> dict[Labels, dict[str, float]]:
+    kept = {labels: {n: v for n, v in counts.items() if v and not n.startswith("output")} for labels, counts in net.items()}
+    return {labels: counts for labels, counts in kept.items() if counts}
+
+
+@settings(max_examples=400, deadline=None)
+@given(histories(), st.randoms(use_true_random=False), st.lists(st.integers(1, 5), min_size=20, max_size=20), st.sets(st.integers(0, 20)))
+def test_any_order_grouping_repetition_and_restart_give_the_numbers_of_the_set(
+    history: list[Sent], random: Any, sizes: list[int], restarts: set[int]
+) -> None:
+    """The net numbers equal a plain batch computation over the set of halves, however they arrived."""
+    arrivals = history + random.sample(history, len(history) // 2)
+    random.shuffle(arrivals)
+    bench = Bench()
+    for number, size in enumerate(sizes):
+        group, arrivals = arrivals[:size], arrivals[size:]
+        bench.send(*group)
+        if number in restarts:
+            bench.restart()
+    bench.send(*arrivals)
+    assert _plain(bench.net()) == _plain(expected(history))
+
+
+def test_the_bucket_is_the_one_of_the_prediction() -> None:
+    """A label that comes late for last Tuesday repairs last Tuesday."""
+    bench = Bench()
+    tuesday = NOW - 5 * DAY
+    bench.send(Sent(RESPONSE, "1", tuesday, "r", MAIN, ("", ""), (2,)))
+    bench.send(Sent(FEEDBACK, "2", NOW, "r", MAIN, ("shop", "wine"), truth=(2,)))
+    bucket = bucket_of(tuesday, NOW, KEEPING.history)
+    series = bench.catalog.current()[0]
+    assert bench.store.history(series.id, 0)[bucket]["correct"] == 1.0  # type: ignore[index]
+
+
+def test_a_repeated_event_is_answered_as_a_duplicate_and_counts_once() -> None:
+    """A redelivery changes nothing, in the same group or a later one."""
+    bench = Bench()
+    one = Sent(FEEDBACK, "1", NOW, "r", MAIN, ("", ""), (1,), (1,))
+    assert bench.send(one, one) == ["accepted", "duplicate"]
+    before = bench.ever(MAIN)
+    assert bench.send(one) == ["duplicate"]
+    assert bench.ever(MAIN) == before
+
+
+def test_equal_truth_is_a_duplicate_later_truth_a_correction_older_truth_changes_nothing() -> None:
+    """Every truth after the first has the status that says what became of it."""
+    bench = Bench()
+    bench.send(Sent(FEEDBACK, "1", NOW - 50, "r", MAIN, ("", ""), (1,), (1,)))
+    bench.send(Sent(FEEDBACK, "2", NOW - 40, "r", MAIN, ("shop", "wine"), truth=(1,)))
+    assert bench.statuses(MAIN) == {"matched": 1, "duplicate": 1}
+    bench.send(Sent(FEEDBACK, "3", NOW - 30, "r", MAIN, ("shop", "wine"), truth=(2,)))
+    bench.send(Sent(FEEDBACK, "4", NOW - 45, "r", MAIN, ("shop", "wine"), truth=(0,)))
+    assert bench.statuses(MAIN) == {"matched": 1, "duplicate": 1, "corrected": 1, "superseded": 1}
+    assert bench.net()[MAIN][component("confusion", "2", "1")] == 1
+    bench.send(Sent(FEEDBACK, "5", NOW - 20, "r", MAIN, ("shop", "wine"), truth=(None,)))
+    assert bench.statuses(MAIN)["retracted"] == 1
+    assert PAIRS not in bench.net()[MAIN] if MAIN in bench.net() else True
+
+
+def test_one_class_written_in_several_ways_is_one_truth() -> None:
+    """2, 2.0, [2], "2" and the one-hot row say the same; repeating one in another form corrects nothing."""
+    for form in ([2], [2.0], [[2]], ["2"], [[0, 0, 1]]):
+        bench = Bench(Scoring())
+        first = Event(
+            kind=FEEDBACK,
+            id="1",
+            source="s",
+            type="t",
+            time=NOW - 9,
+            attributes={"requestid": "r"},
+            data=b'{"response":{"data":{"ndarray":[[0.1,0.2,0.7]]}},"truth":{"data":{"ndarray":[[0,0,1]]}}}',
+        )
+        again = msgspec.structs.replace(
+            first, id="2", time=NOW, data=msgspec.json.encode({"truth": {"data": {"ndarray": form}}})
+        )
+        for event in (first, again):
+            group = Group(bench.store, bench.catalog, KEEPING, NOW)
+            group.take([half_of(event, NOWHERE, NOW)])
+            bench.store.commit(group.change())
+        assert bench.statuses(NOWHERE) == {"matched": 1, "duplicate": 1}, form
+
+
+def test_self_contained_feedback_of_several_nodes_and_predictors_counts_once_per_model() -> None:
+    """A feedback that is logged under both arms of a canary is one pair, not two."""
+    bench = Bench()
+    bench.send(Sent(FEEDBACK, "1", NOW - 2, "r", MAIN, ("", ""), (1,), (1,)))
+    bench.send(Sent(FEEDBACK, "2", NOW - 1, "r", CANARY, ("", ""), (1,), (1,)))
+    assert sum(counts[PAIRS] for counts in bench.net().values()) == 1
+
+
+def test_feedback_that_lands_on_the_other_predictor_labels_the_prediction_of_the_first() -> None:
+    """The prediction's labels are the pair's, whatever predictor the feedback event names."""
+    bench = Bench()
+    bench.send(Sent(RESPONSE, "1", NOW - 9, "r", MAIN, ("", ""), (1,)))
+    bench.send(Sent(FEEDBACK, "2", NOW, "r", CANARY, ("shop", "wine"), truth=(1,)))
+    assert bench.net()[MAIN]["correct"] == 1
+    assert CANARY not in bench.net()
+
+
+def test_events_without_a_request_id_count_once_each() -> None:
+    """Without any id to join on each event id is a pair of its own."""
+    bench = Bench()
+    one = Sent(FEEDBACK, "1", NOW, "", MAIN, ("", ""), (1,), (1,))
+    bench.send(one, one, one._replace(id="2"))
+    assert bench.net()[MAIN][PAIRS] == 2
+
+
+def test_what_was_applied_before_a_change_of_configuration_can_be_taken_back() -> None:
+    """After the metric model changed, a correction subtracts from the old series and adds to the new one."""
+    bench = Bench()
+    bench.send(Sent(FEEDBACK, "1", NOW - 9, "r", MAIN, ("", ""), (1,), (1,)))
+    old = bench.catalog.current()[0]
+    bench.scoring = Scoring(storage_uri="cm_models.multiclass_one_hot.MulticlassOneHot")
+    bench.restart()
+    bench.send(Sent(FEEDBACK, "2", NOW, "r", MAIN, ("", ""), truth=(0,)))
+    assert not any(bench.store.totals(0)[old.id].values())
+    assert bench.net()[MAIN][component("confusion", "0", "1")] == 1
+
+
+def test_a_time_far_in_the_future_is_taken_as_now() -> None:
+    """A broken clock cannot make a truth that stands for ever."""
+    ahead = Sent(FEEDBACK, "1", NOW + 3600, "r", MAIN, ("", ""), (1,), (1,))
+    half = half_of(ahead.event(), NOWHERE, NOW)
+    assert half.clamped
+    assert half.arrivals[0].known.time == NOW  # type: ignore[union-attr]
+
+
+def test_a_pair_older_than_the_history_counts_but_is_in_no_window() -> None:
+    """What is too old for the buckets still counts in the ledgers, and says so."""
+    bench = Bench()
+    bench.send(Sent(FEEDBACK, "1", NOW - 500 * DAY, "r", MAIN, ("", ""), (1,), (1,)))
+    assert bench.net() == {}
+    assert bench.statuses(MAIN) == {"too_old": 1}
+    assert bench.ever(MAIN)["correct"] == 1
