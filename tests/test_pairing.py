@@ -18,7 +18,7 @@ from metrics_server.model import load
 from metrics_server.series import Catalog, Labels, Scoring
 from metrics_server.store.memory import MemoryStore
 from metrics_server.sums import component
-from metrics_server.window import DAY, EVER, bucket_of
+from metrics_server.window import DAY, EVER, Bucket, bucket_of
 
 NOW = 1_790_000_000.0
 NOWHERE = Labels("", "", "", "")
@@ -89,6 +89,15 @@ class Bench:
                 result[series.labels] = counts
         return result
 
+    def net_by_bucket(self) -> dict[tuple[Labels, Bucket], dict[str, float]]:
+        """What stands, by series and bucket."""
+        return {
+            (series.labels, bucket): kept
+            for series in self.catalog.current()
+            for bucket, sums in self.store.history(series.id, 0).items()
+            if (kept := {name: value for name, value in sums.items() if value and not name.startswith("output")})
+        }
+
     def ever(self, labels: Labels) -> dict[str, float]:
         series = next(series for series in self.catalog.current() if series.labels == labels)
         return dict(self.store.ledger(EVER).get(series.id, {}))
@@ -133,21 +142,26 @@ def histories(draw: st.DrawFn) -> list[Sent]:
     return sent
 
 
-def expected(history: Iterable[Sent]) -> dict[Labels, Counter[str]]:
+Counts = dict[tuple[Labels, Bucket], dict[str, float]]
+
+
+def expected(history: Iterable[Sent]) -> Counts:
     """The same numbers in the plainest way: all halves in one place, the latest of each, then counted."""
-    result: dict[Labels, Counter[str]] = {}
+    result: dict[tuple[Labels, Bucket], Counter[str]] = {}
     for request in ("a", "b"):
         for row in range(2):
-            for labels, counts in _expected_row([one for one in history if one.request == request], row):
-                result.setdefault(labels, Counter()).update(counts)
-    return result
+            for labels, at, counts in _expected_row([one for one in history if one.request == request], row):
+                bucket = bucket_of(at, NOW, KEEPING.history)
+                assert bucket is not None
+                result.setdefault((labels, bucket), Counter()).update(counts)
+    return {key: kept for key, counts in result.items() if (kept := {name: value for name, value in counts.items() if value})}
 
 
 def _key(time: float, content: Any) -> tuple[float, bytes]:
     return time, msgspec.msgpack.encode(content)
 
 
-def _expected_row(events: list[Sent], row: int) -> Iterable[tuple[Labels, Counter[str]]]:
+def _expected_row(events: list[Sent], row: int) -> Iterable[tuple[Labels, float, Counter[str]]]:
     logged: dict[Labels, tuple[tuple[float, bytes], float, int]] = {}
     carried: dict[tuple[str, str, str], tuple[tuple[float, bytes], float, int, Labels]] = {}
     truths: list[tuple[tuple[float, bytes], tuple[str, str], int | None]] = []
@@ -174,23 +188,21 @@ def _expected_row(events: list[Sent], row: int) -> Iterable[tuple[Labels, Counte
     predictions = [(labels, at, value) for labels, (_, at, value) in logged.items()]
     taken = {(labels.namespace, labels.deployment, labels.model) for labels in logged}
     predictions += [(labels, at, value) for alike, (_, at, value, labels) in carried.items() if alike not in taken]
-    for labels in logged:
-        yield labels, Counter({LOGGED: 1})
-    for labels, _, value in predictions:
+    for labels, (_, at, _) in logged.items():
+        yield labels, at, Counter({LOGGED: 1})
+    for labels, at, value in predictions:
         matching = [t for t in truths if t[1][0] in ("", labels.namespace) and t[1][1] in ("", labels.deployment)]
         if matching and (truth := max(matching, key=lambda t: t[0])[2]) is not None:
             counts = Counter({PAIRS: 1, "pairs": 1, component("confusion", str(truth), str(value)): 1})
             if truth == value:
                 counts["correct"] = 1
-            yield labels, counts
-    for alike, (_, _, value, labels) in rewards.items():
-        where = min((known for known in logged if (known.namespace, known.deployment, known.model) == alike), default=labels)
-        yield where, Counter({REWARDS: 1, REWARD_SUM: value})
-
-
-def _plain(net: dict[Labels, Counter[str]]) -> dict[Labels, dict[str, float]]:
-    kept = {labels: {n: v for n, v in counts.items() if v and not n.startswith("output")} for labels, counts in net.items()}
-    return {labels: counts for labels, counts in kept.items() if counts}
+            yield labels, at, counts
+    for alike, (_, at, value, labels) in rewards.items():
+        about = [
+            (known, when) for known, (_, when, _) in logged.items() if (known.namespace, known.deployment, known.model) == alike
+        ]
+        where, when = min(about, default=(labels, at))
+        yield where, when, Counter({REWARDS: 1, REWARD_SUM: value})
 
 
 @settings(max_examples=400, deadline=None)
@@ -208,7 +220,7 @@ def test_any_order_grouping_repetition_and_restart_give_the_numbers_of_the_set(
         if number in restarts:
             bench.restart()
     bench.send(*arrivals)
-    assert _plain(bench.net()) == _plain(expected(history))
+    assert bench.net_by_bucket() == expected(history)
 
 
 def test_the_bucket_is_the_one_of_the_prediction() -> None:
