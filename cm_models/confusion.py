@@ -116,7 +116,8 @@ def wilson(successes: float, trials: float) -> tuple[float, float]:
     centre = share + square / (2 * trials)
     spread = Z95 * math.sqrt(share * (1 - share) / trials + square / (4 * trials * trials))
     scale = 1 + square / trials
-    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+    # At shares of 0 and 1 rounding would leave the share itself outside.
+    return min(share, max(0.0, (centre - spread) / scale)), max(share, min(1.0, (centre + spread) / scale))
 
 
 def headline(matrix: Matrix) -> Iterator[Sample]:

@@ -64,7 +64,9 @@ class Server:
             max_bodies_bytes=settings.max_bodies_bytes,
             token=_token(settings.token_file),
         )
-        exposition = Exposition(self._catalog, self._totals, self._telemetry, ancestor if settings.seldon_metrics else None)
+        exposition = Exposition(
+            self._catalog, self._totals, self._telemetry, ancestor if settings.seldon_metrics else None, settings.max_exported_classes
+        )
         router = Router(self._gate, self._application(exposition))
         self._http = HttpServer(router.route, router.refused, settings.max_connections)
 

@@ -48,7 +48,7 @@ MODEL: dict[str, Family] = {
     "model_output_mean": Family(GAUGE, f"Mean of numeric predictions in the request log, labelled or not. {_WINDOW}", ("window",)),
     "model_output_min": Family(GAUGE, f"Smallest numeric prediction in the request log, to 2.5 %. {_WINDOW}", ("window",)),
     "model_output_max": Family(GAUGE, f"Largest numeric prediction in the request log, to 2.5 %. {_WINDOW}", ("window",)),
-    "model_output_quantile": Family(GAUGE, f"Quantile of numeric predictions in the request log, to 2.5 %. {_WINDOW}", ("window", "quantile")),
+    "model_output_quantile": Family(GAUGE, f"Quantile of numeric predictions in the request log, to 2.5 %. {_WINDOW}", ("window", "q")),
 }
 
 _SELDON = (

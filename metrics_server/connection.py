@@ -11,135 +11,20 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from http.client import responses
-from typing import Any, Protocol, cast
+from collections.abc import Callable
+from typing import cast
 
 import httptools
-from tornado.concurrent import Future
-from tornado.httputil import HTTPConnection, HTTPHeaders, RequestStartLine, ResponseStartLine
 
 from metrics_server.errors import Reason, Rejected
+from metrics_server.exchange import NOBODY, Context, Exchange, RawHeaders, Receiver
 
 HEAD_BYTES = 64 * 2**10  # of request line and headers; the routes have lower limits, with better answers
 IDLE_SECONDS = 120.0  # for the next request, or the rest of its headers; Go's clients keep connections for 90 s
 BODY_SECONDS = 10.0  # for a whole body
 SWEEP_SECONDS = 1.0
 
-_EMPTY_200 = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
-
-RawHeaders = list[tuple[bytes, bytes]]
-
-
-class Receiver(Protocol):
-    """Takes one request, as Tornado's HTTPMessageDelegate does."""
-
-    def data_received(self, chunk: bytes) -> Any: ...
-    def finish(self) -> Any: ...
-    def on_connection_close(self) -> Any: ...
-
-
-class _Nobody:
-    """Takes a request that nobody waits for."""
-
-    def data_received(self, chunk: bytes) -> None: ...
-    def finish(self) -> None: ...
-    def on_connection_close(self) -> None: ...
-
-
-_NOBODY = _Nobody()
-
-Route = Callable[["Exchange"], Receiver]
-
-
-@dataclass(frozen=True)
-class Context:
-    """What Tornado wants to know of a connection."""
-
-    remote_ip: str
-    protocol: str
-
-
-class Exchange(HTTPConnection):
-    """One request and its answer. Finished ones leave in the order the requests came, as HTTP/1.1 wants it."""
-
-    def __init__(self, connection: Connection, method: str, target: str, version: str, headers: RawHeaders, *, keep_alive: bool) -> None:
-        self.method = method
-        self.target = target
-        self.version = version
-        self.headers = headers
-        self.keep_alive = keep_alive
-        self.context = connection.context
-        self.head_bytes = 0  # of the headers, where they are many
-        self.received = False  # the request is complete
-        self.is_awaited = False  # more of it is to come in another packet
-        self.handed_over = False  # and its receiver has been told so
-        self.answer: bytes | None = None
-        self.receiver: Receiver = _NOBODY
-        self._connection = connection
-        self._parts: list[bytes] = []
-
-    @property
-    def expects_continue(self) -> bool:
-        """Whether the sender waits for our word before it sends the body."""
-        return any(name.lower() == b"expect" for name, _ in self.headers)
-
-    def start_line(self) -> RequestStartLine:
-        return RequestStartLine(self.method, self.target, f"HTTP/{self.version}")
-
-    def tornado_headers(self) -> HTTPHeaders:
-        headers = HTTPHeaders()
-        for name, value in self.headers:
-            headers.add(name.decode("latin-1"), value.decode("latin-1"))
-        return headers
-
-    def respond(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
-        """Answers with a whole response."""
-        if self.answer is None:
-            if status == 200 and not headers and not body and self._is_plain():
-                self.answer = _EMPTY_200
-            else:
-                self.answer = self._head(status, headers.items(), len(body)) + body
-            self._connection.answered()
-
-    def _is_plain(self) -> bool:
-        """Whether the answer needs no word on what becomes of the connection."""
-        return self.keep_alive and self.received and self.version == "1.1" and not self._connection.is_draining
-
-    def _head(self, status: int, headers: Any, length: int) -> bytes:
-        lines = [f"HTTP/1.1 {status} {responses.get(status, 'Unknown')}"]
-        lines += [f"{name}: {value}" for name, value in headers]
-        if not any(name.lower() == "content-length" for name, _ in headers) and status not in (204, 304):
-            lines.append(f"Content-Length: {length}")
-        if not self.keep_alive or not self.received or self._connection.is_draining:
-            self.keep_alive = False
-            lines.append("Connection: close")
-        elif self.version == "1.0":
-            lines.append("Connection: keep-alive")
-        return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
-
-    # Tornado's HTTPConnection.
-
-    def write_headers(self, start_line: Any, headers: HTTPHeaders, chunk: bytes | None = None) -> Future[None]:
-        assert isinstance(start_line, ResponseStartLine)
-        self._status, self._headers = start_line.code, list(headers.get_all())
-        return self.write(chunk or b"")
-
-    def write(self, chunk: bytes) -> Future[None]:
-        self._parts.append(chunk)
-        done: Future[None] = Future()
-        done.set_result(None)
-        return done
-
-    def finish(self) -> None:
-        if self.answer is None:
-            body = b"".join(self._parts)
-            self.answer = self._head(self._status, self._headers, len(body)) + body
-            self._connection.answered()
-
-    def set_close_callback(self, callback: Callable[[], None] | None) -> None:
-        """Nothing here waits for a client: an answer to one that has gone is dropped."""
+Route = Callable[[Exchange], Receiver]
 
 
 class Connection(asyncio.Protocol):
@@ -270,7 +155,7 @@ class Connection(asyncio.Protocol):
             if exchange.answer is None:
                 break
             self._exchanges.popleft()
-            exchange.receiver = _NOBODY  # they hold each other; let go, or the garbage collector has to find them
+            exchange.receiver = NOBODY  # they hold each other; let go, or the garbage collector has to find them
             self._transport.write(exchange.answer)
             if not exchange.keep_alive:
                 self._closing = True

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from prometheus_client.exposition import choose_encoder
@@ -19,7 +19,7 @@ from metrics_server.catalogue import COUNTER, GAUGE, family_of
 from metrics_server.ledger import LABELS, PAIRS, PREDICTED, PREDICTIONS, REWARD_SUM, REWARDS
 from metrics_server.model import AncestorCounting, Counting, Sample
 from metrics_server.pairing import CORRECTED, DUPLICATE, MATCHED, RETRACTED, SUPERSEDED
-from metrics_server.series import Catalog, Labels, Series
+from metrics_server.series import OTHER_CLASSES, Catalog, Labels, Series
 from metrics_server.sums import Sums, add_into
 from metrics_server.task import TASK_MISMATCH, UNSCORABLE
 from metrics_server.telemetry import Telemetry
@@ -94,8 +94,11 @@ class _Page:
 class Exposition:
     """Renders the page. It only reads, and may be called from any thread."""
 
-    def __init__(self, catalog: Catalog, totals: Totals, telemetry: Telemetry, ancestor: AncestorLabels | None) -> None:
+    def __init__(
+        self, catalog: Catalog, totals: Totals, telemetry: Telemetry, ancestor: AncestorLabels | None, max_exported_classes: int
+    ) -> None:
         self._catalog = catalog
+        self._max_exported_classes = max_exported_classes
         self._totals = totals
         self._telemetry = telemetry
         self._ancestor = ancestor
@@ -114,7 +117,7 @@ class Exposition:
             dict(zip(("deployment_namespace", "deployment_name", "predictor_name", "model_name"), series.labels, strict=True))
         )
         ever = reading.ledgers[EVER]
-        for name, extra, value in _server_counters(ever):
+        for name, extra, value in _server_counters(ever, list(series.classes)[: self._max_exported_classes]):
             page.counter(name, _joined(labels, extra), value, series.created_at)
         for sample in self._valid(_counts(series, reading)):
             page.counter(f"model_{sample.name}", _joined(labels, sample.labels), sample.value, series.created_at)
@@ -129,9 +132,14 @@ class Exposition:
 
     def _valid(self, samples: Iterable[Sample]) -> Iterator[Sample]:
         """Samples whose names may stand on the page; a user's metric model may yield anything."""
-        for sample in samples:
-            if sample.name in _VALID or self._is_valid(sample):
-                yield sample
+        try:
+            for sample in samples:
+                if sample.name in _VALID or self._is_valid(sample):
+                    yield sample
+        except Exception as error:  # of a user's metric model; the other series must not suffer
+            if (name := type(error).__name__) not in self._refused:
+                self._refused.add(name)
+                logger.warning("A metric model cannot be read: %s: %s", name, error)
 
     def _is_valid(self, sample: Sample) -> bool:
         names = (sample.name, *sample.labels)
@@ -159,15 +167,20 @@ def _joined(labels: str, extra: Mapping[str, str]) -> str:
     return f"{labels},{_label_text(extra)}" if extra else labels
 
 
-def _server_counters(ever: Sums) -> Iterator[tuple[str, Mapping[str, str], float]]:
+def _server_counters(ever: Sums, exported: Sequence[str]) -> Iterator[tuple[str, Mapping[str, str], float]]:
     yield "model_predictions", {}, ever.get(PREDICTIONS, 0.0)
     for status in STATUSES:
         yield "model_labels", {"status": status}, ever.get(LABELS + status, 0.0)
     if rewards := ever.get(REWARDS):
         yield "model_rewards", {}, rewards
+    by_class: dict[str, float] = {}
     for name, value in ever.items():
         if name.startswith(PREDICTED):
-            yield "model_predicted_class", {"class": name.removeprefix(PREDICTED)}, value
+            label = name.removeprefix(PREDICTED)
+            label = label if label in exported else OTHER_CLASSES
+            by_class[label] = by_class.get(label, 0.0) + value
+    for label, value in by_class.items():
+        yield "model_predicted_class", {"class": label}, value
 
 
 def _counts(series: Series, reading: Reading) -> Iterator[Sample]:

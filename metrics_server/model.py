@@ -138,9 +138,15 @@ def load(storage_uri: str, parameters: Mapping[str, Any] | None = None, *, allow
         raise BadConfiguration(
             f"--storage_uri {storage_uri}: {error}; want auto, one of cm_models.*, or a class on the Python path"
         ) from error
-    taken = inspect.signature(found).parameters if callable(found) else {}
-    known = {name: value for name, value in (parameters or {}).items() if name in taken}
-    return _adapted(storage_uri, found(**known) if callable(found) else found)
+    return _adapted(storage_uri, _made(storage_uri, found, parameters or {}) if isinstance(found, type) else found)
+
+
+def _made(storage_uri: str, found: type, parameters: Mapping[str, Any]) -> Any:
+    try:
+        taken = inspect.signature(found).parameters
+        return found(**{name: value for name, value in parameters.items() if name in taken})
+    except Exception as error:  # a user's constructor may raise anything
+        raise BadConfiguration(f"--storage_uri {storage_uri}: it cannot be made without arguments: {error}") from error
 
 
 def _adapted(storage_uri: str, model: Any) -> MetricModel:

@@ -56,7 +56,7 @@ def compute(sums: Sums) -> Iterable[Sample]:
     yield Sample("output_min", {}, bins[0][0])
     yield Sample("output_max", {}, bins[-1][0])
     for quantile in QUANTILES:
-        yield Sample("output_quantile", {"quantile": str(quantile)}, _quantile(bins, quantile * (rows - 1)))
+        yield Sample("output_quantile", {"q": str(quantile)}, _quantile(bins, quantile * (rows - 1)))
 
 
 def _quantile(bins: list[tuple[float, float]], rank: float) -> float:

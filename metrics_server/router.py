@@ -9,8 +9,8 @@ from urllib.parse import parse_qs
 from tornado.httputil import HTTPInputError
 from tornado.web import Application
 
-from metrics_server.connection import Exchange, Receiver
 from metrics_server.errors import Reason, Rejected
+from metrics_server.exchange import Exchange, Receiver
 from metrics_server.ingest import Answer, Ingest
 
 MAX_HEADER_BYTES = 16 * 2**10

@@ -23,6 +23,7 @@ from metrics_server.task import UNSCORABLE, Resolved, Value
 
 logger = logging.getLogger(__name__)
 
+OTHER_CLASSES = "__other__"  # stands for the classes beyond a limit
 SEEN_EVERY = 3600.0  # seconds: how exactly a series remembers when it was last used
 
 
@@ -107,13 +108,13 @@ class Series:
             return None
         if label is None or self._claim_class(label, claims):
             return label
-        return "__other__"
+        return OTHER_CLASSES
 
     def _settle(self, truth: Value, prediction: Value, claims: Claims) -> bool:
         scoring = self.identity.scoring
         path = scoring.storage_uri
         if path == "auto":
-            path = task.decide(truth, prediction, scoring.max_classes) or ""
+            path = task.decide(truth, prediction, scoring.max_classes, scoring.class_names) or ""
         if path:
             claims[self.id, "model"] = self.parameters["model"] = path
             self._use(path)
@@ -167,8 +168,8 @@ class Catalog:
         return len(self._by_id)
 
     def current(self) -> list[Series]:
-        """The series that are shown, sorted by their labels."""
-        return sorted(self._by_labels.values(), key=lambda series: series.labels)
+        """The series that are shown, sorted by their labels. May be called from any thread: the list is made in one step."""
+        return sorted(list(self._by_labels.values()), key=lambda series: series.labels)
 
     def get(self, series_id: int) -> Series | None:
         return self._by_id.get(series_id)

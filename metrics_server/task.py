@@ -113,7 +113,7 @@ def _any(truth: Value, prediction: Value, class_names: Sequence[str]) -> Resolve
 TASKS: dict[str, Resolver] = {"multiclass": _multiclass, "binary": _binary, "regression": _regression, "any": _any}
 
 
-def decide(truth: Value, prediction: Value, max_classes: int) -> str | None:
+def decide(truth: Value, prediction: Value, max_classes: int, class_names: Sequence[str] = ()) -> str | None:
     """The dotted path of the metric model that suits the first pair of a series, from both sides; None for no model.
 
     >>> decide(2, [0.1, 0.2, 0.7], 1000)
@@ -124,7 +124,7 @@ def decide(truth: Value, prediction: Value, max_classes: int) -> str | None:
     if prediction is None or truth is None:
         return None
     if isinstance(prediction, list):
-        return None if _multiclass(truth, prediction, ()) in (UNSCORABLE, TASK_MISMATCH) else _PATHS["one_hot"]
+        return None if _multiclass(truth, prediction, class_names) in (UNSCORABLE, TASK_MISMATCH) else _PATHS["one_hot"]
     if isinstance(truth, list):
         return _PATHS["one_hot"] if label_of(prediction) is not None else None
     if _is_boolean_pair(truth, prediction) or _is_score_against_class(truth, prediction):

@@ -1,0 +1,107 @@
+"""Imports go one way: an import against an arrow, or a package away from its home, fails here."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Each module may import those above it in this list, never those below.
+LAYERS = """
+errors sums executor_event
+window json
+model
+task
+store.interface output body
+store.memory store.sqlite store series event
+pairing totals payload.rows
+payload.seldon ledger
+payload half
+group
+telemetry
+upkeep catalogue
+writer reply exposition
+ingest exchange
+connection
+router handlers settings
+app
+simulated_stream
+simulator
+__main__
+""".split("\n")
+
+# Packages from outside, and where they are at home.
+HOMES = {
+    "tornado": {"app", "handlers", "router", "exchange", "reply", "simulated_stream"},
+    "httptools": {"connection"},
+    "uvloop": {"__main__"},
+    "cloudevents": {"reply"},
+    "prometheus_client": {"exposition", "telemetry", "simulator"},
+    "sqlite3": {"store.sqlite"},
+    "yaml": {"settings"},
+    "sklearn": {"simulated_stream"},
+    "asyncio": {"app", "handlers", "connection", "exchange", "reply", "simulated_stream", "simulator", "__main__"},
+}
+
+
+def _imports(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def _modules(package: str) -> dict[str, set[str]]:
+    root = ROOT / package
+    names = {path: ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__") for path in root.rglob("*.py")}
+    return {name: _imports(path) for path, name in names.items() if name != "__init__"}
+
+
+SERVER = _modules("metrics_server")
+RANK = {name: rank for rank, line in enumerate(LAYERS) for name in line.split()}
+
+
+@pytest.mark.parametrize("module", sorted(SERVER))
+def test_imports_go_one_way(module: str) -> None:
+    """A module imports only from layers above its own."""
+    assert module in RANK, f"{module} has no place in LAYERS"
+    for name in SERVER[module]:
+        inner = name.removeprefix("metrics_server.")
+        if name.startswith("metrics_server.") and inner in RANK:
+            assert RANK[inner] < RANK[module] or inner.startswith("store"), f"{module} imports {inner}"
+
+
+@pytest.mark.parametrize("package", sorted(HOMES))
+def test_each_outside_package_has_one_home(package: str) -> None:
+    """What we stand on is seen only where it is at home."""
+    users = {module for module, names in SERVER.items() if any(name.split(".")[0] == package for name in names)}
+    assert users <= HOMES[package]
+
+
+def test_metric_models_stand_on_model_sums_and_numpy_alone() -> None:
+    """A family of metrics knows no server."""
+    allowed = {"metrics_server.model", "metrics_server.sums"}
+    for module, names in _modules("cm_models").items():
+        ours = {name for name in names if name.startswith("metrics_server")}
+        assert all(any(name.startswith(home) for home in allowed) for name in ours), module
+
+
+def test_the_server_knows_no_metric_family() -> None:
+    """Models are found by their dotted paths; nothing of the server imports one."""
+    assert not [module for module, names in SERVER.items() if any(name.startswith("cm_models") for name in names)]
+
+
+def test_no_module_is_too_long() -> None:
+    """Every module of the two packages has at most 310 lines, every function at most 50."""
+    for path in [*ROOT.glob("metrics_server/**/*.py"), *ROOT.glob("cm_models/*.py")]:
+        text = path.read_text()
+        assert len(text.splitlines()) <= 310, path
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                assert (node.end_lineno or 0) - node.lineno < 50, f"{path}: {node.name}"
