@@ -36,11 +36,8 @@ def increments_of(y_true: Iterable[str], y_pred: Iterable[str], known: Sequence[
     if correct := sum(count for (truth, prediction), count in cells.items() if truth == prediction):
         sums["correct"] = float(correct)
     names = None if known is None else frozenset(known)
-    for (truth, prediction), count in cells.items():
-        if names is not None:
-            truth = truth if truth in names else OTHER
-            prediction = prediction if prediction in names else OTHER
-        name = component("confusion", truth, prediction)
+    for cell, count in cells.items():
+        name = component("confusion", *(label if names is None or label in names else OTHER for label in cell))
         sums[name] = sums.get(name, 0.0) + count
     return sums
 
@@ -65,12 +62,12 @@ class ClassTally:
 
     @property
     def precision(self) -> float | None:
-        """tp / (tp + fp); undefined when the class was never predicted."""
+        """Tp / (tp + fp); undefined when the class was never predicted."""
         return self.hits / self.predicted if self.predicted else None
 
     @property
     def recall(self) -> float | None:
-        """tp / (tp + fn); undefined when the class never occurred."""
+        """Tp / (tp + fn); undefined when the class never occurred."""
         return self.hits / self.support if self.support else None
 
     @property
@@ -108,9 +105,9 @@ class Matrix:
 
 
 def wilson(successes: float, trials: float) -> tuple[float, float]:
-    """The 95 % score interval of a proportion (Wilson 1927): with p = successes / trials and z = 1.96,
+    """The 95 % score interval of a proportion (Wilson 1927).
 
-    (p + z²/2n ± z sqrt(p (1 - p) / n + z²/4n²)) / (1 + z²/n).
+    With p = successes / trials, n = trials and z = 1.96: (p + z²/2n ± z sqrt(p (1 - p) / n + z²/4n²)) / (1 + z²/n).
     """
     share, square = successes / trials, Z95 * Z95
     centre = share + square / (2 * trials)

@@ -22,7 +22,9 @@ MODEL: dict[str, Family] = {
     "model_predictions": Family(COUNTER, "Rows seen in the request log, by arrival."),
     "model_predicted_class": Family(COUNTER, "Rows seen in the request log by predicted class, by arrival.", ("class",)),
     "model_labels": Family(COUNTER, f"Rows of truth by what became of them. {_ARRIVAL}", ("status",)),
-    "model_confusion": Family(COUNTER, f"Labelled predictions by true and predicted class, each time applied. {_ARRIVAL}", ("truth", "prediction")),
+    "model_confusion": Family(
+        COUNTER, f"Labelled predictions by true and predicted class, each time applied. {_ARRIVAL}", ("truth", "prediction")
+    ),
     "model_confusion_retracted": Family(
         COUNTER, f"Labelled predictions that a correction took back, by true and predicted class. {_ARRIVAL}", ("truth", "prediction")
     ),
@@ -51,9 +53,7 @@ MODEL: dict[str, Family] = {
     "model_output_quantile": Family(GAUGE, f"Quantile of numeric predictions in the request log, to 2.5 %. {_WINDOW}", ("window", "q")),
 }
 
-_SELDON = (
-    "Counted as Seldon's MetricsServer does, once for each prediction by its first truth; corrections move only model_ series. {}"
-)
+_SELDON = "Counted as Seldon's MetricsServer does, once for each prediction by its first truth; corrections move only model_ series. {}"
 SELDON: dict[str, Family] = {
     "seldon_metric_true_positive": Family(COUNTER, _SELDON.format("Truth and prediction are this class."), ("class",)),
     "seldon_metric_true_negative": Family(

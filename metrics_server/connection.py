@@ -46,7 +46,7 @@ class Connection(asyncio.Protocol):
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's are, but do not say so
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's are, but do not say so
         peer = transport.get_extra_info("peername")
         secure = transport.get_extra_info("sslcontext") is not None
         self.context = Context(str(peer[0]) if peer else "", "https" if secure else "http")

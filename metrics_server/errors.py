@@ -32,7 +32,11 @@ class Reason(Enum):
     BODY_TOO_LARGE = ("body_too_large", 413, "The body is larger than --max_body_bytes after decompression.")
     UNSUPPORTED_FORMAT = ("unsupported_format", 415, "A CloudEvents format other than JSON, or a body that is not JSON.")
     UNSUPPORTED_ENCODING = ("unsupported_encoding", 415, "A Content-Encoding other than gzip or identity.")
-    MALFORMED_FEEDBACK = ("malformed_feedback", 422, "The feedback holds neither truth, response nor reward, or holds them in a wrong form.")
+    MALFORMED_FEEDBACK = (
+        "malformed_feedback",
+        422,
+        "The feedback holds neither truth, response nor reward, or holds them in a wrong form.",
+    )
     MALFORMED_PAYLOAD = ("malformed_payload", 422, "The payload does not follow its protocol.")
     SHAPE_MISMATCH = ("shape_mismatch", 422, "A tensor's shape does not agree with its values.")
     ROW_MISMATCH = ("row_mismatch", 422, "Truth and response of one feedback differ in their number of rows.")

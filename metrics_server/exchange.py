@@ -34,7 +34,6 @@ class _Nobody:
 NOBODY = _Nobody()
 
 
-
 class Line(Protocol):
     """The connection an exchange belongs to, as far as it cares."""
 

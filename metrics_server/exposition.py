@@ -24,7 +24,8 @@ from metrics_server.sums import Sums, add_into
 from metrics_server.task import TASK_MISMATCH, UNSCORABLE
 from metrics_server.telemetry import Telemetry
 from metrics_server.totals import Reading, Totals
-from metrics_server.window import EVER, REAPPLIED, RETRACTED as RETRACTED_LEDGER
+from metrics_server.window import EVER, REAPPLIED
+from metrics_server.window import RETRACTED as RETRACTED_LEDGER
 
 logger = logging.getLogger(__name__)
 
@@ -136,7 +137,7 @@ class Exposition:
             for sample in samples:
                 if sample.name in _VALID or self._is_valid(sample):
                     yield sample
-        except Exception as error:  # of a user's metric model; the other series must not suffer
+        except Exception as error:  # noqa: BLE001 - of a user's metric model; the other series must not suffer
             if (name := type(error).__name__) not in self._refused:
                 self._refused.add(name)
                 logger.warning("A metric model cannot be read: %s: %s", name, error)

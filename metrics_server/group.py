@@ -92,5 +92,3 @@ class Group:
 
 def _opened(record: Record | None) -> _Open:
     return _Open(0, empty_case()) if record is None else _Open(record.version, decode_case(record.value))
-
-

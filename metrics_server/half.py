@@ -74,9 +74,7 @@ def _row_keys(request_id: str, rows: int) -> list[bytes]:
 def _stated(attributes: Mapping[str, str]) -> Labels:
     """The labels an event states itself; "" for what it leaves open."""
     get = attributes.get
-    return _checked(
-        get("namespace", ""), get("inferenceservicename", ""), get("endpoint", ""), get("modelid") or get("component", "")
-    )
+    return _checked(get("namespace", ""), get("inferenceservicename", ""), get("endpoint", ""), get("modelid") or get("component", ""))
 
 
 @lru_cache(4096)

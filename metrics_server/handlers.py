@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+from functools import partial
 from typing import Any
 
 from tornado.web import HTTPError, RequestHandler
@@ -89,14 +90,14 @@ class Metrics(Handler):
     async def get(self) -> None:
         zipped = "gzip" in self.request.headers.get("Accept-Encoding", "")
         accept = self.request.headers.get("Accept", "")
-        body, content_type = await asyncio.get_running_loop().run_in_executor(None, self._rendered, accept, zipped)
+        body, content_type = await asyncio.get_running_loop().run_in_executor(None, partial(self._rendered, accept, zipped=zipped))
         self.set_header("Content-Type", content_type)
         self.set_header("Vary", "Accept, Accept-Encoding")
         if zipped:
             self.set_header("Content-Encoding", "gzip")
         self.finish(body)
 
-    def _rendered(self, accept: str, zipped: bool) -> tuple[bytes, str]:
+    def _rendered(self, accept: str, *, zipped: bool) -> tuple[bytes, str]:
         body, content_type = self._exposition.render(accept)
         return (gzip.compress(body, compresslevel=1) if zipped else body), content_type
 

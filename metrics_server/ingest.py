@@ -47,11 +47,13 @@ def error_answer(status: int, reason: str, detail: str, headers: Mapping[str, st
 
 
 def rejected_answer(error: Rejected) -> Answer:
+    """The answer to a sender whose fault it is."""
     extra = {"WWW-Authenticate": "Bearer"} if error.reason is Reason.UNAUTHORIZED else None
     return error_answer(error.status, error.reason.label, error.detail, extra)
 
 
 def unavailable_answer(detail: str) -> Answer:
+    """The answer to a sender that should come again."""
     return error_answer(503, "unavailable", detail, {"Retry-After": str(RETRY_AFTER_SECONDS)})
 
 

@@ -13,6 +13,7 @@ def read(body: bytes | msgspec.Raw, kind: Any, wrong: Reason, what: str) -> Any:
     """The JSON value in `body` as `kind`.
 
     Args:
+        body: the text.
         kind: a type that msgspec checks.
         wrong: the reason to give when it is JSON, but not of this kind.
         what: what it should have been, for the sender.

@@ -14,7 +14,7 @@ from metrics_server.errors import Rejected
 from metrics_server.model import AncestorCounting, Counting, MetricModel
 from metrics_server.pairing import MATCHED, Applied, Reward, Said
 from metrics_server.series import Catalog, Labels, Series
-from metrics_server.store.interface import Change, StoredSeries
+from metrics_server.store.interface import Change
 from metrics_server.sums import Sums, add_into, component
 from metrics_server.task import TASK_MISMATCH, UNSCORABLE, Resolved, Value, array_of, kind_of
 from metrics_server.window import EVER, REAPPLIED, RETRACTED, Bucket, bucket_of
@@ -145,7 +145,7 @@ class Ledger:
         for rows in kinds.values():
             try:
                 add_into(result, _call(model, rows))
-            except Exception:  # a user's model may raise anything; its rows are counted, the others must not suffer
+            except Exception:  # noqa: BLE001 - a user's model may raise anything; its rows are counted, the others must not suffer
                 add_into(result, self._one_by_one(series, model, rows))
         return result
 
@@ -155,7 +155,7 @@ class Ledger:
         for row in rows:
             try:
                 add_into(result, _call(model, [row]))
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - the same
                 self._count(series.id, LABELS + TASK_MISMATCH)
                 logger.warning("%s of %s refused a pair: %s", type(model).__name__, "/".join(series.labels), type(error).__name__)
         return result

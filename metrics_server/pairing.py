@@ -125,10 +125,12 @@ def empty_case() -> Case:
 
 
 def encode_case(case: Case) -> bytes:
+    """A case as a store keeps it."""
     return _encode(case)
 
 
 def decode_case(value: bytes) -> Case:
+    """A case that a store has kept."""
     return _decode_case(value)
 
 

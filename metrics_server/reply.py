@@ -34,10 +34,9 @@ class Replies:
 
     def reply_to(self, event: Event) -> Reply:
         """Headers and body of the reply in binary mode. Its id follows from the event's, so that a broker can deduplicate."""
-        name = "\n".join((event.source, event.type, event.id))
         attributes = {
             "specversion": "1.0",
-            "id": str(uuid.uuid5(uuid.NAMESPACE_URL, name)),
+            "id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"{event.source}\n{event.type}\n{event.id}")),
             "source": self._source,
             "type": self._type,
             "datacontenttype": "application/json",

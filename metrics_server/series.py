@@ -100,9 +100,7 @@ class Series:
 
     def predicted_class(self, value: Value, claims: Claims) -> str | None:
         """The class to count for a prediction without a label yet, as far as it is sure to be a class."""
-        if self.task in ("multiclass", "binary"):
-            label = task.class_of(value, self.identity.scoring.class_names)
-        elif not self.task and isinstance(value, (str, list)):
+        if self.task in ("multiclass", "binary") or (not self.task and isinstance(value, (str, list))):
             label = task.class_of(value, self.identity.scoring.class_names)
         else:
             return None
@@ -169,7 +167,9 @@ class Catalog:
 
     def current(self) -> list[Series]:
         """The series that are shown, sorted by their labels. May be called from any thread: the list is made in one step."""
-        return sorted(list(self._by_labels.values()), key=lambda series: series.labels)
+        shown = list(self._by_labels.values())
+        shown.sort(key=lambda series: series.labels)
+        return shown
 
     def get(self, series_id: int) -> Series | None:
         return self._by_id.get(series_id)
@@ -199,6 +199,6 @@ class Catalog:
 
     def drop(self, series_id: int) -> None:
         """Forgets a series that was deleted from the store."""
-        if series := self._by_id.pop(series_id, None):
-            if self._by_labels.get(series.labels) is series:
-                del self._by_labels[series.labels]
+        series = self._by_id.pop(series_id, None)
+        if series is not None and self._by_labels.get(series.labels) is series:
+            del self._by_labels[series.labels]

@@ -65,7 +65,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     event_type: Annotated[str, _help("type of reply events; with --event_source feedback is answered by such an event")] = ""
     event_source: Annotated[str, _help("source of reply events")] = ""
     elasticsearch_uri: Annotated[str, _help("accepted from existing manifests; predictions are paired here, nothing is looked up")] = ""
-    store: Annotated[str, _help("where the state lives: sqlite:///file, sqlite:////absolute/file or memory://")] = "sqlite:///metrics-server.db"
+    store: Annotated[str, _help("where the state lives: sqlite:///file, sqlite:////absolute/file or memory://")] = (
+        "sqlite:///metrics-server.db"
+    )
     windows: Annotated[tuple[str, ...], _help("windows of the gauges, separated by commas")] = ("1h", "1d", "7d", "30d")
     history: Annotated[str, _help("how long sums are kept, by prediction time")] = "400d"
     retention: Annotated[str, _help("how long a prediction stays open to truth and corrections, from receipt")] = "35d"
@@ -99,7 +101,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         for window in self.windows:
             check_window(window, seconds_of(self.history))
         if self.event_type in KINDS:
-            raise BadConfiguration(f"--event_type {self.event_type} is a type of events this server takes in: replies would come back as input")
+            raise BadConfiguration(
+                f"--event_type {self.event_type} is a type of events this server takes in: replies would come back as input"
+            )
         if bool(self.tls_cert) != bool(self.tls_key):
             raise BadConfiguration("--tls_cert and --tls_key: want both or none")
         if not 0 < self.http_port < 65536:
@@ -123,9 +127,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 _METAVARS = {int: "N", float: "NUMBER", tuple: "A,B"}
-HELP: dict[str, str] = {
-    name: hint.__metadata__[0].description for name, hint in get_type_hints(Settings, include_extras=True).items()
-}
+HELP: dict[str, str] = {name: hint.__metadata__[0].description for name, hint in get_type_hints(Settings, include_extras=True).items()}
 DEFAULTS: dict[str, Any] = {name: getattr(Settings(), name) for name in HELP}
 OPTIONS = [name for name in HELP if name != "deployments"]
 

@@ -187,5 +187,3 @@ class Writer:
             self._fail(error)
         except Exception:  # upkeep is tried again at the next step; it must never end the writer
             logger.exception("Upkeep failed")
-
-

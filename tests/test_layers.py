@@ -10,28 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 # Each module may import those above it in this list, never those below.
-LAYERS = """
-errors sums executor_event
-window json
-model
-task
-store.interface output body
-store.memory store.sqlite store series event
-pairing totals payload.rows
-payload.seldon ledger
-payload half
-group
-telemetry
-upkeep catalogue
-writer reply exposition
-ingest exchange
-connection
-router handlers settings
-app
-simulated_stream
-simulator
-__main__
-""".split("\n")
+LAYERS = ["", "errors sums executor_event", "window json", "model", "task", "store.interface output body", "store.memory store.sqlite store series event", "pairing totals payload.rows", "payload.seldon ledger", "payload half", "group", "telemetry", "upkeep catalogue", "writer reply exposition", "ingest exchange", "connection", "router handlers settings", "app", "simulated_stream", "simulator", "__main__", ""]
 
 # Packages from outside, and where they are at home.
 HOMES = {

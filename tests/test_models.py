@@ -58,7 +58,9 @@ def _cases() -> list[Any]:
         for model in (MulticlassOneHot(), MultiClassNumeric()):
             cases.append(pytest.param(model, *_labels(y_true, rows), id=f"{type(model).__name__} {name}"))
     y_true, rows = _classified(datasets.load_breast_cancer, GOOD)
-    cases += [pytest.param(BinaryMetrics(threshold), y_true.astype(float), rows[:, 1], id=f"binary {threshold}") for threshold in (0.5, 0.9, 0.0)]
+    cases += [
+        pytest.param(BinaryMetrics(threshold), y_true.astype(float), rows[:, 1], id=f"binary {threshold}") for threshold in (0.5, 0.9, 0.0)
+    ]
     cases.append(pytest.param(Regression(), *_diabetes(), id="regression diabetes"))
     one = np.array(["a"] * 5, dtype=object)
     wrong = np.array(["b"] * 5, dtype=object)
@@ -67,7 +69,9 @@ def _cases() -> list[Any]:
         pytest.param(MultiClassNumeric(), one, one, id="one class, perfect"),
         pytest.param(MultiClassNumeric(), one, wrong, id="all wrong"),
         pytest.param(MultiClassNumeric(), many, np.roll(many, 1), id="1000 classes"),
-        pytest.param(MultiClassNumeric(), np.array(list("aaab"), dtype=object), np.array(list("aaaa"), dtype=object), id="unseen class later"),
+        pytest.param(
+            MultiClassNumeric(), np.array(list("aaab"), dtype=object), np.array(list("aaaa"), dtype=object), id="unseen class later"
+        ),
     ]
     return cases
 
@@ -165,7 +169,9 @@ def test_confusion_cells_are_exported_for_thirty_classes() -> None:
     assert sum(sample.value for sample in cells) == 40
 
 
-@pytest.mark.parametrize(("successes", "trials", "lower", "upper"), [(0, 10, 0.0, 0.2775), (10, 10, 0.7225, 1.0), (81, 263, 0.2553, 0.3662)])
+@pytest.mark.parametrize(
+    ("successes", "trials", "lower", "upper"), [(0, 10, 0.0, 0.2775), (10, 10, 0.7225, 1.0), (81, 263, 0.2553, 0.3662)]
+)
 def test_wilson_interval(successes: int, trials: int, lower: float, upper: float) -> None:
     """The interval is the published one (Newcombe 1998, method 3, for 81 of 263)."""
     assert wilson(successes, trials) == pytest.approx((lower, upper), abs=1e-4)

@@ -198,9 +198,7 @@ def _expected_row(events: list[Sent], row: int) -> Iterable[tuple[Labels, float,
                 counts["correct"] = 1
             yield labels, at, counts
     for alike, (_, at, value, labels) in rewards.items():
-        about = [
-            (known, when) for known, (_, when, _) in logged.items() if (known.namespace, known.deployment, known.model) == alike
-        ]
+        about = [(known, when) for known, (_, when, _) in logged.items() if (known.namespace, known.deployment, known.model) == alike]
         where, when = min(about, default=(labels, at))
         yield where, when, Counter({REWARDS: 1, REWARD_SUM: value})
 
@@ -272,9 +270,7 @@ def test_one_class_written_in_several_ways_is_one_truth() -> None:
             attributes={"requestid": "r"},
             data=b'{"response":{"data":{"ndarray":[[0.1,0.2,0.7]]}},"truth":{"data":{"ndarray":[[0,0,1]]}}}',
         )
-        again = msgspec.structs.replace(
-            first, id="2", time=NOW, data=msgspec.json.encode({"truth": {"data": {"ndarray": form}}})
-        )
+        again = msgspec.structs.replace(first, id="2", time=NOW, data=msgspec.json.encode({"truth": {"data": {"ndarray": form}}}))
         for event in (first, again):
             group = Group(bench.store, bench.catalog, KEEPING, NOW)
             group.take([half_of(event, NOWHERE, NOW)])

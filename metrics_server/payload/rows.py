@@ -29,7 +29,8 @@ def checked(rows: Sequence[Value], what: str) -> list[Value]:
     for row in rows:
         if isinstance(row, str) and not is_label(row):
             raise Rejected(
-                Reason.LABEL_TOO_LONG, f"{what}: a label has at most {LONGEST_LABEL} characters and no control characters; {len(row)} were sent"
+                Reason.LABEL_TOO_LONG,
+                f"{what}: a label has at most {LONGEST_LABEL} characters and no control characters; {len(row)} were sent",
             )
     return list(rows)
 
@@ -40,6 +41,7 @@ def opaque(rows: Sequence[Value]) -> list[Value]:
 
 
 def is_label(text: str) -> bool:
+    """Whether a text may name a class: at most 256 characters, none of them a control character."""
     return len(text) <= LONGEST_LABEL and (text.isprintable() or not _CONTROL.search(text))
 
 

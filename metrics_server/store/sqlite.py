@@ -112,9 +112,7 @@ class SqliteStore:
             ) from error
 
     def _open(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            self._path, timeout=BUSY_SECONDS, isolation_level=None, cached_statements=256, check_same_thread=False
-        )
+        connection = sqlite3.connect(self._path, timeout=BUSY_SECONDS, isolation_level=None, cached_statements=256, check_same_thread=False)
         application, version = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version"))
         empty = not connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
         if not empty and application != APPLICATION_ID:
