@@ -77,12 +77,13 @@ class _Handler(logging.StreamHandler[TextIO]):
             self.stream.write(f"{self.format(record)}\n")
             if record.levelno >= logging.WARNING:
                 self.stream.flush()
-        except Exception:  # as every handler of logging does
+        except Exception:  # noqa: BLE001 - as every handler of logging does
             self.handleError(record)
 
 
 def _set_up_logging(settings: Settings) -> None:
-    handler = _Handler(open(sys.stderr.fileno(), "w", buffering=LOG_BUFFER_BYTES, closefd=False))
+    stream = open(sys.stderr.fileno(), "w", buffering=LOG_BUFFER_BYTES, closefd=False)  # noqa: SIM115 - for as long as we run
+    handler = _Handler(stream)
     handler.setFormatter(_Formatter())
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler])
     # Documented ways to make a record cheaper; nothing here prints these fields.
@@ -111,7 +112,9 @@ async def _serve(settings: Settings) -> int:
     flushing.cancel()
     logger.info("Stopping")
     drained = await server.stop()
-    logger.info("Stopped" if drained else "Stopped with events unanswered after --drain_seconds %g", *(() if drained else (settings.drain_seconds,)))
+    logger.info(
+        "Stopped" if drained else "Stopped with events unanswered after --drain_seconds %g", *(() if drained else (settings.drain_seconds,))
+    )
     return 0 if drained else 1
 
 

@@ -46,6 +46,12 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", r
 _PERCENT = re.compile(r"%[0-9A-Fa-f]{2}")
 _NULL = msgspec.Raw(b"null")
 
+_BATCH = msgspec.json.Decoder(list[msgspec.Raw])
+_ENVELOPE = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_ATTRIBUTE: msgspec.json.Decoder[str | int | float | bool | None] = msgspec.json.Decoder(str | int | float | bool | None)
+_TEXT = msgspec.json.Decoder(str)
+_OPTIONAL_TEXT: msgspec.json.Decoder[str | None] = msgspec.json.Decoder(str | None)
+
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One event: its context attributes and its data, undecoded. A bare body has an empty id, source and type."""
@@ -80,7 +86,7 @@ def decode(content_type: str, headers: Mapping[str, str], body: bytes) -> list[E
     mode = content_type.partition(";")[0].strip().lower()
     if mode.startswith("application/cloudevents"):
         if mode == "application/cloudevents-batch+json":
-            return [_element(raw) for raw in read(body, list[msgspec.Raw], Reason.MALFORMED_EVENT, "a batch")]
+            return [_element(raw) for raw in read(body, _BATCH, Reason.MALFORMED_EVENT, "a batch")]
         if mode == "application/cloudevents+json":
             return [_structured(body)]
         raise Rejected(Reason.UNSUPPORTED_FORMAT, f"{mode} is not read; send application/cloudevents+json")
@@ -124,11 +130,11 @@ def _decoded(name: str, value: str) -> str:
 
 
 def _structured(body: bytes | msgspec.Raw) -> Event:
-    members = read(body, dict[str, msgspec.Raw], Reason.MALFORMED_EVENT, "an event")
+    members = read(body, _ENVELOPE, Reason.MALFORMED_EVENT, "an event")
     data = _data_of(members)
     attributes = {}
     for name, raw in members.items():
-        value = read(raw, str | int | float | bool | None, Reason.MALFORMED_EVENT, f"attribute {name[:40]}")
+        value = read(raw, _ATTRIBUTE, Reason.MALFORMED_EVENT, f"attribute {name[:40]}")
         if value is not None:
             attributes[name] = _text(value)
     attributes.pop("datacontenttype", None)
@@ -148,16 +154,18 @@ def _data_of(members: dict[str, msgspec.Raw]) -> bytes | msgspec.Raw:
         if data is not None and bytes(data) != b"null":
             raise Rejected(Reason.MALFORMED_EVENT, "an event has either data or data_base64, not both")
         try:
-            return base64.b64decode(read(encoded, str, Reason.MALFORMED_EVENT, "data_base64"), validate=True)
+            return base64.b64decode(read(encoded, _TEXT, Reason.MALFORMED_EVENT, "data_base64"), validate=True)
         except (binascii.Error, ValueError) as error:
             raise Rejected(Reason.MALFORMED_EVENT, "data_base64 is not base64") from error
     if data is None:
         return b""
-    content_type = read(members.get("datacontenttype", _NULL), str | None, Reason.MALFORMED_EVENT, "datacontenttype") or "application/json"
+    content_type = (
+        read(members.get("datacontenttype", _NULL), _OPTIONAL_TEXT, Reason.MALFORMED_EVENT, "datacontenttype") or "application/json"
+    )
     media = content_type.partition(";")[0].strip().lower()
     if media.endswith(("/json", "+json")):
         return data
-    text: str = read(data, str, Reason.MALFORMED_EVENT, f"data of {media[:40]}")
+    text: str = read(data, _TEXT, Reason.MALFORMED_EVENT, f"data of {media[:40]}")
     return text.encode()
 
 

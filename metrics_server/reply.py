@@ -6,6 +6,8 @@ import asyncio
 import logging
 import uuid
 from collections.abc import Mapping
+from functools import lru_cache
+from urllib.parse import quote
 
 from cloudevents.core.bindings.http import to_binary_event
 from cloudevents.core.v1.event import CloudEvent
@@ -16,7 +18,10 @@ from metrics_server.telemetry import Telemetry
 
 logger = logging.getLogger(__name__)
 
-COPIED = ("requestid", "modelid", "inferenceservicename", "namespace", "endpoint")
+COPIED = ("modelid", "inferenceservicename", "namespace", "endpoint")
+# Printable ASCII, which CloudEvents leaves as it is in a header, but for space, double quote and percent.
+_UNQUOTED = "!#$&'()*+,-./:;<=>?@[\\]^_`{|}~"
+
 MAX_WAITING = 1000  # replies held for --reply_url; a dead one must not fill the memory
 SENDERS = 4
 TIMEOUT_SECONDS = 5.0
@@ -34,16 +39,23 @@ class Replies:
 
     def reply_to(self, event: Event) -> Reply:
         """Headers and body of the reply in binary mode. Its id follows from the event's, so that a broker can deduplicate."""
-        attributes = {
-            "specversion": "1.0",
-            "id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"{event.source}\n{event.type}\n{event.id}")),
-            "source": self._source,
-            "type": self._type,
-            "datacontenttype": "application/json",
-        }
-        extensions = {name: event.attributes[name] for name in COPIED if event.attributes.get(name)}
-        message = to_binary_event(CloudEvent({**attributes, **extensions}, {}))
-        return message.headers, message.body
+        reply_id = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{event.source}\n{event.type}\n{event.id}"))
+        get = event.attributes.get
+        headers, body = _template(self._type, self._source, *(get(name) or "" for name in COPIED))
+        headers = {"ce-id": reply_id, **headers}
+        if request_id := get("requestid"):
+            headers["ce-requestid"] = quote(request_id, safe=_UNQUOTED)
+        return headers, body
+
+
+@lru_cache(1024)
+def _template(event_type: str, source: str, *copied: str) -> Reply:
+    """A reply without its id and request id. Made by the SDK once for each model: it takes 20 µs, a fifth of all that is done."""
+    extensions = {name: value for name, value in zip(COPIED, copied, strict=True) if value}
+    attributes = {"specversion": "1.0", "id": "-", "source": source, "type": event_type, "datacontenttype": "application/json"}
+    message = to_binary_event(CloudEvent({**attributes, **extensions}, {}))
+    # The SDK adds the time of now; a redelivery is to be answered by the same event.
+    return {name: value for name, value in message.headers.items() if name not in ("ce-id", "ce-time")}, message.body
 
 
 class Forwarder:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import math
 import os
 import shutil
@@ -194,6 +195,8 @@ async def _main(options: argparse.Namespace) -> int:
     assert task is not None
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the last: the terminal was closed
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    # Tornado logs a traceback when a request fails that Ctrl-C has just cancelled; with a handler of its own it stays off the console.
+    logging.getLogger("tornado").addHandler(logging.NullHandler())
     console = Console()
     try:
         with _served(options) as child:

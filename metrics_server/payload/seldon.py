@@ -72,10 +72,15 @@ class Reading(msgspec.Struct, gc=False):
     puids: list[str] = []
 
 
+_REQUEST = msgspec.json.Decoder(RequestPart)
+_MESSAGE = msgspec.json.Decoder(Message)
+_FEEDBACK = msgspec.json.Decoder(Feedback)
+
+
 def read_request(body: bytes | msgspec.Raw) -> Reading:
     """The id in a request; its features are not read. A body of another protocol says nothing."""
     try:
-        part: RequestPart = read(body, RequestPart, Reason.MALFORMED_PAYLOAD, "request")
+        part = read(body, _REQUEST, Reason.MALFORMED_PAYLOAD, "request")
     except Rejected:
         return Reading()
     return Reading(puids=_puids(part.meta))
@@ -83,7 +88,7 @@ def read_request(body: bytes | msgspec.Raw) -> Reading:
 
 def read_response(body: bytes | msgspec.Raw) -> Reading:
     """The rows of a prediction; one opaque row when they are nothing that a metric can read (an image, an object)."""
-    message: Message = read(body, Message, Reason.MALFORMED_PAYLOAD, "response")
+    message = read(body, _MESSAGE, Reason.MALFORMED_PAYLOAD, "response")
     try:
         rows = opaque(_rows(message, "response") or [None])
     except Rejected as error:
@@ -99,7 +104,7 @@ def read_feedback(body: bytes | msgspec.Raw) -> Reading:
     Raises:
         Rejected: malformed, without truth and reward, or with unlike numbers of rows.
     """
-    feedback: Feedback = read(body, Feedback, Reason.MALFORMED_FEEDBACK, "feedback")
+    feedback = read(body, _FEEDBACK, Reason.MALFORMED_FEEDBACK, "feedback")
     truth = None if feedback.truth is None else _rows(feedback.truth, "truth")
     response = None if feedback.response is None else _rows(feedback.response, "response")
     reward = None if feedback.reward is None else float(number(feedback.reward, "reward"))
