@@ -17,7 +17,7 @@ from metrics_server.series import Catalog, Labels, Series
 from metrics_server.store.interface import Change
 from metrics_server.sums import Sums, add_into, component
 from metrics_server.task import TASK_MISMATCH, UNSCORABLE, Resolved, Value, array_of, kind_of
-from metrics_server.window import EVER, REAPPLIED, RETRACTED, Bucket, bucket_of
+from metrics_server.window import EVER, MINUTE, REAPPLIED, RETRACTED, Bucket, bucket_of
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +43,7 @@ class Ledger:
         self._now = now
         self._history = history
         self._change = Change()
+        self._buckets: dict[float, Bucket | None] = {}
         self._sums: dict[tuple[int, Bucket], dict[str, float]] = {}
         self._pairs: dict[_Target, list[tuple[Value, Value]]] = {}
 
@@ -161,7 +162,11 @@ class Ledger:
         return result
 
     def _bucket(self, at: float) -> Bucket | None:
-        return bucket_of(at, self._now, self._history)
+        """The bucket of a prediction time; asked several times for each event, nearly always for the same minute."""
+        minute = at // MINUTE
+        if minute not in self._buckets:
+            self._buckets[minute] = bucket_of(at, self._now, self._history)
+        return self._buckets[minute]
 
     def _count(self, series_id: int, name: str) -> None:
         self._add(series_id, EVER, {name: 1.0})

@@ -8,7 +8,7 @@ what stands now. Nothing here knows sums, stores, sockets or the clock.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -218,8 +218,8 @@ def _settle(case: Case, changed: Said | None, arrived: Known | None, book: Book)
                 _renew(said, truth, about, book, changed=said is changed, first=first)
 
 
-def _is_logged(labels: Labels, logged: Iterable[Labels]) -> bool:
-    return any(_alike(labels, other) for other in logged)
+def _is_logged(labels: Labels, logged: Sequence[Labels]) -> bool:
+    return bool(logged) and any(_alike(labels, other) for other in logged)
 
 
 def _renew(said: Said, truth: Known, arrived: Known | None, book: Book, *, changed: bool, first: bool) -> None:
