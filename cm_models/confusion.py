@@ -98,6 +98,15 @@ class Matrix:
             matrix.tallies[OTHER].hits = matrix.correct - named
         return matrix
 
+    def shown(self, exported: Sequence[str]) -> dict[str, ClassTally]:
+        """One tally for each exported class; the other classes are one, `__other__`, with the hits within each."""
+        shown = {label: self.tallies[label] for label in exported if label in self.tallies}
+        others = [tally for label, tally in self.tallies.items() if label not in shown]
+        if others:
+            sums = (sum(getattr(tally, name) for tally in others) for name in ("hits", "support", "predicted"))
+            shown[OTHER] = ClassTally(*sums)
+        return shown
+
     def _tally(self, label: str) -> ClassTally:
         if label not in self.tallies:
             self.tallies[label] = ClassTally()
@@ -127,9 +136,9 @@ def headline(matrix: Matrix) -> Iterator[Sample]:
 
 
 def per_class(matrix: Matrix, exported: Sequence[str]) -> Iterator[Sample]:
-    """Precision, recall and F1 of the exported classes."""
-    for label in exported:
-        if tally := matrix.tallies.get(label):
+    """Precision, recall and F1 of the exported classes, and of the others together."""
+    for label, tally in matrix.shown(exported).items():
+        if tally.support or tally.predicted:
             for name, value in _ratios(tally):
                 yield Sample(f"{name}_ratio", {"class": label}, value)
 
@@ -179,7 +188,8 @@ class Multiclass:
 
     def exported(self, occurring: Iterable[str]) -> Sequence[str]:
         """The classes with series of their own."""
-        return tuple(self.classes or sorted(occurring))[: self.max_exported_classes]
+        names = self.classes or sorted(occurring)
+        return tuple(label for label in names if label != OTHER)[: self.max_exported_classes]
 
     def counts(self, sums: Sums) -> Iterable[Sample]:
         """The cells of the matrix: every class up to 30, beyond that the first 30 and the rest as `__other__`."""
@@ -195,8 +205,7 @@ class Multiclass:
     def ancestor_counts(self, sums: Sums) -> Iterable[Sample]:
         """The ancestor's counters per class. Its "true negative" of a class equals the true positive: dashboards divide by it."""
         matrix = Matrix.of(sums)
-        for label in (*self.exported(matrix.tallies), OTHER):
-            tally = matrix.tallies.get(label, ClassTally())
+        for label, tally in matrix.shown(self.exported(matrix.tallies)).items():
             labels = {"class": f"CLASS_{label}"}
             for name, value in (
                 ("true_positive", tally.hits),

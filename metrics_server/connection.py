@@ -35,9 +35,10 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpRequestParser(self)
         self._exchanges: deque[Exchange] = deque()
         self._reading: Exchange | None = None
-        self._target = b""
+        self._method = self._target = b""
         self._headers: RawHeaders = []
-        self._head_bytes = 0
+        self._header_bytes = 0
+        self._unframed_bytes = 0
         self._can_write = True
         self._closing = False  # nothing more is read
         self._delivering = False
@@ -57,23 +58,35 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._closing:
             return
-        if self._reading is None:
-            self._head_bytes += len(data)
+        self._unframed_bytes += len(data)
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:  # not offered: the request is answered, and what follows is not read
-            self._closing = True
+        except httptools.HttpParserUpgrade as upgrade:
+            self._decline_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError:
             self._refuse(Reason.MALFORMED_HTTP, "not a valid HTTP/1.1 request")
-        reading = self._reading
-        if reading is not None and not reading.is_awaited:  # its headers are here, its body is not
+        if (reading := self._reading) is not None and not reading.is_awaited:  # its headers are here, its body is not
             reading.is_awaited = True
             if reading.answer is None and reading.expects_continue:
                 self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        if reading is None and self._head_bytes > HEAD_BYTES:
+        # What is no body: the head, trailers, and what frames chunks. The parser would keep an endless header for us.
+        if self._unframed_bytes > HEAD_BYTES + self._framing_allowance():
             self._refuse(Reason.HEADERS_TOO_LARGE, f"request line and headers are larger than {HEAD_BYTES} bytes")
 
+    def _framing_allowance(self) -> int:
+        return 0 if self._reading is None else 8 * self._reading.body_bytes
+
+    def _decline_upgrade(self, rest: bytes) -> None:
+        """Reads the request again without its offer of another protocol, which makes the parser skip the body."""
+        kept = [(name, value) for name, value in self._headers if name.lower() not in (b"upgrade", b"connection", b"http2-settings")]
+        head = b"".join(name + b": " + value + b"\r\n" for name, value in kept)
+        self._parser = httptools.HttpRequestParser(self)
+        self._unframed_bytes = 0
+        self.data_received(self._method + b" " + self._target + b" HTTP/1.1\r\n" + head + b"\r\n" + rest)
+
     def eof_received(self) -> bool:
+        if self._reading is not None:  # the rest of its body will never come
+            return False
         self._closing = True
         return bool(self._exchanges)  # who has only ended its own side still gets its answers
 
@@ -95,39 +108,48 @@ class Connection(asyncio.Protocol):
     # httptools' callbacks, in the order of a message
 
     def on_message_begin(self) -> None:
-        self._target, self._headers = b"", []
+        self._target, self._headers, self._header_bytes = b"", [], 0
 
     def on_url(self, url: bytes) -> None:
         self._target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._headers.append((name, value))
+        self._header_bytes += len(name) + len(value) + 4
 
     def on_headers_complete(self) -> None:
         parser = self._parser
+        self._method = parser.get_method()
+        if parser.should_upgrade():
+            return
         exchange = Exchange(
             self,
-            parser.get_method().decode("latin-1"),
-            self._target.decode("latin-1"),
+            self._method.decode("latin-1"),
+            _origin_form(self._target.decode("latin-1")),
             parser.get_http_version(),
             self._headers,
             keep_alive=parser.should_keep_alive(),
         )
-        # Counted exactly only when so much has come, body included, that it might be too large.
-        exchange.head_bytes = sum(len(name) + len(value) + 4 for name, value in self._headers) if self._head_bytes > 2**13 else 0
-        self._head_bytes = 0
+        exchange.head_bytes = self._header_bytes + len(self._target)
         self.deadline = self._server.now() + BODY_SECONDS
         self._reading = exchange
         self._exchanges.append(exchange)
-        exchange.receiver = self._server.route(exchange)
+        if exchange.head_bytes > HEAD_BYTES:
+            self._refuse(Reason.HEADERS_TOO_LARGE, f"request line and headers are larger than {HEAD_BYTES} bytes")
+        else:
+            exchange.receiver = self._server.route(exchange)
 
     def on_body(self, chunk: bytes) -> None:
+        self._unframed_bytes -= len(chunk)
         if self._reading is not None and not self._closing:
+            self._reading.body_bytes += len(chunk)
             self._reading.receiver.data_received(chunk)
 
     def on_message_complete(self) -> None:
-        if self._reading is not None:
-            self._reading.received = True
+        if self._reading is None:  # an offer to upgrade; it is read again
+            return
+        self._unframed_bytes = 0
+        self._reading.received = True
         self._reading = None
         self.deadline = None
         self._deliver()
@@ -147,20 +169,11 @@ class Connection(asyncio.Protocol):
         if self._delivering:
             return
         self._delivering = True
-        while self._exchanges and self._can_write and not self._transport.is_closing():
-            exchange = self._exchanges[0]
-            if exchange.answer is None and exchange.received and not exchange.handed_over:
-                exchange.handed_over = True
-                exchange.receiver.finish()
-            if exchange.answer is None:
-                break
-            self._exchanges.popleft()
-            exchange.receiver = NOBODY  # they hold each other; let go, or the garbage collector has to find them
-            self._transport.write(exchange.answer)
-            if not exchange.keep_alive:
-                self._closing = True
-                self._transport.close()
-        self._delivering = False
+        try:
+            while self._exchanges and self._can_write and not self._transport.is_closing() and self._deliver_first():
+                pass
+        finally:
+            self._delivering = False
         if not self._exchanges:
             if self._closing:
                 self._transport.close()
@@ -169,6 +182,22 @@ class Connection(asyncio.Protocol):
         if self._is_paused != (len(self._exchanges) > 1) and not self._transport.is_closing():
             self._is_paused = not self._is_paused
             (self._transport.pause_reading if self._is_paused else self._transport.resume_reading)()
+
+    def _deliver_first(self) -> bool:
+        """Sends the answer of the first exchange, if it has one by now."""
+        exchange = self._exchanges[0]
+        if exchange.answer is None and exchange.received and not exchange.handed_over:
+            exchange.handed_over = True
+            exchange.receiver.finish()
+        if exchange.answer is None:
+            return False
+        self._exchanges.popleft()
+        exchange.receiver = NOBODY  # they hold each other; let go, or the garbage collector has to find them
+        self._transport.write(exchange.answer)
+        if not exchange.keep_alive:
+            self._closing = True
+            self._transport.close()
+        return True
 
     def _refuse(self, reason: Reason, detail: str) -> None:
         """Ends the connection over something that is no request, or will never be a whole one."""
@@ -179,12 +208,13 @@ class Connection(asyncio.Protocol):
         if exchange is None:
             exchange = Exchange(self, "", "", "1.1", [], keep_alive=False)
             self._exchanges.append(exchange)
-        self._server.refused(exchange, Rejected(reason, detail))
+        exchange.receiver.on_connection_close()  # it gets no more, and gives back what it holds
+        self._server.refused(exchange, exchange.refusal or Rejected(reason, detail))
 
     def expire(self) -> None:
         """The deadline has passed: a half-sent request is told so, an idle connection is closed."""
         self.deadline = None
-        if self._reading is not None and self._can_write:
+        if self._reading is not None and self._can_write and not self._closing:
             self._refuse(Reason.BODY_TIMEOUT, f"the body took longer than {BODY_SECONDS:g} s")
         else:
             self._transport.abort()
@@ -192,6 +222,13 @@ class Connection(asyncio.Protocol):
     def close_if_idle(self) -> None:
         if not self._exchanges:
             self._transport.close()
+
+
+def _origin_form(target: str) -> str:
+    """The path and query of a request target; a client of a proxy writes the whole address, which every server must accept."""
+    if target.startswith(("http://", "https://")):
+        return "/" + target.partition("://")[2].partition("/")[2]
+    return target
 
 
 class HttpServer:

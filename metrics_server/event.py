@@ -37,6 +37,8 @@ SHARED_ID_PREFIX = "org.kubeflow.serving.inference."
 WRAPPED_TYPE = "dev.knative.kafka.event"
 WRAPPED_PREFIX = "kafkaheader"
 
+BATCH = "application/cloudevents-batch+json"
+
 REQUIRED = ("specversion", "id", "source", "type")
 MAX_ATTRIBUTE = 1024  # characters of an attribute that we use
 
@@ -72,6 +74,11 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return blake2b(identity.encode(), digest_size=16).digest()
 
 
+def media_type(content_type: str) -> str:
+    """A content type without its parameters, in lower case."""
+    return content_type.partition(";")[0].strip().lower()
+
+
 def decode(content_type: str, headers: Mapping[str, str], body: bytes) -> list[Event | Rejected]:
     """The events of one request: one, or for a batch one for each element, a refusal in the place of an invalid one.
 
@@ -83,9 +90,9 @@ def decode(content_type: str, headers: Mapping[str, str], body: bytes) -> list[E
     Raises:
         Rejected: the request as a whole is no event.
     """
-    mode = content_type.partition(";")[0].strip().lower()
+    mode = media_type(content_type)
     if mode.startswith("application/cloudevents"):
-        if mode == "application/cloudevents-batch+json":
+        if mode == BATCH:
             return [_element(raw) for raw in read(body, _BATCH, Reason.MALFORMED_EVENT, "a batch")]
         if mode == "application/cloudevents+json":
             return [_structured(body)]
@@ -162,7 +169,7 @@ def _data_of(members: dict[str, msgspec.Raw]) -> bytes | msgspec.Raw:
     content_type = (
         read(members.get("datacontenttype", _NULL), _OPTIONAL_TEXT, Reason.MALFORMED_EVENT, "datacontenttype") or "application/json"
     )
-    media = content_type.partition(";")[0].strip().lower()
+    media = media_type(content_type)
     if media.endswith(("/json", "+json")):
         return data
     text: str = read(data, _TEXT, Reason.MALFORMED_EVENT, f"data of {media[:40]}")
@@ -201,7 +208,7 @@ def seconds_at(timestamp: str) -> float:
         if timestamp[17:19] == "60":
             timestamp = f"{timestamp[:17]}59{timestamp[19:]}"
         try:
-            return datetime.fromisoformat(timestamp).timestamp()
+            return datetime.fromisoformat(timestamp.upper()).timestamp()
         except ValueError:
             pass
     raise Rejected(Reason.BAD_TIME, "time is not an RFC 3339 timestamp such as 2026-03-02T09:15:04.12Z")

@@ -10,6 +10,8 @@ from typing import Any, Protocol
 from tornado.concurrent import Future
 from tornado.httputil import HTTPConnection, HTTPHeaders, RequestStartLine, ResponseStartLine
 
+from metrics_server.errors import Rejected
+
 _EMPTY_200 = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 
 RawHeaders = list[tuple[bytes, bytes]]
@@ -62,7 +64,8 @@ class Exchange(HTTPConnection):
         self.headers = headers
         self.keep_alive = keep_alive
         self.context = connection.context
-        self.head_bytes = 0  # of the headers, where they are many
+        self.head_bytes = self.body_bytes = 0
+        self.refusal: Rejected | None = None  # why it will be refused when it is complete
         self.received = False  # the request is complete
         self.is_awaited = False  # more of it is to come in another packet
         self.handed_over = False  # and its receiver has been told so
@@ -80,8 +83,11 @@ class Exchange(HTTPConnection):
         return RequestStartLine(self.method, self.target, f"HTTP/{self.version}")
 
     def tornado_headers(self) -> HTTPHeaders:
+        """The headers, but for those about a body: the Application is never given one."""
         headers = HTTPHeaders()
         for name, value in self.headers:
+            if name.lower() in (b"content-type", b"content-encoding"):
+                continue
             headers.add(name.decode("latin-1"), value.decode("latin-1"))
         return headers
 

@@ -41,6 +41,7 @@ def new_uuid(random: Random) -> str:
 
 
 def new_stamp(random: Random, at_ns: int) -> Stamp:
+    """Id, time and trace of one event."""
     return Stamp(new_uuid(random), at_ns, f"00-{random.getrandbits(128):032x}-{random.getrandbits(64):016x}-00")
 
 

@@ -107,7 +107,10 @@ class Exposition:
 
     def render(self, accept: str) -> tuple[bytes, str]:
         """The page in the format that the Accept header asks for, and its content type."""
-        encoder, content_type = choose_encoder(accept)
+        try:
+            encoder, content_type = choose_encoder(accept)
+        except (TypeError, ValueError):  # it stumbles over versions that are none
+            encoder, content_type = choose_encoder("")
         page = _Page(created=content_type.startswith(OPENMETRICS))
         for series in self._catalog.current():
             self._series(page, series, self._totals.reading(series.id))

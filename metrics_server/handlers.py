@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import re
 from functools import partial
 from typing import Any
 
@@ -15,6 +16,7 @@ from metrics_server.ingest import Ingest, error_answer
 from metrics_server.writer import Writer
 
 WEBHOOK_ORIGIN, WEBHOOK_RATE = "WebHook-Request-Origin", "WebHook-Request-Rate"
+_TAKES_GZIP = re.compile(r"gzip(?!\s*;\s*q=0(\.0*)?\s*(,|$))", re.IGNORECASE)
 REASONS = {401: "unauthorized", 404: "not_found", 405: "method_not_allowed"}
 
 
@@ -88,7 +90,7 @@ class Metrics(Handler):
         self._exposition = exposition
 
     async def get(self) -> None:
-        zipped = "gzip" in self.request.headers.get("Accept-Encoding", "")
+        zipped = bool(_TAKES_GZIP.search(self.request.headers.get("Accept-Encoding", "")))
         accept = self.request.headers.get("Accept", "")
         body, content_type = await asyncio.get_running_loop().run_in_executor(None, partial(self._rendered, accept, zipped=zipped))
         self.set_header("Content-Type", content_type)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from metrics_server.body import decompressed
 from metrics_server.errors import Reason, Rejected, Unavailable
-from metrics_server.event import FEEDBACK, OTHER, UNKNOWN, Event, decode
+from metrics_server.event import BATCH, FEEDBACK, OTHER, UNKNOWN, Event, decode, media_type
 from metrics_server.half import half_of
 from metrics_server.reply import Forwarder, Replies
 from metrics_server.series import Labels
@@ -115,7 +115,7 @@ class Ingest:
         except Rejected as error:
             self.refuse(error, answered)
             return
-        if "batch" in content_type.lower():
+        if media_type(content_type) == BATCH:
             _Batch(answered).take(events, self._one)
         else:
             self._one(events[0], answered)
@@ -133,6 +133,10 @@ class Ingest:
         except Rejected as error:
             self._reject(error, event.kind, event)
             answered(rejected_answer(error))
+            return
+        except Exception:  # a bug of ours must not leave the sender waiting
+            logger.exception("An event of kind %s could not be read", event.kind)
+            self._settled(event, Unavailable("internal error"), answered)
             return
         if half.clamped:
             self._telemetry.clamped.inc()

@@ -41,6 +41,6 @@ def _malformed(body: bytes, what: str, error: Exception) -> tuple[Reason, str]:
     """Why JSON is malformed. Bare NaN and infinities, which many encoders write, and lone surrogates get their own reasons."""
     if any(word in body for word in (b"NaN", b"Infinity")):
         return Reason.NOT_A_NUMBER, f"{what}: NaN and infinities are no JSON numbers"
-    if b"\\ud" in body.lower() and "truncated" in str(error):
+    if any(word in str(error) for word in ("surrogate", "hex escape")) or (b"\\ud" in body.lower() and "truncated" in str(error)):
         return Reason.INVALID_UTF8, f"{what}: a string holds a lone surrogate"
     return Reason.MALFORMED_JSON, f"{what}: {error}"

@@ -11,7 +11,7 @@ from tornado.web import Application
 
 from metrics_server.errors import Reason, Rejected
 from metrics_server.exchange import Exchange, Receiver
-from metrics_server.ingest import Answer, Ingest
+from metrics_server.ingest import Answer, Ingest, error_answer
 
 MAX_HEADER_BYTES = 16 * 2**10
 EVENT_PATHS = ("/",)
@@ -123,7 +123,7 @@ class EventRequest:
 
     def _refuse(self, error: Rejected) -> None:
         """Answers at once a sender that waits for our word before it sends the body; else when the body has gone by."""
-        self._error = error
+        self._error = self._exchange.refusal = error
         if self._exchange.expects_continue:
             self._answer_error()
 
@@ -141,7 +141,7 @@ class EventRequest:
         self._body.append(chunk)
         if self._length > self._gate.max_body_bytes:
             self._drop_body()
-            self._error = self._too_large()
+            self._error = self._exchange.refusal = self._too_large()
         elif self._gate.receiving_bytes > self._gate.max_bodies_bytes:
             self._drop_body()
             self._full = True
@@ -193,7 +193,7 @@ class _ApplicationRequest:
 
     def finish(self) -> None:
         if self._inner is None:
-            self._exchange.respond(400, {}, b"")
+            self._exchange.respond(*error_answer(400, Reason.MALFORMED_HTTP.label, "not a valid HTTP/1.1 request"))
         else:
             self._inner.finish()
 

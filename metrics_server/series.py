@@ -126,6 +126,8 @@ class Series:
         """Gives the class a slot if one is free, and says whether it has one."""
         if label in self.classes:
             return True
+        if label == OTHER_CLASSES:  # the name is taken
+            return False
         if (slot := len(self.classes)) >= self.identity.scoring.max_classes:
             return False
         self.classes[label] = None

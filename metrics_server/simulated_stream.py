@@ -139,7 +139,7 @@ class Stream:
         async with asyncio.TaskGroup() as tasks:
             while not count or sent < count:
                 await self.slots.acquire()  # a server that is away or slow stops the stream here
-                tasks.create_task(self._one(self.random.randrange(len(self.held.rows)), Random(self.random.getrandbits(64))))
+                tasks.create_task(self._one(self.random.randrange(len(self.held.rows)), Random(self.random.getrandbits(64))))  # noqa: S311 - a simulation
                 sent += 1
                 due = max(due, clock() - 1) + self.random.expovariate(self.rate)
                 await asyncio.sleep(max(0.0, due - clock()))

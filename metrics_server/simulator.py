@@ -146,7 +146,7 @@ def _served(options: argparse.Namespace) -> Iterator[Child | None]:
     command = [sys.executable, "-m", "metrics_server", "--host", "127.0.0.1", "--http_port", port, "--store", options.store]
     with os.fdopen(descriptor, "wb") as output:
         # In a session of its own the terminal's Ctrl-C does not reach it before the last events have.
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True)
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True)  # noqa: S603 - ourselves
     child = Child(process, Path(log))
     try:
         yield child
@@ -162,7 +162,8 @@ async def _simulate(options: argparse.Namespace, child: Child | None, console: C
         await child.ready(link)
     _greet(options, child, held, console)
     origin = Origin("demo", options.dataset, "main", "classifier")
-    stream = Stream(link, origin, held, Random(options.seed), options.rate, options.label_delay, options.label_share)
+    random = Random(options.seed)  # noqa: S311 - a simulation
+    stream = Stream(link, origin, held, random, options.rate, options.label_delay, options.label_share)
     sending = asyncio.create_task(stream.run(options.count))
     try:
         done = False

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 from metrics_server import __version__
 from metrics_server.errors import Reason
@@ -16,19 +20,15 @@ COMMIT_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 
 COMMIT_EVENTS = (1, 3, 10, 30, 100, 300, 1000, 3000)
 
 
-class Telemetry:
+class Telemetry(Collector):
     """All `metrics_server_` series. Every label set that can occur is there from the start, at 0."""
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
-        received = Counter("metrics_server_received", "Events answered, by what they are about.", ["type"], registry=registry)
-        events = Counter("metrics_server_events", "Events answered, by what became of them.", ["type", "outcome"], registry=registry)
-        rejected = Counter("metrics_server_rejected", "Events refused, by reason.", ["reason"], registry=registry)
         replies = Counter("metrics_server_replies", "Reply events sent to --reply_url.", ["outcome"], registry=registry)
-        # Children are looked up once: labels() takes a lock and a dictionary on every call.
-        self._received = {kind: received.labels(kind) for kind in KINDS}
-        self._events = {(kind, outcome): events.labels(kind, outcome) for kind in KINDS for outcome in OUTCOMES}
-        self._rejected = {reason: rejected.labels(reason.label) for reason in Reason}
+        self._events = dict.fromkeys(((kind, outcome) for kind in KINDS for outcome in OUTCOMES), 0)
+        self._rejected = dict.fromkeys(Reason, 0)
+        registry.register(self)
         self.replies = {outcome: replies.labels(outcome) for outcome in REPLY_OUTCOMES}
         self.clamped = Counter(
             "metrics_server_clamped_times", "Events whose time lay more than 5 minutes ahead; taken as received now.", registry=registry
@@ -48,8 +48,23 @@ class Telemetry:
         self.store_up.set(1)
 
     def answered(self, kind: str, outcome: str, reason: Reason | None = None) -> None:
-        """Counts an event at the moment its answer is known, so that received is always the sum of the outcomes."""
-        self._received[kind].inc()
-        self._events[kind, outcome].inc()
+        """Counts an event at the moment its answer is known. Called in the event loop only."""
+        self._events[kind, outcome] += 1
         if reason is not None:
-            self._rejected[reason].inc()
+            self._rejected[reason] += 1
+
+    def collect(self) -> Iterable[Metric]:
+        """The counts of events, all of one moment: what was received is always the sum of the outcomes."""
+        events, refusals = dict(self._events), dict(self._rejected)
+        by_kind = CounterMetricFamily("metrics_server_received", "Events answered, by what they are about.", labels=["type"])
+        for kind in KINDS:
+            by_kind.add_metric([kind], sum(events[kind, outcome] for outcome in OUTCOMES))
+        yield by_kind
+        by_outcome = CounterMetricFamily("metrics_server_events", "Events answered, by what became of them.", labels=["type", "outcome"])
+        for labels, count in events.items():
+            by_outcome.add_metric(labels, count)
+        yield by_outcome
+        by_reason = CounterMetricFamily("metrics_server_rejected", "Events refused, by reason.", labels=["reason"])
+        for reason, count in refusals.items():
+            by_reason.add_metric([reason.label], count)
+        yield by_reason

@@ -57,12 +57,13 @@ def floor(at: float, width: int) -> int:
 
 def bucket_of(at: float, now: float, history: int) -> Bucket | None:
     """Where a prediction made at `at` is kept at the time `now`; None when it is older than the history."""
+    if floor(at, COARSEST) < oldest_start(now, history):
+        return None
     coarser = (*(width for width, _ in LEVELS[1:]), COARSEST)
     for (width, kept), outer in zip(LEVELS, coarser, strict=True):
         if floor(at, outer) + outer > now - kept:
             return Bucket(width, floor(at, width))
-    start = floor(at, COARSEST)
-    return Bucket(COARSEST, start) if start + COARSEST > now - history else None
+    return Bucket(COARSEST, floor(at, COARSEST))
 
 
 def roll_ups(now: float) -> list[tuple[int, int, int]]:

@@ -159,6 +159,8 @@ class Writer:
 
     def _restore(self) -> None:
         """Reads everything that is kept in memory anew; needed whenever it may differ from what is stored."""
+        if self._broken:
+            self._store.ready()  # to be read is not enough: a file locked by another process can be
         self._catalog.restore(self._store.series())
         self._totals.rebuild(self._store, self._clock())
         if self._broken:

@@ -10,7 +10,30 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 # Each module may import those above it in this list, never those below.
-LAYERS = ["", "errors sums executor_event", "window json", "model", "task", "store.interface output body", "store.memory store.sqlite store series event", "pairing totals payload.rows", "payload.seldon ledger", "payload half", "group", "telemetry", "upkeep catalogue", "writer reply exposition", "ingest exchange", "connection", "router handlers settings", "app", "simulated_stream", "simulator", "__main__", ""]
+LAYERS = [
+    "",
+    "errors sums executor_event",
+    "window json",
+    "model",
+    "task",
+    "store.interface output body",
+    "store.memory store.sqlite store series event",
+    "pairing totals payload.rows",
+    "payload.seldon ledger",
+    "payload half",
+    "group",
+    "telemetry",
+    "upkeep catalogue",
+    "writer reply exposition",
+    "ingest exchange",
+    "connection",
+    "router handlers settings",
+    "app",
+    "simulated_stream",
+    "simulator",
+    "__main__",
+    "",
+]
 
 # Packages from outside, and where they are at home.
 HOMES = {
@@ -77,10 +100,10 @@ def test_the_server_knows_no_metric_family() -> None:
 
 
 def test_no_module_is_too_long() -> None:
-    """Every module of the two packages has at most 310 lines, every function at most 50."""
+    """Every module of the two packages has at most 300 lines, every function at most 50."""
     for path in [*ROOT.glob("metrics_server/**/*.py"), *ROOT.glob("cm_models/*.py")]:
         text = path.read_text()
-        assert len(text.splitlines()) <= 310, path
+        assert len(text.splitlines()) <= 300, path
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
                 assert (node.end_lineno or 0) - node.lineno < 50, f"{path}: {node.name}"

@@ -71,7 +71,9 @@ def test_the_ancestors_names_are_aliases() -> None:
     assert isinstance(load("adserver.cm_models.multiclass_numeric.MultiClassNumeric"), MultiClassNumeric)
 
 
-@pytest.mark.parametrize("uri", ["", "nodots", "no.such.Module", "json.nothing", "json.dumps", "s3://bucket/model", "collections.OrderedDict"])
+@pytest.mark.parametrize(
+    "uri", ["", "nodots", "no.such.Module", "json.nothing", "json.dumps", "s3://bucket/model", "collections.OrderedDict"]
+)
 def test_what_cannot_be_a_model_is_refused_by_name(uri: str) -> None:
     """One clear error that names the setting."""
     with pytest.raises(BadConfiguration, match=f"storage_uri {uri}"):

@@ -17,6 +17,9 @@ from metrics_server.task import LONGEST_LABEL, Value
 MAX_ROW_BYTES = 64 * 2**10
 MAX_COLUMNS = MAX_ROW_BYTES // 9  # a float takes 9 bytes in a stored row
 
+MAX_DIMENSIONS = 32  # as numpy had it
+MAX_ROWS = 20_000  # of one event, which is applied in one piece: about half a second
+
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -48,15 +51,22 @@ def is_label(text: str) -> bool:
 def number(value: Any, what: str) -> float | int:
     """A finite number of magnitude up to 1e12; protobuf's JSON writes "NaN" and may write any number as a string."""
     if isinstance(value, str):
-        try:
-            value = float(value)
-        except ValueError as error:
-            raise Rejected(Reason.MALFORMED_PAYLOAD, f"{what}: want numbers, got text") from error
+        value = _parsed(value, what)
     if not isinstance(value, (int, float)):
         raise Rejected(Reason.MALFORMED_PAYLOAD, f"{what}: want numbers, got {_kind(value)}")
-    if math.isnan(value) or (isinstance(value, float) and math.isinf(value)):
+    if isinstance(value, float) and not math.isfinite(value):
         raise Rejected(Reason.NOT_A_NUMBER, f"{what}: NaN or infinity")
     if not -LARGEST <= value <= LARGEST:
+        raise Rejected(Reason.OUT_OF_RANGE, f"{what}: a number beyond ±1e12")
+    return value
+
+
+def _parsed(text: str, what: str) -> float:
+    try:
+        value = float(text.replace("_", "?"))  # Python would take 1_0 for 10
+    except ValueError as error:
+        raise Rejected(Reason.MALFORMED_PAYLOAD, f"{what}: want numbers, got text") from error
+    if math.isinf(value) and any(map(str.isdigit, text)):
         raise Rejected(Reason.OUT_OF_RANGE, f"{what}: a number beyond ±1e12")
     return value
 
@@ -65,7 +75,14 @@ def rows_of_json(value: Any, what: str) -> list[Value]:
     """Rows of a JSON value: a scalar is one row; each element of a list is a row, a scalar or a flat list."""
     if not isinstance(value, list):
         return [_row(value, what)]
+    check_rows(len(value), what)
     return [_row(element, what) for element in value]
+
+
+def check_rows(count: int, what: str) -> None:
+    """Raises `Rejected` when there are more rows than one event may have."""
+    if count > MAX_ROWS:
+        raise Rejected(Reason.TOO_MANY_ROWS, f"{what}: {count} rows, more than {MAX_ROWS}; send them in several events")
 
 
 def _row(value: Any, what: str) -> Value:
@@ -101,11 +118,16 @@ def _numeric(value: Any, what: str) -> float | int:
 
 def rows_of_tensor(shape: Sequence[int], values: Sequence[Any], what: str) -> list[Value]:
     """Rows of a row-major tensor: the first dimension counts rows, the others are flattened into columns."""
-    if any(dimension < 0 for dimension in shape) or math.prod(shape) != len(values):
-        raise Rejected(Reason.SHAPE_MISMATCH, f"{what}: shape {list(shape)[:8]} does not hold {len(values)} values")
+    if len(shape) > MAX_DIMENSIONS or any(not 0 <= size <= len(values) for size in shape) or math.prod(shape) != len(values):
+        raise Rejected(
+            Reason.SHAPE_MISMATCH, f"{what}: the shape does not hold {len(values)} values in at most {MAX_DIMENSIONS} dimensions"
+        )
+    if any(isinstance(value, str) for value in values):
+        values = [number(value, what) for value in values]
     count = shape[0] if shape else 1
-    if not count:
+    if not values:
         return []
+    check_rows(count, what)
     width = len(values) // count
     if width == 1:
         return [_row(value, what) if isinstance(value, (bool, bytes)) else number(value, what) for value in values]

@@ -12,7 +12,7 @@ import numpy as np
 
 from metrics_server.errors import Reason, Rejected
 from metrics_server.json import read
-from metrics_server.payload.rows import MAX_COLUMNS, checked, number, opaque, rows_of_json, rows_of_tensor
+from metrics_server.payload.rows import MAX_COLUMNS, MAX_DIMENSIONS, checked, number, opaque, rows_of_json, rows_of_tensor
 from metrics_server.task import Value
 
 
@@ -107,8 +107,10 @@ def read_feedback(body: bytes | msgspec.Raw) -> Reading:
     feedback = read(body, _FEEDBACK, Reason.MALFORMED_FEEDBACK, "feedback")
     truth = None if feedback.truth is None else _rows(feedback.truth, "truth")
     response = None if feedback.response is None else _rows(feedback.response, "response")
+    if isinstance(feedback.reward, bool):
+        raise Rejected(Reason.MALFORMED_FEEDBACK, "feedback: a reward is a number")
     reward = None if feedback.reward is None else float(number(feedback.reward, "reward"))
-    if truth is None and reward is None:
+    if reward is None and (truth is None or (not truth and not response)):
         raise Rejected(Reason.MALFORMED_FEEDBACK, "feedback: neither a truth nor a reward")
     if truth is not None and response is not None:
         truth, response = _aligned(checked(truth, "truth"), checked(response, "response"))
@@ -236,7 +238,7 @@ def _content(content: Any, numpy_type: str, what: str) -> list[Any]:
 
 def _filled(values: list[Any], shape: list[int], what: str) -> list[Any]:
     """TensorFlow leaves out repetitions of the last value; filled up only by as much as one row may hold."""
-    missing = math.prod(shape) - len(values)
+    missing = math.prod(shape) - len(values) if len(shape) <= MAX_DIMENSIONS else 0
     if values and 0 < missing <= MAX_COLUMNS:
         return [*values, *([values[-1]] * missing)]
     return values

@@ -14,9 +14,20 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 from metrics_server.errors import StoreRefused, StoreUnavailable
 from metrics_server.store.interface import Change, Record, StoredSeries
+from metrics_server.store.statements import (
+    ADD_SUMS,
+    CLAIM,
+    DELETE_RECORDS,
+    NEW_RECORDS,
+    PUT_RECORDS,
+    PUT_SERIES,
+    ROLL_UP,
+    SCHEMA,
+)
 from metrics_server.sums import Sums
 from metrics_server.window import COARSEST, LEVELS, Bucket
 
@@ -24,37 +35,6 @@ APPLICATION_ID = 0x464D5331  # "FMS1": says that a SQLite file is ours
 SCHEMA_VERSION = 1
 BUSY_SECONDS = 2.0  # how long a commit waits for another process that holds the file
 CHECKED_BYTES = 32 * 2**20  # files up to this size are checked whole at the start (about 0.2 s)
-
-SCHEMA = """
-CREATE TABLE records (
-    key BLOB PRIMARY KEY, version INTEGER NOT NULL, expires_at REAL NOT NULL, value BLOB NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE series (
-    id INTEGER PRIMARY KEY, identity BLOB NOT NULL, created_at REAL NOT NULL, seen_at REAL NOT NULL
-);
-CREATE TABLE parameters (
-    series INTEGER NOT NULL, name TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (series, name)
-) WITHOUT ROWID;
-CREATE TABLE sums (
-    series INTEGER NOT NULL, width INTEGER NOT NULL, start INTEGER NOT NULL, component TEXT NOT NULL, value REAL NOT NULL,
-    PRIMARY KEY (width, start, series, component)
-) WITHOUT ROWID;
-"""
-
-NEW_RECORDS = "INSERT INTO records (key, version, expires_at, value) VALUES {rows} ON CONFLICT (key) DO NOTHING"
-PUT_RECORDS = """UPDATE records SET version = new.column2, expires_at = new.column3, value = new.column4
-FROM (VALUES {rows}) AS new WHERE records.key = new.column1 AND records.version = new.column2 - 1"""
-DELETE_RECORDS = "DELETE FROM records WHERE (key, version) IN (VALUES {rows})"
-ADD_SUMS = """INSERT INTO sums (series, width, start, component, value) VALUES {rows}
-ON CONFLICT (width, start, series, component) DO UPDATE SET value = value + excluded.value"""
-PUT_SERIES = """INSERT INTO series (id, identity, created_at, seen_at) VALUES {rows}
-ON CONFLICT (id) DO UPDATE SET seen_at = max(seen_at, excluded.seen_at)"""
-CLAIM = """INSERT INTO parameters (series, name, value) VALUES {rows}
-ON CONFLICT (series, name) DO UPDATE SET value = value WHERE value = excluded.value"""
-ROLL_UP = """INSERT INTO sums (series, width, start, component, value)
-SELECT series, :coarse, start - start % :coarse, component, value FROM sums
-WHERE width = :fine AND start = :start AND value != 0
-ON CONFLICT (width, start, series, component) DO UPDATE SET value = value + excluded.value"""
 
 WIDTHS = (*(width for width, _ in LEVELS), COARSEST)
 
@@ -83,7 +63,7 @@ class SqliteStore:
         self._connection: sqlite3.Connection | None = None
         try:
             with self._refusing():
-                self._connection = self._open()
+                self._connection = self._open("rwc")
         except StoreRefused:
             self.close()
             raise
@@ -111,11 +91,28 @@ class SqliteStore:
                 f"--store: {self._path} cannot be used: {error}. Nothing was changed; restore a backup, or name another file"
             ) from error
 
-    def _open(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, timeout=BUSY_SECONDS, isolation_level=None, cached_statements=256, check_same_thread=False)
+    def _open(self, mode: str) -> sqlite3.Connection:
+        """Opens the file; with mode "rw" it must be there: a state that went away is never replaced by an empty one."""
+        connection = sqlite3.connect(
+            f"file:{quote(str(self._path))}?mode={mode}",
+            uri=True,
+            timeout=BUSY_SECONDS,
+            isolation_level=None,
+            cached_statements=256,
+            check_same_thread=False,
+        )
+        try:
+            self._prepare(connection, mode)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _prepare(self, connection: sqlite3.Connection, mode: str) -> None:
+        """Refuses what is not ours, sets the connection up, and makes the tables of a new file."""
         application, version = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version"))
         empty = not connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
-        if not empty and application != APPLICATION_ID:
+        if application != APPLICATION_ID and not (empty and application == 0):
             raise StoreRefused(f"--store: {self._path} belongs to another application; name another file")
         if version > SCHEMA_VERSION:
             raise StoreRefused(
@@ -123,24 +120,27 @@ class SqliteStore:
             )
         for pragma in ("journal_mode = WAL", "synchronous = FULL", "cache_size = -32768", "wal_autocheckpoint = 4000"):
             connection.execute(f"PRAGMA {pragma}")
+        if empty and mode == "rw":
+            raise StoreRefused(f"--store: {self._path} has become empty")
         if empty:
             stamp = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};"
             connection.executescript(f"BEGIN; {SCHEMA} {stamp} COMMIT;")
         elif self._path.stat().st_size <= CHECKED_BYTES:
             self._check(connection)
-        return connection
 
     def _check(self, connection: sqlite3.Connection) -> None:
         verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if verdict != "ok":
-            raise StoreRefused(f"--store: {self._path} is damaged: {verdict}. Nothing was changed; restore a backup, or name another file")
+            raise StoreRefused(
+                f"--store: {self._path} is damaged: {' '.join(verdict.split())}. Nothing was changed; restore a backup, or name another file"
+            )
 
     @contextmanager
     def _door(self) -> Iterator[sqlite3.Connection]:
         """The only door to the database. Whatever SQLite raises becomes `StoreUnavailable`, with nothing half applied."""
         try:
             if self._connection is None:
-                self._connection = self._open()
+                self._connection = self._open("rw")
             yield self._connection
         except (sqlite3.Error, StoreRefused) as error:
             # After a failed write or fsync the connection's cache may not be what is on the disk: never trust it again.

@@ -1,0 +1,104 @@
+"""Servers under test: a process of their own, their log in a file, ended with the block that started them."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.errors import BenchmarkError
+
+ROOT = Path(__file__).resolve().parent.parent
+START_SECONDS = 30.0
+STOP_SECONDS = 30.0
+_POLL_SECONDS = 0.005
+
+
+@dataclass(frozen=True)
+class Process:
+    """A server that has started."""
+
+    pid: int
+    port: int
+    ready_seconds: float  # from its start to its first 200
+
+    @property
+    def resident_mib(self) -> float:
+        """Memory that is in RAM (VmRSS)."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) / 1024  # type: ignore[index]
+
+    def get(self, path: str) -> str:
+        """The body of a GET."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=30) as answer:
+            return str(answer.read().decode())
+
+
+@contextmanager
+def metrics_server(directory: Path, store: str, options: Sequence[str] = ()) -> Iterator[Process]:
+    """The metrics server, with defaults except for the store and what `options` say."""
+    command = [sys.executable, "-m", "metrics_server", "--store", store, *options, "--http_port"]
+    with _running(command, directory, "/readyz") as process:
+        yield process
+
+
+@contextmanager
+def baseline(directory: Path) -> Iterator[Process]:
+    """The do-nothing Tornado server."""
+    with _running([sys.executable, str(ROOT / "benchmarks" / "baseline.py")], directory, "/") as process:
+        yield process
+
+
+@contextmanager
+def _running(command: list[str], directory: Path, ready_path: str) -> Iterator[Process]:
+    port = _free_port()
+    log = directory / f"server-{port}-{time.monotonic_ns()}.log"
+    environment = {k: v for k, v in os.environ.items() if k != "PORT" and not k.startswith("METRICS_SERVER_")}
+    with log.open("wb") as stream:
+        started = time.perf_counter()
+        child = subprocess.Popen([*command, str(port)], cwd=ROOT, env=environment, stdout=stream, stderr=stream)
+        try:
+            _wait_until_ready(child, f"http://127.0.0.1:{port}{ready_path}", log)
+            yield Process(child.pid, port, time.perf_counter() - started)
+        finally:
+            _stop(child)
+    log.unlink()  # a line an event: with a few runs it would fill the disk
+
+
+def _wait_until_ready(child: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if child.poll() is not None:
+            raise BenchmarkError(f"the server ended at its start: {log.read_text()[-2000:]}")
+        try:
+            urllib.request.urlopen(url, timeout=1).close()
+        except (urllib.error.URLError, OSError):
+            time.sleep(_POLL_SECONDS)
+        else:
+            return
+    raise BenchmarkError(f"the server was not ready after {START_SECONDS:g} s: {log.read_text()[-2000:]}")
+
+
+def _stop(child: subprocess.Popen[bytes]) -> None:
+    child.send_signal(signal.SIGTERM)
+    try:
+        child.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

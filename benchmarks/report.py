@@ -1,0 +1,129 @@
+"""The output: a table of the contestants, and a line for each target."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from benchmarks.contest import CONTESTANTS, Results
+from benchmarks.state import Renderings, Scraped, Starts
+
+
+@dataclass
+class Measured:
+    """Everything that was measured in this run; None for what was left out."""
+
+    results: Results
+    starts: Starts | None = None
+    renderings: Renderings | None = None
+    scraped: Scraped | None = None
+
+
+@dataclass(frozen=True)
+class Target:
+    """A target, what was seen, and whether that is enough."""
+
+    what: str
+    aim: str
+    seen: str
+    met: bool
+
+
+MAX_START_SECONDS = 1.5
+MAX_SCRAPED_P99 = 2.0  # times the p99 without scrapes
+MIN_BATCHED_RATE = 50_000  # events a second
+MAX_RESIDENT_MB = 120
+NOT_MEASURED = (
+    "single events: >= 8 x Seldon's MetricsServer",
+    "prediction + later truth pairs: >= 0.6 x the pairs at once, with 1 M predictions pending",
+    "Redis store: >= 0.6 x sqlite",
+)
+
+HEAD = ("", "events/s", "p50 ms", "p99 ms", "/ tornado", "by round", "MiB before", "after", "")
+
+
+def table(results: Results) -> Iterator[str]:
+    """The contestants: medians over the rounds."""
+    rows = [HEAD, *(_row(results, name) for name in CONTESTANTS if name in results)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]
+    for row in rows:
+        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:-1], widths[1:-1], strict=True)), row[-1]]
+        yield "  ".join(cells).rstrip()
+
+
+def _row(results: Results, name: str) -> Sequence[str]:
+    of_tornado = results.ratios(name, "tornado") if "tornado" in results else []
+    return (
+        name,
+        f"{results.median(name, 'rate'):,.0f}",
+        *(f"{results.median(name, field):.1f}" for field in ("p50", "p99")),
+        f"{median(of_tornado):.2f}" if of_tornado else "",
+        _by_round(of_tornado),
+        *(f"{results.median(name, field):.0f}" for field in ("resident_before", "resident_after")),
+        CONTESTANTS[name].what,
+    )
+
+
+def _by_round(ratios: Sequence[float]) -> str:
+    return " ".join(f"{ratio:.2f}" for ratio in ratios)
+
+
+def lines_of(targets: Sequence[Target]) -> Iterator[str]:
+    """A line for each target: aim / seen."""
+    width = max((len(target.what) for target in targets), default=0)
+    for target in targets:
+        yield f"{target.what.ljust(width)}  aim {target.aim} / seen {target.seen}{'' if target.met else '  MISSED'}"
+
+
+def left_out() -> Iterator[str]:
+    """The targets that no run of this benchmark can judge."""
+    yield from (f"not measured here: {what}" for what in NOT_MEASURED)
+
+
+def targets(measured: Measured) -> Iterator[Target]:
+    """The targets that this run can judge."""
+    yield from _rates(measured.results)
+    yield from _memory(measured)
+    if found := measured.starts:
+        seconds = median(found.seconds)
+        yield Target(
+            f"start to ready with {found.sums:,} stored sums", f"< {MAX_START_SECONDS:g} s", f"{seconds:.2f} s", seconds < MAX_START_SECONDS
+        )
+    if rendered := measured.renderings:
+        ours, theirs = median(rendered.ours) * 1000, median(rendered.prometheus_client) * 1000
+        seen = f"{rendered.ratio:.2f} x ({ours:.0f} ms, prometheus_client {theirs:.0f} ms)"
+        yield Target(f"rendering {rendered.samples:,} samples, speed", ">= 1 x prometheus_client", seen, rendered.ratio >= 1)
+    if ingest := measured.scraped:
+        seen = f"{ingest.ratio:.2f} x ({median(ingest.alone):.1f} ms alone, {median(ingest.scraped):.1f} ms scraped)"
+        what, aim = f"ingest p99 with a scrape of {ingest.samples:,} samples every 5 s", f"< {MAX_SCRAPED_P99:g} x without"
+        yield Target(what, aim, seen, ingest.ratio < MAX_SCRAPED_P99)
+
+
+_RATIOS = (
+    ("durable single events", "sqlite", "tornado", 1.2),
+    ("batched events, over single ones", "batch", "sqlite", 8.0),
+    ("1 -> 1,000 series", "series-1000", "sqlite", 0.7),
+    ("3 -> 1,000 classes", "classes-1000", "classes-3", 0.5),
+)
+
+
+def _rates(results: Results) -> Iterator[Target]:
+    for what, name, other, least in _RATIOS:
+        if name in results and other in results:
+            ratios = results.ratios(name, other)
+            seen = f"{median(ratios):.2f} x ({_by_round(ratios)})"
+            yield Target(what, f">= {least:g} x {other}", seen, median(ratios) >= least)
+    if "batch" in results:
+        rate = results.median("batch", "rate")
+        yield Target("durable batched events", f">= {MIN_BATCHED_RATE:,}/s", f"{rate:,.0f}/s", rate >= MIN_BATCHED_RATE)
+
+
+def _memory(measured: Measured) -> Iterator[Target]:
+    seen = {"after its start": [run.resident_before for run in measured.results.runs.get("sqlite", [])]}
+    seen["after single events"] = [run.resident_after for run in measured.results.runs.get("sqlite", [])]
+    seen["with 100,000 sums"] = measured.starts.resident if measured.starts else []
+    for when, values in seen.items():
+        if values:
+            megabytes = max(values) * 2**20 / 1e6
+            yield Target(f"resident memory {when}", f"< {MAX_RESIDENT_MB} MB", f"{megabytes:.0f} MB", megabytes < MAX_RESIDENT_MB)

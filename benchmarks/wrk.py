@@ -1,0 +1,60 @@
+"""wrk, the load generator, and what it reports."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.errors import BenchmarkError
+
+SCRIPT = Path(__file__).with_name("feedback.lua")
+TIMEOUT_SECONDS = 10
+_MARK = "RESULT "
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What is sent: how many series and classes the events rotate through, and how many events a POST carries."""
+
+    series: int = 1
+    classes: int = 0  # 0: rows of three probabilities
+    batch: int = 1
+    connections: int = 64
+
+
+@dataclass(frozen=True)
+class Load:
+    """What wrk saw: POSTs answered 200, how many a second, and latencies in milliseconds."""
+
+    answers: int
+    rate: float
+    p50: float
+    p99: float
+
+
+def check_installed() -> None:
+    """Says what to install when wrk is missing."""
+    if shutil.which("wrk") is None:
+        raise BenchmarkError("wrk is missing; install the Debian package wrk (apt-get install wrk)")
+
+
+def run(port: int, shape: Shape, seconds: int) -> Load:
+    """Posts events for so long. Ids never repeat, within a run or between runs.
+
+    Raises:
+        BenchmarkError: an answer was not 200, or a connection failed.
+    """
+    prefix = str(uuid.uuid4())[:18]
+    command = ["wrk", "-t1", f"-c{shape.connections}", f"-d{seconds}s", "--latency", "--timeout", f"{TIMEOUT_SECONDS}s"]
+    command += ["-s", str(SCRIPT), f"http://127.0.0.1:{port}/", "--", prefix, *map(str, (shape.series, shape.classes, shape.batch))]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 30, check=False)
+    line = next((line for line in done.stdout.splitlines() if line.startswith(_MARK)), None)
+    if done.returncode or line is None:
+        raise BenchmarkError(f"wrk failed: {done.stderr.strip() or done.stdout.strip()}")
+    answers, failed, micros, p50, p99 = map(int, line.removeprefix(_MARK).split())
+    if failed:
+        raise BenchmarkError(f"{failed} requests failed or were not answered 2xx, {answers} were answered")
+    return Load(answers, answers / (micros / 1e6), p50 / 1000, p99 / 1000)

@@ -1,0 +1,282 @@
+"""Fuzz: whatever arrives becomes a half or one of our own errors, and whatever is accepted leaves a readable page."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
+from prometheus_client.parser import text_string_to_metric_families as prometheus_families
+
+from metrics_server.body import decompressed
+from metrics_server.errors import Reason, Rejected
+from metrics_server.event import KINDS, Event, decode
+from metrics_server.exposition import AncestorLabels, Exposition
+from metrics_server.group import Group, Keeping
+from metrics_server.half import READERS, Half, half_of
+from metrics_server.model import load
+from metrics_server.series import Catalog, Labels, Scoring
+from metrics_server.store.memory import MemoryStore
+from metrics_server.telemetry import Telemetry
+from metrics_server.totals import Totals
+
+NOW = 1_800_000_000.0
+LIMIT = 8 * 2**20
+LABELS = Labels("default", "", "", "")
+TELEMETRY = Telemetry()
+ANCESTOR = AncestorLabels("method", "image", "1", "v1")
+STRUCTURED, BATCH = "application/cloudevents+json", "application/cloudevents-batch+json"
+
+fuzzed = settings(max_examples=200, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+
+
+def taken(content_type: str, encoding: str, headers: Mapping[str, str], body: bytes) -> list[Half]:
+    """The halves that ingest would queue for this request; anything raised but `Rejected` fails the test."""
+    halves = []
+    try:
+        for event in decode(content_type, headers, decompressed(body, encoding, LIMIT)):
+            if isinstance(event, Event) and event.kind in READERS:
+                halves.append(_half(event))
+    except Rejected as error:
+        assert isinstance(error.reason, Reason)
+    return [half for half in halves if half is not None]
+
+
+def _half(event: Event) -> Half | None:
+    try:
+        return half_of(event, LABELS, NOW)
+    except Rejected as error:
+        error.detail.encode()
+        return None
+
+
+def build(path: str, parameters: Mapping[str, object]) -> Any:
+    return load(path, parameters)
+
+
+def check(content_type: str, encoding: str, headers: Mapping[str, str], body: bytes) -> None:
+    """Takes the request twice, in two groups, and reads the page."""
+    if not (halves := taken(content_type, encoding, headers, body)):
+        return
+    store, catalog, totals = (
+        MemoryStore(),
+        Catalog(lambda labels: Scoring(max_classes=5), build, 3),
+        Totals({"1h": 3600, "30d": 30 * 86400}),
+    )
+    for _ in range(2):
+        group = Group(store, catalog, Keeping(400 * 86400, 35 * 86400, 86400), NOW)
+        for outcome in group.take(halves):
+            assert outcome in ("accepted", "duplicate") or isinstance(outcome, Rejected)
+        change = group.change()
+        assert store.commit(change)
+        totals.add(change.sums)
+    exposition = Exposition(catalog, totals, TELEMETRY, ANCESTOR, 3)
+    _read(exposition, "", prometheus_families)
+    _read(exposition, "application/openmetrics-text; version=1.0.0", openmetrics_families)
+
+
+def _read(exposition: Exposition, accept: str, families: Callable[[str], Any]) -> None:
+    """The page is readable, no sample stands on it twice, and every label is one that was sent or configured."""
+    samples = [sample for family in families(exposition.render(accept)[0].decode()) for sample in family.samples]
+    names = [(sample.name, *sorted(sample.labels.items())) for sample in samples]
+    assert len(set(names)) == len(names), [name for name in names if names.count(name) > 1]
+    assert all(sample.value == sample.value for sample in samples), "NaN on the page"  # noqa: PLR0124 - that is what NaN is
+
+
+# Values that have hurt a JSON reader before, beside ordinary ones.
+texts = st.text(max_size=12) | st.sampled_from(
+    ["NaN", "Infinity", "1e400", "__other__", '"', "\\", "a\nb", "\ud83d", "x" * 300, "2.0", "-0", "1_0", "true", "\u2028", "}"]
+)
+numbers = (
+    st.integers(-3, 12)
+    | st.sampled_from([10**12, 10**12 + 1, -(10**13), 2**63, 2**64, 10**30, 10**400, -0.0, 0.5, 1e-320, 1e308])
+    | st.floats()
+)
+scalars = st.none() | st.booleans() | numbers | texts
+values = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts | st.sampled_from(["data", "truth", "ndarray"]), inner, max_size=3),
+    max_leaves=10,
+)
+rows = st.lists(scalars | st.lists(scalars, max_size=4), max_size=4)
+labels = st.lists(st.sampled_from(["cat", "dog", "__other__", "é", "1", '"\\}']), min_size=1, max_size=3)
+classes = st.lists(st.integers(0, 3), min_size=1, max_size=3)
+scores = st.lists(st.lists(st.floats(0, 1), min_size=3, max_size=3), min_size=1, max_size=3)
+usual = labels | classes | scores | st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=3) | st.lists(st.booleans(), min_size=1, max_size=3)
+sizes = st.integers(-1, 4) | st.sampled_from(["1", "0", "x", 10**18, None])
+
+
+def latin(text: str) -> str:
+    """Text as it looks when it was sent as UTF-8 in a header."""
+    return text.encode("utf-8", "replace").decode("latin-1")
+
+
+def loose(**members: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """An object with any of these members, each of its own kind or, now and then, of any."""
+    return st.fixed_dictionaries({}, optional={name: member | member | member | values for name, member in members.items()})
+
+
+tensors = loose(shape=st.lists(st.integers(-1, 4), max_size=3), values=st.lists(numbers | texts, max_size=6))
+tftensors = loose(
+    dtype=st.sampled_from(["DT_FLOAT", "DT_INT64", "DT_STRING", "DT_BOOL", 1, 2, 7]),
+    tensorShape=loose(dim=st.lists(loose(size=sizes), max_size=3)),
+    tensor_shape=loose(dim=st.lists(loose(size=sizes), max_size=3)),
+    tensorContent=st.binary(max_size=24).map(lambda data: base64.b64encode(data).decode()),
+    floatVal=st.lists(numbers, max_size=4),
+    int64Val=st.lists(st.integers(-3, 3).map(str), max_size=4),
+    stringVal=st.lists(texts.map(lambda text: base64.b64encode(text.encode("utf-8", "replace")).decode()), max_size=4),
+    boolVal=st.lists(st.booleans(), max_size=4),
+)
+messages = loose(data=loose(ndarray=usual)) | loose(
+    data=loose(ndarray=rows, tensor=tensors, tftensor=tftensors),
+    jsonData=values,
+    strData=texts,
+    binData=texts,
+    meta=loose(puid=texts),
+)
+shapes = st.lists(st.integers(0, 3), max_size=3)
+true_tensors = shapes.flatmap(
+    lambda shape: st.fixed_dictionaries(
+        {"shape": st.just(shape), "values": st.lists(numbers | st.integers(0, 1), min_size=math.prod(shape), max_size=math.prod(shape))}
+    )
+)
+held = st.fixed_dictionaries({"data": st.one_of(*(st.fixed_dictionaries({name: kind}) for name, kind in
+    [("ndarray", rows), ("ndarray", usual), ("tensor", true_tensors), ("tensor", tensors), ("tftensor", tftensors)]))})  # fmt: skip
+spoken = st.fixed_dictionaries({"truth": held, "response": held}) | st.fixed_dictionaries(
+    {"reward": numbers | texts}, optional={"response": held}
+)
+feedbacks = spoken | loose(truth=messages, response=messages, reward=numbers, request=loose(meta=loose(puid=texts)))
+pairs = usual.flatmap(lambda first: st.fixed_dictionaries({"truth": st.just(first), "response": st.just(first) | usual})).map(
+    lambda pair: {name: {"data": {"ndarray": content}} for name, content in pair.items()}
+)
+payloads = feedbacks | feedbacks | pairs | messages | values
+
+types = st.sampled_from([*KINDS, "dev.knative.kafka.event", "com.example.other", ""])
+times = (
+    st.sampled_from(
+        ["2026-12-31T23:59:60Z", "2026-01-01T00:00:00.123456789+01:00", "0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59"]
+    )
+    | texts
+)
+attributes = {
+    "specversion": st.just("1.0"),
+    "id": st.sampled_from(["1", "2"]) | texts,
+    "source": st.just("/s") | texts,
+    "type": types,
+}
+extensions = {
+    "time": times,
+    "requestid": st.sampled_from(["r", "é"]) | texts,
+    "endpoint": texts,
+    "modelid": texts,
+    "namespace": texts,
+    "kafkaheadertype": types,
+    "kafkaheaderrequestid": texts,
+    "datacontenttype": st.sampled_from(["application/json", "text/plain", "application/x+json"]) | texts,
+}
+envelopes = st.fixed_dictionaries(attributes, optional={**extensions, "data": payloads, "data_base64": texts, "extra": values})
+header_values = texts.map(latin) | st.sampled_from(["%FF", "%41%zz", '"a\\"b"', '"', "%00", "%0A"])
+named = st.fixed_dictionaries(attributes, optional={name: kind for name, kind in extensions.items() if name != "datacontenttype"})
+headers = named.map(lambda sent: {name: latin(value) for name, value in sent.items()}) | st.dictionaries(
+    st.sampled_from([*attributes, *extensions]), header_values, max_size=5
+)
+encodings = st.sampled_from(["", "", "gzip", "identity", "br"])
+content_types = st.sampled_from(["application/json", STRUCTURED, BATCH, "APPLICATION/CloudEvents+JSON; charset=utf-8", "", "x"]) | st.text(
+    max_size=10
+)
+
+
+def written(value: Any) -> bytes:
+    return json.dumps(value).encode()
+
+
+VALID = [
+    written({"response": {"data": {"ndarray": ["cat"]}}, "truth": {"data": {"ndarray": ["dog"]}}, "reward": 1}),
+    written({"response": {"data": {"tensor": {"shape": [2, 2], "values": [0.1, 0.9, 0.7, 0.3]}}}, "truth": {"data": {"ndarray": [1, 0]}}}),
+    written({"response": {"jsonData": {"price": 12.5}}, "truth": {"jsonData": 11}, "request": {"meta": {"puid": "p"}}}),
+    written({"specversion": "1.0", "id": "1", "source": "s", "type": "io.seldon.serving.feedback", "data": {"reward": 0.5}}),
+    written([{"specversion": "1.0", "id": "1", "source": "s", "type": "io.seldon.serving.feedback", "data_base64": "eyJyZXdhcmQiOjF9"}]),
+]
+edits = st.lists(
+    st.tuples(
+        st.integers(0, 400),
+        st.integers(0, 8),
+        st.binary(max_size=4) | st.sampled_from([b'"', b"[", b"]", b"{", b"9" * 20, b"-", b"e99", b"null"]),
+    ),
+    max_size=3,
+)
+
+
+def edited(body: bytes, changes: list[tuple[int, int, bytes]]) -> bytes:
+    for at, length, inserted in changes:
+        start = at % (len(body) + 1)
+        body = body[:start] + inserted + body[start + length :]
+    return body
+
+
+@fuzzed
+@given(content_types, encodings, headers, st.binary(max_size=200) | st.binary(max_size=50).map(lambda tail: b"\x1f\x8b\x08\x00" + tail))
+def test_any_bytes(content_type: str, encoding: str, sent: dict[str, str], body: bytes) -> None:
+    """Any bytes under any headers are taken or refused."""
+    check(content_type, encoding, sent, body)
+
+
+@fuzzed
+@given(content_types, encodings, headers, st.sampled_from(VALID), edits, st.booleans())
+def test_damaged_bodies(
+    content_type: str, encoding: str, sent: dict[str, str], body: bytes, changes: list[tuple[int, int, bytes]], zipped: bool
+) -> None:
+    """A good body with a few bytes changed, before or after compression, is taken or refused."""
+    check(content_type, encoding, sent, edited(gzip.compress(body, mtime=0), changes[:1]) if zipped else edited(body, changes))
+
+
+@settings(fuzzed, max_examples=400)
+@given(payloads)
+@example({"reward": 10**400})
+@example({"truth": {"data": {"tensor": {"shape": [2, 0], "values": []}}}, "reward": 1})
+def test_any_json_as_feedback(payload: Any) -> None:
+    """Any JSON in the form of a feedback, or nearly, is taken or refused, and the page stays readable."""
+    check("application/json", "", {}, written(payload))
+
+
+@fuzzed
+@given(headers, payloads)
+def test_any_json_in_a_binary_event(sent: dict[str, str], payload: Any) -> None:
+    """Any JSON under any attributes is taken or refused, and the page stays readable."""
+    check("application/json", "", sent, written(payload))
+
+
+@fuzzed
+@given(st.lists(envelopes | values, max_size=4))
+def test_any_json_in_a_batch(batch: list[Any]) -> None:
+    """Any JSON in the place of events is taken or refused element by element, and the page stays readable."""
+    check(BATCH, "", {}, written(batch))
+    for element in batch[:1]:
+        check(STRUCTURED, "", {}, written(element))
+
+
+@settings(fuzzed, max_examples=100)
+@given(pairs, st.sampled_from([*KINDS]), st.lists(st.sampled_from(["r", "q"]), min_size=1, max_size=4))
+def test_what_is_accepted_leaves_a_readable_page(pair: dict[str, Any], kind: str, requests: list[str]) -> None:
+    """Good feedback, logged responses and corrections of any usual kind leave a page without doubles or NaN."""
+    batch: list[dict[str, Any]] = []
+    for number, request_id in enumerate(requests):
+        event = {"specversion": "1.0", "source": "s", "requestid": request_id}
+        batch.append({**event, "id": f"f{number}", "type": "io.seldon.serving.feedback", "data": pair})
+        batch.append({**event, "id": f"l{number}", "type": kind, "data": pair["response"]})
+    check(BATCH, "", {}, written(batch))
+
+
+def test_an_absurd_shape_is_refused_at_once() -> None:
+    """A shape of very many very large dimensions does not hold up the event loop while they are multiplied."""
+    tensor = {"shape": [10**18] * 30_000, "values": [1]}
+    started = time.process_time()
+    assert not taken("application/json", "", {}, written({"reward": 1, "truth": {"data": {"tensor": tensor}}}))
+    assert time.process_time() - started < 0.5
