@@ -141,7 +141,9 @@ def _exposition() -> Exposition:
     totals = Totals({window: seconds_of(window) for window in settings.windows})
     _restore(catalog, totals, store)
     ancestor = AncestorLabels("NOT_IMPLEMENTED", *image_of({}))
-    return Exposition(catalog, totals, Telemetry(), ancestor, settings.max_exported_classes)
+    return Exposition(
+        catalog, totals, Telemetry(), ancestor, seldon_metrics=settings.seldon_metrics, max_exported_classes=settings.max_exported_classes
+    )
 
 
 def _restore(catalog: Catalog, totals: Totals, store: Store) -> None:

@@ -41,12 +41,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from metrics_server.simulator import main as simulate
 
         return simulate(words[1:])
+    _set_up_logging()
     try:
         settings = load(words, os.environ)
     except BadConfiguration as error:
         print(f"metrics-server: {error}\nSee metrics-server --help.", file=sys.stderr)
         return 2
-    _set_up_logging(settings)
+    logging.getLogger().setLevel(settings.log_level.upper())
     sys.setswitchinterval(SWITCH_SECONDS)
     gc.set_threshold(*GC_THRESHOLDS)
     try:
@@ -81,11 +82,11 @@ class _Handler(logging.StreamHandler[TextIO]):
             self.handleError(record)
 
 
-def _set_up_logging(settings: Settings) -> None:
+def _set_up_logging() -> None:
     stream = open(sys.stderr.fileno(), "w", buffering=LOG_BUFFER_BYTES, closefd=False)  # noqa: SIM115 - for as long as we run
     handler = _Handler(stream)
     handler.setFormatter(_Formatter())
-    logging.basicConfig(level=settings.log_level.upper(), handlers=[handler])
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     # Documented ways to make a record cheaper; nothing here prints these fields.
     logging.logThreads = logging.logMultiprocessing = logging.logProcesses = False
     logging._srcfile = ""  # noqa: SLF001 - as the logging documentation says, for no look at the stack
@@ -112,9 +113,10 @@ async def _serve(settings: Settings) -> int:
     flushing.cancel()
     logger.info("Stopping")
     drained = await server.stop()
-    logger.info(
-        "Stopped" if drained else "Stopped with events unanswered after --drain_seconds %g", *(() if drained else (settings.drain_seconds,))
-    )
+    if drained:
+        logger.info("Stopped")
+    else:
+        logger.warning("Stopped with events unanswered after --drain_seconds %g", settings.drain_seconds)
     return 0 if drained else 1
 
 

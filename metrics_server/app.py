@@ -21,6 +21,7 @@ from metrics_server.router import Gate, Router
 from metrics_server.series import Catalog, Labels
 from metrics_server.settings import Settings
 from metrics_server.store.interface import Store
+from metrics_server.task import TASKS
 from metrics_server.telemetry import Telemetry
 from metrics_server.totals import Totals
 from metrics_server.window import seconds_of
@@ -65,14 +66,22 @@ class Server:
             token=_token(settings.token_file),
         )
         exposition = Exposition(
-            self._catalog, self._totals, self._telemetry, ancestor if settings.seldon_metrics else None, settings.max_exported_classes
+            self._catalog,
+            self._totals,
+            self._telemetry,
+            ancestor,
+            seldon_metrics=settings.seldon_metrics,
+            max_exported_classes=settings.max_exported_classes,
         )
         router = Router(self._gate, self._application(exposition))
-        self._http = HttpServer(router.route, router.refused, settings.max_connections)
+        self._http = HttpServer(router.route, router.refused, self._telemetry.refused_connections.inc, settings.max_connections)
 
     def _build(self, path: str, parameters: Mapping[str, object]) -> MetricModel:
         exported = {"max_exported_classes": self._settings.max_exported_classes}
-        return load(path, {**parameters, **exported}, allow_pickle=self._settings.allow_pickle)
+        model = load(path, {**parameters, **exported}, allow_pickle=self._settings.allow_pickle)
+        if (wanted := getattr(model, "task", "any")) not in TASKS:
+            raise BadConfiguration(f"--storage_uri {path}: its task is {wanted!r}; want one of {', '.join(TASKS)}")
+        return model
 
     def _application(self, exposition: Exposition) -> Application:
         return Application(

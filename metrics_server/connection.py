@@ -234,9 +234,12 @@ def _origin_form(target: str) -> str:
 class HttpServer:
     """Listens, keeps the connections, and ends those that take too long."""
 
-    def __init__(self, route: Route, refused: Callable[[Exchange, Rejected], None], max_connections: int) -> None:
+    def __init__(
+        self, route: Route, refused: Callable[[Exchange, Rejected], None], crowded: Callable[[], None], max_connections: int
+    ) -> None:
         self.route = route
         self.refused = refused
+        self._crowded = crowded
         self.is_draining = False
         self._max_connections = max_connections
         self._connections: set[Connection] = set()
@@ -252,6 +255,7 @@ class HttpServer:
     def admit(self, connection: Connection) -> bool:
         """Whether there is room for one more connection."""
         if len(self._connections) >= self._max_connections:
+            self._crowded()
             return False
         self._connections.add(connection)
         return True

@@ -35,7 +35,7 @@ class Reason(Enum):
     MALFORMED_FEEDBACK = (
         "malformed_feedback",
         422,
-        "The feedback holds neither truth, response nor reward, or holds them in a wrong form.",
+        "The feedback holds neither truth nor reward, or something in a wrong form; or a truth that nothing can be joined to.",
     )
     MALFORMED_PAYLOAD = ("malformed_payload", 422, "The payload does not follow its protocol.")
     SHAPE_MISMATCH = ("shape_mismatch", 422, "A tensor's shape does not agree with its values.")

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from prometheus_client.exposition import choose_encoder
 
 from metrics_server import output
-from metrics_server.catalogue import COUNTER, GAUGE, family_of
+from metrics_server.catalogue import COUNTER, GAUGE, MODEL, family_of
 from metrics_server.ledger import LABELS, PAIRS, PREDICTED, PREDICTIONS, REWARD_SUM, REWARDS
-from metrics_server.model import AncestorCounting, Counting, Sample
+from metrics_server.model import SELDON_PREFIX, AncestorCounting, Counting, Sample
 from metrics_server.pairing import CORRECTED, DUPLICATE, MATCHED, RETRACTED, SUPERSEDED
 from metrics_server.series import OTHER_CLASSES, Catalog, Labels, Series
 from metrics_server.sums import Sums, add_into
@@ -96,13 +96,21 @@ class Exposition:
     """Renders the page. It only reads, and may be called from any thread."""
 
     def __init__(
-        self, catalog: Catalog, totals: Totals, telemetry: Telemetry, ancestor: AncestorLabels | None, max_exported_classes: int
+        self,
+        catalog: Catalog,
+        totals: Totals,
+        telemetry: Telemetry,
+        ancestor: AncestorLabels,
+        *,
+        seldon_metrics: bool,
+        max_exported_classes: int,
     ) -> None:
         self._catalog = catalog
         self._max_exported_classes = max_exported_classes
         self._totals = totals
         self._telemetry = telemetry
         self._ancestor = ancestor
+        self._seldon_metrics = seldon_metrics
         self._refused: set[str] = set()
 
     def render(self, accept: str) -> tuple[bytes, str]:
@@ -125,20 +133,22 @@ class Exposition:
             page.counter(name, _joined(labels, extra), value, series.created_at)
         for sample in self._valid(_counts(series, reading)):
             page.counter(f"model_{sample.name}", _joined(labels, sample.labels), sample.value, series.created_at)
-        if self._ancestor is not None:
-            base = self._ancestor.of(series.labels)
-            for sample in self._valid(_ancestor_counts(series, reading)):
+        base = self._ancestor.of(series.labels)
+        for sample in self._valid(_ancestor_counts(series, reading)):
+            if self._seldon_metrics or not sample.name.startswith(SELDON_PREFIX):  # a user's own counters always show
                 page.counter(sample.name, _label_text({**sample.labels, **base}), sample.value, series.created_at)
         for window, sums in reading.windows.items():
             windowed = f'{labels},window="{window}"'
-            for sample in self._valid(_gauges(series, sums)):
+            for sample in _server_gauges(sums):
+                page.gauge(f"model_{sample.name}", _joined(windowed, sample.labels), sample.value)
+            for sample in self._valid(_model_gauges(series, sums)):
                 page.gauge(f"model_{sample.name}", _joined(windowed, sample.labels), sample.value)
 
     def _valid(self, samples: Iterable[Sample]) -> Iterator[Sample]:
         """Samples whose names may stand on the page; a user's metric model may yield anything."""
         try:
             for sample in samples:
-                if sample.name in _VALID or self._is_valid(sample):
+                if sample.name in _KNOWN or self._is_valid(sample):
                     yield sample
         except Exception as error:  # noqa: BLE001 - of a user's metric model; the other series must not suffer
             if (name := type(error).__name__) not in self._refused:
@@ -147,7 +157,8 @@ class Exposition:
 
     def _is_valid(self, sample: Sample) -> bool:
         names = (sample.name, *sample.labels)
-        if all(isinstance(name, str) and _NAME.fullmatch(name) for name in names) and not _RESERVED & set(sample.labels):
+        fits = all(isinstance(name, str) and _NAME.fullmatch(name) for name in names) and isinstance(sample.value, (int, float))
+        if fits and not _RESERVED & set(sample.labels) and f"model_{sample.name}" not in _TAKEN:
             return True
         if sample.name not in self._refused:
             self._refused.add(sample.name)
@@ -156,7 +167,9 @@ class Exposition:
 
 
 _RESERVED = {"deployment_namespace", "deployment_name", "predictor_name", "model_name", "window"}
-_VALID = {"accuracy_ratio", "precision_ratio", "recall_ratio", "f1_ratio", "support", "confusion"}
+_KNOWN = {"accuracy_ratio", "precision_ratio", "recall_ratio", "f1_ratio", "confusion"}
+# What the server itself says of every series; a metric model may not say it again.
+_TAKEN = {name for name in MODEL if name.startswith(("model_support", "model_reward", "model_output", "model_labels", "model_predict"))}
 
 
 def _escaped(value: str) -> str:
@@ -202,12 +215,15 @@ def _ancestor_counts(series: Series, reading: Reading) -> Iterable[Sample]:
     return series.model.ancestor_counts(first)
 
 
-def _gauges(series: Series, sums: Sums) -> Iterator[Sample]:
-    """What is known of one window: nothing at all while it is empty."""
+def _server_gauges(sums: Sums) -> Iterator[Sample]:
+    """What the server itself knows of one window: nothing while it is empty."""
     if support := sums.get(PAIRS, 0.0):
         yield Sample("support", {}, support)
-        if series.model is not None:
-            yield from series.model.compute(sums)
     if (rewards := sums.get(REWARDS, 0.0)) > 0:
         yield Sample("reward_mean", {}, sums.get(REWARD_SUM, 0.0) / rewards)
     yield from output.compute(sums)
+
+
+def _model_gauges(series: Series, sums: Sums) -> Iterable[Sample]:
+    """What the metric model reads from the pairs of one window."""
+    return series.model.compute(sums) if series.model is not None and sums.get(PAIRS) else ()

@@ -7,6 +7,7 @@ whatever it holds. Two clocks: what is net goes to the bucket of the prediction'
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable
 
 from metrics_server import output
@@ -121,7 +122,9 @@ class Ledger:
         for (series_id, bucket, sign, first), pairs in self._pairs.items():
             series = self._catalog.get(series_id)
             if series is not None and series.model is not None:
-                sums = self._increments(series, series.model, pairs)
+                sums, refused = self._increments(series, series.model, pairs)
+                if refused:
+                    self._refuse(series_id, bucket, sign, refused, first=first)
                 self._net(series_id, bucket, sums, sign)
                 if isinstance(series.model, (Counting, AncestorCounting)):
                     self._grow(series_id, sums, sign, first=first)
@@ -137,9 +140,18 @@ class Ledger:
         if not first:
             self._add(series_id, REAPPLIED, sums)
 
-    def _increments(self, series: Series, model: MetricModel, pairs: list[tuple[Value, Value]]) -> Sums:
-        """The model's increments of these pairs, called once for each combination of kinds."""
+    def _refuse(self, series_id: int, bucket: Bucket | None, sign: int, count: int, *, first: bool) -> None:
+        """Takes out of the server's own counts the pairs that the model would not take."""
+        self._net(series_id, bucket, {PAIRS: float(count)}, -sign)
+        if sign > 0:
+            self._add(series_id, EVER, {LABELS + TASK_MISMATCH: float(count)})
+            if first and bucket is not None:
+                self._add(series_id, EVER, {LABELS + MATCHED: float(count)}, -1)  # noted in this very group
+
+    def _increments(self, series: Series, model: MetricModel, pairs: list[tuple[Value, Value]]) -> tuple[Sums, int]:
+        """The model's increments of these pairs, called once for each combination of kinds, and how many it refused."""
         result: dict[str, float] = {}
+        refused = 0
         kinds: dict[tuple[int, int], list[tuple[Value, Value]]] = {}
         for pair in pairs:
             kinds.setdefault((kind_of(pair[0]), kind_of(pair[1])), []).append(pair)
@@ -147,19 +159,19 @@ class Ledger:
             try:
                 add_into(result, _call(model, rows))
             except Exception:  # noqa: BLE001 - a user's model may raise anything; its rows are counted, the others must not suffer
-                add_into(result, self._one_by_one(series, model, rows))
-        return result
+                refused += self._one_by_one(series, model, rows, result)
+        return result, refused
 
-    def _one_by_one(self, series: Series, model: MetricModel, rows: list[tuple[Value, Value]]) -> Sums:
-        """Increments of the rows the model can take. It is pure, so a row it refused is refused again when taken back."""
-        result: dict[str, float] = {}
+    def _one_by_one(self, series: Series, model: MetricModel, rows: list[tuple[Value, Value]], result: dict[str, float]) -> int:
+        """Adds what the model can take. It is pure, so a row it refused is refused again when taken back."""
+        refused = 0
         for row in rows:
             try:
                 add_into(result, _call(model, [row]))
             except Exception as error:  # noqa: BLE001 - the same
-                self._count(series.id, LABELS + TASK_MISMATCH)
+                refused += 1
                 logger.warning("%s of %s refused a pair: %s", type(model).__name__, "/".join(series.labels), type(error).__name__)
-        return result
+        return refused
 
     def _bucket(self, at: float) -> Bucket | None:
         """The bucket of a prediction time; asked several times for each event, nearly always for the same minute."""
@@ -185,4 +197,7 @@ class Ledger:
 def _call(model: MetricModel, rows: Iterable[tuple[Value, Value]]) -> Sums:
     truths, predictions = zip(*rows, strict=True)
     sums = model.increments(array_of(truths), array_of(predictions))
-    return {str(name): float(value) for name, value in sums.items()}
+    checked = {str(name): float(value) for name, value in sums.items()}
+    if not all(map(math.isfinite, checked.values())):
+        raise ValueError("a sum is not finite")  # it would erase what it is added to
+    return checked

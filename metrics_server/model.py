@@ -95,7 +95,9 @@ class TransformAdapter:
             for metric in self._metrics(np.atleast_1d(truth), np.atleast_1d(response)):
                 if metric.get("type", "COUNTER") == "COUNTER":
                     tags = sorted((metric.get("tags") or {}).items())
-                    name = component("counter", metric["key"], *(part for tag in tags for part in map(str, tag)))
+                    name = component(
+                        "counter", str(metric["key"]).removesuffix("_total"), *(part for tag in tags for part in map(str, tag))
+                    )
                     sums[name] = sums.get(name, 0.0) + float(metric["value"])
         return sums
 

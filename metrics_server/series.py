@@ -100,13 +100,13 @@ class Series:
 
     def predicted_class(self, value: Value, claims: Claims) -> str | None:
         """The class to count for a prediction without a label yet, as far as it is sure to be a class."""
-        if self.task in ("multiclass", "binary") or (not self.task and isinstance(value, (str, list))):
-            label = task.class_of(value, self.identity.scoring.class_names)
-        else:
+        scoring = self.identity.scoring
+        if self.task == "binary":
+            return task.decision_of(value, scoring.threshold, scoring.class_names)
+        if self.task != "multiclass" and (self.task or not isinstance(value, (str, list))):
             return None
-        if label is None or self._claim_class(label, claims):
-            return label
-        return OTHER_CLASSES
+        label = task.class_of(value, scoring.class_names)
+        return label if label is None or self._claim_class(label, claims) else OTHER_CLASSES
 
     def _settle(self, truth: Value, prediction: Value, claims: Claims) -> bool:
         scoring = self.identity.scoring
@@ -149,7 +149,7 @@ class Catalog:
 
     def restore(self, stored: Iterable[StoredSeries]) -> None:
         """Starts anew from what the store holds; series of another configuration are kept, but not shown."""
-        by_id, by_labels = {}, {}
+        by_id, by_labels, replaced = {}, {}, set()
         for row in stored:
             identity = msgspec.json.decode(row.identity, type=Identity)
             try:
@@ -161,7 +161,9 @@ class Catalog:
             if identity.scoring == self._scoring_of(identity.labels):
                 by_labels[identity.labels] = series
             else:
-                logger.warning("The series of %s starts anew: its metric configuration changed", "/".join(identity.labels))
+                replaced.add(identity.labels)
+        for labels in replaced - by_labels.keys():
+            logger.warning("The series of %s starts anew: its metric configuration changed", "/".join(labels))
         self._by_id, self._by_labels = by_id, by_labels
 
     def __len__(self) -> int:

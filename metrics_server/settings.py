@@ -110,7 +110,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             raise BadConfiguration(f"--http_port {self.http_port}: want 1 to 65535")
         if self.log_level.upper() not in logging.getLevelNamesMapping():
             raise BadConfiguration(f"--log_level {self.log_level}: want DEBUG, INFO, WARNING or ERROR")
-        for name in ("max_series", "max_classes", "max_exported_classes", "max_body_bytes", "max_queue_events", "max_connections"):
+        for name in (
+            "max_series",
+            "max_classes",
+            "max_exported_classes",
+            "max_body_bytes",
+            "max_bodies_bytes",
+            "max_queue_events",
+            "max_connections",
+        ):
             if getattr(self, name) < 1:
                 raise BadConfiguration(f"--{name}: want a positive number")
 
@@ -122,7 +130,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             storage_uri=found.storage_uri or self.storage_uri,
             threshold=self.threshold if found.threshold is None else found.threshold,
             class_names=names,
-            max_classes=found.max_classes or self.max_classes,
+            max_classes=self.max_classes if found.max_classes is None else found.max_classes,
         )
 
 
@@ -183,6 +191,8 @@ def load(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
     values |= given
     if "http_port" not in values and environment.get("PORT"):
         values["http_port"] = environment["PORT"]
+    if "log_level" not in values and environment.get("CESERVER_LOGLEVEL"):  # the ancestor's
+        values["log_level"] = environment["CESERVER_LOGLEVEL"]
     return _converted(values)
 
 

@@ -96,6 +96,12 @@ def _binary_score(value: Value, class_names: Sequence[str]) -> float | None:
     return _binary_class(value, class_names)
 
 
+def decision_of(value: Value, threshold: float, class_names: Sequence[str] = ()) -> str | None:
+    """The class that a binary prediction comes to: "1" when its score reaches the threshold; None if it is no score."""
+    score = _binary_score(value, class_names)
+    return None if score is None else str(int(score >= threshold))
+
+
 def _regression(truth: Value, prediction: Value, class_names: Sequence[str]) -> Resolved:
     """Two numbers."""
     if prediction is None:

@@ -33,6 +33,9 @@ class Telemetry(Collector):
         self.clamped = Counter(
             "metrics_server_clamped_times", "Events whose time lay more than 5 minutes ahead; taken as received now.", registry=registry
         )
+        self.refused_connections = Counter(
+            "metrics_server_refused_connections", "Connections closed at once, beyond --max_connections.", registry=registry
+        )
         self.commit_seconds = Histogram(
             "metrics_server_commit_seconds", "Time to apply one group of events durably.", buckets=COMMIT_SECONDS, registry=registry
         )

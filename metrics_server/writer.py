@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 GROUP_ROWS = 4096  # rows applied together at most: bounds how long an event waits for its group
 IDLE_SECONDS = 1.0  # how often an idle writer looks after what is due
+LOOK_SECONDS = 0.2  # the same under load
 BUSY_SECONDS = 0.01  # the same while upkeep has more to do
 ATTEMPTS = 100  # how often a group is computed again because another writer came first
 
@@ -176,7 +177,7 @@ class Writer:
 
     def _look_after(self) -> None:
         now = self._clock()
-        if 0 <= now - self._looked_at < IDLE_SECONDS and not self._upkeep.is_busy:
+        if 0 <= now - self._looked_at < LOOK_SECONDS and not self._upkeep.is_busy:
             return
         self._looked_at = now
         try:

@@ -22,7 +22,7 @@ import pytest
 from live_server import LiveServer, Page, Request, ce_time, event, feedback, live_server, logged, send, truth_only
 
 from metrics_server.__main__ import SWITCH_SECONDS
-from metrics_server.exposition import Exposition
+from metrics_server.exposition import AncestorLabels, Exposition
 from metrics_server.model import load
 from metrics_server.series import Catalog, Scoring
 from metrics_server.telemetry import Telemetry
@@ -493,7 +493,7 @@ def test_the_invariant_holds_in_every_scrape() -> None:
     """A page rendered beside a running event loop, as scrapes are, shows as many events received as outcomes."""
     telemetry = Telemetry()
     catalog = Catalog(lambda labels: Scoring(), lambda path, parameters: load(path, parameters), 10)
-    exposition = Exposition(catalog, Totals({}), telemetry, None, max_exported_classes=100)
+    exposition = Exposition(catalog, Totals({}), telemetry, AncestorLabels("", "", "", ""), seldon_metrics=False, max_exported_classes=100)
     interval = sys.getswitchinterval()
     stop = threading.Event()
 

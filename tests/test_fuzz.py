@@ -77,7 +77,7 @@ def check(content_type: str, encoding: str, headers: Mapping[str, str], body: by
         change = group.change()
         assert store.commit(change)
         totals.add(change.sums)
-    exposition = Exposition(catalog, totals, TELEMETRY, ANCESTOR, 3)
+    exposition = Exposition(catalog, totals, TELEMETRY, ANCESTOR, seldon_metrics=True, max_exported_classes=3)
     _read(exposition, "", prometheus_families)
     _read(exposition, "application/openmetrics-text; version=1.0.0", openmetrics_families)
 

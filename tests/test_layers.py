@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # Each module may import those above it in this list, never those below.
 LAYERS = [
     "",
-    "errors sums executor_event",
+    "errors sums executor_event store.statements",
     "window json",
     "model",
     "task",
@@ -42,7 +42,7 @@ HOMES = {
     "uvloop": {"__main__"},
     "cloudevents": {"reply"},
     "prometheus_client": {"exposition", "telemetry", "simulator"},
-    "sqlite3": {"store.sqlite"},
+    "sqlite3": {"store.sqlite", "store.statements"},
     "yaml": {"settings"},
     "sklearn": {"simulated_stream"},
     "asyncio": {"app", "handlers", "connection", "exchange", "reply", "simulated_stream", "simulator", "__main__"},

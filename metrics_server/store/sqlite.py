@@ -13,13 +13,14 @@ import sqlite3
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import quote
 
 from metrics_server.errors import StoreRefused, StoreUnavailable
 from metrics_server.store.interface import Change, Record, StoredSeries
 from metrics_server.store.statements import (
     ADD_SUMS,
+    APPLICATION_ID,
     CLAIM,
     DELETE_RECORDS,
     NEW_RECORDS,
@@ -27,19 +28,17 @@ from metrics_server.store.statements import (
     PUT_SERIES,
     ROLL_UP,
     SCHEMA,
+    SCHEMA_VERSION,
+    chunks,
+    write,
 )
 from metrics_server.sums import Sums
 from metrics_server.window import COARSEST, LEVELS, Bucket
 
-APPLICATION_ID = 0x464D5331  # "FMS1": says that a SQLite file is ours
-SCHEMA_VERSION = 1
 BUSY_SECONDS = 2.0  # how long a commit waits for another process that holds the file
 CHECKED_BYTES = 32 * 2**20  # files up to this size are checked whole at the start (about 0.2 s)
 
 WIDTHS = (*(width for width, _ in LEVELS), COARSEST)
-
-# Rows a statement. Powers of two, so that a group of any size takes few statements and all stay in the statement cache.
-CHUNKS = (512, 64, 8, 1)
 
 # The file is only busy; the connection is as good as before.
 _PASSING = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
@@ -161,7 +160,7 @@ class SqliteStore:
     def load(self, keys: Collection[bytes]) -> Mapping[bytes, Record]:
         found: dict[bytes, Record] = {}
         with self._door() as connection:
-            for chunk in _chunks(sorted(keys)):
+            for chunk in chunks(sorted(keys)):
                 marks = ",".join("?" * len(chunk))
                 query = f"SELECT key, version, value FROM records WHERE key IN ({marks})"  # noqa: S608 - only question marks
                 found.update((key, Record(version, value)) for key, version, value in connection.execute(query, chunk))
@@ -172,8 +171,8 @@ class SqliteStore:
             with self._transaction() as connection:
                 self._put_records(connection, change)
                 _write_all(connection, CLAIM, [(*key, value) for key, value in change.claims.items()])
-                _write(connection, PUT_SERIES, [row[:4] for row in change.series.values()])
-                _write(
+                write(connection, PUT_SERIES, [row[:4] for row in change.series.values()])
+                write(
                     connection,
                     ADD_SUMS,
                     [(series, *bucket, name, value) for (series, bucket), sums in change.sums.items() for name, value in sums.items()],
@@ -276,27 +275,7 @@ class SqliteStore:
             os.close(lock)
 
 
-_Row = TypeVar("_Row")
-
-
-def _chunks(rows: Sequence[_Row]) -> Iterator[Sequence[_Row]]:
-    start = 0
-    for size in CHUNKS:
-        while len(rows) - start >= size:
-            yield rows[start : start + size]
-            start += size
-
-
-def _write(connection: sqlite3.Connection, statement: str, rows: Sequence[Sequence[Any]]) -> int:
-    """Runs a statement over rows, many at a time, and says how many it touched."""
-    touched = 0
-    for chunk in _chunks(rows):
-        marks = ",".join(["(" + ",".join("?" * len(chunk[0])) + ")"] * len(chunk))
-        touched += connection.execute(statement.format(rows=marks), [value for row in chunk for value in row]).rowcount
-    return touched
-
-
 def _write_all(connection: sqlite3.Connection, statement: str, rows: Sequence[Sequence[Any]]) -> None:
     """As `_write`, but every row must be touched."""
-    if _write(connection, statement, rows) != len(rows):
+    if write(connection, statement, rows) != len(rows):
         raise _MovedError

@@ -1,4 +1,13 @@
-"""The text of what is said to SQLite: the schema, and the statements that write many rows at once (`{rows}`)."""
+"""What is said to SQLite: the schema, and the statements that write many rows at once (`{rows}`)."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
+
+APPLICATION_ID = 0x464D5331  # "FMS1": says that a SQLite file is ours
+SCHEMA_VERSION = 1
 
 SCHEMA = """
 CREATE TABLE records (
@@ -30,3 +39,26 @@ ROLL_UP = """INSERT INTO sums (series, width, start, component, value)
 SELECT series, :coarse, start - start % :coarse, component, value FROM sums
 WHERE width = :fine AND start = :start AND value != 0
 ON CONFLICT (width, start, series, component) DO UPDATE SET value = value + excluded.value"""
+
+# Rows a statement. Powers of two, so that a group of any size takes few statements and all stay in the statement cache.
+CHUNKS = (512, 64, 8, 1)
+
+_Row = TypeVar("_Row")
+
+
+def chunks(rows: Sequence[_Row]) -> Iterator[Sequence[_Row]]:
+    """Rows in portions of the sizes above."""
+    start = 0
+    for size in CHUNKS:
+        while len(rows) - start >= size:
+            yield rows[start : start + size]
+            start += size
+
+
+def write(connection: sqlite3.Connection, statement: str, rows: Sequence[Sequence[Any]]) -> int:
+    """Runs a statement over rows, many at a time, and says how many it touched."""
+    touched = 0
+    for chunk in chunks(rows):
+        marks = ",".join(["(" + ",".join("?" * len(chunk[0])) + ")"] * len(chunk))
+        touched += connection.execute(statement.format(rows=marks), [value for row in chunk for value in row]).rowcount
+    return touched
