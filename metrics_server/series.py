@@ -101,11 +101,14 @@ class Series:
     def predicted_class(self, value: Value, claims: Claims) -> str | None:
         """The class to count for a prediction without a label yet, as far as it is sure to be a class."""
         scoring = self.identity.scoring
+        if self.model is None and scoring.storage_uri != "auto":
+            self._settle(None, None, claims)
         if self.task == "binary":
-            return task.decision_of(value, scoring.threshold, scoring.class_names)
-        if self.task != "multiclass" and (self.task or not isinstance(value, (str, list))):
+            label = task.decision_of(value, scoring.threshold, scoring.class_names)
+        elif self.task == "multiclass" or (not self.task and isinstance(value, (str, list))):
+            label = task.class_of(value, scoring.class_names)
+        else:
             return None
-        label = task.class_of(value, scoring.class_names)
         return label if label is None or self._claim_class(label, claims) else OTHER_CLASSES
 
     def _settle(self, truth: Value, prediction: Value, claims: Claims) -> bool:

@@ -13,7 +13,7 @@ from metrics_server.errors import BadConfiguration
 from metrics_server.model import MetricModel, TransformAdapter, load
 from metrics_server.task import decide
 from tests.conftest import Serve
-from tests.running import ROOT, RunningServer
+from tests.running import FEEDBACK, RESPONSE, ROOT, RunningServer, ce
 
 EXAMPLES = {"PYTHONPATH": str(ROOT / "docs" / "examples")}
 
@@ -141,3 +141,46 @@ def test_class_names_join_indexes_and_names(serve: Serve) -> None:
     server.post(_feedback(["dog", 1, [0, 1], "cat"], [[0.1, 0.9], [0.2, 0.8], [0.4, 0.6], [0.3, 0.7]]))
     assert server.value("model_confusion_total", truth="dog", prediction="dog") == 3
     assert server.value("model_confusion_total", truth="cat", prediction="dog") == 1
+
+
+def test_a_model_of_an_unknown_task_stops_the_start(serve: Serve, tmp_path: Path) -> None:
+    """A typing error in `task` is one clear line at the start, not a 503 for each event."""
+    (tmp_path / "odd.py").write_text(
+        "class Odd:\n    task = 'ranking'\n    def increments(self, t, p): return {}\n    def compute(self, s): return []\n"
+    )
+    with pytest.raises(AssertionError, match="its task is 'ranking'; want one of"):
+        serve("--storage_uri", "odd.Odd", environment={"PYTHONPATH": str(tmp_path)})
+
+
+def test_a_sum_that_is_not_finite_never_reaches_the_store(serve: Serve, tmp_path: Path) -> None:
+    """NaN from a user's model would erase what it is added to: the pair is refused and moves no number, the server stays up."""
+    (tmp_path / "nan.py").write_text(
+        "class Nan:\n    def increments(self, t, p): return {'n': float('nan')}\n    def compute(self, s): return []\n"
+    )
+    server = serve("--storage_uri", "nan.Nan", environment={"PYTHONPATH": str(tmp_path)})
+    assert server.post(_feedback([1], [1])).status == 200
+    assert server.get("/readyz").status == 200
+    assert server.value("model_labels_total", status="task_mismatch") == 1
+    assert server.value("model_labels_total", status="matched") == 0
+    assert server.value("model_support", window="1h") is None
+
+
+def test_the_threshold_decides_the_predicted_class_too(serve: Serve) -> None:
+    """The request log's classes are those of the decision."""
+    server = serve("--store", "memory://", "--storage_uri", "cm_models.binary_metrics.BinaryMetrics", "--threshold", "0.9")
+    server.post({"data": {"ndarray": [[0.2, 0.8], 0.95]}}, ce(RESPONSE, "1", "r"))
+    server.post({"truth": {"data": {"ndarray": [0, 1]}}}, ce(FEEDBACK, "2", "r"))
+    assert server.value("model_predicted_class_total", deployment_namespace="shop", **{"class": "0"}) == 1
+    assert server.value("model_predicted_class_total", deployment_namespace="shop", **{"class": "1"}) == 1
+    assert server.value("model_accuracy_ratio", deployment_namespace="shop", window="1h") == 1
+
+
+def test_a_users_counters_show_without_the_ancestors(serve: Serve, tmp_path: Path) -> None:
+    """--no-seldon-metrics hides the ancestor's names, nobody else's; a key may end in _total or not."""
+    (tmp_path / "mine.py").write_text(
+        "class Mine:\n    def transform(self, truth, response, request=None):\n"
+        "        return [{'key': 'sales_seen_total', 'type': 'COUNTER', 'value': 1}]\n"
+    )
+    server = serve("--no-seldon-metrics", "--storage_uri", "mine.Mine", environment={"PYTHONPATH": str(tmp_path)})
+    server.post(_feedback([1, 2], [1, 2]))
+    assert server.value("sales_seen_total") == 2
