@@ -97,7 +97,7 @@ class SqliteStore:
             uri=True,
             timeout=BUSY_SECONDS,
             isolation_level=None,
-            cached_statements=256,
+            cached_statements=512,
             check_same_thread=False,
         )
         try:

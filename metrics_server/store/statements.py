@@ -40,8 +40,9 @@ SELECT series, :coarse, start - start % :coarse, component, value FROM sums
 WHERE width = :fine AND start = :start AND value != 0
 ON CONFLICT (width, start, series, component) DO UPDATE SET value = value + excluded.value"""
 
-# Rows a statement. Powers of two, so that a group of any size takes few statements and all stay in the statement cache.
-CHUNKS = (512, 64, 8, 1)
+# Rows a statement: as many as there are up to 64, so that a common group takes one statement of each kind and all sizes stay in
+# the statement cache; the rest of a large group goes in portions of these sizes.
+PORTIONS = (512, 64)
 
 _Row = TypeVar("_Row")
 
@@ -49,10 +50,12 @@ _Row = TypeVar("_Row")
 def chunks(rows: Sequence[_Row]) -> Iterator[Sequence[_Row]]:
     """Rows in portions of the sizes above."""
     start = 0
-    for size in CHUNKS:
+    for size in PORTIONS:
         while len(rows) - start >= size:
             yield rows[start : start + size]
             start += size
+    if start < len(rows):
+        yield rows[start:]
 
 
 def write(connection: sqlite3.Connection, statement: str, rows: Sequence[Sequence[Any]]) -> int:
