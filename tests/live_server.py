@@ -6,10 +6,7 @@ import http.client
 import json
 import os
 import signal
-import socket
 import subprocess
-import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -18,8 +15,7 @@ from typing import NamedTuple
 
 from prometheus_client.parser import text_string_to_metric_families
 
-START_SECONDS = 20.0
-FEEDBACK, RESPONSE = "io.seldon.serving.feedback", "io.seldon.serving.inference.response"
+from tests.running import FEEDBACK, RESPONSE, launch
 
 
 class Request(NamedTuple):
@@ -106,11 +102,6 @@ class Page:
         return sorted(line for line in lines if line.startswith(("model_", "seldon_metric_")) and "timestamp" not in line)
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return int(listening.getsockname()[1])
-
-
 def send(port: int, request: Request | None = None, path: str = "/", *, timeout: float = 15.0) -> Reply:
     """One request on a connection of its own: a POST, or without a request a GET."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
@@ -137,21 +128,7 @@ class LiveServer:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        self.port = port = free_port()
-        words = [*self._wrapper, sys.executable, "-m", "metrics_server", "--http_port", str(port), "--host", "127.0.0.1", *self._options]
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("METRICS_SERVER_")}
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
-        deadline = time.monotonic() + START_SECONDS
-        while True:
-            try:
-                if self.get("/readyz").status == 200:
-                    return
-            except OSError:
-                pass
-            assert self.process.poll() is None, f"the server ended: {self.log.read_text()[-2000:]}"
-            assert time.monotonic() < deadline, f"the server did not get ready: {self.log.read_text()[-2000:]}"
-            time.sleep(0.01)
+        self.process, self.port = launch(self.log, *self._options, wrapper=self._wrapper)
 
     @property
     def pid(self) -> int:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import re
 import socket
 import subprocess
-import sys
-import time
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from prometheus_client.parser import text_string_to_metric_families
 
-ROOT = Path(__file__).parent.parent
+from tests.running import launch
+
 ANSWER_SECONDS = 3.0
 
 
@@ -165,37 +163,16 @@ class Served:
         return Page({(s.name, frozenset(s.labels.items())): s.value for family in families for s in family.samples})
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextlib.contextmanager
 def serving(*options: str) -> Iterator[Served]:
     """A server process with an empty state in memory; killed at the end if it does not stop."""
-    port = free_port()
-    environment = {name: value for name, value in os.environ.items() if not re.match("METRICS_SERVER_|PORT$|SELDON_|PREDICT", name)}
-    command = [sys.executable, "-m", "metrics_server", "--store", "memory://", "--http_port", str(port), "--drain_seconds", "1"]
-    process = subprocess.Popen([*command, *options], cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
-    try:
-        _await_listening(port, process)
-        yield Served(port, process)
-        process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(5)
-    finally:
-        process.kill()
-        process.wait()
-
-
-def _await_listening(port: int, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 20
-    while True:
+    with tempfile.TemporaryDirectory() as directory:
+        process, port = launch(Path(directory) / "server.log", "--store", "memory://", "--drain_seconds", "1", *options)
         try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            return
-        except OSError:
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise
-            time.sleep(0.02)
+            yield Served(port, process)
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(5)
+        finally:
+            process.kill()
+            process.wait()

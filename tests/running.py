@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -12,7 +13,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,22 @@ ROOT = Path(__file__).resolve().parent.parent
 FEEDBACK = "io.seldon.serving.feedback"
 RESPONSE = "io.seldon.serving.inference.response"
 REQUEST = "io.seldon.serving.inference.request"
+
+# The command line of the walkthrough that users of the ancestor have, without its port and its last word.
+ARGUMENTS = [
+    "--model_name",
+    "multiclassserver",
+    "--protocol",
+    "seldonfeedback.http",
+    "--storage_uri",
+    "adserver.cm_models.multiclass_one_hot.MulticlassOneHot",
+    "--reply_url",
+    "http://message-dumper.default",
+    "--event_type",
+    "io.seldon.serving.feedback.metrics",
+    "--event_source",
+    "io.seldon.serving.feedback",
+]
 
 
 def free_port() -> int:
@@ -69,40 +86,51 @@ class Answer:
         return str(json.loads(self.body)["error"]["reason"])
 
 
+def launch(
+    log: Path,
+    *options: str,
+    wrapper: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+    drop_in: bool = False,
+) -> tuple[subprocess.Popen[bytes], int]:
+    """A ready `python -m metrics_server` on a free port, in the directory of its log, untouched by this process's environment."""
+    port = free_port()
+    words = [*wrapper, sys.executable, "-m", "metrics_server", "--http_port", str(port), *options, *(["MetricsServer"] if drop_in else [])]
+    clean = {name: value for name, value in os.environ.items() if not re.match("METRICS_SERVER_|PORT$|SELDON_|PREDICT", name)}
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=log.parent, env={**clean, **(environment or {})}
+        )
+    try:
+        _await_ready(process, port, log)
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
+    return process, port
+
+
+def _await_ready(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    deadline = time.monotonic() + 20
+    while True:
+        if process.poll() is not None:
+            raise AssertionError(f"the server ended with {process.returncode}:\n{log.read_text()[-2000:]}")
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer:
+                if answer.status == 200:
+                    return
+        except OSError:
+            time.sleep(0.02)
+        assert time.monotonic() < deadline, f"the server did not get ready:\n{log.read_text()[-2000:]}"
+
+
 class RunningServer:
-    """`python -m metrics_server` on a free port, with its log in a file."""
+    """A server process with its log in a file, spoken to over plain HTTP."""
 
     def __init__(self, directory: Path, *options: str, environment: Mapping[str, str] | None = None, drop_in: bool = False) -> None:
-        self.port = free_port()
+        self.log = directory / f"server-{time.monotonic_ns()}.log"
+        self.process, self.port = launch(self.log, *options, environment=environment, drop_in=drop_in)
         self.url = f"http://127.0.0.1:{self.port}"
-        self.log = directory / f"server-{self.port}.log"
-        words = [*options, "--http_port", str(self.port), *(["MetricsServer"] if drop_in else [])]
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "metrics_server", *words],
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, **(environment or {})},
-                cwd=directory,
-            )
-        try:
-            self._wait()
-        except BaseException:
-            self.process.kill()
-            self.process.wait()
-            raise
-
-    def _wait(self) -> None:
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline:
-            if self.process.poll() is not None:
-                raise AssertionError(f"the server ended with {self.process.returncode}:\n{self.log.read_text()}")
-            try:
-                if self.get("/readyz").status == 200:
-                    return
-            except OSError:
-                time.sleep(0.02)
-        raise AssertionError(f"the server did not become ready:\n{self.log.read_text()}")
 
     def request(self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Answer:
         data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families as prometheus_families
-from raw_http import Answer, Client, Page, Served, chunked, request, serving
+
+from tests.raw_http import Answer, Client, Page, Served, chunked, request, serving
 
 LIMIT = 100_000  # --max_body_bytes of the server under test
 FEEDBACK = "io.seldon.serving.feedback"

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 
 import pytest
 import uvloop
-from raw_http import NONE, Client, Served, chunked, free_port, request, serving
 
 from metrics_server import connection
 from metrics_server.app import Server
@@ -21,6 +20,8 @@ from metrics_server.exposition import AncestorLabels
 from metrics_server.series import Labels
 from metrics_server.settings import Settings
 from metrics_server.store.memory import MemoryStore
+from tests.raw_http import NONE, Client, Served, chunked, request, serving
+from tests.running import free_port
 
 GOOD = {"response": {"data": {"ndarray": ["cat"]}}, "truth": {"data": {"ndarray": ["cat"]}}}
 CONTENT = json.dumps(GOOD).encode()

@@ -16,22 +16,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as strict_text
 
 from tests.conftest import Serve
-from tests.running import FEEDBACK, REQUEST, RESPONSE, RunningServer, ce
+from tests.running import ARGUMENTS, FEEDBACK, REQUEST, RESPONSE, RunningServer, ce
 
-ARGUMENTS = [
-    "--model_name",
-    "multiclassserver",
-    "--protocol",
-    "seldonfeedback.http",
-    "--storage_uri",
-    "adserver.cm_models.multiclass_one_hot.MulticlassOneHot",
-    "--reply_url",
-    "http://message-dumper.default",
-    "--event_type",
-    "io.seldon.serving.feedback.metrics",
-    "--event_source",
-    "io.seldon.serving.feedback",
-]
 ENVIRONMENT = {
     "SELDON_DEPLOYMENT_ID": "wine",
     "PREDICTIVE_UNIT_ID": "classifier",

@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from live_server import LiveServer, Page, Request, ce_time, event, feedback, live_server, logged, send, truth_only
 
 from metrics_server.__main__ import SWITCH_SECONDS
 from metrics_server.exposition import AncestorLabels, Exposition
@@ -27,6 +26,7 @@ from metrics_server.model import load
 from metrics_server.series import Catalog, Scoring
 from metrics_server.telemetry import Telemetry
 from metrics_server.totals import Totals
+from tests.live_server import LiveServer, Page, Request, ce_time, event, feedback, live_server, logged, send, truth_only
 
 CLASSES = ("cat", "dog", "owl")
 MINUTE, HOUR, DAY = 60, 3600, 86400

@@ -9,29 +9,12 @@ import pytest
 from metrics_server.errors import BadConfiguration
 from metrics_server.series import Labels
 from metrics_server.settings import Settings, default_labels, image_of, load
-
-DROP_IN = [
-    "--model_name",
-    "multiclassserver",
-    "--http_port",
-    "8080",
-    "--protocol",
-    "seldonfeedback.http",
-    "--storage_uri",
-    "adserver.cm_models.multiclass_one_hot.MulticlassOneHot",
-    "--reply_url",
-    "http://message-dumper.default",
-    "--event_type",
-    "io.seldon.serving.feedback.metrics",
-    "--event_source",
-    "io.seldon.serving.feedback",
-    "MetricsServer",
-]
+from tests.running import ARGUMENTS
 
 
 def test_the_ancestors_command_line_is_understood() -> None:
     """Every argument of the walkthrough arrives in its setting."""
-    settings = load(DROP_IN, {})
+    settings = load([*ARGUMENTS, "--http_port", "8080", "MetricsServer"], {})
     assert settings.model_name == "multiclassserver"
     assert settings.event_source == "io.seldon.serving.feedback"
     assert settings.scoring_of(Labels("", "", "", "")).storage_uri.endswith("MulticlassOneHot")

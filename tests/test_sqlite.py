@@ -15,12 +15,12 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from live_server import feedback, live_server
 
 from metrics_server.errors import StoreRefused, StoreUnavailable
 from metrics_server.store.interface import Change, Record, Write
 from metrics_server.store.sqlite import APPLICATION_ID, SCHEMA_VERSION, SqliteStore
 from metrics_server.window import EVER, MINUTE, Bucket
+from tests.live_server import feedback, live_server
 
 RECOVERY_SECONDS = 10.0
 
