@@ -18,8 +18,7 @@ $(INSTALLED): pyproject.toml setup.py
 
 test: $(INSTALLED)
 	$(BIN)/coverage erase
-	COVERAGE_PROCESS_START=$(CURDIR)/pyproject.toml $(BIN)/coverage run -m pytest
-	@$(BIN)/coverage combine --quiet && $(BIN)/coverage report
+	$(BIN)/coverage run -m pytest; status=$$?; $(BIN)/coverage combine --quiet && $(BIN)/coverage report; exit $$status
 
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check .

@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -92,6 +93,7 @@ def launch(
     wrapper: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
     drop_in: bool = False,
+    scheme: str = "http",
 ) -> tuple[subprocess.Popen[bytes], int]:
     """A ready `python -m metrics_server` on a free port, in the directory of its log, untouched by this process's environment."""
     port = free_port()
@@ -102,7 +104,7 @@ def launch(
             words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=log.parent, env={**clean, **(environment or {})}
         )
     try:
-        _await_ready(process, port, log)
+        _await_ready(process, f"{scheme}://127.0.0.1:{port}", log)
     except BaseException:
         process.kill()
         process.wait()
@@ -110,13 +112,14 @@ def launch(
     return process, port
 
 
-def _await_ready(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+def _await_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    unverified = ssl._create_unverified_context()  # a test that cares looks itself
     deadline = time.monotonic() + 20
     while True:
         if process.poll() is not None:
             raise AssertionError(f"the server ended with {process.returncode}:\n{log.read_text()[-2000:]}")
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer:
+            with urllib.request.urlopen(f"{url}/readyz", timeout=5, context=unverified) as answer:
                 if answer.status == 200:
                     return
         except OSError:
@@ -127,9 +130,9 @@ def _await_ready(process: subprocess.Popen[bytes], port: int, log: Path) -> None
 class RunningServer:
     """A server process with its log in a file, spoken to over plain HTTP."""
 
-    def __init__(self, directory: Path, *options: str, environment: Mapping[str, str] | None = None, drop_in: bool = False) -> None:
+    def __init__(self, directory: Path, *options: str, **how: Any) -> None:
         self.log = directory / f"server-{time.monotonic_ns()}.log"
-        self.process, self.port = launch(self.log, *options, environment=environment, drop_in=drop_in)
+        self.process, self.port = launch(self.log, *options, **how)
         self.url = f"http://127.0.0.1:{self.port}"
 
     def request(self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Answer:
