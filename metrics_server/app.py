@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from tornado.web import Application
@@ -26,6 +28,8 @@ from metrics_server.telemetry import Telemetry
 from metrics_server.totals import Totals
 from metrics_server.window import seconds_of
 from metrics_server.writer import Done, Settled, Writer
+
+logger = logging.getLogger(__name__)
 
 
 class Server:
@@ -100,7 +104,8 @@ class Server:
 
     def _deliver(self, outcomes: list[tuple[Done, Settled]]) -> None:
         """Takes the outcomes of a group from the writer's thread to the event loop."""
-        self._loop.call_soon_threadsafe(_deliver_all, outcomes)
+        with suppress(RuntimeError):  # the loop has ended: after --drain_seconds nobody waits any more
+            self._loop.call_soon_threadsafe(_deliver_all, outcomes)
 
     async def start(self) -> None:
         """Reads the state, then listens.
@@ -143,7 +148,10 @@ class Server:
 
 def _deliver_all(outcomes: list[tuple[Done, Settled]]) -> None:
     for done, settled in outcomes:
-        done(settled)
+        try:
+            done(settled)
+        except Exception:  # one answer that cannot be given must not keep back the others
+            logger.exception("An answer could not be given")
 
 
 def _ssl_context(settings: Settings) -> ssl.SSLContext | None:

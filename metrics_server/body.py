@@ -6,6 +6,7 @@ import zlib
 
 from metrics_server.errors import Reason, Rejected
 
+MAX_MEMBERS = 16  # of a gzip body, one after the other; each costs a copy of what follows it
 GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -24,7 +25,9 @@ def decompressed(body: bytes, encoding: str, limit: int) -> bytes:
         return body
     parts: list[bytes] = []
     left = limit + 1
-    while body:
+    for _ in range(MAX_MEMBERS):
+        if not body:
+            break
         reader = zlib.decompressobj(wbits=31)
         try:
             parts.append(reader.decompress(body, left))
@@ -36,4 +39,6 @@ def decompressed(body: bytes, encoding: str, limit: int) -> bytes:
         if not reader.eof:
             raise Rejected(Reason.MALFORMED_GZIP, "the gzip body is cut short")
         body = reader.unused_data
+    if body:
+        raise Rejected(Reason.MALFORMED_GZIP, f"the gzip body has more than {MAX_MEMBERS} members")
     return b"".join(parts)

@@ -78,7 +78,13 @@ class Connection(asyncio.Protocol):
 
     def _decline_upgrade(self, rest: bytes) -> None:
         """Reads the request again without its offer of another protocol, which makes the parser skip the body."""
-        kept = [(name, value) for name, value in self._headers if name.lower() not in (b"upgrade", b"connection", b"http2-settings")]
+        if self._method == b"CONNECT":  # is nothing else, whatever its headers say
+            self._refuse(Reason.MALFORMED_HTTP, "CONNECT is not offered")
+            return
+        dropped = (b"upgrade", b"connection", b"http2-settings")
+        kept = [(name, value) for name, value in self._headers if name.lower() not in dropped]
+        if any(name.lower() == b"connection" and b"close" in value.lower() for name, value in self._headers):
+            kept.append((b"Connection", b"close"))
         head = b"".join(name + b": " + value + b"\r\n" for name, value in kept)
         self._parser = httptools.HttpRequestParser(self)
         self._unframed_bytes = 0
@@ -103,6 +109,7 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._can_write = True
+        self.deadline = None if self._reading is None else self._server.now() + BODY_SECONDS
         self._deliver()
 
     # httptools' callbacks, in the order of a message
@@ -151,7 +158,8 @@ class Connection(asyncio.Protocol):
         self._unframed_bytes = 0
         self._reading.received = True
         self._reading = None
-        self.deadline = None
+        if self._can_write:  # else the deadline is that of a client which does not read
+            self.deadline = None
         self._deliver()
 
     # order
@@ -181,6 +189,8 @@ class Connection(asyncio.Protocol):
         # A client that sends on without waiting is not read until its earlier requests have their answers.
         if self._is_paused != (len(self._exchanges) > 1) and not self._transport.is_closing():
             self._is_paused = not self._is_paused
+            if self._reading is not None and self._can_write:  # its time does not run while we do not read
+                self.deadline = None if self._is_paused else self._server.now() + BODY_SECONDS
             (self._transport.pause_reading if self._is_paused else self._transport.resume_reading)()
 
     def _deliver_first(self) -> bool:
@@ -219,8 +229,11 @@ class Connection(asyncio.Protocol):
         else:
             self._transport.abort()
 
-    def close_if_idle(self) -> None:
-        if not self._exchanges:
+    def wind_up(self) -> None:
+        """Closes a connection that is idle, or whose client does not read what it was answered."""
+        if not self._can_write:
+            self._transport.abort()
+        elif not self._exchanges:
             self._transport.close()
 
 
@@ -275,7 +288,7 @@ class HttpServer:
         if self._listener is not None:
             self._listener.close()
         for connection in list(self._connections):
-            connection.close_if_idle()
+            connection.wind_up()
 
     def close(self) -> None:
         """Ends what is left."""

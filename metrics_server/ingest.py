@@ -115,6 +115,10 @@ class Ingest:
         except Rejected as error:
             self.refuse(error, answered)
             return
+        except Exception:  # a bug of ours must not leave the sender waiting
+            logger.exception("A request could not be read")
+            self.turn_away("internal error", answered)
+            return
         if media_type(content_type) == BATCH:
             _Batch(answered).take(events, self._one)
         else:

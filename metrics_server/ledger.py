@@ -32,6 +32,7 @@ LABELS = component("server/labels", "")  # ever, by status
 PREDICTED = component("server/predicted", "")  # ever, by class
 
 TOO_OLD = "too_old"
+NOWHERE = 0  # the id of no series
 
 _Target = tuple[int, "Bucket | None", int, bool]  # series, bucket, sign, whether it is the first of its prediction
 
@@ -52,12 +53,22 @@ class Ledger:
         """The series of these labels, made if need be; raises `Rejected` when there are too many."""
         return self._catalog.admit(labels, self._now, self._change.series)
 
-    def resolve(self, labels: Labels, truth: Value, prediction: Value) -> tuple[int, Resolved]:
+    def _admitted(self, labels: Labels) -> Series | None:
+        """The series of a prediction that is known already; None when it left as idle and its place is taken."""
         try:
-            series = self.admit(labels)
-        except Rejected:  # it left as idle, and its place is taken
-            return 0, UNSCORABLE
-        return series.id, series.resolve(truth, prediction, self._change.claims)
+            return self.admit(labels)
+        except Rejected:
+            return None
+
+    def _has(self, applied: Applied) -> bool:
+        """Whether the series that this was put into is still there."""
+        series = self._catalog.get(applied.series)
+        return series is not None and series.created_at == applied.born
+
+    def resolve(self, labels: Labels, truth: Value, prediction: Value) -> tuple[int, float, Resolved]:
+        if (series := self._admitted(labels)) is None:
+            return NOWHERE, 0.0, UNSCORABLE
+        return series.id, series.created_at, series.resolve(truth, prediction, self._change.claims)
 
     def apply_pair(self, applied: Applied, *, first: bool) -> None:
         self._post(applied, 1, first=first)
@@ -66,20 +77,22 @@ class Ledger:
         self._post(applied, -1, first=False)
 
     def _post(self, applied: Applied, sign: int, *, first: bool) -> None:
-        if self._catalog.get(applied.series) is None:
+        if not self._has(applied):
             return
         bucket = self._bucket(applied.at)
         self._pairs.setdefault((applied.series, bucket, sign, first), []).append((applied.y_true, applied.y_pred))
         self._net(applied.series, bucket, {PAIRS: 1.0}, sign)
 
     def apply_row(self, said: Said, *, first: bool) -> Applied:
-        series = self.admit(said.labels)
+        numeric = isinstance(said.value, (int, float)) and not isinstance(said.value, bool)
+        value = said.value if numeric else None
+        if (series := self._admitted(said.labels)) is None:
+            return Applied(NOWHERE, 0.0, said.at, None, value)
         if first:
             self._count(series.id, PREDICTIONS)
             if label := series.predicted_class(said.value, self._change.claims):
                 self._count(series.id, PREDICTED + label)
-        numeric = isinstance(said.value, (int, float)) and not isinstance(said.value, bool)
-        applied = Applied(series.id, said.at, None, said.value if numeric else None)
+        applied = Applied(series.id, series.created_at, said.at, None, value)
         self._row(applied, 1)
         return applied
 
@@ -87,17 +100,18 @@ class Ledger:
         self._row(applied, -1)
 
     def _row(self, applied: Applied, sign: int) -> None:
-        if self._catalog.get(applied.series) is None:
+        if not self._has(applied):
             return
         value = applied.y_pred
         sums = dict(output.increments(float(value))) if isinstance(value, (int, float)) else {}
         self._net(applied.series, self._bucket(applied.at), {LOGGED: 1.0, **sums}, sign)
 
     def apply_reward(self, reward: Reward, labels: Labels, at: float, *, first: bool) -> Applied:
-        series = self.admit(labels)
+        if (series := self._admitted(labels)) is None:
+            return Applied(NOWHERE, 0.0, at, None, reward.value)
         if first:
             self._count(series.id, REWARDS)
-        applied = Applied(series.id, at, None, reward.value)
+        applied = Applied(series.id, series.created_at, at, None, reward.value)
         self._reward(applied, 1)
         return applied
 
@@ -105,13 +119,11 @@ class Ledger:
         self._reward(applied, -1)
 
     def _reward(self, applied: Applied, sign: int) -> None:
-        if self._catalog.get(applied.series) is not None and isinstance(applied.y_pred, (int, float)):
+        if self._has(applied) and isinstance(applied.y_pred, (int, float)):
             self._net(applied.series, self._bucket(applied.at), {REWARDS: 1.0, REWARD_SUM: float(applied.y_pred)}, sign)
 
     def status(self, labels: Labels, status: str, at: float) -> None:
-        try:
-            series = self.admit(labels)
-        except Rejected:
+        if (series := self._admitted(labels)) is None:
             return
         if status == MATCHED and self._bucket(at) is None:
             status = TOO_OLD

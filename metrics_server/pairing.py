@@ -28,6 +28,7 @@ class Applied(msgspec.Struct, array_like=True, gc=False):
     """What a pair, a logged row or a reward has put into the sums of a series: enough to take exactly that out again."""
 
     series: int
+    born: float  # when that series was made: one that left and came back under the same id has none of this
     at: float  # prediction time: which bucket
     y_true: Value
     y_pred: Value
@@ -103,8 +104,8 @@ class Arrival(msgspec.Struct, gc=False):
 class Book(Protocol):
     """Where the effects of pairing are written down; see `metrics_server.ledger`."""
 
-    def resolve(self, labels: Labels, truth: Value, prediction: Value) -> tuple[int, Resolved]:
-        """The series of a prediction and the pair as its model takes it, or the status that says why it cannot be scored."""
+    def resolve(self, labels: Labels, truth: Value, prediction: Value) -> tuple[int, float, Resolved]:
+        """The series of a prediction, when it was made, and the pair as its model takes it or the status that says why not."""
 
     def apply_pair(self, applied: Applied, *, first: bool) -> None: ...
     def take_pair(self, applied: Applied) -> None: ...
@@ -163,6 +164,7 @@ def _take_said(case: Case, said: Said, book: Book) -> Said | None:
         if old.is_same(said):
             break
     else:
+        said = msgspec.structs.replace(said)  # the arrival itself stays as it is: it may have to be taken again
         case.said.append(said)
         if said.logged:
             said.row = book.apply_row(said, first=True)
@@ -246,11 +248,11 @@ def _replace_pair(said: Said, truth: Value, book: Book, *, first: bool) -> str:
     before, said.pair, failed = said.pair, None, ""
     said.truth, said.settled = truth, said.settled or truth is not None
     if truth is not None:
-        series, resolved = book.resolve(said.labels, truth, said.value)
+        series, born, resolved = book.resolve(said.labels, truth, said.value)
         if isinstance(resolved, str):
             failed = resolved
         else:
-            said.pair = Applied(series, said.at, *resolved)
+            said.pair = Applied(series, born, said.at, *resolved)
     if said.pair != before:
         if before is not None:
             book.take_pair(before)
@@ -266,7 +268,7 @@ def _take_reward(case: Case, reward: Reward) -> None:
             if _is_later(reward.time, [*reward.labels, reward.value], old.time, [*old.labels, old.value]):
                 old.labels, old.time, old.value = reward.labels, reward.time, reward.value
             return
-    case.rewards.append(reward)
+    case.rewards.append(msgspec.structs.replace(reward))
 
 
 def _settle_reward(case: Case, reward: Reward, book: Book) -> None:

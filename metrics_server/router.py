@@ -41,7 +41,7 @@ class Gate:
         self.ingest = ingest
         self.max_body_bytes = max_body_bytes
         self.max_bodies_bytes = max_bodies_bytes
-        self.receiving_bytes = 0
+        self.held_bytes = 0
         self.open_requests = 0
         self._token = token.encode()
 
@@ -77,13 +77,13 @@ class Router:
 class EventRequest:
     """One POST of events: reads it within the limits, hands it to ingest, writes the answer when it comes."""
 
-    __slots__ = ("_body", "_encoding", "_error", "_events", "_exchange", "_full", "_gate", "_is_open", "_length", "_type")
+    __slots__ = ("_body", "_encoding", "_error", "_events", "_exchange", "_full", "_gate", "_held_bytes", "_is_open", "_length", "_type")
 
     def __init__(self, gate: Gate, exchange: Exchange, query: str) -> None:
         self._gate = gate
         self._exchange = exchange
         self._body: list[bytes] = []
-        self._length = 0
+        self._length = self._held_bytes = 0
         self._type = self._encoding = ""
         self._error: Rejected | None = None
         self._full = False
@@ -137,17 +137,19 @@ class EventRequest:
             if self._length > DISCARDED_FACTOR * self._gate.max_body_bytes:
                 self._answer_error()
             return
-        self._gate.receiving_bytes += len(chunk)
+        self._gate.held_bytes += len(chunk)
+        self._held_bytes += len(chunk)
         self._body.append(chunk)
         if self._length > self._gate.max_body_bytes:
             self._drop_body()
             self._error = self._exchange.refusal = self._too_large()
-        elif self._gate.receiving_bytes > self._gate.max_bodies_bytes:
+        elif self._gate.held_bytes > self._gate.max_bodies_bytes:
             self._drop_body()
             self._full = True
 
     def _drop_body(self) -> None:
-        self._gate.receiving_bytes -= sum(map(len, self._body))
+        self._gate.held_bytes -= self._held_bytes
+        self._held_bytes = 0
         self._body = []
 
     def finish(self) -> None:
@@ -158,7 +160,7 @@ class EventRequest:
             ingest.turn_away("too many bodies are being received, the limit of --max_bodies_bytes", self._answer)
         else:
             body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-            self._drop_body()
+            self._body = []  # still counted as held: until it is answered, what was read from it waits in the queue
             ingest.take(self._type, self._encoding, self._events, body, self._answer)
 
     def _answer(self, answer: Answer) -> None:

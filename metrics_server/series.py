@@ -71,13 +71,18 @@ class Series:
     parameters: dict[str, str] = field(default_factory=dict)
     classes: dict[str, None] = field(default_factory=dict)
     model: MetricModel | None = None
+    is_unusable: bool = False
 
     def __post_init__(self) -> None:
         self.id = self.identity.id
-        count = sum(name.startswith("class/") for name in self.parameters)
-        self.classes = dict.fromkeys(self.parameters[f"class/{slot}"] for slot in range(count))
+        slots = sorted(int(name.removeprefix("class/")) for name in self.parameters if name.startswith("class/"))
+        self.classes = dict.fromkeys(self.parameters[f"class/{slot}"] for slot in slots)
         if path := self.parameters.get("model"):
-            self._use(path)
+            try:
+                self._use(path)
+            except BadConfiguration as error:  # kept as it is: nothing it holds can be read or added to without its model
+                logger.warning("The series of %s cannot be scored: %s", "/".join(self.labels), error)
+                self.is_unusable = True
 
     @property
     def labels(self) -> Labels:
@@ -90,7 +95,7 @@ class Series:
 
     def resolve(self, truth: Value, prediction: Value, claims: Claims) -> Resolved:
         """The pair as its model takes it, or the status that says why not; settles model and classes on first use."""
-        if self.model is None and not self._settle(truth, prediction, claims):
+        if self.is_unusable or (self.model is None and not self._settle(truth, prediction, claims)):
             return UNSCORABLE
         resolved = task.TASKS[self.task](truth, prediction, self.identity.scoring.class_names)
         if self.task == "multiclass" and not isinstance(resolved, str):
@@ -101,6 +106,8 @@ class Series:
     def predicted_class(self, value: Value, claims: Claims) -> str | None:
         """The class to count for a prediction without a label yet, as far as it is sure to be a class."""
         scoring = self.identity.scoring
+        if self.is_unusable:
+            return None
         if self.model is None and scoring.storage_uri != "auto":
             self._settle(None, None, claims)
         if self.task == "binary":
@@ -155,11 +162,7 @@ class Catalog:
         by_id, by_labels, replaced = {}, {}, set()
         for row in stored:
             identity = msgspec.json.decode(row.identity, type=Identity)
-            try:
-                series = Series(identity, self._build, row.created_at, row.seen_at, dict(row.parameters))
-            except BadConfiguration as error:
-                logger.warning("A stored series of %s is not shown: %s", "/".join(identity.labels), error)
-                continue
+            series = Series(identity, self._build, row.created_at, row.seen_at, dict(row.parameters))
             by_id[series.id] = series
             if identity.scoring == self._scoring_of(identity.labels):
                 by_labels[identity.labels] = series

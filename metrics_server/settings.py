@@ -94,12 +94,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     def __post_init__(self) -> None:
         """Checks what types cannot say; raises BadConfiguration."""
-        for name in ("history", "retention", "dedupe_retention", "series_retention"):
-            seconds_of(getattr(self, name))
-        if not self.windows:
-            raise BadConfiguration("--windows: want at least one, such as 1h")
-        for window in self.windows:
-            check_window(window, seconds_of(self.history))
+        self._check_times()
         if self.event_type in KINDS:
             raise BadConfiguration(
                 f"--event_type {self.event_type} is a type of events this server takes in: replies would come back as input"
@@ -121,6 +116,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         ):
             if getattr(self, name) < 1:
                 raise BadConfiguration(f"--{name}: want a positive number")
+
+    def _check_times(self) -> None:
+        for name in ("history", "retention", "dedupe_retention", "series_retention"):
+            seconds_of(getattr(self, name))
+        if seconds_of(self.series_retention) < 2 * 3600:
+            raise BadConfiguration(
+                f"--series_retention {self.series_retention}: want at least 2h; when a series was used is noted once an hour"
+            )
+        if not self.windows:
+            raise BadConfiguration("--windows: want at least one, such as 1h")
+        for window in self.windows:
+            check_window(window, seconds_of(self.history))
 
     def scoring_of(self, labels: Labels) -> Scoring:
         """How predictions with these labels are scored: by the first entry of `deployments` that matches."""

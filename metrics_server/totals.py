@@ -14,6 +14,9 @@ from metrics_server.store.interface import Store
 from metrics_server.sums import Sums, add_into
 from metrics_server.window import LEDGERS, Bucket, edge_of
 
+SWALLOWS = 1e4  # times what is left: leaves 12 of 16 digits
+EXACT = 2.0**53  # integers up to this are exact
+
 _BySeries = dict[int, dict[str, float]]
 
 
@@ -66,6 +69,11 @@ class Totals:
                     for series_id, sums in gone.items():
                         _add(window.sums, series_id, sums, -1)
                     window.edge = edge
+                    swallowed = any(_has_swallowed(sums, window.sums[series_id]) for series_id, sums in gone.items())
+                if swallowed:
+                    anew = _copy(store.totals(edge))
+                    with self._lock:
+                        window.sums = anew
 
     def drop(self, series_ids: Iterable[int]) -> None:
         """Forgets series that were deleted."""
@@ -89,6 +97,13 @@ class Reading:
 
     ledgers: Mapping[Bucket, Sums]
     windows: Mapping[str, Sums]
+
+
+def _has_swallowed(gone: Sums, left: Sums) -> bool:
+    """Whether a real sum that left was so large that the digits of what remains were lost beside it. Counts lose none."""
+    return any(
+        abs(value) > SWALLOWS * abs(left.get(name, 0.0)) and not (abs(value) < EXACT and value.is_integer()) for name, value in gone.items()
+    )
 
 
 def _copy(by_series: Mapping[int, Sums]) -> _BySeries:

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from metrics_server.errors import MetricsServerError, StoreUnavailable, Unavailable
+from metrics_server.errors import StoreUnavailable, Unavailable
 from metrics_server.group import Group, Keeping, Outcome
 from metrics_server.half import Half
 from metrics_server.series import Catalog
@@ -25,6 +25,7 @@ from metrics_server.upkeep import Upkeep
 logger = logging.getLogger(__name__)
 
 GROUP_ROWS = 4096  # rows applied together at most: bounds how long an event waits for its group
+QUEUE_ROWS = 200_000  # rows waiting at most: about 50 MB
 IDLE_SECONDS = 1.0  # how often an idle writer looks after what is due
 LOOK_SECONDS = 0.2  # the same under load
 BUSY_SECONDS = 0.01  # the same while upkeep has more to do
@@ -70,10 +71,12 @@ class Writer:
         self._upkeep = Upkeep(store, catalog, totals, keeping.history, series_retention)
         self._queue: deque[Submission] = deque()
         self._wake = threading.Event()
+        self._rows_queued = 0  # ever; counted up in the event loop
+        self._rows_taken = 0  # ever; counted up in the writer's thread
         self._stopping = False
         self._broken = False
         self._looked_at = 0.0
-        self._thread = threading.Thread(target=self._run, name="writer")
+        self._thread = threading.Thread(target=self._run, name="writer", daemon=True)  # a disk that hangs must not keep the process
 
     def start(self) -> None:
         """Reads the state and starts the thread.
@@ -92,6 +95,9 @@ class Writer:
         """
         if len(self._queue) >= self._max_queue:
             raise Unavailable(f"{len(self._queue)} events wait already, the limit of --max_queue_events")
+        if self._rows_queued - self._rows_taken >= QUEUE_ROWS:
+            raise Unavailable(f"events with {QUEUE_ROWS} rows wait already")
+        self._rows_queued += len(submission.half.arrivals)
         self._queue.append(submission)
         if not self._wake.is_set():
             self._wake.set()
@@ -124,7 +130,8 @@ class Writer:
         rows = 0
         while self._queue and rows < GROUP_ROWS:
             group.append(self._queue.popleft())
-            rows += max(1, len(group[-1].half.keys))
+            rows += max(1, len(group[-1].half.arrivals))
+            self._rows_taken += len(group[-1].half.arrivals)
         return group
 
     def _apply(self, group: list[Submission]) -> None:
@@ -132,15 +139,9 @@ class Writer:
         started = time.perf_counter()
         try:
             outcomes: list[Settled] = list(self._commit([submission.half for submission in group]))
-        except StoreUnavailable as error:
+        except Exception as error:  # noqa: BLE001 - whatever it was, what is in memory may be ahead of the store: it is read anew
             self._fail(error)
-            outcomes = [error] * len(group)
-        except MetricsServerError as error:
-            outcomes = [Unavailable(str(error))] * len(group)
-        except Exception:  # a bug of ours: the group is lost to nobody, its senders are told to come again
-            logger.exception("A group of %d events could not be applied", len(group))
-            self._broken = True
-            outcomes = [Unavailable("internal error")] * len(group)
+            outcomes = [Unavailable(str(error) if isinstance(error, StoreUnavailable) else "internal error")] * len(group)
         self._telemetry.commit_seconds.observe(time.perf_counter() - started)
         self._telemetry.commit_events.observe(len(group))
         self._deliver([(submission.done, outcome) for submission, outcome in zip(group, outcomes, strict=True)])
@@ -169,8 +170,10 @@ class Writer:
         self._broken = False
         self._telemetry.store_up.set(1)
 
-    def _fail(self, error: StoreUnavailable) -> None:
-        if not self._broken:
+    def _fail(self, error: Exception) -> None:
+        if not isinstance(error, StoreUnavailable):  # a bug of ours, or a metric model that cannot be built any more
+            logger.error("A group of events could not be applied, its senders are told to come again", exc_info=error)
+        elif not self._broken:
             logger.error("The store is unavailable, events are answered 503: %s", error)
         self._broken = True
         self._telemetry.store_up.set(0)
