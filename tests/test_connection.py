@@ -21,7 +21,7 @@ from metrics_server.series import Labels
 from metrics_server.settings import Settings
 from metrics_server.store.memory import MemoryStore
 from tests.raw_http import NONE, Client, Served, chunked, request, serving
-from tests.running import free_port
+from tests.running import FEEDBACK, free_port
 
 GOOD = {"response": {"data": {"ndarray": ["cat"]}}, "truth": {"data": {"ndarray": ["cat"]}}}
 CONTENT = json.dumps(GOOD).encode()
@@ -413,3 +413,29 @@ def test_no_answer_names_the_software(server: Served, data: bytes) -> None:
     assert answer.status
     assert "server" not in answer.headers
     assert b"ornado" not in answer.body
+
+
+def test_connect_is_refused(server: Served) -> None:
+    """CONNECT, which the parser takes for a change of protocol, is answered 400."""
+    answer = server.ask(b"CONNECT example.net:443 HTTP/1.1\r\nHost: example.net:443\r\n\r\n")
+    assert (answer.status, answer.reason) == (400, "malformed_http")
+
+
+def test_a_gzip_body_of_endless_members_is_refused(server: Served) -> None:
+    """Many empty members, each of which would cost a copy of the rest, are no body."""
+    answer = server.ask(request("/", gzip.compress(b"") * 20_000))
+    assert (answer.status, answer.reason) == (400, "malformed_gzip")
+
+
+def test_a_client_that_does_not_read_keeps_no_shutdown_waiting() -> None:
+    """SIGTERM ends the server cleanly although a client never reads what it asked for."""
+    with serving("--drain_seconds", "5") as server, Client(server.port) as client:
+        for number in range(300):
+            server.ask(
+                post(GOOD, f"Ce-Modelid: m{number}", "Ce-Specversion: 1.0", f"Ce-Id: {number}", "Ce-Source: s", f"Ce-Type: {FEEDBACK}")
+            )
+        client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.socket.settimeout(0.5)
+        client.send(get("/v1/metrics") * 20 + post() * 5)
+        server.process.terminate()
+        assert server.process.wait(10) == 0

@@ -330,3 +330,45 @@ def test_a_pair_older_than_the_history_counts_but_is_in_no_window() -> None:
     assert bench.net() == {}
     assert bench.statuses(MAIN) == {"too_old": 1}
     assert bench.ever(MAIN)["correct"] == 1
+
+
+def test_a_group_computed_again_gives_the_same() -> None:
+    """When another writer came first, the same halves are paired anew, as if it were the first time."""
+    one = Sent(FEEDBACK, "1", NOW, "r", MAIN, ("", ""), (1,), (1,), 0.5)
+    halves = [half_of(one.event(), NOWHERE, NOW)]
+    bench = Bench()
+    for _ in range(2):  # the first attempt is thrown away
+        bench.restart()
+        group = Group(bench.store, bench.catalog, KEEPING, NOW)
+        assert group.take(halves) == ["accepted"]
+        change = group.change()
+    assert bench.store.commit(change)
+    assert bench.net()[MAIN][PAIRS] == 1
+    assert bench.net()[MAIN][REWARDS] == 1
+
+
+def test_a_series_that_left_and_came_back_owes_nothing() -> None:
+    """A correction takes back only what the series still has: one that was deleted meanwhile does not go below zero."""
+    bench = Bench()
+    bench.send(Sent(FEEDBACK, "1", NOW, "r", MAIN, ("", ""), (1,), (1,)))
+    (series,) = bench.catalog.current()
+    bench.store.forget_series(series.id)
+    bench.catalog.drop(series.id)
+    bench.send(Sent(RESPONSE, "2", NOW + 60, "other", MAIN, ("", ""), (1,)), now=NOW + 60)
+    bench.send(Sent(FEEDBACK, "3", NOW + 120, "r", MAIN, ("shop", "wine"), truth=(2,)), now=NOW + 120)
+    assert bench.net()[MAIN][component("confusion", "2", "1")] == 1
+    assert all(value >= 0 for value in bench.net()[MAIN].values())
+
+
+def test_a_prediction_whose_series_cannot_come_back_harms_nobody() -> None:
+    """When a series left as idle and its place is taken, a late truth or reward for it is unscorable, not an error."""
+    bench = Bench()
+    bench.send(Sent(RESPONSE, "1", NOW, "r", MAIN, ("", ""), (1,)))
+    bench.catalog.drop(bench.catalog.current()[0].id)
+    bench.catalog._max_series = 1
+    bench.send(Sent(RESPONSE, "2", NOW, "q", ELSEWHERE, ("", ""), (1,)))
+    late = Sent(FEEDBACK, "3", NOW + 9, "r", MAIN, ("shop", "wine"), truth=(1,))
+    rewarded = Sent(FEEDBACK, "4", NOW + 9, "r", ELSEWHERE._replace(namespace="shop"), ("", ""), reward=1.0)
+    assert bench.send(late)[0] == "accepted"
+    assert bench.send(rewarded)[0].reason.label == "too_many_series"
+    assert set(bench.net()) == {ELSEWHERE}

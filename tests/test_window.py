@@ -375,3 +375,19 @@ def test_upkeep_goes_in_steps(world: World) -> None:
     assert not world.upkeep.is_busy
     world.check()
     world.store.close()
+
+
+@pytest.mark.parametrize("make", [lambda path: MemoryStore(), lambda path: SqliteStore(str(path / "state.db"))])
+def test_an_outlier_that_leaves_a_window_takes_no_digits_along(make: Callable[[Path], Store], tmp_path: Path) -> None:
+    """After a huge squared error has left the window, the small ones beside it read as after a restart."""
+    store = make(tmp_path)
+    edge_of_now = 1_790_000_040.0
+    totals = Totals({"1h": 3600})
+    totals.rebuild(store, edge_of_now)
+    for at, value in ((edge_of_now, 2.25e22), (edge_of_now + 120, 11.5)):
+        sums = {(1, Bucket(60, int(at // 60) * 60)): {"squared_error": value}}
+        assert store.commit(Change(sums=sums))
+        totals.add(sums)
+    totals.slide(store, edge_of_now + 3600 + 90)
+    assert totals.reading(1).windows["1h"] == {"squared_error": 11.5}
+    store.close()
