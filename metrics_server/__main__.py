@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TextIO
 
 import uvloop
@@ -126,9 +127,15 @@ async def _flush_logs() -> None:
         await asyncio.sleep(LOG_FLUSH_SECONDS)
 
 
+def _location(store: str) -> str:
+    """The store with its whole path: a relative one, or a slash too few, is how a volume is missed."""
+    prefix, separator, path = store.partition(":///")
+    return f"{prefix}{separator}{Path(path).absolute()}" if separator and path else store
+
+
 def _greet(settings: Settings) -> None:
     logger.info("Registering model:%s", settings.model_name)
-    logger.info("Listening on port %d (%s), state in %s", settings.http_port, settings.host, settings.store)
+    logger.info("Listening on port %d (%s), state in %s", settings.http_port, settings.host, _location(settings.store))
     if settings.elasticsearch_uri:
         logger.warning("--elasticsearch_uri is accepted but nothing is looked up there: log predictions to this server instead")
     if settings.host not in ("127.0.0.1", "localhost", "::1") and not settings.token_file:

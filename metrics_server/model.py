@@ -131,9 +131,13 @@ def load(storage_uri: str, parameters: Mapping[str, Any] | None = None, *, allow
     Raises:
         BadConfiguration: it cannot be imported, is of neither form, or is a pickle and those are not allowed.
     """
+    if "://" in storage_uri:
+        raise BadConfiguration(f"--storage_uri {storage_uri}: remote locations are not fetched; put the class on the Python path")
     if "/" in storage_uri:
         return _adapted(storage_uri, _unpickled(storage_uri, allow_pickle=allow_pickle))
     module_name, _, class_name = path_of(storage_uri).rpartition(".")
+    if not module_name:
+        raise BadConfiguration(f"--storage_uri {storage_uri}: want auto, or module.Class")
     try:
         found = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError, ValueError) as error:
@@ -167,4 +171,4 @@ def _unpickled(storage_uri: str, *, allow_pickle: bool) -> Any:
     try:
         return pickle.loads(path.read_bytes())  # noqa: S301 - only with --allow_pickle, only from the operator's own disk
     except Exception as error:  # unpickling runs foreign code, which may raise anything
-        raise BadConfiguration(f"--storage_uri {storage_uri}: {error}; remote locations are not fetched") from error
+        raise BadConfiguration(f"--storage_uri {storage_uri}: {error}") from error

@@ -119,7 +119,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     def _check_times(self) -> None:
         for name in ("history", "retention", "dedupe_retention", "series_retention"):
-            seconds_of(getattr(self, name))
+            try:
+                seconds_of(getattr(self, name))
+            except BadConfiguration as error:
+                raise BadConfiguration(f"--{name}: {error}") from error
         if seconds_of(self.series_retention) < 2 * 3600:
             raise BadConfiguration(
                 f"--series_retention {self.series_retention}: want at least 2h; when a series was used is noted once an hour"

@@ -59,7 +59,7 @@ def held_out(dataset: str) -> HeldOut:
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
     except ImportError as error:
-        raise Failed("the simulation needs scikit-learn: pip install 'feedback-metrics-server[demo]'") from error
+        raise Failed("the simulation needs scikit-learn: pip install scikit-learn (the extra demo)") from error
     bunch = getattr(datasets, f"load_{dataset}")()
     known, rows, labels, truths = train_test_split(
         bunch.data, bunch.target, train_size=TRAINING_SHARE, stratify=bunch.target, random_state=0

@@ -149,7 +149,7 @@ def test_missing_scikit_learn_is_one_line(monkeypatch: pytest.MonkeyPatch, capsy
     monkeypatch.setitem(sys.modules, "sklearn", None)
     assert main([]) == 1
     assert capsys.readouterr().err.splitlines() == [
-        "metrics-server simulate: the simulation needs scikit-learn: pip install 'feedback-metrics-server[demo]'"
+        "metrics-server simulate: the simulation needs scikit-learn: pip install scikit-learn (the extra demo)"
     ]
 
 

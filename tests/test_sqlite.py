@@ -258,11 +258,29 @@ def test_read_only_places(path: Path, readonly: str) -> None:
         target.chmod(0o700)
 
 
-def test_directories_are_made(tmp_path: Path) -> None:
-    """The directories above the file are made when they are missing."""
-    store = SqliteStore(str(tmp_path / "a" / "b" / "state.db"))
-    assert store.commit(records(1))
-    store.close()
+def test_a_directory_that_is_missing_is_not_made(tmp_path: Path) -> None:
+    """A volume that is not mounted, or a slash too few, stops the start instead of hiding the state somewhere."""
+    with pytest.raises(StoreRefused, match="No such file or directory"):
+        SqliteStore(str(tmp_path / "a" / "state.db"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    """A database that can only be read is found out at the start, not with the first event."""
+    path = tmp_path / "state.db"
+    SqliteStore(str(path)).close()
+    with sqlite3.connect(path) as held:
+        held.execute("PRAGMA journal_mode = DELETE")
+    held.close()
+    path.chmod(0o444)
+    subprocess.run([shutil.which("chattr") or "chattr", "+i", str(path)], check=False, capture_output=True)
+    try:
+        if os.access(path, os.W_OK):
+            pytest.skip("this user may write whatever the mode says, and the file cannot be made immutable here")
+        with pytest.raises(StoreRefused, match="cannot be used"):
+            SqliteStore(str(path))
+    finally:
+        subprocess.run([shutil.which("chattr") or "chattr", "-i", str(path)], check=False, capture_output=True)
 
 
 # Failures while it runs

@@ -29,6 +29,7 @@ from metrics_server.store.statements import (
     ROLL_UP,
     SCHEMA,
     SCHEMA_VERSION,
+    TOUCH,
     chunks,
     write,
 )
@@ -70,7 +71,6 @@ class SqliteStore:
     def _claim_file(self) -> int:
         """Locks `<file>.lock` for this process: two writers would each keep a running copy of totals, and both be wrong."""
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
             lock = os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
             raise StoreRefused(f"--store: cannot write beside {self._path}: {error.strerror}") from error
@@ -124,8 +124,10 @@ class SqliteStore:
         if empty:
             stamp = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};"
             connection.executescript(f"BEGIN; {SCHEMA} {stamp} COMMIT;")
-        elif self._path.stat().st_size <= CHECKED_BYTES:
-            self._check(connection)
+        else:
+            if self._path.stat().st_size <= CHECKED_BYTES:
+                self._check(connection)
+            connection.execute(TOUCH)
 
     def _check(self, connection: sqlite3.Connection) -> None:
         verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
@@ -260,8 +262,8 @@ class SqliteStore:
         return sum(path.stat().st_size for path in (self._path, Path(f"{self._path}-wal")) if path.exists())
 
     def ready(self) -> None:
-        with self._transaction():
-            pass
+        with self._transaction() as connection:
+            connection.execute(TOUCH)
 
     def recover(self) -> None:
         if self._connection is not None:

@@ -35,6 +35,9 @@ PUT_SERIES = """INSERT INTO series (id, identity, created_at, seen_at) VALUES {r
 ON CONFLICT (id) DO UPDATE SET seen_at = max(seen_at, excluded.seen_at)"""
 CLAIM = """INSERT INTO parameters (series, name, value) VALUES {rows}
 ON CONFLICT (series, name) DO UPDATE SET value = value WHERE value = excluded.value"""
+# Writes what is there already: a file that can only be read, or is on a full disk, says so.
+TOUCH = f"PRAGMA user_version = {SCHEMA_VERSION}"
+
 ROLL_UP = """INSERT INTO sums (series, width, start, component, value)
 SELECT series, :coarse, start - start % :coarse, component, value FROM sums
 WHERE width = :fine AND start = :start AND value != 0
