@@ -286,6 +286,18 @@ def test_a_file_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
 # Failures while it runs
 
 
+def test_a_new_connection_sees_what_was_committed(tmp_path: Path) -> None:
+    """After a connection was dropped, as after a failed write, the store goes on with what was committed."""
+    store = SqliteStore(str(tmp_path / "state.db"))
+    assert store.commit(records(1))
+    before = store.load(records(1).records)
+    store.recover()
+    store.ready()
+    assert before
+    assert store.load(records(1).records) == before
+    store.close()
+
+
 def test_a_locked_database(store: SqliteStore, path: Path) -> None:
     """While another connection holds the database, changes are refused within a few seconds and reading goes on; then all works."""
     store.commit(Change({b"a": Write(0, b"one", 1e12)}, sums={(1, EVER): {"n": 1.0}}))

@@ -386,16 +386,6 @@ def test_closing_twice(tmp_path: Path) -> None:
         opened.close()
 
 
-def test_recovery_keeps_what_was_committed(store: Store) -> None:
-    """After `recover` the store goes on with what was committed."""
-    _stocked(store)
-    before = seen(store, KEYS)
-    store.recover()
-    store.ready()
-    assert seen(store, KEYS) == before
-    assert store.commit(_fresh())
-
-
 def test_the_size_is_known(store: Store) -> None:
     """The size of the state is told in bytes, and is not smaller than what was put there."""
     store.commit(Change({b"%03d" % number: write(b"x" * 1000) for number in range(200)}))

@@ -100,8 +100,5 @@ class Store(Protocol):
     def ready(self) -> None:
         """Returns if the store can be used now."""
 
-    def recover(self) -> None:
-        """Drops whatever was held of a broken connection, so that the next call starts afresh."""
-
     def close(self) -> None:
         """Ends it; calling twice is harmless."""

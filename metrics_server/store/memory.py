@@ -109,8 +109,5 @@ class MemoryStore:
     def ready(self) -> None:
         return
 
-    def recover(self) -> None:
-        return
-
     def close(self) -> None:
         return

@@ -266,6 +266,7 @@ class SqliteStore:
             connection.execute(TOUCH)
 
     def recover(self) -> None:
+        """Drops the connection; the next call opens a new one."""
         if self._connection is not None:
             connection, self._connection = self._connection, None
             connection.close()
