@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from http.client import responses
 from typing import Any, Protocol
@@ -97,24 +97,28 @@ class Exchange(HTTPConnection):
             if status == 200 and not headers and not body and self._is_plain():
                 self.answer = _EMPTY_200
             else:
-                self.answer = self._head(status, headers.items(), len(body)) + body
+                self.answer = self._whole(status, headers.items(), body)
             self._connection.answered()
 
     def _is_plain(self) -> bool:
         """Whether the answer needs no word on what becomes of the connection."""
         return self.keep_alive and self.received and self.version == "1.1" and not self._connection.is_draining
 
-    def _head(self, status: int, headers: Any, length: int) -> bytes:
+    def _whole(self, status: int, headers: Iterable[tuple[str, str]], body: bytes) -> bytes:
+        """The bytes of a response, with the headers that frame it."""
         lines = [f"HTTP/1.1 {status} {responses.get(status, 'Unknown')}"]
-        lines += [f"{name}: {value}" for name, value in headers]
-        if not any(name.lower() == "content-length" for name, _ in headers) and status not in (204, 304):
-            lines.append(f"Content-Length: {length}")
+        framed = False
+        for name, value in headers:
+            lines.append(f"{name}: {value}")
+            framed = framed or name.lower() == "content-length"
+        if not framed and status not in (204, 304):
+            lines.append(f"Content-Length: {len(body)}")
         if not self.keep_alive or not self.received or self._connection.is_draining:
             self.keep_alive = False
             lines.append("Connection: close")
         elif self.version == "1.0":
             lines.append("Connection: keep-alive")
-        return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+        return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1") + body
 
     # Tornado's HTTPConnection.
 
@@ -131,8 +135,7 @@ class Exchange(HTTPConnection):
 
     def finish(self) -> None:
         if self.answer is None:
-            body = b"".join(self._parts)
-            self.answer = self._head(self._status, self._headers, len(body)) + body
+            self.answer = self._whole(self._status, self._headers, b"".join(self._parts))
             self._connection.answered()
 
     def set_close_callback(self, callback: Callable[[], None] | None) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from metrics_server import output
 from metrics_server.errors import Rejected
-from metrics_server.model import AncestorCounting, Counting, MetricModel
+from metrics_server.model import MetricModel
 from metrics_server.pairing import MATCHED, Applied, Reward, Said
 from metrics_server.series import Catalog, Labels, Series
 from metrics_server.store.interface import Change
@@ -103,7 +103,7 @@ class Ledger:
         if not self._has(applied):
             return
         value = applied.y_pred
-        sums = dict(output.increments(float(value))) if isinstance(value, (int, float)) else {}
+        sums = output.increments(float(value)) if isinstance(value, (int, float)) else {}
         self._net(applied.series, self._bucket(applied.at), {LOGGED: 1.0, **sums}, sign)
 
     def apply_reward(self, reward: Reward, labels: Labels, at: float, *, first: bool) -> Applied:
@@ -138,7 +138,7 @@ class Ledger:
                 if refused:
                     self._refuse(series_id, bucket, sign, refused, first=first)
                 self._net(series_id, bucket, sums, sign)
-                if isinstance(series.model, (Counting, AncestorCounting)):
+                if series.is_counting:
                     self._grow(series_id, sums, sign, first=first)
         self._change.sums = {target: sums for target, sums in self._sums.items() if sums}
         return self._change

@@ -77,7 +77,7 @@ class Router:
 class EventRequest:
     """One POST of events: reads it within the limits, hands it to ingest, writes the answer when it comes."""
 
-    __slots__ = ("_body", "_encoding", "_error", "_events", "_exchange", "_full", "_gate", "_held_bytes", "_is_open", "_length", "_type")
+    __slots__ = ("_body", "_encoding", "_events", "_exchange", "_full", "_gate", "_held_bytes", "_is_open", "_length", "_type")
 
     def __init__(self, gate: Gate, exchange: Exchange, query: str) -> None:
         self._gate = gate
@@ -85,7 +85,6 @@ class EventRequest:
         self._body: list[bytes] = []
         self._length = self._held_bytes = 0
         self._type = self._encoding = ""
-        self._error: Rejected | None = None
         self._full = False
         self._is_open = True
         gate.open_requests += 1
@@ -123,17 +122,17 @@ class EventRequest:
 
     def _refuse(self, error: Rejected) -> None:
         """Answers at once a sender that waits for our word before it sends the body; else when the body has gone by."""
-        self._error = self._exchange.refusal = error
+        self._exchange.refusal = error
         if self._exchange.expects_continue:
             self._answer_error()
 
     def _answer_error(self) -> None:
-        if self._error is not None and self._is_open:
-            self._gate.ingest.refuse(self._error, self._answer)
+        if self._exchange.refusal is not None and self._is_open:
+            self._gate.ingest.refuse(self._exchange.refusal, self._answer)
 
     def data_received(self, chunk: bytes) -> None:
         self._length += len(chunk)
-        if self._error is not None or self._full:
+        if self._exchange.refusal is not None or self._full:
             if self._length > DISCARDED_FACTOR * self._gate.max_body_bytes:
                 self._answer_error()
             return
@@ -142,7 +141,7 @@ class EventRequest:
         self._body.append(chunk)
         if self._length > self._gate.max_body_bytes:
             self._drop_body()
-            self._error = self._exchange.refusal = self._too_large()
+            self._exchange.refusal = self._too_large()
         elif self._gate.held_bytes > self._gate.max_bodies_bytes:
             self._drop_body()
             self._full = True
@@ -154,7 +153,7 @@ class EventRequest:
 
     def finish(self) -> None:
         ingest = self._gate.ingest
-        if self._error is not None:
+        if self._exchange.refusal is not None:
             self._answer_error()
         elif self._full:
             ingest.turn_away("too many bodies are being received, the limit of --max_bodies_bytes", self._answer)

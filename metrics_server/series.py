@@ -17,7 +17,7 @@ import msgspec
 
 from metrics_server import task
 from metrics_server.errors import BadConfiguration, Reason, Rejected
-from metrics_server.model import MetricModel
+from metrics_server.model import AncestorCounting, Counting, MetricModel
 from metrics_server.store.interface import StoredSeries
 from metrics_server.task import UNSCORABLE, Resolved, Value
 
@@ -72,6 +72,7 @@ class Series:
     classes: dict[str, None] = field(default_factory=dict)
     model: MetricModel | None = None
     is_unusable: bool = False
+    is_counting: bool = False  # whether its model can be read from the ledgers that only grow
 
     def __post_init__(self) -> None:
         self.id = self.identity.id
@@ -131,6 +132,7 @@ class Series:
     def _use(self, path: str) -> None:
         scoring = self.identity.scoring
         self.model = self.build(path, {"threshold": scoring.threshold, "classes": tuple(self.classes)})
+        self.is_counting = isinstance(self.model, (Counting, AncestorCounting))
 
     def _claim_class(self, label: str, claims: Claims) -> bool:
         """Gives the class a slot if one is free, and says whether it has one."""

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.running import FEEDBACK, RESPONSE, launch
+from tests.running import FEEDBACK, RESPONSE, ce, launch
 
 
 class Request(NamedTuple):
@@ -44,19 +44,7 @@ def ce_time(at: float) -> str:
 
 def event(event_id: str, payload: object, *, kind: str = FEEDBACK, request_id: str = "", at: float | None = None) -> Request:
     """A CloudEvent in binary mode of the deployment `shop/fraud`."""
-    headers = {
-        "Content-Type": "application/json",
-        "Ce-Specversion": "1.0",
-        "Ce-Id": event_id,
-        "Ce-Source": "test",
-        "Ce-Type": kind,
-        "Ce-Namespace": "shop",
-        "Ce-Inferenceservicename": "fraud",
-        "Ce-Endpoint": "default",
-        "Ce-Modelid": "tree",
-    }
-    if request_id:
-        headers["Ce-Requestid"] = request_id
+    headers = ce(kind, event_id, request_id, source="test", inferenceservicename="fraud", endpoint="default", modelid="tree")
     if at is not None:
         headers["Ce-Time"] = ce_time(at)
     return Request(headers, json.dumps(payload).encode())
