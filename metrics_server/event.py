@@ -64,6 +64,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     type: str = ""
     time: float | None = None  # UTC seconds
     attributes: Mapping[str, str] = {}  # extensions and the optional attributes
+    content_type: str = ""  # of the data, as stated
     data: bytes | msgspec.Raw = b""
 
     @property
@@ -98,8 +99,8 @@ def decode(content_type: str, headers: Mapping[str, str], body: bytes) -> list[E
             return [_structured(body)]
         raise Rejected(Reason.UNSUPPORTED_FORMAT, f"{mode} is not read; send application/cloudevents+json")
     if not any(name in headers for name in REQUIRED):
-        return [Event(kind=FEEDBACK, data=body)]
-    return [_binary(headers, body)]
+        return [Event(kind=FEEDBACK, content_type=content_type, data=body)]
+    return [_binary(headers, content_type, body)]
 
 
 def _element(raw: msgspec.Raw) -> Event | Rejected:
@@ -109,14 +110,14 @@ def _element(raw: msgspec.Raw) -> Event | Rejected:
         return error
 
 
-def _binary(headers: Mapping[str, str], body: bytes) -> Event:
+def _binary(headers: Mapping[str, str], content_type: str, body: bytes) -> Event:
     text = "".join(headers.values())
     attributes = dict(headers)
     if not text.isascii() or "%" in text or '"' in text:
         attributes = {name: _decoded(name, value) for name, value in headers.items()}
     if "datacontenttype" in attributes:
         raise Rejected(Reason.MALFORMED_EVENT, "ce-datacontenttype must not be sent in binary mode; Content-Type says it")
-    return _event(attributes, body)
+    return event_of(attributes, content_type, body)
 
 
 def _decoded(name: str, value: str) -> str:
@@ -144,8 +145,7 @@ def _structured(body: bytes | msgspec.Raw) -> Event:
         value = read(raw, _ATTRIBUTE, Reason.MALFORMED_EVENT, f"attribute {name[:40]}")
         if value is not None:
             attributes[name] = _text(value)
-    attributes.pop("datacontenttype", None)
-    return _event(attributes, data)
+    return event_of(attributes, attributes.pop("datacontenttype", ""), data)
 
 
 def _text(value: str | float) -> str:
@@ -176,7 +176,12 @@ def _data_of(members: dict[str, msgspec.Raw]) -> bytes | msgspec.Raw:
     return text.encode()
 
 
-def _event(attributes: dict[str, str], data: bytes | msgspec.Raw) -> Event:
+def event_of(attributes: dict[str, str], content_type: str, data: bytes | msgspec.Raw) -> Event:
+    """The event with these context attributes, as texts; takes the required ones and the time out of them.
+
+    Raises:
+        Rejected: a required attribute is missing or unusable.
+    """
     for name in REQUIRED:
         value = attributes.get(name, "")
         if not value:
@@ -198,6 +203,7 @@ def _event(attributes: dict[str, str], data: bytes | msgspec.Raw) -> Event:
         type=event_type,
         time=None if time is None else seconds_at(time),
         attributes=attributes,
+        content_type=content_type,
         data=data,
     )
 

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from metrics_server.errors import Rejected
 from metrics_server.half import Half
 from metrics_server.ledger import Ledger
-from metrics_server.pairing import Case, arrive, decode_case, empty_case, encode_case, remember
+from metrics_server.pairing import Case, arrive, decode_case, empty_case, encode_case, is_waiting, remember
 from metrics_server.series import Catalog
 from metrics_server.store.interface import Change, Record, Store, Write
 
 ACCEPTED, DUPLICATE = "accepted", "duplicate"
+PARKED = "parked"  # accepted, and its truth waits for the prediction
 Outcome = str | Rejected
 
 
@@ -79,7 +80,7 @@ class Group:
         if first is not None:
             remember(first, half.event)
         self._pair(half)
-        return ACCEPTED
+        return PARKED if half.joins and any(is_waiting(self._open[key].case) for key in half.keys) else ACCEPTED
 
     def _pair(self, half: Half) -> None:
         kept = self._now + (self._keeping.retention if half.joins else self._keeping.dedupe)

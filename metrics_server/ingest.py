@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from metrics_server.body import decompressed
 from metrics_server.errors import Reason, Rejected, Unavailable
 from metrics_server.event import BATCH, FEEDBACK, OTHER, UNKNOWN, Event, decode, media_type
+from metrics_server.group import PARKED
 from metrics_server.half import half_of
 from metrics_server.reply import Forwarder, Replies
 from metrics_server.series import Labels
@@ -87,6 +88,7 @@ class Ingest:
         max_body_bytes: int,
         replies: Replies | None = None,
         forwarder: Forwarder | None = None,
+        look_up: Callable[[Event], None] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._writer = writer
@@ -95,6 +97,7 @@ class Ingest:
         self._max_body_bytes = max_body_bytes
         self._replies = replies
         self._forwarder = forwarder
+        self._look_up = look_up
         self._clock = clock
         self.rejections = Rejections()
 
@@ -120,11 +123,12 @@ class Ingest:
             self.turn_away("internal error", answered)
             return
         if media_type(content_type) == BATCH:
-            _Batch(answered).take(events, self._one)
+            _Batch(answered).take(events, self.take_event)
         else:
-            self._one(events[0], answered)
+            self.take_event(events[0], answered)
 
-    def _one(self, event: Event | Rejected, answered: Answered) -> None:
+    def take_event(self, event: Event | Rejected, answered: Answered) -> None:
+        """Takes one decoded event; `answered` is called once, now or after the commit, in the event loop."""
         if isinstance(event, Rejected):
             self.refuse(event, answered)
             return
@@ -159,6 +163,10 @@ class Ingest:
             self._reject(settled, event.kind, event)
             answered(rejected_answer(settled))
         else:
+            if settled == PARKED:
+                settled = ACCEPTED
+                if self._look_up is not None:
+                    self._look_up(event)  # its prediction may be found elsewhere; the truth is safe here
             self._telemetry.answered(event.kind, settled)
             answered(EMPTY if self._replies is None or event.kind != FEEDBACK else self._reply(event, settled))
 

@@ -141,6 +141,11 @@ def remember(case: Case, event: bytes) -> None:
     del case.seen[:-MAX_SEEN]
 
 
+def is_waiting(case: Case) -> bool:
+    """Whether a truth is there, and no prediction."""
+    return bool(case.known) and not case.said
+
+
 def arrive(case: Case, arrival: Arrival, book: Book) -> None:
     """Takes the halves into the case and writes into the book what that changes."""
     changed = None if arrival.said is None else _take_said(case, arrival.said, book)
