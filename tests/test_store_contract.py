@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -336,23 +337,29 @@ def test_forgetting_old_buckets(store: Store) -> None:
 
 
 def test_expired_records_are_found(store: Store) -> None:
-    """Repeated looks of at most `limit` records find every record whose time has come, and never another."""
+    """What has expired is found earliest first, at most `limit` at a time, until it is deleted, and nothing else ever is."""
     due = {b"due %03d" % number for number in range(40)}
     open_ = {b"a%03d" % number for number in range(25)} | {b"z%03d" % number for number in range(25)}
-    store.commit(Change({key: write(key, expires_at=NOW - number / 8) for number, key in enumerate(sorted(due))}))
+    store.commit(Change({key: write(key, expires_at=NOW - 50 + number) for number, key in enumerate(sorted(due))}))
     store.commit(Change({key: write(key, expires_at=NOW + 0.5) for key in open_}))
-    found: dict[bytes, Record] = {}
-    for _ in range(90 // 7 + 3):
+    store.commit(Change({b"elsewhere": Write(0, b"", NOW - 60, lane=1)}))
+    found: list[bytes] = []
+    for _ in range(90 // 7 + 60):
         look = store.expired(NOW, 7)
         assert len(look) <= 7
-        found |= look
-    assert found == {key: Record(1, key) for key in due}
+        assert not look or store.expired(NOW, 7) == look
+        assert look == {key: Record(1, key) for key in look}
+        found += sorted(look)
+        store.commit(Change(deletes=dict.fromkeys(look, 1)))
+    assert found == sorted(due)
+    assert set(store.expired(NOW, 7, lane=1)) == {b"elsewhere"}
+    assert set(store.expired(math.inf, 100)) <= open_
 
 
 @pytest.mark.parametrize("limit", [1, 3, 10, 11, 100])
 def test_the_sweep_survives_its_own_deletes(store: Store, limit: int) -> None:
     """Deleting what a look has found, and putting back or making others meanwhile, hides nothing from the looks after it."""
-    store.commit(Change({b"%02d" % number: write(b"", expires_at=NOW - 1) for number in range(10)}))
+    store.commit(Change({b"%02d" % number: write(b"", expires_at=NOW - 2) for number in range(10)}))
     left = {b"%02d" % number for number in range(10)} | {b"late"}
     for turn in range(50):
         expired = store.expired(NOW, limit)
@@ -367,8 +374,9 @@ def test_the_sweep_survives_its_own_deletes(store: Store, limit: int) -> None:
 
 def test_a_later_expiry_counts(store: Store) -> None:
     """A record written again expires by its last write."""
-    store.commit(Change({b"a": write(b"", expires_at=NOW - 1), b"b": write(b"", expires_at=NOW + 9)}))
+    store.commit(Change({b"a": write(b"", expires_at=NOW - 2), b"b": write(b"", expires_at=NOW + 9)}))
     store.commit(Change({b"a": write(b"", 1, NOW + 9), b"b": write(b"", 1, NOW - 1)}))
+    store.commit(Change({b"b": Write(2, b"again", NOW - 1, moved=False)}))
     found = {key for _ in range(4) for key in store.expired(NOW, 1)}
     assert found == {b"b"}
 
@@ -493,7 +501,12 @@ def _do(store: Store, what: str, how: Any) -> object:
     if what == "forget buckets":
         return any(not store.forget_before(COARSEST, NOW + how * DAY) for _ in range(200))
     if what == "expire":
-        return {key: record for _ in range(10) for key, record in store.expired(*how).items()}
+        found: dict[bytes, Record] = {}
+        for _ in range(40):
+            look = store.expired(*how)
+            store.commit(Change(deletes={key: record.version for key, record in look.items()}))
+            found |= look
+        return found
     return store.forget_series(how)
 
 

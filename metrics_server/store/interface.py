@@ -25,21 +25,32 @@ class Record(NamedTuple):
 
 
 class Write(NamedTuple):
-    """Bytes to put under a key: the version they were computed from (0: there was none), and when they may be forgotten."""
+    """Bytes to put under a key.
+
+    Attributes:
+        version: what they were computed from; 0: there was none.
+        expires_at: when they may be forgotten.
+        lane: records of one lane are forgotten in the order of their expiry. A key stays in its lane.
+        moved: whether `expires_at` differs from what it was; False saves finding that out.
+    """
 
     version: int
     value: bytes
     expires_at: float
+    lane: int = 0
+    moved: bool = True
 
 
 class StoredSeries(NamedTuple):
-    """A series and the parameters claimed for it. `identity` is opaque to the store."""
+    """A series and the parameters claimed for it. `identity` is opaque to the store; times but the first only move forward."""
 
     id: int
     identity: bytes
     created_at: float
     seen_at: float
     parameters: Mapping[str, str]
+    predicted_at: float = 0.0
+    labelled_at: float = 0.0
 
 
 @dataclass
@@ -63,7 +74,7 @@ class Store(Protocol):
         """Applies the change, durably before it returns, unless something it was computed from has moved meanwhile.
 
         Returns False, with nothing applied, when a record's version is not the one named, or a claim is already taken by
-        another value; the caller loads and computes again. A series' row is inserted, or its `seen_at` moved forward; the
+        another value; the caller loads and computes again. A series' row is inserted, or its times moved forward; the
         `parameters` of the row are not looked at (claims set those).
         """
 
@@ -88,8 +99,12 @@ class Store(Protocol):
     def forget_before(self, coarsest: int, before: int) -> bool:
         """Deletes the oldest bucket of the coarsest width that starts before `before`; says whether there was one."""
 
-    def expired(self, now: float, limit: int) -> Mapping[bytes, Record]:
-        """Some records whose time has come. Looks at no more than `limit` records, at others the next time."""
+    def expired(self, before: float, limit: int, lane: int = 0) -> Mapping[bytes, Record]:
+        """The records of a lane that expire first, to the second, as far as they have expired by `before`.
+
+        At most `limit`. They come again until they are deleted or their expiry is moved, and may come to fewer, even none,
+        when some of those that stood next were: the following call goes on after them.
+        """
 
     def forget_series(self, series_id: int) -> None:
         """Deletes a series with its parameters and sums."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from heapq import heappop, heappush, nsmallest
 
 from metrics_server.store.interface import Change, Record, StoredSeries
 from metrics_server.sums import Sums, add_into
-from metrics_server.window import Bucket
+from metrics_server.window import Bucket, floor
 
+_ABSENT = (Record(0, b""), -1.0)
 
 class MemoryStore:
     """Dictionaries with the contract of `Store`; durable for as long as the process lives."""
@@ -17,7 +19,8 @@ class MemoryStore:
         self._series: dict[int, StoredSeries] = {}
         self._parameters: dict[int, dict[str, str]] = {}
         self._sums: dict[Bucket, dict[int, dict[str, float]]] = {}
-        self._sweep: list[bytes] = []
+        self._due: dict[int, dict[int, dict[bytes, None]]] = {}  # lane, second of expiry, keys
+        self._seconds: dict[int, list[int]] = {}  # lane, heap of those seconds
         self._value_bytes = 0
 
     def load(self, keys: Collection[bytes]) -> Mapping[bytes, Record]:
@@ -30,12 +33,15 @@ class MemoryStore:
         for key, write in change.records.items():
             self._value_bytes += len(write.value) - self._length(key)
             self._records[key] = Record(write.version + 1, write.value), write.expires_at
+            if write.moved:
+                self._note_due(write.lane, floor(write.expires_at, 1), key)
         for key in change.deletes:
             self._value_bytes -= self._length(key)
             self._records.pop(key, None)
         for row in change.series.values():
             known = self._series.get(row.id, row)
-            self._series[row.id] = known._replace(seen_at=max(known.seen_at, row.seen_at))
+            times = {name: max(getattr(known, name), getattr(row, name)) for name in ("seen_at", "predicted_at", "labelled_at")}
+            self._series[row.id] = known._replace(**times)
         for (series_id, name), value in change.claims.items():
             self._parameters.setdefault(series_id, {})[name] = value
         for (series_id, bucket), sums in change.sums.items():
@@ -43,10 +49,9 @@ class MemoryStore:
         return True
 
     def _moved(self, change: Change) -> bool:
-        absent = (Record(0, b""), 0.0)
         return (
-            any(self._records.get(key, absent)[0].version != write.version for key, write in change.records.items())
-            or any(self._records.get(key, absent)[0].version != version for key, version in change.deletes.items())
+            any(self._records.get(key, _ABSENT)[0].version != write.version for key, write in change.records.items())
+            or any(self._records.get(key, _ABSENT)[0].version != version for key, version in change.deletes.items())
             or any(self._parameters.get(i, {}).get(name, value) != value for (i, name), value in change.claims.items())
         )
 
@@ -90,11 +95,27 @@ class MemoryStore:
     def _oldest(self, width: int, before: int) -> Bucket | None:
         return min((b for b in self._sums if b.width == width and b.start < before), default=None)
 
-    def expired(self, now: float, limit: int) -> Mapping[bytes, Record]:
-        self._sweep = self._sweep or list(self._records)
-        looked_at, self._sweep = self._sweep[:limit], self._sweep[limit:]
-        found = {key: self._records[key] for key in looked_at if key in self._records}
-        return {key: record for key, (record, expires_at) in found.items() if expires_at <= now}
+    def expired(self, before: float, limit: int, lane: int = 0) -> Mapping[bytes, Record]:
+        due, seconds = self._due.get(lane, {}), self._seconds.get(lane, [])
+        while seconds and seconds[0] + 1 <= before:
+            keys = due[seconds[0]]
+            found: dict[bytes, Record] = {}
+            for key in nsmallest(limit, keys):
+                record, expires_at = self._records.get(key, _ABSENT)
+                if floor(expires_at, 1) == seconds[0]:
+                    found[key] = record
+                else:  # deleted or moved since
+                    del keys[key]
+            if found or keys:
+                return found
+            del due[heappop(seconds)]
+        return {}
+
+    def _note_due(self, lane: int, second: int, key: bytes) -> None:
+        keys = self._due.setdefault(lane, {}).setdefault(second, {})
+        if not keys:
+            heappush(self._seconds.setdefault(lane, []), second)
+        keys[key] = None
 
     def forget_series(self, series_id: int) -> None:
         self._series.pop(series_id, None)

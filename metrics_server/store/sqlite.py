@@ -23,7 +23,11 @@ from metrics_server.store.statements import (
     APPLICATION_ID,
     CLAIM,
     DELETE_RECORDS,
+    DUE,
+    EXPIRED,
+    MIGRATIONS,
     NEW_RECORDS,
+    PASSED,
     PUT_RECORDS,
     PUT_SERIES,
     ROLL_UP,
@@ -34,7 +38,7 @@ from metrics_server.store.statements import (
     write,
 )
 from metrics_server.sums import Sums
-from metrics_server.window import COARSEST, LEVELS, Bucket
+from metrics_server.window import COARSEST, LEVELS, Bucket, floor
 
 BUSY_SECONDS = 2.0  # how long a commit waits for another process that holds the file
 CHECKED_BYTES = 32 * 2**20  # files up to this size are checked whole at the start (about 0.2 s)
@@ -59,7 +63,6 @@ class SqliteStore:
     def __init__(self, path: str) -> None:
         self._path = Path(path)
         self._lock: int | None = self._claim_file()
-        self._sweep = b""
         self._connection: sqlite3.Connection | None = None
         try:
             with self._refusing():
@@ -127,7 +130,8 @@ class SqliteStore:
         else:
             if self._path.stat().st_size <= CHECKED_BYTES:
                 self._check(connection)
-            connection.execute(TOUCH)
+            steps = "".join(MIGRATIONS[step] for step in range(version, SCHEMA_VERSION))
+            connection.executescript(f"BEGIN IMMEDIATE; {steps} {TOUCH}; COMMIT;")
 
     def _check(self, connection: sqlite3.Connection) -> None:
         verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
@@ -173,7 +177,7 @@ class SqliteStore:
             with self._transaction() as connection:
                 self._put_records(connection, change)
                 _write_all(connection, CLAIM, [(*key, value) for key, value in change.claims.items()])
-                write(connection, PUT_SERIES, [row[:4] for row in change.series.values()])
+                write(connection, PUT_SERIES, [(*row[:4], *row[5:]) for row in change.series.values()])
                 write(
                     connection,
                     ADD_SUMS,
@@ -189,14 +193,15 @@ class SqliteStore:
         _write_all(connection, NEW_RECORDS, [row for row in rows if row[1] == 1])
         _write_all(connection, PUT_RECORDS, [row for row in rows if row[1] > 1])
         _write_all(connection, DELETE_RECORDS, sorted(change.deletes.items()))
+        write(connection, DUE, sorted((put.lane, floor(put.expires_at, 1), key) for key, put in change.records.items() if put.moved))
 
     def series(self) -> list[StoredSeries]:
         parameters: dict[int, dict[str, str]] = {}
         with self._transaction("BEGIN") as connection:
             for series_id, name, value in connection.execute("SELECT series, name, value FROM parameters"):
                 parameters.setdefault(series_id, {})[name] = value
-            rows = connection.execute("SELECT id, identity, created_at, seen_at FROM series").fetchall()
-        return [StoredSeries(row[0], row[1], row[2], row[3], parameters.get(row[0], {})) for row in rows]
+            rows = connection.execute("SELECT id, identity, created_at, seen_at, predicted_at, labelled_at FROM series").fetchall()
+        return [StoredSeries(*row[:4], parameters.get(row[0], {}), *row[4:]) for row in rows]
 
     def ledger(self, ledger: Bucket) -> Mapping[int, Sums]:
         return self._sums_by_series("SELECT series, component, value FROM sums WHERE width = ? AND start = ?", ledger)
@@ -242,15 +247,13 @@ class SqliteStore:
             connection.execute("DELETE FROM sums WHERE width = ? AND start = ?", (width, oldest))
         return True
 
-    def expired(self, now: float, limit: int) -> Mapping[bytes, Record]:
-        """Sweeps through the table in the order of its keys, so that no index on the time has to be kept up."""
-        with self._transaction("BEGIN") as connection:
-            page = "SELECT key, version, expires_at, value FROM records WHERE key > ? ORDER BY key LIMIT ?"
-            count, last = connection.execute(f"SELECT count(*), max(key) FROM ({page})", (self._sweep, limit)).fetchone()  # noqa: S608
-            query = f"SELECT key, version, value FROM ({page}) WHERE expires_at <= ?"  # noqa: S608 - constants only
-            rows = connection.execute(query, (self._sweep, limit, now)).fetchall()
-        self._sweep = last if count == limit else b""
-        return {key: Record(version, value) for key, version, value in rows}
+    def expired(self, before: float, limit: int, lane: int = 0) -> Mapping[bytes, Record]:
+        with self._door() as connection:
+            rows = connection.execute(EXPIRED, (lane, floor(min(before, 2.0**62), 1), limit)).fetchall()
+        if passed := [(lane, second, key) for second, key, version, _ in rows if version is None]:  # deleted or moved since
+            with self._transaction() as connection:
+                write(connection, PASSED, passed)
+        return {key: Record(version, value) for _, key, version, value in rows if version is not None}
 
     def forget_series(self, series_id: int) -> None:
         with self._transaction() as connection:

@@ -7,14 +7,18 @@ from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 APPLICATION_ID = 0x464D5331  # "FMS1": says that a SQLite file is ours
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 SCHEMA = """
 CREATE TABLE records (
     key BLOB PRIMARY KEY, version INTEGER NOT NULL, expires_at REAL NOT NULL, value BLOB NOT NULL
 ) WITHOUT ROWID;
+CREATE TABLE due (
+    lane INTEGER NOT NULL, second INTEGER NOT NULL, key BLOB NOT NULL, PRIMARY KEY (lane, second, key)
+) WITHOUT ROWID;
 CREATE TABLE series (
-    id INTEGER PRIMARY KEY, identity BLOB NOT NULL, created_at REAL NOT NULL, seen_at REAL NOT NULL
+    id INTEGER PRIMARY KEY, identity BLOB NOT NULL, created_at REAL NOT NULL, seen_at REAL NOT NULL,
+    predicted_at REAL NOT NULL DEFAULT 0, labelled_at REAL NOT NULL DEFAULT 0
 );
 CREATE TABLE parameters (
     series INTEGER NOT NULL, name TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (series, name)
@@ -25,14 +29,35 @@ CREATE TABLE sums (
 ) WITHOUT ROWID;
 """
 
+# What brings a file of an older version to the next one, by the version it had.
+MIGRATIONS = {
+    1: """
+CREATE TABLE due (
+    lane INTEGER NOT NULL, second INTEGER NOT NULL, key BLOB NOT NULL, PRIMARY KEY (lane, second, key)
+) WITHOUT ROWID;
+INSERT INTO due SELECT length(key) > 16, CAST(expires_at AS INTEGER), key FROM records;
+ALTER TABLE series ADD COLUMN predicted_at REAL NOT NULL DEFAULT 0;
+ALTER TABLE series ADD COLUMN labelled_at REAL NOT NULL DEFAULT 0;
+INSERT INTO sums SELECT 0, -3, 0, iif(length(key) > 16, 'kept/halves', 'kept/events'), count(*) FROM records GROUP BY length(key) > 16;
+INSERT INTO sums SELECT 0, -3, 0, 'kept/half_bytes', sum(length(value) + 84) FROM records WHERE length(key) > 16 GROUP BY 1;
+""",
+}
+
 NEW_RECORDS = "INSERT INTO records (key, version, expires_at, value) VALUES {rows} ON CONFLICT (key) DO NOTHING"
 PUT_RECORDS = """UPDATE records SET version = new.column2, expires_at = new.column3, value = new.column4
 FROM (VALUES {rows}) AS new WHERE records.key = new.column1 AND records.version = new.column2 - 1"""
 DELETE_RECORDS = "DELETE FROM records WHERE (key, version) IN (VALUES {rows})"
 ADD_SUMS = """INSERT INTO sums (series, width, start, component, value) VALUES {rows}
 ON CONFLICT (width, start, series, component) DO UPDATE SET value = value + excluded.value"""
-PUT_SERIES = """INSERT INTO series (id, identity, created_at, seen_at) VALUES {rows}
-ON CONFLICT (id) DO UPDATE SET seen_at = max(seen_at, excluded.seen_at)"""
+DUE = "INSERT OR IGNORE INTO due (lane, second, key) VALUES {rows}"
+# The entries that stand first; beside each the record, as far as it still expires in that second.
+EXPIRED = """SELECT second, due.key, version, value FROM due
+LEFT JOIN records ON records.key = due.key AND CAST(expires_at AS INTEGER) = second
+WHERE lane = ? AND second < ? ORDER BY second, due.key LIMIT ?"""
+PASSED = "DELETE FROM due WHERE (lane, second, key) IN (VALUES {rows})"
+PUT_SERIES = """INSERT INTO series (id, identity, created_at, seen_at, predicted_at, labelled_at) VALUES {rows}
+ON CONFLICT (id) DO UPDATE SET seen_at = max(seen_at, excluded.seen_at),
+predicted_at = max(predicted_at, excluded.predicted_at), labelled_at = max(labelled_at, excluded.labelled_at)"""
 CLAIM = """INSERT INTO parameters (series, name, value) VALUES {rows}
 ON CONFLICT (series, name) DO UPDATE SET value = value WHERE value = excluded.value"""
 # Writes what is there already: a file that can only be read, or is on a full disk, says so.
