@@ -11,7 +11,8 @@ import time
 from pathlib import Path
 
 from benchmarks import report, state, wrk
-from benchmarks.contest import CONTESTANTS, compete
+from benchmarks.contest import BATCHED, CONTESTANTS, compete
+from benchmarks.decoding import decodings
 from benchmarks.errors import BenchmarkError
 from benchmarks.report import Measured
 
@@ -23,7 +24,8 @@ PARTS: dict[str, tuple[str, ...]] = {
     "drop-in": ("tornado", "drop-in"),
     "series": ("sqlite", "series-1000"),
     "classes": ("classes-3", "classes-1000"),
-    "batch": ("sqlite", "batch"),
+    "batch": ("sqlite", "batch", "tornado-batch"),
+    "late": ("at-once", "late", "at-once-batch", "late-batch"),
     "start": (),
     "scrape": (),
     "ingest": (),
@@ -68,6 +70,8 @@ def _positive(text: str) -> int:
 def _measure(parts: list[str], rounds: int, seconds: int, directory: Path) -> Measured:
     needed = {name for part in parts for name in PARTS[part]}
     measured = Measured(compete([name for name in CONTESTANTS if name in needed], rounds, seconds, directory))
+    if "batch" in parts:
+        measured.decoded = decodings(BATCHED, rounds, directory)
     if "start" in parts:
         measured.starts = state.starts(rounds, directory)
     if "scrape" in parts:

@@ -9,13 +9,17 @@ from tornado.web import Application, RequestHandler
 
 
 class DoNothing(RequestHandler):
-    """Answers 200 without looking."""
+    """Answers 200 without looking. GET shows what was last sent: a body to decode, for `decoding.py`."""
+
+    last = b""
 
     def post(self) -> None:
-        """Nothing."""
+        """Nothing, but that the body is not let go of yet."""
+        DoNothing.last = self.request.body
 
     def get(self) -> None:
-        """Nothing; tells that the server is there."""
+        """Tells that the server is there."""
+        self.finish(self.last)
 
 
 async def main(port: int) -> None:

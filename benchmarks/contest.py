@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import http.client
-import sys
 import uuid
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
 from benchmarks import page, process, wrk
 from benchmarks.errors import BenchmarkError
+from benchmarks.page import Counted
+from benchmarks.pending import PENDING, Pending
 from benchmarks.process import Process
+from benchmarks.progress import progress
 from benchmarks.wrk import Load, Shape
 
 WARM_UP_SECONDS = 1
+CACHE_SECONDS = 4  # the same with a large file: until SQLite's cache, 32 MiB, is full
 REPLY_TYPE = "io.seldon.serving.feedback.metrics"
 SINGLE = Shape()
+BATCHED = Shape(batch=1000, connections=8)
+LATE, LATE_BATCHED = replace(SINGLE, lag=300), replace(BATCHED, lag=8)
 DROP_IN = ("--event_type", REPLY_TYPE, "--event_source", "io.seldon.serving.feedback")
 
 
@@ -31,13 +36,20 @@ class Contestant:
     store: str = "sqlite"
     shape: Shape = SINGLE
     options: tuple[str, ...] = ()
+    pending: int = 0  # predictions in the store at its start
 
-    def serve(self, directory: Path) -> AbstractContextManager[Process]:
-        """Starts it, with an empty store."""
+    @contextmanager
+    def serve(self, directory: Path, pending: Pending) -> Iterator[Process]:
+        """Starts it, with a store that is empty or holds the pending predictions."""
         if not self.store:
-            return process.baseline(directory)
-        url = "memory://" if self.store == "memory" else f"sqlite:///{directory}/{uuid.uuid4().hex}.db"
-        return process.metrics_server(directory, url, self.options)
+            with process.baseline(directory) as server:
+                yield server
+            return
+        path = pending.copy() if self.pending else directory / f"{uuid.uuid4().hex}.db"
+        url = "memory://" if self.store == "memory" else f"sqlite:///{path}"
+        with process.metrics_server(directory, url, self.options) as server:
+            yield server
+        path.unlink(missing_ok=True)  # with pending predictions it is 200 MB
 
 
 CONTESTANTS = {
@@ -50,19 +62,26 @@ CONTESTANTS = {
         Contestant("series-1000", "single events over 1,000 series", shape=Shape(series=1000)),
         Contestant("classes-3", "single events of 3 classes", shape=Shape(classes=3)),
         Contestant("classes-1000", "single events of 1,000 classes", shape=Shape(classes=1000)),
-        Contestant("batch", "1,000 events a POST, 8 connections", shape=Shape(batch=1000, connections=8)),
+        Contestant("batch", "1,000 events a POST, 8 connections", shape=BATCHED),
+        Contestant("tornado-batch", "do-nothing handler, the same POSTs: what wrk can send", store="", shape=BATCHED),
+        Contestant("at-once", "single events, 1 M predictions pending", pending=PENDING),
+        Contestant("late", "predictions, 300 POSTs later their truths, 1 M pending", shape=LATE, pending=PENDING),
+        Contestant("at-once-batch", "1,000 events a POST, 1 M predictions pending", shape=BATCHED, pending=PENDING),
+        Contestant("late-batch", "1,000 predictions a POST, 8 POSTs later their truths, 1 M pending", shape=LATE_BATCHED, pending=PENDING),
     )
 }
 
 
 @dataclass(frozen=True)
 class Run:
-    """One measurement: events a second, latencies of a POST in milliseconds, resident memory in MiB."""
+    """One measurement: events and pairs a second, latencies of a POST in milliseconds, resident memory in MiB."""
 
     rate: float
+    pairs: float
     p50: float
     p99: float
     resident_before: float
+    resident_warm: float
     resident_after: float
 
 
@@ -80,49 +99,47 @@ class Results:
         """The median over the rounds."""
         return float(median(getattr(run, field) for run in self.runs[name]))
 
-    def ratios(self, name: str, other: str) -> list[float]:
+    def ratios(self, name: str, other: str, field: str = "rate") -> list[float]:
         """Rate by rate, round by round."""
-        return [run.rate / against.rate for run, against in zip(self.runs[name], self.runs[other], strict=True)]
+        return [getattr(run, field) / getattr(against, field) for run, against in zip(self.runs[name], self.runs[other], strict=True)]
 
 
 def compete(names: Sequence[str], rounds: int, seconds: int, directory: Path) -> Results:
     """Measures everyone once a round, every other round in the opposite order."""
-    results = Results()
+    results, pending = Results(), Pending(directory)
     for number in range(rounds):
         for name in names if number % 2 == 0 else reversed(names):
-            _progress(f"round {number + 1} of {rounds}: {name}")
-            results.runs.setdefault(name, []).append(_measure(CONTESTANTS[name], seconds, directory))
-    _progress("")
+            progress(f"round {number + 1} of {rounds}: {name}")
+            contestant = CONTESTANTS[name]
+            with contestant.serve(directory, pending) as server:
+                results.runs.setdefault(name, []).append(_measure(contestant, server, seconds))
+    progress("")
     return results
 
 
-def _progress(text: str) -> None:
-    if sys.stderr.isatty():
-        print(text, end="\033[K\r", file=sys.stderr, flush=True)
+def _measure(contestant: Contestant, server: Process, seconds: int) -> Run:
+    shape, before = contestant.shape, server.resident_mib
+    probed = _probe(server) if contestant.options == DROP_IN else 0
+    warm = wrk.run(server.port, shape, CACHE_SECONDS if contestant.pending else WARM_UP_SECONDS)
+    counted = page.settled(server) if contestant.store else None
+    resident_warm = server.resident_mib
+    load = wrk.run(server.port, shape, seconds)
+    if not load.answers:
+        raise BenchmarkError(f"{contestant.name}: nothing was answered in {seconds} s")
+    after, rate = server.resident_mib, load.rate * shape.batch
+    pairs = rate * _share_of_pairs(server, contestant, counted, probed, warm, load) if counted else 0.0
+    return Run(rate, pairs, load.p50, load.p99, before, resident_warm, after)
 
 
-def _measure(contestant: Contestant, seconds: int, directory: Path) -> Run:
-    shape = contestant.shape
-    with contestant.serve(directory) as server:
-        before = server.resident_mib
-        probed = _probe(server) if contestant.options == DROP_IN else 0
-        warm = wrk.run(server.port, shape, WARM_UP_SECONDS)
-        load = wrk.run(server.port, shape, seconds)
-        if not load.answers:
-            raise BenchmarkError(f"{contestant.name}: nothing was answered in {seconds} s")
-        after = server.resident_mib
-        if contestant.store:
-            _check(server, contestant, probed, warm, load)
-    return Run(load.rate * shape.batch, load.p50, load.p99, before, after)
-
-
-def _check(server: Process, contestant: Contestant, probed: int, *loads: Load) -> None:
-    shape = contestant.shape
+def _share_of_pairs(server: Process, contestant: Contestant, before: Counted, probed: int, *loads: Load) -> float:
+    """Checks what the server counted, and says how many pairs an event of the last load was."""
+    shape, after = contestant.shape, page.settled(server)
     answered = probed + sum(load.answers for load in loads) * shape.batch
     try:
-        page.check(server, answered, in_flight=len(loads) * shape.connections * shape.batch)
+        page.check(after, contestant.pending, answered, in_flight=len(loads) * shape.connections * shape.batch)
     except BenchmarkError as error:
         raise BenchmarkError(f"{contestant.name}: {error}") from error
+    return (after.matched - before.matched) / (after.accepted - before.accepted)
 
 
 def _probe(server: Process) -> int:

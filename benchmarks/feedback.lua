@@ -1,22 +1,27 @@
--- Feedback events as Seldon's executor sends them, each with ids of its own, for wrk.
--- Arguments after `--`: id prefix (18 characters of a UUID), series, classes (0: rows of three probabilities), events a POST.
--- The text around the ids is made once: formatting every request anew would make wrk the slower side.
+-- Events as Seldon's executor sends them, each with ids of its own, for wrk.
+-- Arguments after `--`: id prefix (18 characters of a UUID), series, classes (0: rows of three probabilities), events a POST,
+-- and how many POSTs a truth comes after its prediction (0: both come together, in one feedback event).
+-- A whole POST is a template, cut once; a request only fills its marks in: formatting every event anew would make wrk the slower side.
 
-local STRUCTURED = [[{"specversion":"1.0","id":"@ID@","type":"io.seldon.serving.feedback","source":"http://:8000/",]]
+local STRUCTURED = [[{"specversion":"1.0","id":"@ID@","type":"@TYPE@","source":"http://:8000/",]]
     .. [["time":"@TIME@","requestid":"@REQUEST@","modelid":"classifier","inferenceservicename":"@SERIES@","namespace":"shop",]]
     .. [["endpoint":"main","protocol":"seldon","datacontenttype":"application/json","data":@BODY@}]]
+local FEEDBACK, RESPONSE = "io.seldon.serving.feedback", "io.seldon.serving.inference.response"
 local PROBABILITIES = [=[{"response":{"data":{"ndarray":[[0.1,0.2,0.7]]}},"truth":{"data":{"ndarray":[[0,0,1]]}}}]=]
 local LABELS = [=[{"response":{"data":{"ndarray":[@P@]}},"truth":{"data":{"ndarray":[@T@]}}}]=]
+local PREDICTION = [=[{"data":{"names":["c0","c1","c2"],"ndarray":[[0.1,0.2,0.7]]}}]=]
+local TRUTH = [=[{"truth":{"data":{"ndarray":[[0,0,1]]}}}]=]
+-- The number of a POST. The mark is as wide as what takes its place: Content-Length is in the template already.
+local NUMBER = "@NNNNNNNNNN@"
 
-local prefix, series, classes, batch
-local count = 0
+local prefix, series, classes, batch, lag
 local values = {}
-local parts, slots
+local pairs_post, prediction_post, truth_post
+local sent, predicted, known = 0, 0, 1
 
 -- Cuts a template at its @NAME@ marks; `slots` says which parts are to be filled with what.
 local function cut(template)
-    local from = 1
-    parts, slots = {}, {}
+    local from, parts, slots = 1, {}, {}
     for start, name, stop in template:gmatch("()@(%u+)@()") do
         parts[#parts + 1] = template:sub(from, start - 1)
         parts[#parts + 1] = ""
@@ -24,35 +29,34 @@ local function cut(template)
         from = stop
     end
     parts[#parts + 1] = template:sub(from)
+    return { parts = parts, slots = slots }
 end
 
-local function next_event()
-    count = count + 1
-    values.ID = string.format("%s-%04x-%012x", prefix, math.random(0, 65535), count)
-    values.REQUEST = string.format("%s-%04x-%012x", prefix, math.random(0, 65535), count)
+local function filled(post, number)
+    values.NNNNNNNNNN = string.format("%012x", number)
     if series > 1 then
-        values.SERIES = "wine-" .. count % series
+        values.SERIES = "wine-" .. number % series
     end
     if classes > 0 then
         local truth = math.random(0, classes - 1)
-        -- One prediction in ten is wrong. A label is as wide as its mark: Content-Length is already in the template.
+        -- One prediction in ten is wrong. A label is as wide as its mark, too.
         values.T = string.format("%3d", truth)
-        values.P = count % 10 > 0 and values.T or string.format("%3d", math.random(0, classes - 1))
+        values.P = number % 10 > 0 and values.T or string.format("%3d", math.random(0, classes - 1))
     end
-    for _, slot in ipairs(slots) do
-        parts[slot.at] = values[slot.name]
+    for _, slot in ipairs(post.slots) do
+        post.parts[slot.at] = values[slot.name]
     end
-    return table.concat(parts)
+    return table.concat(post.parts)
 end
 
-local function binary(body)
+local function binary(kind, body)
     wrk.headers["Content-Type"] = "application/json"
     wrk.headers["Ce-Specversion"] = "1.0"
-    wrk.headers["Ce-Id"] = "@ID@"
-    wrk.headers["Ce-Type"] = "io.seldon.serving.feedback"
+    wrk.headers["Ce-Id"] = prefix .. "-0000-" .. NUMBER
+    wrk.headers["Ce-Type"] = kind
     wrk.headers["Ce-Source"] = "http://:8000/"
     wrk.headers["Ce-Time"] = values.TIME
-    wrk.headers["Ce-Requestid"] = "@REQUEST@"
+    wrk.headers["Ce-Requestid"] = prefix .. "-f000-" .. NUMBER
     wrk.headers["Ce-Modelid"] = "classifier"
     wrk.headers["Ce-Inferenceservicename"] = "@SERIES@"
     wrk.headers["Ce-Namespace"] = "shop"
@@ -65,29 +69,45 @@ local function binary(body)
     return wrk.format("POST", "/", nil, body)
 end
 
+-- All events of a POST have its number; what tells them apart is their place in it, which stands in the template.
+local function batched(kind, body)
+    wrk.headers["Content-Type"] = "application/cloudevents-batch+json"
+    local event = STRUCTURED:gsub("@TYPE@", kind):gsub("@TIME@", values.TIME):gsub("@SERIES@", values.SERIES):gsub("@BODY@", body)
+    local events = {}
+    for place = 1, batch do
+        local id = string.format("%s-0%03x-%s", prefix, place - 1, NUMBER)
+        local request_id = string.format("%s-f%03x-%s", prefix, place - 1, NUMBER)
+        events[place] = event:gsub("@ID@", id):gsub("@REQUEST@", request_id)
+    end
+    return wrk.format("POST", "/", nil, "[" .. table.concat(events, ",") .. "]")
+end
+
 function init(arguments)
-    prefix, series, classes, batch = arguments[1], tonumber(arguments[2]), tonumber(arguments[3]), tonumber(arguments[4])
+    prefix = arguments[1]
+    series, classes, batch, lag = tonumber(arguments[2]), tonumber(arguments[3]), tonumber(arguments[4]), tonumber(arguments[5])
     math.randomseed(os.time())
     values.TIME = os.date("!%Y-%m-%dT%H:%M:%S") .. ".120934511Z"
     values.SERIES = "wine"
-    local body = classes > 0 and LABELS or PROBABILITIES
-    if batch > 1 then
-        cut((STRUCTURED:gsub("@BODY@", body)))
-        wrk.headers["Content-Type"] = "application/cloudevents-batch+json"
+    local post = batch > 1 and batched or binary
+    if lag > 0 then
+        prediction_post, truth_post = cut(post(RESPONSE, PREDICTION)), cut(post(FEEDBACK, TRUTH))
     else
-        cut(binary(body))
+        pairs_post = cut(post(FEEDBACK, classes > 0 and LABELS or PROBABILITIES))
     end
 end
 
+-- wrk calls this once to look at the result, and does not send it: no truth may come for the first prediction.
 function request()
-    if batch == 1 then
-        return next_event()
+    if lag == 0 then
+        sent = sent + 1
+        return filled(pairs_post, sent)
     end
-    local events = {}
-    for i = 1, batch do
-        events[i] = next_event()
+    if 2 * (predicted - known) > lag then
+        known = known + 1
+        return filled(truth_post, known)
     end
-    return wrk.format("POST", "/", nil, "[" .. table.concat(events, ",") .. "]")
+    predicted = predicted + 1
+    return filled(prediction_post, predicted)
 end
 
 function done(summary, latency)

@@ -14,10 +14,16 @@ _SETTLE_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Counted:
-    """Events as the server counted them."""
+    """Events as the server counted them, since its start, and what they brought, since its state began."""
 
-    accepted: int
+    responses: int
+    feedback: int
+    predictions: int
     matched: int
+
+    @property
+    def accepted(self) -> int:
+        return self.responses + self.feedback
 
 
 def total(page: str, name: str, **labels: str) -> float:
@@ -27,21 +33,22 @@ def total(page: str, name: str, **labels: str) -> float:
     return sum(float(value) for shown, value in lines if all(pair in shown for pair in wanted))
 
 
-def check(process: Process, answered: int, in_flight: int) -> None:
-    """Fails unless every answered event was accepted and matched, and nothing else but what was in flight at the end.
+def check(counted: Counted, pending: int, answered: int, in_flight: int) -> None:
+    """Fails unless every answered event was accepted and did what it had to, and nothing else but what was in flight at the end.
 
     Raises:
         BenchmarkError: the numbers differ; the measured rate means nothing.
     """
-    counted = _settled(process)
-    if not answered <= counted.accepted <= answered + in_flight or counted.matched != counted.accepted:
+    is_complete = answered <= counted.accepted <= answered + in_flight
+    if not is_complete or counted.matched != counted.feedback or counted.predictions != pending + counted.responses:
         raise BenchmarkError(
-            f"{answered} events were answered 200 (and up to {in_flight} in flight), "
-            f"but {counted.accepted} counted as accepted and {counted.matched} as matched"
+            f"{answered} events were answered 200 (and up to {in_flight} in flight), but {counted.responses} responses "
+            f"and {counted.feedback} feedback counted as accepted, {counted.matched} labels as matched, "
+            f"and {counted.predictions} predictions, of which {pending} were there before"
         )
 
 
-def _settled(process: Process) -> Counted:
+def settled(process: Process) -> Counted:
     """The counts once they stand still: what was in flight when wrk left is still being applied."""
     deadline = time.monotonic() + _SETTLE_SECONDS
     before = None
@@ -55,7 +62,6 @@ def _settled(process: Process) -> Counted:
 
 def _counted(process: Process) -> Counted:
     page = process.get("/v1/metrics")
-    return Counted(
-        int(total(page, "metrics_server_events_total", type="feedback", outcome="accepted")),
-        int(total(page, "model_labels_total", status="matched")),
-    )
+    accepted = {kind: total(page, "metrics_server_events_total", type=kind, outcome="accepted") for kind in ("response", "feedback")}
+    predictions, matched = total(page, "model_predictions_total"), total(page, "model_labels_total", status="matched")
+    return Counted(*map(int, (*accepted.values(), predictions, matched)))

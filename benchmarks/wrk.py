@@ -17,22 +17,27 @@ _MARK = "RESULT "
 
 @dataclass(frozen=True)
 class Shape:
-    """What is sent: how many series and classes the events rotate through, and how many events a POST carries."""
+    """What is sent: how many series and classes the POSTs rotate through, and how many events a POST carries."""
 
     series: int = 1
     classes: int = 0  # 0: rows of three probabilities
     batch: int = 1
+    lag: int = 0  # POSTs between a prediction and its truth; 0: both in one event
     connections: int = 64
 
 
 @dataclass(frozen=True)
 class Load:
-    """What wrk saw: POSTs answered 200, how many a second, and latencies in milliseconds."""
+    """What wrk saw: POSTs answered 200, in how many seconds, and latencies in milliseconds."""
 
     answers: int
-    rate: float
+    seconds: float
     p50: float
     p99: float
+
+    @property
+    def rate(self) -> float:
+        return self.answers / self.seconds
 
 
 def check_installed() -> None:
@@ -49,7 +54,14 @@ def run(port: int, shape: Shape, seconds: int) -> Load:
     """
     prefix = str(uuid.uuid4())[:18]
     command = ["wrk", "-t1", f"-c{shape.connections}", f"-d{seconds}s", "--latency", "--timeout", f"{TIMEOUT_SECONDS}s"]
-    command += ["-s", str(SCRIPT), f"http://127.0.0.1:{port}/", "--", prefix, *map(str, (shape.series, shape.classes, shape.batch))]
+    command += [
+        "-s",
+        str(SCRIPT),
+        f"http://127.0.0.1:{port}/",
+        "--",
+        prefix,
+        *map(str, (shape.series, shape.classes, shape.batch, shape.lag)),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 30, check=False)
     line = next((line for line in done.stdout.splitlines() if line.startswith(_MARK)), None)
     if done.returncode or line is None:
@@ -57,4 +69,4 @@ def run(port: int, shape: Shape, seconds: int) -> Load:
     answers, failed, micros, p50, p99 = map(int, line.removeprefix(_MARK).split())
     if failed:
         raise BenchmarkError(f"{failed} requests failed or were not answered 2xx, {answers} were answered")
-    return Load(answers, answers / (micros / 1e6), p50 / 1000, p99 / 1000)
+    return Load(answers, micros / 1e6, p50 / 1000, p99 / 1000)

@@ -10,7 +10,7 @@ from typing import Any
 from metrics_server.catalogue import COUNTER, MODEL, SELDON, Family
 from metrics_server.errors import Reason
 from metrics_server.settings import DEFAULTS, ENVIRONMENT_PREFIX, HELP, OPTIONS
-from metrics_server.telemetry import Telemetry
+from metrics_server.telemetry import KafkaTelemetry, Telemetry
 
 REFERENCE = Path(__file__).resolve().parent / "reference"
 BEGIN, END = "<!-- generated -->", "<!-- end -->"
@@ -57,7 +57,9 @@ def telemetry() -> str:
 
 
 def _telemetry() -> Iterator[tuple[str, str, Sequence[str], str]]:
-    for family in Telemetry().registry.collect():
+    telemetry = Telemetry()
+    KafkaTelemetry(telemetry.registry)
+    for family in telemetry.registry.collect():
         labels = {label: None for sample in family.samples for label in sample.labels if label not in _FORMAT_LABELS}
         yield family.name, family.type, tuple(labels), family.documentation
 

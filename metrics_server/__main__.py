@@ -92,6 +92,7 @@ def _set_up_logging() -> None:
     logging.logThreads = logging.logMultiprocessing = logging.logProcesses = False
     logging._srcfile = ""  # noqa: SLF001 - as the logging documentation says, for no look at the stack
     logging.getLogger("tornado.access").setLevel(logging.ERROR)
+    logging.getLogger("tornado.general").setLevel(logging.ERROR)  # a peer's bad certificate, at each attempt; we say it once
 
 
 async def _serve(settings: Settings) -> int:
@@ -102,7 +103,7 @@ async def _serve(settings: Settings) -> int:
     store = open_store(settings.store)
     try:
         ancestor = AncestorLabels(settings.event_type or "NOT_IMPLEMENTED", *image_of(os.environ))
-        server = Server(settings, store, default_labels(os.environ), ancestor)
+        server = Server(settings, store, default_labels(os.environ), ancestor, os.environ.get("ELASTICSEARCH_API_KEY", ""))
         await server.start()
     except BaseException:
         store.close()
@@ -136,8 +137,6 @@ def _location(store: str) -> str:
 def _greet(settings: Settings) -> None:
     logger.info("Registering model:%s", settings.model_name)
     logger.info("Listening on port %d (%s), state in %s", settings.http_port, settings.host, _location(settings.store))
-    if settings.elasticsearch_uri:
-        logger.warning("--elasticsearch_uri is accepted but nothing is looked up there: log predictions to this server instead")
     if settings.host not in ("127.0.0.1", "localhost", "::1") and not settings.token_file:
         logger.info("Any client that reaches this address may send events; --token_file asks them for a token")
 

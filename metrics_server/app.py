@@ -8,40 +8,50 @@ import ssl
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tornado.web import Application
 
 from metrics_server.connection import HttpServer
+from metrics_server.elasticsearch import LookUps, address_of, checked_index, tls_of
 from metrics_server.errors import BadConfiguration
 from metrics_server.exposition import AncestorLabels, Exposition
 from metrics_server.group import Keeping
 from metrics_server.handlers import Healthz, Metrics, NotFound, Protocol, Readyz, RejectedEvents, Root, State
 from metrics_server.ingest import Ingest
+from metrics_server.kafka_config import configuration, topics
+from metrics_server.kept import Limits
 from metrics_server.model import MetricModel, load
 from metrics_server.reply import Forwarder, Replies
 from metrics_server.router import Gate, Router
+from metrics_server.selection import Selection, dimension_of
 from metrics_server.series import Catalog, Labels
 from metrics_server.settings import Settings
 from metrics_server.store.interface import Store
 from metrics_server.task import TASKS
-from metrics_server.telemetry import Telemetry
+from metrics_server.telemetry import KafkaTelemetry, Telemetry
 from metrics_server.totals import Totals
 from metrics_server.window import seconds_of
 from metrics_server.writer import Done, Settled, Writer
 
+if TYPE_CHECKING:  # the driver is an extra
+    from metrics_server.kafka import Kafka
+
 logger = logging.getLogger(__name__)
+
+LOOK_UP_SECONDS = 2.0  # at most, of the time to drain, for look-ups that wait: nobody does for their answers
 
 
 class Server:
     """One metrics server on an open store. Made in the event loop that it runs in."""
 
-    def __init__(self, settings: Settings, store: Store, defaults: Labels, ancestor: AncestorLabels) -> None:
+    def __init__(self, settings: Settings, store: Store, defaults: Labels, ancestor: AncestorLabels, elastic_key: str = "") -> None:
         self._settings = settings
         self._store = store
         self._loop = asyncio.get_running_loop()
         self._state = State()
         self._telemetry = Telemetry()
-        self._catalog = Catalog(settings.scoring_of, self._build, settings.max_series)
+        self._catalog = Catalog(settings.scoring_of, self._build, settings.max_series, settings.max_slices)
         self._totals = Totals({window: seconds_of(window) for window in settings.windows})
         self._writer = Writer(
             store,
@@ -51,18 +61,23 @@ class Server:
             Keeping(*(seconds_of(kept) for kept in (settings.history, settings.retention, settings.dedupe_retention))),
             max_queue=settings.max_queue_events,
             series_retention=seconds_of(settings.series_retention),
+            limits=Limits(settings.max_pending, settings.max_pending_bytes, settings.max_dedupe_keys),
             deliver=self._deliver,
         )
         replies = Replies(settings.event_type, settings.event_source) if settings.event_type and settings.event_source else None
         self._forwarder = Forwarder(settings.reply_url, self._telemetry) if settings.reply_url and replies else None
+        self._look_ups = self._elasticsearch(defaults, elastic_key) if settings.elasticsearch_uri else None
         self._ingest = Ingest(
             self._writer,
             self._telemetry,
             defaults,
             max_body_bytes=settings.max_body_bytes,
+            selection=Selection(tuple(map(dimension_of, settings.slices)), frozenset(settings.score_models)),
             replies=replies,
             forwarder=self._forwarder,
+            look_up=self._look_ups.look_up if self._look_ups else None,
         )
+        self._kafka = self._consumer() if settings.kafka_brokers else None
         self._gate = Gate(
             self._ingest,
             max_body_bytes=settings.max_body_bytes,
@@ -79,6 +94,20 @@ class Server:
         )
         router = Router(self._gate, self._application(exposition))
         self._http = HttpServer(router.route, router.refused, self._telemetry.refused_connections.inc, settings.max_connections)
+
+    def _elasticsearch(self, defaults: Labels, key: str) -> LookUps:
+        settings = self._settings
+        address, index = address_of(settings.elasticsearch_uri, key), checked_index(settings.elasticsearch_index)
+        return LookUps(address, index, tls_of(settings.elasticsearch_ca), defaults, self._telemetry)
+
+    def _consumer(self) -> Kafka:
+        try:
+            from metrics_server.kafka import Kafka
+        except ImportError as error:
+            raise BadConfiguration(f"--kafka_brokers needs the extra kafka, the package confluent-kafka: {error}") from error
+        settings, telemetry = self._settings, KafkaTelemetry(self._telemetry.registry)
+        limits = {"max_body_bytes": settings.max_body_bytes, "max_bodies_bytes": settings.max_bodies_bytes}
+        return Kafka(configuration(settings), topics(settings), self._ingest, telemetry, **limits)
 
     def _build(self, path: str, parameters: Mapping[str, object]) -> MetricModel:
         exported = {"max_exported_classes": self._settings.max_exported_classes}
@@ -126,24 +155,39 @@ class Server:
             raise BadConfiguration(f"--host {self._settings.host} --http_port {self._settings.http_port}: {error.strerror}") from error
         if self._forwarder is not None:
             self._forwarder.start()
+        if self._kafka is not None:
+            self._kafka.start()
+        if self._look_ups is not None:
+            self._look_ups.start(self._ingest.take_event)
 
     async def stop(self) -> bool:
         """Serves for the shutdown delay, then takes no more, applies and answers what was received; says whether all was."""
         self._state.stopping = True
         await asyncio.sleep(self._settings.shutdown_delay)
         deadline = self._loop.time() + self._settings.drain_seconds
+        if self._kafka is not None:
+            self._kafka.stop()
         self._http.drain()
-        while self._gate.open_requests and self._loop.time() < deadline:  # noqa: ASYNC110 - a counter of the hot path, looked at once
+        while self._is_busy and self._loop.time() < deadline:  # noqa: ASYNC110 - a counter of the hot path, looked at once
             await asyncio.sleep(0.01)
+        if self._look_ups is not None:
+            await self._look_ups.stop(min(LOOK_UP_SECONDS, max(0.1, deadline - self._loop.time())))
         left = max(0.1, deadline - self._loop.time())
         drained = await self._loop.run_in_executor(None, self._writer.stop, left)
         await asyncio.sleep(0)  # what the writer has just delivered is answered
+        if self._kafka is not None:
+            await self._loop.run_in_executor(None, self._kafka.join, max(0.1, deadline - self._loop.time()))
         if self._forwarder is not None:
             self._forwarder.stop()
         self._http.close()
         if drained:
             self._store.close()
-        return drained and not self._gate.open_requests
+        return drained and not self._is_busy
+
+    @property
+    def _is_busy(self) -> bool:
+        """Whether something received is not answered yet, by a server that takes no more."""
+        return bool(self._gate.open_requests) or (self._kafka is not None and not self._kafka.is_quiet)
 
 
 def _deliver_all(outcomes: list[tuple[Done, Settled]]) -> None:

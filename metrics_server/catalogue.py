@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-COUNTER, GAUGE = "counter", "gauge"
+COUNTER, GAUGE, HISTOGRAM = "counter", "gauge", "histogram"
 
 _WINDOW = "By prediction time, in the window."
 _ARRIVAL = "By arrival of the label."
@@ -30,6 +30,19 @@ MODEL: dict[str, Family] = {
     ),
     "model_rewards": Family(COUNTER, "Feedback that carried a reward, by arrival."),
     "model_reward_mean": Family(GAUGE, f"Mean reward. {_WINDOW}", ("window",)),
+    "model_label_coverage_ratio": Family(
+        GAUGE,
+        "Labelled rows by rows of the request log; absent when nothing was logged, or more was labelled than logged. " + _WINDOW,
+        ("window",),
+    ),
+    "model_label_delay_seconds": Family(
+        HISTOGRAM, f"From the prediction to its first label, of rows of the request log, by the times of both events. {_ARRIVAL}"
+    ),
+    "model_prediction_latency_seconds": Family(
+        HISTOGRAM, "From the request event to the response event, by the times of both; of those that came close together. By arrival."
+    ),
+    "model_last_prediction_timestamp_seconds": Family(GAUGE, "When the last row of the request log arrived."),
+    "model_last_label_timestamp_seconds": Family(GAUGE, "When the last label that met a prediction arrived."),
     "model_support": Family(GAUGE, f"Labelled predictions. {_WINDOW}", ("window",)),
     "model_accuracy_ratio": Family(GAUGE, f"Share of labelled predictions that are right. {_WINDOW}", ("window",)),
     "model_accuracy_ratio_lower": Family(GAUGE, f"Lower end of the 95 % Wilson interval of the accuracy. {_WINDOW}", ("window",)),

@@ -15,9 +15,11 @@ from dataclasses import dataclass, field
 from prometheus_client.exposition import choose_encoder
 
 from metrics_server import output
-from metrics_server.catalogue import COUNTER, GAUGE, MODEL, family_of
-from metrics_server.ledger import LABELS, PAIRS, PREDICTED, PREDICTIONS, REWARD_SUM, REWARDS
+from metrics_server.catalogue import COUNTER, GAUGE, HISTOGRAM, MODEL, family_of
+from metrics_server.distribution import DELAY, LATENCY, cumulated
+from metrics_server.ledger import LABELS, LOGGED, PAIRS, PREDICTED, PREDICTIONS, REWARD_SUM, REWARDS, TOO_OLD
 from metrics_server.model import SELDON_PREFIX, AncestorCounting, Counting, Sample
+from metrics_server.oblivion import EVICTED, EXPIRED
 from metrics_server.pairing import CORRECTED, DUPLICATE, MATCHED, RETRACTED, SUPERSEDED
 from metrics_server.series import OTHER_CLASSES, Catalog, Labels, Series
 from metrics_server.sums import Sums, add_into
@@ -29,7 +31,7 @@ from metrics_server.window import RETRACTED as RETRACTED_LEDGER
 
 logger = logging.getLogger(__name__)
 
-STATUSES = (MATCHED, DUPLICATE, CORRECTED, RETRACTED, SUPERSEDED, UNSCORABLE, TASK_MISMATCH, "too_old")
+STATUSES = (MATCHED, DUPLICATE, CORRECTED, RETRACTED, SUPERSEDED, EXPIRED, EVICTED, UNSCORABLE, TOO_OLD, TASK_MISMATCH)
 OPENMETRICS = "application/openmetrics-text"
 _NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
@@ -78,6 +80,15 @@ class _Page:
         if self.created:
             lines.append(f"{name}_created{{{labels}}} {created_at!r}\n")
 
+    def histogram(self, name: str, labels: str, buckets: Iterable[tuple[str, float]], seconds: float, created_at: float) -> None:
+        lines = self._lines(name, HISTOGRAM)
+        count = 0.0
+        for bound, count in buckets:
+            lines.append(f'{name}_bucket{{{labels},le="{bound}"}} {count!r}\n')
+        lines += (f"{name}_count{{{labels}}} {count!r}\n", f"{name}_sum{{{labels}}} {seconds!r}\n")
+        if self.created:
+            lines.append(f"{name}_created{{{labels}}} {created_at!r}\n")
+
     def _lines(self, name: str, kind: str) -> list[str]:
         lines = self.families.get((name, kind))
         if lines is None:
@@ -87,7 +98,7 @@ class _Page:
     def text(self) -> Iterator[str]:
         for name, kind in sorted(self.families):
             # OpenMetrics names the family of a counter without its suffix, the older format with it.
-            shown = name if kind == GAUGE or self.created else f"{name}_total"
+            shown = f"{name}_total" if kind == COUNTER and not self.created else name
             yield f"# HELP {shown} {family_of(name, kind).help}\n# TYPE {shown} {kind}\n"
             yield from self.families[name, kind]
 
@@ -125,24 +136,25 @@ class Exposition:
         return "".join(page.text()).encode() + encoder(self._telemetry.registry), content_type
 
     def _series(self, page: _Page, series: Series, reading: Reading) -> None:
-        labels = _label_text(
-            dict(zip(("deployment_namespace", "deployment_name", "predictor_name", "model_name"), series.labels, strict=True))
-        )
-        ever = reading.ledgers[EVER]
-        for name, extra, value in _server_counters(ever, list(series.classes)[: self._max_exported_classes]):
-            page.counter(name, _joined(labels, extra), value, series.created_at)
+        part = series.identity.slice
+        labels = _label_text({**dict(zip(_SERIES_LABELS, series.labels, strict=True)), **({"slice": part} if part else {})})
+        _server_families(page, series, labels, reading.ledgers[EVER], list(series.classes)[: self._max_exported_classes])
         for sample in self._valid(_counts(series, reading)):
             page.counter(f"model_{sample.name}", _joined(labels, sample.labels), sample.value, series.created_at)
-        base = self._ancestor.of(series.labels)
-        for sample in self._valid(_ancestor_counts(series, reading)):
-            if self._seldon_metrics or not sample.name.startswith(SELDON_PREFIX):  # a user's own counters always show
-                page.counter(sample.name, _label_text({**sample.labels, **base}), sample.value, series.created_at)
+        if not part:  # the ancestor knew no slices
+            self._ancestor_families(page, series, reading)
         for window, sums in reading.windows.items():
             windowed = f'{labels},window="{window}"'
             for sample in _server_gauges(sums):
                 page.gauge(f"model_{sample.name}", _joined(windowed, sample.labels), sample.value)
             for sample in self._valid(_model_gauges(series, sums)):
                 page.gauge(f"model_{sample.name}", _joined(windowed, sample.labels), sample.value)
+
+    def _ancestor_families(self, page: _Page, series: Series, reading: Reading) -> None:
+        base = self._ancestor.of(series.labels)
+        for sample in self._valid(_ancestor_counts(series, reading)):
+            if self._seldon_metrics or not sample.name.startswith(SELDON_PREFIX):  # a user's own counters always show
+                page.counter(sample.name, _label_text({**sample.labels, **base}), sample.value, series.created_at)
 
     def _valid(self, samples: Iterable[Sample]) -> Iterator[Sample]:
         """Samples whose names may stand on the page; a user's metric model may yield anything."""
@@ -166,10 +178,12 @@ class Exposition:
         return False
 
 
-_RESERVED = {"deployment_namespace", "deployment_name", "predictor_name", "model_name", "window"}
+_SERIES_LABELS = ("deployment_namespace", "deployment_name", "predictor_name", "model_name")
+_RESERVED = {*_SERIES_LABELS, "slice", "window", "le"}
 _KNOWN = {"accuracy_ratio", "precision_ratio", "recall_ratio", "f1_ratio", "confusion"}
 # What the server itself says of every series; a metric model may not say it again.
-_TAKEN = {name for name in MODEL if name.startswith(("model_support", "model_reward", "model_output", "model_labels", "model_predict"))}
+_OWN = ("model_support", "model_reward", "model_output", "model_label", "model_predict", "model_last")
+_TAKEN = {name for name in MODEL if name.startswith(_OWN)}
 
 
 def _escaped(value: str) -> str:
@@ -182,6 +196,18 @@ def _label_text(labels: Mapping[str, str]) -> str:
 
 def _joined(labels: str, extra: Mapping[str, str]) -> str:
     return f"{labels},{_label_text(extra)}" if extra else labels
+
+
+def _server_families(page: _Page, series: Series, labels: str, ever: Sums, exported: Sequence[str]) -> None:
+    """What the server itself knows of a series since it was made."""
+    for name, extra, value in _server_counters(ever, exported):
+        page.counter(name, _joined(labels, extra), value, series.created_at)
+    for name, part in (("model_label_delay_seconds", DELAY), ("model_prediction_latency_seconds", LATENCY)):
+        if found := cumulated(part, ever):
+            page.histogram(name, labels, *found, series.created_at)
+    for name, at in (("prediction", series.predicted_at), ("label", series.labelled_at)):
+        if at:
+            page.gauge(f"model_last_{name}_timestamp_seconds", labels, at)
 
 
 def _server_counters(ever: Sums, exported: Sequence[str]) -> Iterator[tuple[str, Mapping[str, str], float]]:
@@ -219,6 +245,8 @@ def _server_gauges(sums: Sums) -> Iterator[Sample]:
     """What the server itself knows of one window: nothing while it is empty."""
     if support := sums.get(PAIRS, 0.0):
         yield Sample("support", {}, support)
+    if (logged := sums.get(LOGGED, 0.0)) > 0 and support <= logged:
+        yield Sample("label_coverage_ratio", {}, support / logged)
     if (rewards := sums.get(REWARDS, 0.0)) > 0:
         yield Sample("reward_mean", {}, sums.get(REWARD_SUM, 0.0) / rewards)
     yield from output.compute(sums)

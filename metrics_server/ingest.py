@@ -16,8 +16,9 @@ from metrics_server.body import decompressed
 from metrics_server.errors import Reason, Rejected, Unavailable
 from metrics_server.event import BATCH, FEEDBACK, OTHER, UNKNOWN, Event, decode, media_type
 from metrics_server.group import PARKED
-from metrics_server.half import half_of
+from metrics_server.half import EVERYTHING, half_of
 from metrics_server.reply import Forwarder, Replies
+from metrics_server.selection import Selection
 from metrics_server.series import Labels
 from metrics_server.telemetry import ACCEPTED, IGNORED, REJECTED, UNAVAILABLE, Telemetry
 from metrics_server.writer import Settled, Submission, Writer
@@ -86,6 +87,7 @@ class Ingest:
         defaults: Labels,
         *,
         max_body_bytes: int,
+        selection: Selection = EVERYTHING,
         replies: Replies | None = None,
         forwarder: Forwarder | None = None,
         look_up: Callable[[Event], None] | None = None,
@@ -94,6 +96,7 @@ class Ingest:
         self._writer = writer
         self._telemetry = telemetry
         self._defaults = defaults
+        self._selection = selection
         self._max_body_bytes = max_body_bytes
         self._replies = replies
         self._forwarder = forwarder
@@ -137,7 +140,7 @@ class Ingest:
             answered(EMPTY)
             return
         try:
-            half = half_of(event, self._defaults, self._clock())
+            half = half_of(event, self._defaults, self._clock(), self._selection)
         except Rejected as error:
             self._reject(error, event.kind, event)
             answered(rejected_answer(error))

@@ -6,21 +6,19 @@ whatever it holds. Two clocks: what is net goes to the bucket of the prediction'
 
 from __future__ import annotations
 
-import logging
-import math
-from collections.abc import Iterable
+from collections.abc import Iterator
 
 from metrics_server import output
+from metrics_server.case import Applied, Known, Said
+from metrics_server.distribution import DELAY, LATENCY, observed
 from metrics_server.errors import Rejected
-from metrics_server.model import MetricModel
-from metrics_server.pairing import MATCHED, Applied, Reward, Said
+from metrics_server.pairing import MATCHED
+from metrics_server.scorer import increments_of
 from metrics_server.series import Catalog, Labels, Series
 from metrics_server.store.interface import Change
 from metrics_server.sums import Sums, add_into, component
-from metrics_server.task import TASK_MISMATCH, UNSCORABLE, Resolved, Value, array_of, kind_of
+from metrics_server.task import TASK_MISMATCH, UNSCORABLE, Value
 from metrics_server.window import EVER, MINUTE, REAPPLIED, RETRACTED, Bucket, bucket_of
-
-logger = logging.getLogger(__name__)
 
 # Components that the server itself keeps beside those of the metric model.
 PAIRS = "server/pairs"  # bucket: labelled predictions
@@ -32,6 +30,7 @@ LABELS = component("server/labels", "")  # ever, by status
 PREDICTED = component("server/predicted", "")  # ever, by class
 
 TOO_OLD = "too_old"
+NOTED_EVERY = 10.0  # seconds: how exactly the store knows when a series was last used
 NOWHERE = 0  # the id of no series
 
 _Target = tuple[int, "Bucket | None", int, bool]  # series, bucket, sign, whether it is the first of its prediction
@@ -48,6 +47,9 @@ class Ledger:
         self._buckets: dict[float, Bucket | None] = {}
         self._sums: dict[tuple[int, Bucket], dict[str, float]] = {}
         self._pairs: dict[_Target, list[tuple[Value, Value]]] = {}
+        self._rows: dict[tuple[int, Bucket | None, int], list[Value]] = {}
+        self._touched: dict[int, Series] = {}
+        self._counts: dict[tuple[int, str], float] = {}  # in the ledger of what was applied, ever
 
     def admit(self, labels: Labels) -> Series:
         """The series of these labels, made if need be; raises `Rejected` when there are too many."""
@@ -60,15 +62,28 @@ class Ledger:
         except Rejected:
             return None
 
-    def _has(self, applied: Applied) -> bool:
-        """Whether the series that this was put into is still there."""
-        series = self._catalog.get(applied.series)
-        return series is not None and series.created_at == applied.born
+    def _slices(self, series: Series, names: list[str]) -> list[Series]:
+        return [self._catalog.slice_of(series, name, self._now, self._change.series) for name in names]
 
-    def resolve(self, labels: Labels, truth: Value, prediction: Value) -> tuple[int, float, Resolved]:
-        if (series := self._admitted(labels)) is None:
-            return NOWHERE, 0.0, UNSCORABLE
-        return series.id, series.created_at, series.resolve(truth, prediction, self._change.claims)
+    def _targets(self, applied: Applied) -> Iterator[int]:
+        """The series that this was put into, as far as they are still there."""
+        for series_id, born in ((applied.series, applied.born), *applied.slices):
+            series = self._catalog.get(series_id)
+            if series is not None and series.created_at == born:
+                yield series_id
+
+    def resolve(self, said: Said, truth: Value) -> Applied | str:
+        if (series := self._admitted(said.labels)) is None:
+            return UNSCORABLE
+        resolved = series.resolve(truth, said.value, self._change.claims)
+        if isinstance(resolved, str):
+            return resolved
+        applied = Applied(series.id, series.created_at, said.at, *resolved)
+        if said.slices:
+            for part in self._slices(series, said.slices):
+                part.follow(series, resolved, self._change.claims)
+                applied.slices.append((part.id, part.created_at))
+        return applied
 
     def apply_pair(self, applied: Applied, *, first: bool) -> None:
         self._post(applied, 1, first=first)
@@ -77,22 +92,25 @@ class Ledger:
         self._post(applied, -1, first=False)
 
     def _post(self, applied: Applied, sign: int, *, first: bool) -> None:
-        if not self._has(applied):
-            return
         bucket = self._bucket(applied.at)
-        self._pairs.setdefault((applied.series, bucket, sign, first), []).append((applied.y_true, applied.y_pred))
-        self._net(applied.series, bucket, {PAIRS: 1.0}, sign)
+        for series_id in self._targets(applied):
+            self._pairs.setdefault((series_id, bucket, sign, first), []).append((applied.y_true, applied.y_pred))
 
     def apply_row(self, said: Said, *, first: bool) -> Applied:
         numeric = isinstance(said.value, (int, float)) and not isinstance(said.value, bool)
         value = said.value if numeric else None
         if (series := self._admitted(said.labels)) is None:
             return Applied(NOWHERE, 0.0, said.at, None, value)
-        if first:
-            self._count(series.id, PREDICTIONS)
-            if label := series.predicted_class(said.value, self._change.claims):
-                self._count(series.id, PREDICTED + label)
         applied = Applied(series.id, series.created_at, said.at, None, value)
+        parts = self._slices(series, said.slices) if said.slices else []
+        applied.slices = [(part.id, part.created_at) for part in parts]
+        if first:
+            for counted in (series, *parts):
+                counted.predicted_at = self._now
+                self._touched[counted.id] = counted
+                self._count(counted.id, PREDICTIONS)
+                if label := counted.predicted_class(said.value, self._change.claims):
+                    self._count(counted.id, PREDICTED + label)
         self._row(applied, 1)
         return applied
 
@@ -100,18 +118,18 @@ class Ledger:
         self._row(applied, -1)
 
     def _row(self, applied: Applied, sign: int) -> None:
-        if not self._has(applied):
-            return
-        value = applied.y_pred
-        sums = output.increments(float(value)) if isinstance(value, (int, float)) else {}
-        self._net(applied.series, self._bucket(applied.at), {LOGGED: 1.0, **sums}, sign)
+        bucket = self._bucket(applied.at)
+        for series_id in self._targets(applied):
+            self._rows.setdefault((series_id, bucket, sign), []).append(applied.y_pred)
 
-    def apply_reward(self, reward: Reward, labels: Labels, at: float, *, first: bool) -> Applied:
+    def apply_reward(self, value: float, labels: Labels, at: float, slices: list[str], *, first: bool) -> Applied:
         if (series := self._admitted(labels)) is None:
-            return Applied(NOWHERE, 0.0, at, None, reward.value)
+            return Applied(NOWHERE, 0.0, at, None, value)
+        applied = Applied(series.id, series.created_at, at, None, value)
+        applied.slices = [(part.id, part.created_at) for part in self._slices(series, slices)]
         if first:
-            self._count(series.id, REWARDS)
-        applied = Applied(series.id, series.created_at, at, None, reward.value)
+            for series_id in self._targets(applied):
+                self._count(series_id, REWARDS)
         self._reward(applied, 1)
         return applied
 
@@ -119,29 +137,62 @@ class Ledger:
         self._reward(applied, -1)
 
     def _reward(self, applied: Applied, sign: int) -> None:
-        if self._has(applied) and isinstance(applied.y_pred, (int, float)):
-            self._net(applied.series, self._bucket(applied.at), {REWARDS: 1.0, REWARD_SUM: float(applied.y_pred)}, sign)
+        if isinstance(applied.y_pred, (int, float)):
+            for series_id in self._targets(applied):
+                self._net(series_id, self._bucket(applied.at), {REWARDS: 1.0, REWARD_SUM: float(applied.y_pred)}, sign)
 
-    def status(self, labels: Labels, status: str, at: float) -> None:
-        if (series := self._admitted(labels)) is None:
+    def status(self, said: Said, status: str) -> None:
+        if (series := self._admitted(said.labels)) is None:
             return
-        if status == MATCHED and self._bucket(at) is None:
-            status = TOO_OLD
-        self._count(series.id, LABELS + status)
+        shown = TOO_OLD if status == MATCHED and self._bucket(said.at) is None else status
+        for counted in (series, *self._slices(series, said.slices)):
+            if status == MATCHED:
+                counted.labelled_at = self._now
+                self._touched[counted.id] = counted
+            self._count(counted.id, LABELS + shown)
+
+    def delay(self, said: Said, truth: Known) -> None:
+        self._observe(said.labels, DELAY, max(0.0, truth.time - said.at))
+
+    def latency(self, labels: Labels, seconds: float) -> None:
+        """Notes how long a prediction took."""
+        self._observe(labels, LATENCY, seconds)
+
+    def _observe(self, labels: Labels, name: str, seconds: float) -> None:
+        if (series := self._catalog.find(labels)) is not None:
+            for part, value in observed(name, seconds):
+                self._count(series.id, part, value)
 
     def change(self) -> Change:
         """The change for everything collected; the caller adds the records."""
-        for (series_id, bucket, sign, first), pairs in self._pairs.items():
-            series = self._catalog.get(series_id)
-            if series is not None and series.model is not None:
-                sums, refused = self._increments(series, series.model, pairs)
-                if refused:
-                    self._refuse(series_id, bucket, sign, refused, first=first)
-                self._net(series_id, bucket, sums, sign)
-                if series.is_counting:
-                    self._grow(series_id, sums, sign, first=first)
+        for (series_id, bucket, sign), values in self._rows.items():
+            self._net(series_id, bucket, {LOGGED: float(len(values)), **output.increments(values)}, sign)
+        for target, pairs in self._pairs.items():
+            self._score(target, pairs)
+        for (series_id, name), count in self._counts.items():
+            self._add(series_id, EVER, {name: count})
         self._change.sums = {target: sums for target, sums in self._sums.items() if sums}
+        for series in self._touched.values():
+            if self._now - series.noted >= NOTED_EVERY:
+                series.noted = self._now
+                self._change.series[series.id] = series.row()
         return self._change
+
+    def _score(self, target: _Target, pairs: list[tuple[Value, Value]]) -> None:
+        """Gives the pairs of one series and bucket to its model; what that refuses leaves the server's own counts too."""
+        series_id, bucket, sign, first = target
+        series = self._catalog.get(series_id)
+        if series is None or series.model is None:
+            return
+        sums, refused = increments_of(series, series.model, pairs)
+        self._net(series_id, bucket, {PAIRS: float(len(pairs) - refused)}, sign)
+        if refused and sign > 0:
+            self._count(series_id, LABELS + TASK_MISMATCH, refused)
+            if first and bucket is not None:
+                self._count(series_id, LABELS + MATCHED, -refused)  # noted in this very group
+        self._net(series_id, bucket, sums, sign)
+        if series.is_counting:
+            self._grow(series_id, sums, sign, first=first)
 
     def _grow(self, series_id: int, sums: Sums, sign: int, *, first: bool) -> None:
         """Writes into the ledgers that only grow."""
@@ -152,39 +203,6 @@ class Ledger:
         if not first:
             self._add(series_id, REAPPLIED, sums)
 
-    def _refuse(self, series_id: int, bucket: Bucket | None, sign: int, count: int, *, first: bool) -> None:
-        """Takes out of the server's own counts the pairs that the model would not take."""
-        self._net(series_id, bucket, {PAIRS: float(count)}, -sign)
-        if sign > 0:
-            self._add(series_id, EVER, {LABELS + TASK_MISMATCH: float(count)})
-            if first and bucket is not None:
-                self._add(series_id, EVER, {LABELS + MATCHED: float(count)}, -1)  # noted in this very group
-
-    def _increments(self, series: Series, model: MetricModel, pairs: list[tuple[Value, Value]]) -> tuple[Sums, int]:
-        """The model's increments of these pairs, called once for each combination of kinds, and how many it refused."""
-        result: dict[str, float] = {}
-        refused = 0
-        kinds: dict[tuple[int, int], list[tuple[Value, Value]]] = {}
-        for pair in pairs:
-            kinds.setdefault((kind_of(pair[0]), kind_of(pair[1])), []).append(pair)
-        for rows in kinds.values():
-            try:
-                add_into(result, _call(model, rows))
-            except Exception:  # noqa: BLE001 - a user's model may raise anything; its rows are counted, the others must not suffer
-                refused += self._one_by_one(series, model, rows, result)
-        return result, refused
-
-    def _one_by_one(self, series: Series, model: MetricModel, rows: list[tuple[Value, Value]], result: dict[str, float]) -> int:
-        """Adds what the model can take. It is pure, so a row it refused is refused again when taken back."""
-        refused = 0
-        for row in rows:
-            try:
-                add_into(result, _call(model, [row]))
-            except Exception as error:  # noqa: BLE001 - the same
-                refused += 1
-                logger.warning("%s of %s refused a pair: %s", type(model).__name__, "/".join(series.labels), type(error).__name__)
-        return refused
-
     def _bucket(self, at: float) -> Bucket | None:
         """The bucket of a prediction time; asked several times for each event, nearly always for the same minute."""
         minute = at // MINUTE
@@ -192,8 +210,9 @@ class Ledger:
             self._buckets[minute] = bucket_of(at, self._now, self._history)
         return self._buckets[minute]
 
-    def _count(self, series_id: int, name: str) -> None:
-        self._add(series_id, EVER, {name: 1.0})
+    def _count(self, series_id: int, name: str, count: float = 1.0) -> None:
+        key = series_id, name
+        self._counts[key] = self._counts.get(key, 0.0) + count
 
     def _net(self, series_id: int, bucket: Bucket | None, sums: Sums, sign: int) -> None:
         if bucket is not None:  # older than the history: counted, but in no window
@@ -204,12 +223,3 @@ class Ledger:
         if target is None:
             target = self._sums[series_id, bucket] = {}
         add_into(target, sums, sign)
-
-
-def _call(model: MetricModel, rows: Iterable[tuple[Value, Value]]) -> Sums:
-    truths, predictions = zip(*rows, strict=True)
-    sums = model.increments(array_of(truths), array_of(predictions))
-    checked = {str(name): float(value) for name, value in sums.items()}
-    if not all(map(math.isfinite, checked.values())):
-        raise ValueError("a sum is not finite")  # it would erase what it is added to
-    return checked

@@ -16,6 +16,7 @@ from collections.abc import Iterable
 
 from metrics_server.model import Sample
 from metrics_server.sums import Sums, component
+from metrics_server.task import Value
 
 GROWTH = 1.05
 SMALLEST = 1e-12
@@ -28,12 +29,16 @@ _BIN = component("output", "bin", "")
 _SCALE = 1 / math.log(GROWTH)
 
 
-def increments(value: float) -> Sums:
-    """Sums of one numeric prediction."""
-    if abs(value) < SMALLEST:
-        return {ROWS: 1.0, ZERO: 1.0}
-    index = math.ceil(math.log(abs(value)) * _SCALE)
-    return {ROWS: 1.0, SUM: float(value), f"{_BIN}{'-' if value < 0 else '+'}{index}": 1.0}
+def increments(values: Iterable[Value]) -> Sums:
+    """Sums of the predictions among these that are numbers."""
+    sums: dict[str, float] = {}
+    for value in values:
+        if isinstance(value, (int, float)):
+            name = ZERO if abs(value) < SMALLEST else f"{_BIN}{'-' if value < 0 else '+'}{math.ceil(math.log(abs(value)) * _SCALE)}"
+            sums[name] = sums.get(name, 0.0) + 1.0
+            sums[ROWS] = sums.get(ROWS, 0.0) + 1.0
+            sums[SUM] = sums.get(SUM, 0.0) + (value if name is not ZERO else 0.0)
+    return sums
 
 
 def _bins(sums: Sums) -> list[tuple[float, float]]:

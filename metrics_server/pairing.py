@@ -1,96 +1,23 @@
 """What meets what: predictions and truths of one request row, in any order, any number of times.
 
-A `Case` holds what has arrived for one row of one request id. Which prediction and which truth stand is a function of the set
-of halves that arrived, never of their order: for each prediction key the latest event wins, for each row the latest truth.
-`arrive` is the only thing that changes a case; it returns the moves that bring the sums from what was applied before to
-what stands now. Nothing here knows sums, stores, sockets or the clock.
+Which prediction and which truth stand is a function of the set of halves that arrived in a case, never of their order: for each
+prediction key the latest event wins, for each row the latest truth. A truth that is known by several ids is about the predictions
+of the first of them that has any. `arrive` is the only thing that changes a case; it writes into a book the moves that bring the
+sums from what was applied before to what stands now. Nothing here knows sums, stores, sockets or the clock.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from copy import copy
 from typing import Protocol
 
 import msgspec
 
+from metrics_server.case import MAX_SCOPES, Applied, Case, Known, Reward, Said, are_alike, share
 from metrics_server.series import Labels
-from metrics_server.task import Resolved, Value
+from metrics_server.task import Value
 
 MATCHED, DUPLICATE, CORRECTED, RETRACTED, SUPERSEDED = "matched", "duplicate", "corrected", "retracted", "superseded"
-
-# Digests of the events remembered in a case. Beyond them, a redelivery still changes no number: it is equal or older.
-MAX_SEEN = 64
-# Truths with different stated scopes that are kept for one row; a real one has one or two.
-MAX_SCOPES = 64
-
-
-class Applied(msgspec.Struct, array_like=True, gc=False):
-    """What a pair, a logged row or a reward has put into the sums of a series: enough to take exactly that out again."""
-
-    series: int
-    born: float  # when that series was made: one that left and came back under the same id has none of this
-    at: float  # prediction time: which bucket
-    y_true: Value
-    y_pred: Value
-
-
-class Said(msgspec.Struct, array_like=True, gc=False):
-    """A prediction: what a model said about this row.
-
-    `logged` tells a row of the request log from the response that a feedback carried along. Of the former there is one for each
-    set of labels, of the latter one for each (namespace, deployment, model): feedback is balanced afresh over predictors.
-    """
-
-    labels: Labels
-    at: float  # seconds: when it was predicted, as far as known
-    time: float  # seconds: the event's time, which orders halves
-    logged: bool
-    value: Value
-    pair: Applied | None = None
-    truth: Value = None  # the raw truth that `pair` was made with
-    settled: bool = False  # whether `truth` says anything: a retracted truth is None too
-    row: Applied | None = None  # a logged row, as counted in its bucket
-
-    def is_same(self, other: Said) -> bool:
-        return self.logged == other.logged and (self.labels == other.labels if self.logged else _alike(self.labels, other.labels))
-
-
-def _alike(labels: Labels, other: Labels) -> bool:
-    """Whether both are about one prediction, whatever the predictor: what a feedback says of itself gives way to the log."""
-    (a, b, _, c), (x, y, _, z) = labels, other
-    return a == x and b == y and c == z
-
-
-class Known(msgspec.Struct, array_like=True, gc=False):
-    """A truth about this row; with a namespace or deployment stated, only about predictions of those. None retracts."""
-
-    namespace: str
-    deployment: str
-    time: float
-    value: Value
-
-    def covers(self, labels: Labels) -> bool:
-        return self.namespace in ("", labels[0]) and self.deployment in ("", labels[1])
-
-
-class Reward(msgspec.Struct, array_like=True, gc=False):
-    """A reward given for the request; of several for one (namespace, deployment, model) the latest stands."""
-
-    labels: Labels
-    at: float
-    time: float
-    value: float
-    where: Labels | None = None  # the labels of the prediction that `applied` was counted for
-    applied: Applied | None = None
-
-
-class Case(msgspec.Struct, array_like=True, gc=False):
-    """Everything that has arrived for one row of one request id."""
-
-    seen: list[bytes]
-    said: list[Said]
-    known: list[Known]
-    rewards: list[Reward]
 
 
 class Arrival(msgspec.Struct, gc=False):
@@ -104,58 +31,73 @@ class Arrival(msgspec.Struct, gc=False):
 class Book(Protocol):
     """Where the effects of pairing are written down; see `metrics_server.ledger`."""
 
-    def resolve(self, labels: Labels, truth: Value, prediction: Value) -> tuple[int, float, Resolved]:
-        """The series of a prediction, when it was made, and the pair as its model takes it or the status that says why not."""
+    def resolve(self, said: Said, truth: Value) -> Applied | str:
+        """The pair as the model of the prediction's series takes it, or the status that says why not."""
 
     def apply_pair(self, applied: Applied, *, first: bool) -> None: ...
     def take_pair(self, applied: Applied) -> None: ...
     def apply_row(self, said: Said, *, first: bool) -> Applied: ...
     def take_row(self, applied: Applied) -> None: ...
-    def apply_reward(self, reward: Reward, labels: Labels, at: float, *, first: bool) -> Applied: ...
+    def apply_reward(self, value: float, labels: Labels, at: float, slices: list[str], *, first: bool) -> Applied: ...
     def take_reward(self, applied: Applied) -> None: ...
-    def status(self, labels: Labels, status: str, at: float) -> None: ...
+    def status(self, said: Said, status: str) -> None: ...
+    def delay(self, said: Said, truth: Known) -> None: ...
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode_case = msgspec.msgpack.Decoder(Case).decode
-
-
-def empty_case() -> Case:
-    """A case in which nothing has arrived yet."""
-    return Case([], [], [], [])
-
-
-def encode_case(case: Case) -> bytes:
-    """A case as a store keeps it."""
-    return _encode(case)
-
-
-def decode_case(value: bytes) -> Case:
-    """A case that a store has kept."""
-    return _decode_case(value)
-
-
-def remember(case: Case, event: bytes) -> None:
-    """Notes that this event has been taken, so that a redelivery is known."""
-    case.seen.append(event)
-    del case.seen[:-MAX_SEEN]
-
-
-def is_waiting(case: Case) -> bool:
-    """Whether a truth is there, and no prediction."""
-    return bool(case.known) and not case.said
 
 
 def arrive(case: Case, arrival: Arrival, book: Book) -> None:
     """Takes the halves into the case and writes into the book what that changes."""
+    if not (case.said or case.known or case.rewards):
+        _open(case, arrival, book)
+        return
     changed = None if arrival.said is None else _take_said(case, arrival.said, book)
     if arrival.known is not None:
         case.known = _latest(case.known, arrival.known)[-MAX_SCOPES:]
-    _settle(case, changed, arrival.known, book)
+    settle(case, book, changed, arrival.known)
     if arrival.reward is not None:
-        _take_reward(case, arrival.reward)
-    for reward in case.rewards:
-        _settle_reward(case, reward, book)
+        _take_reward(case, arrival.reward, book)
+        _settle_rewards(case, book)
+
+
+def settle(case: Case, book: Book, changed: Said | None = None, arrived: Known | None = None) -> None:
+    """Brings every pair and reward to what stands now, and tells what became of the truth that arrived."""
+    moved: list[Said] = []
+    for said in case.said:
+        if said.pair is not None and _gives_way(case, said):
+            book.take_pair(said.pair)
+            moved.append(copy(said))
+            said.pair, said.truth, said.settled = None, None, False
+    for said in case.said:
+        if not _gives_way(case, said):
+            truth = _standing(case, said)
+            if truth is not None:
+                about = arrived if arrived is not None and _is_about(case, arrived, said) else None
+                first = not said.settled and not any(are_alike(said.labels, old.labels) and share(said.under, old.under) for old in moved)
+                _renew(said, truth, about, book, changed=said is changed, first=first)
+            elif said.settled:  # the truth turned out to be about another prediction
+                _replace_pair(said, None, book, first=False)
+                said.settled = False
+    _settle_rewards(case, book)
+
+
+def _open(case: Case, arrival: Arrival, book: Book) -> None:
+    """The first arrival: nothing is there that it could contradict."""
+    said, known, reward = arrival.said, arrival.known, arrival.reward
+    if said is not None:
+        said = copy(said)  # the arrival itself stays as it is: it may have to be taken again
+        case.said.append(said)
+        if said.logged:
+            said.row = book.apply_row(said, first=True)
+    if known is not None:
+        case.known.append(known)
+        if said is not None and known.value is not None and known.covers(said.labels):
+            status = _replace_pair(said, known.value, book, first=True)
+            book.status(said, status or MATCHED)
+    if reward is not None:
+        case.rewards.append(copy(reward))
+        _settle_rewards(case, book)
 
 
 def _is_later(time: float, value: object, than_time: float, than_value: object) -> bool:
@@ -165,68 +107,80 @@ def _is_later(time: float, value: object, than_time: float, than_value: object) 
 
 def _take_said(case: Case, said: Said, book: Book) -> Said | None:
     """The prediction that is new or was replaced; None when a later one stands already."""
-    for old in case.said:
-        if old.is_same(said):
-            break
-    else:
-        said = msgspec.structs.replace(said)  # the arrival itself stays as it is: it may have to be taken again
+    same = [old for old in case.said if old.is_same(said)]
+    if not same:
+        said = copy(said)
         case.said.append(said)
         if said.logged:
             said.row = book.apply_row(said, first=True)
         return said
+    changed = _fold(case, same, book)
+    old = same[0]
+    old.under += bytes(key for key in said.under if key not in old.under)
     # When only feedback tells of a prediction, it was made at the latest when the earliest of them was sent.
     at = said.at if said.logged else min(old.at, said.at)
-    if not _is_later(said.time, [said.labels, said.value], old.time, [old.labels, old.value]):
-        changed = not said.logged and at != old.at
+    if not _is_later(said.time, [said.labels, said.value, said.slices], old.time, [old.labels, old.value, old.slices]):
+        changed = changed or (not said.logged and at != old.at)
         old.at = at if not said.logged else old.at
         return old if changed else None
-    changed = (old.value, old.at, old.labels) != (said.value, at, said.labels)
-    old.labels, old.at, old.time, old.value = said.labels, at, said.time, said.value
+    changed = changed or (old.value, old.at, old.labels, old.slices) != (said.value, at, said.labels, said.slices)
+    old.labels, old.at, old.time, old.value, old.slices = said.labels, at, said.time, said.value, said.slices
     if changed and old.row is not None:
         book.take_row(old.row)
         old.row = book.apply_row(old, first=False)
     return old if changed else None
 
 
+def _fold(case: Case, same: list[Said], book: Book) -> bool:
+    """Makes one of several carried predictions that turn out to be one; says whether that changed the first of them."""
+    first, changed = same[0], False
+    for other in same[1:]:
+        case.said.remove(other)
+        if other.pair is not None:
+            book.take_pair(other.pair)
+        at = min(first.at, other.at)
+        first.under += bytes(key for key in other.under if key not in first.under)
+        if _is_later(other.time, [other.labels, other.value, other.slices], first.time, [first.labels, first.value, first.slices]):
+            first.labels, first.time, first.value, first.slices = other.labels, other.time, other.value, other.slices
+        first.at, changed = at, True
+    return changed
+
+
 def _latest(known: list[Known], arrived: Known) -> list[Known]:
-    """The truths with this one among them: of each scope the latest."""
+    """The truths with this one among them: of each scope and ids the latest."""
     for index, old in enumerate(known):
-        if (old.namespace, old.deployment) == (arrived.namespace, arrived.deployment):
+        if (old.namespace, old.deployment, old.order) == (arrived.namespace, arrived.deployment, arrived.order):
             if not _is_later(arrived.time, arrived.value, old.time, old.value):
                 return known
             return [*known[:index], arrived, *known[index + 1 :]]
     return [*known, arrived]
 
 
-def _standing(known: Iterable[Known], labels: Labels) -> Known | None:
-    """The truth that stands for a prediction with these labels."""
+def _is_about(case: Case, truth: Known, said: Said) -> bool:
+    """Whether a truth labels a prediction: by the first of its ids that has a logged one, else by any."""
+    if not truth.covers(said.labels):
+        return False
+    if case.also:
+        for key in truth.order:
+            if any(other.logged and key in other.under and truth.covers(other.labels) for other in case.said):
+                return key in said.under
+    return share(truth.order, said.under)
+
+
+def _standing(case: Case, said: Said) -> Known | None:
+    """The truth that stands for a prediction."""
     best: Known | None = None
-    for truth in known:
-        if truth.covers(labels) and (best is None or _is_later(truth.time, truth.value, best.time, best.value)):
+    for truth in case.known:
+        if _is_about(case, truth, said) and (best is None or _is_later(truth.time, truth.value, best.time, best.value)):
             best = truth
     return best
 
 
-def _settle(case: Case, changed: Said | None, arrived: Known | None, book: Book) -> None:
-    """Brings every prediction's pair to what stands now, and tells what became of the truth that arrived."""
-    logged = [said.labels for said in case.said if said.logged]
-    moved: list[Labels] = []
-    for said in case.said:
-        if not said.logged and _is_logged(said.labels, logged) and said.pair is not None:
-            book.take_pair(said.pair)
-            moved.append(said.labels)
-            said.pair, said.truth, said.settled = None, None, False
-    for said in case.said:
-        if said.logged or not _is_logged(said.labels, logged):
-            truth = _standing(case.known, said.labels)
-            if truth is not None:
-                about = arrived if arrived is not None and arrived.covers(said.labels) else None
-                first = not said.settled and not _is_logged(said.labels, moved)
-                _renew(said, truth, about, book, changed=said is changed, first=first)
-
-
-def _is_logged(labels: Labels, logged: Sequence[Labels]) -> bool:
-    return bool(logged) and any(_alike(labels, other) for other in logged)
+def _gives_way(case: Case, said: Said) -> bool:
+    """Whether this is what a feedback carried along, and the log tells of the same prediction."""
+    return not said.logged and any(
+        other.logged and are_alike(said.labels, other.labels) and share(said.under, other.under) for other in case.said
+    )
 
 
 def _renew(said: Said, truth: Known, arrived: Known | None, book: Book, *, changed: bool, first: bool) -> None:
@@ -237,9 +191,11 @@ def _renew(said: Said, truth: Known, arrived: Known | None, book: Book, *, chang
         failed = _replace_pair(said, truth.value, book, first=first)
         same = same or (before is not None and said.pair is not None and before.y_true == said.pair.y_true)
     if first and truth.value is not None:
-        book.status(said.labels, failed or MATCHED, said.at)
+        book.status(said, failed or MATCHED)
+        if said.logged and not failed:
+            book.delay(said, truth)
     elif arrived is not None and (before is not None or truth.value is not None):
-        book.status(said.labels, failed or _status(truth, arrived, same=same), said.at)
+        book.status(said, failed or _status(truth, arrived, same=same))
 
 
 def _status(truth: Known, arrived: Known, *, same: bool) -> str:
@@ -253,11 +209,11 @@ def _replace_pair(said: Said, truth: Value, book: Book, *, first: bool) -> str:
     before, said.pair, failed = said.pair, None, ""
     said.truth, said.settled = truth, said.settled or truth is not None
     if truth is not None:
-        series, born, resolved = book.resolve(said.labels, truth, said.value)
+        resolved = book.resolve(said, truth)
         if isinstance(resolved, str):
             failed = resolved
         else:
-            said.pair = Applied(series, born, said.at, *resolved)
+            said.pair = resolved
     if said.pair != before:
         if before is not None:
             book.take_pair(before)
@@ -266,23 +222,37 @@ def _replace_pair(said: Said, truth: Value, book: Book, *, first: bool) -> str:
     return failed
 
 
-def _take_reward(case: Case, reward: Reward) -> None:
-    for old in case.rewards:
-        if _alike(old.labels, reward.labels):
-            old.at = min(old.at, reward.at)
-            if _is_later(reward.time, [*reward.labels, reward.value], old.time, [*old.labels, old.value]):
-                old.labels, old.time, old.value = reward.labels, reward.time, reward.value
-            return
-    case.rewards.append(msgspec.structs.replace(reward))
-
-
-def _settle_reward(case: Case, reward: Reward, book: Book) -> None:
-    """Counts the reward for the prediction it is about, as far as the log tells, and else for what the feedback says."""
-    logged = [(said.labels, said.at) for said in case.said if said.logged and _alike(said.labels, reward.labels)]
-    where, at = min(logged, default=(reward.labels, reward.at))
-    before = reward.applied
-    if before is not None and (reward.where, before.at, before.y_pred) == (where, at, reward.value):
+def _take_reward(case: Case, reward: Reward, book: Book) -> None:
+    same = [old for old in case.rewards if are_alike(old.labels, reward.labels) and share(old.order, reward.order)]
+    if not same:
+        case.rewards.append(copy(reward))
         return
-    if before is not None:
-        book.take_reward(before)
-    reward.where, reward.applied = where, book.apply_reward(reward, where, at, first=before is None)
+    first = same[0]
+    for other in [*same[1:], reward]:
+        if other.applied is not None:
+            book.take_reward(other.applied)
+        if other is not reward:
+            case.rewards.remove(other)
+        first.at = min(first.at, other.at)
+        first.order += bytes(key for key in other.order if key not in first.order)
+        if _is_later(other.time, [*other.labels, other.value, other.slices], first.time, [*first.labels, first.value, first.slices]):
+            first.labels, first.time, first.value, first.slices = other.labels, other.time, other.value, other.slices
+
+
+def _settle_rewards(case: Case, book: Book) -> None:
+    """Counts each reward for the prediction it is about, as far as the log tells, and else for what the feedback says."""
+    for reward in case.rewards:
+        about = [said for said in case.said if said.logged and are_alike(said.labels, reward.labels)]
+        for key in reward.order:
+            if found := [said for said in about if key in said.under]:
+                about = found
+                break
+        else:
+            about = []
+        where = min(((said.labels, said.at, said.slices) for said in about), default=(reward.labels, reward.at, reward.slices))
+        before = reward.applied
+        if before is not None and reward.where == where and before.y_pred == reward.value:
+            continue
+        if before is not None:
+            book.take_reward(before)
+        reward.where, reward.applied = where, book.apply_reward(reward.value, *where, first=before is None)

@@ -46,14 +46,20 @@ class Scoring(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Identity(msgspec.Struct, frozen=True, array_like=True):
-    """The labels and the scoring of a series; its id is their digest, the same in every process."""
+    """The labels and the scoring of a series, and for a slice of one, which; its id is their digest, the same in every process."""
 
     labels: Labels
     scoring: Scoring
+    slice: str = ""  # such as "tenant=b 7"
+
+    @property
+    def encoded(self) -> bytes:
+        """As a store keeps it."""
+        return msgspec.json.encode(self if self.slice else (self.labels, self.scoring))
 
     @property
     def id(self) -> int:
-        return int.from_bytes(blake2b(msgspec.json.encode(self), digest_size=8).digest(), signed=True)
+        return int.from_bytes(blake2b(self.encoded, digest_size=8).digest(), signed=True)
 
 
 Build = Callable[[str, Mapping[str, object]], MetricModel]
@@ -69,6 +75,8 @@ class Series:
     created_at: float
     seen_at: float
     parameters: dict[str, str] = field(default_factory=dict)
+    predicted_at: float = 0.0  # when the last row of the request log arrived
+    labelled_at: float = 0.0  # when the last label did
     classes: dict[str, None] = field(default_factory=dict)
     model: MetricModel | None = None
     is_unusable: bool = False
@@ -76,6 +84,7 @@ class Series:
 
     def __post_init__(self) -> None:
         self.id = self.identity.id
+        self.noted = max(self.predicted_at, self.labelled_at)  # the later of both, as the store has it
         slots = sorted(int(name.removeprefix("class/")) for name in self.parameters if name.startswith("class/"))
         self.classes = dict.fromkeys(self.parameters[f"class/{slot}"] for slot in slots)
         if path := self.parameters.get("model"):
@@ -94,6 +103,10 @@ class Series:
         """The task of its metric model, "" before the first pair."""
         return "" if self.model is None else getattr(self.model, "task", "any")
 
+    def row(self) -> StoredSeries:
+        """The row that a store has to keep."""
+        return StoredSeries(self.id, self.identity.encoded, self.created_at, self.seen_at, {}, self.predicted_at, self.labelled_at)
+
     def resolve(self, truth: Value, prediction: Value, claims: Claims) -> Resolved:
         """The pair as its model takes it, or the status that says why not; settles model and classes on first use."""
         if self.is_unusable or (self.model is None and not self._settle(truth, prediction, claims)):
@@ -103,6 +116,15 @@ class Series:
             for label in resolved:
                 self._claim_class(str(label), claims)
         return resolved
+
+    def follow(self, whole: Series, resolved: tuple[Value, Value], claims: Claims) -> None:
+        """Takes, as a slice, the model of the whole for a pair that it has resolved."""
+        if self.model is None:
+            claims[self.id, "model"] = self.parameters["model"] = whole.parameters["model"]
+            self._use(whole.parameters["model"])
+        if self.task == "multiclass":
+            for label in resolved:
+                self._claim_class(str(label), claims)
 
     def predicted_class(self, value: Value, claims: Claims) -> str | None:
         """The class to count for a prediction without a label yet, as far as it is sure to be a class."""
@@ -152,36 +174,56 @@ class Series:
 class Catalog:
     """All series of this server. Only the writer changes it; readers take `current()`."""
 
-    def __init__(self, scoring_of: Callable[[Labels], Scoring], build: Build, max_series: int) -> None:
+    def __init__(self, scoring_of: Callable[[Labels], Scoring], build: Build, max_series: int, max_slices: int = 100) -> None:
         self._scoring_of = scoring_of
         self._build = build
         self._max_series = max_series
+        self._max_slices = max_slices
         self._by_id: dict[int, Series] = {}
         self._by_labels: dict[Labels, Series] = {}
+        self._slices: dict[Labels, dict[str, Series]] = {}
 
     def restore(self, stored: Iterable[StoredSeries]) -> None:
         """Starts anew from what the store holds; series of another configuration are kept, but not shown."""
-        by_id, by_labels, replaced = {}, {}, set()
+        by_id: dict[int, Series] = {}
+        by_labels: dict[Labels, Series] = {}
+        slices: dict[Labels, dict[str, Series]] = {}
+        replaced = set()
         for row in stored:
             identity = msgspec.json.decode(row.identity, type=Identity)
-            series = Series(identity, self._build, row.created_at, row.seen_at, dict(row.parameters))
+            times = row.predicted_at, row.labelled_at
+            series = Series(identity, self._build, row.created_at, row.seen_at, dict(row.parameters), *times)
             by_id[series.id] = series
             if identity.scoring == self._scoring_of(identity.labels):
-                by_labels[identity.labels] = series
-            else:
+                if identity.slice:
+                    slices.setdefault(identity.labels, {})[identity.slice] = series
+                else:
+                    by_labels[identity.labels] = series
+            elif not identity.slice:
                 replaced.add(identity.labels)
         for labels in replaced - by_labels.keys():
             logger.warning("The series of %s starts anew: its metric configuration changed", "/".join(labels))
-        self._by_id, self._by_labels = by_id, by_labels
+        self._by_id, self._by_labels, self._slices = by_id, by_labels, slices
 
     def __len__(self) -> int:
         return len(self._by_id)
 
     def current(self) -> list[Series]:
-        """The series that are shown, sorted by their labels. May be called from any thread: the list is made in one step."""
+        """The series that are shown, sorted by their labels, each before its slices.
+
+        May be called from any thread: each list is made in one step.
+        """
         shown = list(self._by_labels.values())
         shown.sort(key=lambda series: series.labels)
-        return shown
+        return [one for series in shown for one in (series, *self.slices_of(series.labels))]
+
+    def slices_of(self, labels: Labels) -> list[Series]:
+        """The slices of a series, by name."""
+        return sorted(self._slices.get(labels, {}).values(), key=lambda series: series.identity.slice)
+
+    def find(self, labels: Labels) -> Series | None:
+        """The current series of these labels, if there is one."""
+        return self._by_labels.get(labels)
 
     def get(self, series_id: int) -> Series | None:
         return self._by_id.get(series_id)
@@ -196,13 +238,27 @@ class Catalog:
         """
         series = self._by_labels.get(labels)
         if series is None:
-            if len(self._by_id) >= self._max_series:
-                raise Rejected(Reason.TOO_MANY_SERIES, f"there are {len(self._by_id)} series, the limit of --max_series")
+            if (count := sum(not known.identity.slice for known in self._by_id.values())) >= self._max_series:
+                raise Rejected(Reason.TOO_MANY_SERIES, f"there are {count} series, the limit of --max_series")
             series = Series(Identity(labels, self._scoring_of(labels)), self._build, now, 0.0)
             self._by_id[series.id] = self._by_labels[labels] = series
         if now - series.seen_at >= SEEN_EVERY:
             series.seen_at = now
-            seen[series.id] = StoredSeries(series.id, msgspec.json.encode(series.identity), series.created_at, now, {})
+            seen[series.id] = series.row()
+        return series
+
+    def slice_of(self, whole: Series, name: str, now: float, seen: dict[int, StoredSeries]) -> Series:
+        """The slice of a series with this name, made if need be; beyond --max_slices the one that stands for the rest."""
+        slices = self._slices.setdefault(whole.labels, {})
+        if name not in slices and len(slices) >= self._max_slices:
+            name = f"{name.partition('=')[0]}={OTHER_CLASSES}"
+        series = slices.get(name)
+        if series is None:
+            identity = Identity(whole.labels, whole.identity.scoring, name)
+            series = self._by_id[identity.id] = slices[name] = Series(identity, self._build, now, 0.0)
+        if now - series.seen_at >= SEEN_EVERY:
+            series.seen_at = now
+            seen[series.id] = series.row()
         return series
 
     def idle(self, before: float) -> list[int]:
@@ -214,3 +270,5 @@ class Catalog:
         series = self._by_id.pop(series_id, None)
         if series is not None and self._by_labels.get(series.labels) is series:
             del self._by_labels[series.labels]
+        if series is not None:
+            self._slices.get(series.labels, {}).pop(series.identity.slice, None)

@@ -64,7 +64,23 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     reply_url: Annotated[str, _help("where to send the reply event of each feedback besides; a dead one costs nothing")] = ""
     event_type: Annotated[str, _help("type of reply events; with --event_source feedback is answered by such an event")] = ""
     event_source: Annotated[str, _help("source of reply events")] = ""
-    elasticsearch_uri: Annotated[str, _help("accepted from existing manifests; predictions are paired here, nothing is looked up")] = ""
+    elasticsearch_uri: Annotated[
+        str, _help("where the request logger wrote predictions; a truth that waits has its own looked up there, beside the request path")
+    ] = ""
+    elasticsearch_index: Annotated[
+        str, _help("the request logger's index for predictions; a part that an event leaves open is unknown-namespace and so on")
+    ] = "inference-log-seldon-{namespace}-{service}-{endpoint}"
+    elasticsearch_ca: Annotated[
+        str, _help("file with the certificates that Elasticsearch is verified by, in place of those that the machine trusts")
+    ] = ""
+    kafka_brokers: Annotated[str, _help("Kafka brokers to consume from, as host:port separated by commas")] = ""
+    kafka_topic: Annotated[str, _help("topics to consume, separated by commas, or one regular expression that starts with ^")] = "seldon"
+    kafka_group: Annotated[str, _help("consumer group; servers of one group share the records, and must share a store")] = (
+        "feedback-metrics-server"
+    )
+    kafka_config: Annotated[
+        str, _help("file with settings of librdkafka as name=value lines: security.protocol, sasl.*, ssl.* and others")
+    ] = ""
     store: Annotated[str, _help("where the state lives: sqlite:///file, sqlite:////absolute/file or memory://")] = (
         "sqlite:///metrics-server.db"
     )
@@ -72,6 +88,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     history: Annotated[str, _help("how long sums are kept, by prediction time")] = "400d"
     retention: Annotated[str, _help("how long a prediction stays open to truth and corrections, from receipt")] = "35d"
     dedupe_retention: Annotated[str, _help("how long the key of an event without a request id is kept")] = "1d"
+    max_pending: Annotated[int, _help("rows kept at most for pairing and correction; beyond it the oldest go first")] = 5_000_000
+    max_pending_bytes: Annotated[int, _help("about what they may take on disk; beyond it the oldest go first")] = 4 * 2**30
+    max_dedupe_keys: Annotated[int, _help("keys of events without a request id kept at most; beyond it the oldest go first")] = 50_000_000
+    score_models: Annotated[tuple[str, ...], _help("models, as events name them, whose predictions count, separated by commas; all")] = ()
+    slices: Annotated[
+        tuple[str, ...],
+        _help("dimensions to slice by: name=attribute:…, name=tag:…, name=header:… or name=annotation:…, separated by commas"),
+    ] = ()
+    max_slices: Annotated[int, _help("slices of a model at most; the rest of a dimension counts as name=__other__")] = 100
     series_retention: Annotated[str, _help("after how long without events a series is forgotten")] = "30d"
     max_series: Annotated[int, _help("series at most; events that need one more are refused")] = 1000
     max_classes: Annotated[int, _help("classes of a series at most; later ones count as __other__")] = 1000
@@ -101,6 +126,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             )
         if bool(self.tls_cert) != bool(self.tls_key):
             raise BadConfiguration("--tls_cert and --tls_key: want both or none")
+        if self.kafka_brokers and not (self.kafka_topic.strip(", ") and self.kafka_group):
+            raise BadConfiguration("--kafka_topic, --kafka_group: want both with --kafka_brokers")
         if not 0 < self.http_port < 65536:
             raise BadConfiguration(f"--http_port {self.http_port}: want 1 to 65535")
         if self.log_level.upper() not in logging.getLevelNamesMapping():
@@ -113,6 +140,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "max_bodies_bytes",
             "max_queue_events",
             "max_connections",
+            "max_pending",
+            "max_pending_bytes",
+            "max_dedupe_keys",
+            "max_slices",
         ):
             if getattr(self, name) < 1:
                 raise BadConfiguration(f"--{name}: want a positive number")

@@ -82,6 +82,11 @@ class Totals:
                 for by_series in (*self._ledgers.values(), *(window.sums for window in self._windows)):
                     by_series.pop(series_id, None)
 
+    def ledger(self, ledger: Bucket, series_id: int) -> Sums:
+        """The sums of one series in one ledger."""
+        with self._lock:
+            return dict(self._ledgers[ledger].get(series_id, {}))
+
     def reading(self, series_id: int) -> Reading:
         """The sums of one series, all of one moment."""
         with self._lock:

@@ -2,26 +2,50 @@
 
 from __future__ import annotations
 
-from metrics_server.series import Catalog
-from metrics_server.store.interface import Change, Store
-from metrics_server.totals import Totals
-from metrics_server.window import COARSEST, MINUTE, floor, oldest_start, roll_ups
+import math
+from collections.abc import Mapping
 
-SWEEP_SECONDS = 0.2  # between two looks at expired records: 10,000 a second, more than can arrive for long
-SWEEP_RECORDS = 2000  # records a look takes at most: about 2 ms
+from metrics_server import kept
+from metrics_server.kept import EVENTS, HALVES, Limits
+from metrics_server.ledger import NOWHERE
+from metrics_server.oblivion import EVICTED, EXPIRED, leaving
+from metrics_server.series import Catalog
+from metrics_server.store.interface import Record, Store
+from metrics_server.telemetry import Telemetry
+from metrics_server.totals import Totals
+from metrics_server.window import COARSEST, KEPT, MINUTE, floor, oldest_start, roll_ups
+
+SWEEP_SECONDS = 0.2  # between two looks at expired records, unless there are more
+SWEEP_RECORDS = 5000  # records a look takes at most, more than a group adds: about 20 ms
 
 
 class Upkeep:
     """Does what is due; `step` is called often and mostly finds nothing."""
 
-    def __init__(self, store: Store, catalog: Catalog, totals: Totals, history: int, series_retention: int) -> None:
+    def __init__(
+        self,
+        store: Store,
+        catalog: Catalog,
+        totals: Totals,
+        telemetry: Telemetry,
+        limits: Limits,
+        *,
+        history: int,
+        retention: int,
+        series_retention: int,
+    ) -> None:
         self._store = store
         self._catalog = catalog
         self._totals = totals
+        self._telemetry = telemetry
+        self._limits = limits
         self._history = history
+        self._retention = retention
         self._series_retention = series_retention
         self._minute = 0
         self._swept_at = 0.0
+        self._has_more = False
+        self._evicted_up_to = 0  # when the newest case was received that had to go before its time
         self._rolling_at: float | None = None
 
     def step(self, now: float) -> None:
@@ -30,7 +54,7 @@ class Upkeep:
         Raises:
             StoreUnavailable: what was not done is done at a later step.
         """
-        if now - self._swept_at >= SWEEP_SECONDS or now < self._swept_at:
+        if self._has_more or now - self._swept_at >= SWEEP_SECONDS or now < self._swept_at:
             self._forget_records(now)
             self._swept_at = now
         if (minute := floor(now, MINUTE)) != self._minute:
@@ -43,7 +67,7 @@ class Upkeep:
     @property
     def is_busy(self) -> bool:
         """Whether more is due at once."""
-        return self._rolling_at is not None
+        return self._rolling_at is not None or self._has_more
 
     def _fold_one(self, now: float) -> bool:
         """Folds or forgets one bucket; says whether there was one."""
@@ -51,10 +75,36 @@ class Upkeep:
         return folded or self._store.forget_before(COARSEST, oldest_start(now, self._history))
 
     def _forget_records(self, now: float) -> None:
-        """Deletes expired halves and event keys."""
-        expired = self._store.expired(now, SWEEP_RECORDS)
-        if expired:
-            self._store.commit(Change(deletes={key: record.version for key, record in expired.items()}))
+        """Deletes expired halves and event keys, and of what is kept beyond the limits the oldest."""
+        self._has_more = False
+        for lane in (EVENTS, HALVES):
+            self._forget(self._store.expired(now, SWEEP_RECORDS, lane), lane, EXPIRED)
+        lane_exceeded = self._limits.exceeded(self._totals.ledger(KEPT, NOWHERE))
+        if lane_exceeded is not None:
+            self._forget(self._store.expired(math.inf, SWEEP_RECORDS, lane_exceeded), lane_exceeded, EVICTED)
+            self._has_more = self._limits.exceeded(self._totals.ledger(KEPT, NOWHERE)) is not None
+        self._tell(now)
+
+    def _forget(self, records: Mapping[bytes, Record], lane: int, cause: str) -> None:
+        if not records:
+            return
+        gone = leaving(records, lane, cause, self._catalog)
+        if not self._store.commit(gone.change):  # another writer came first: it is looked at again
+            return
+        self._totals.add(gone.change.sums)
+        self._telemetry.forgotten["prediction", cause].inc(gone.predictions)
+        self._telemetry.forgotten["truth", cause].inc(gone.truths)
+        if cause == EVICTED:
+            self._evicted_up_to = max(self._evicted_up_to, gone.newest)
+        self._has_more = self._has_more or len(records) == SWEEP_RECORDS
+
+    def _tell(self, now: float) -> None:
+        sums = self._totals.ledger(KEPT, NOWHERE)
+        since = kept.oldest_since(sums)
+        self._telemetry.pending_predictions.set(sums.get(kept.PENDING_PREDICTIONS, 0.0))
+        self._telemetry.pending_truths.set(sums.get(kept.PENDING_TRUTHS, 0.0))
+        self._telemetry.oldest_pending_seconds.set(0.0 if since is None else max(0.0, now - since))
+        self._telemetry.horizon_seconds.set(min(self._retention, max(0.0, now - self._evicted_up_to)))
 
     def _forget_series(self, now: float) -> None:
         idle = self._catalog.idle(now - self._series_retention)

@@ -27,7 +27,7 @@ FUTURE_TOLERANCE = 5 * MINUTE
 
 
 class Bucket(NamedTuple):
-    """A stretch of prediction time, or with width <= 0 one of the ledgers that only grow, by arrival."""
+    """A stretch of prediction time, or with width <= 0 one of the ledgers, which know no time."""
 
     width: int
     start: int
@@ -36,7 +36,8 @@ class Bucket(NamedTuple):
 EVER = Bucket(0, 0)  # what was applied, ever
 RETRACTED = Bucket(-1, 0)  # what was taken back by corrections
 REAPPLIED = Bucket(-2, 0)  # the part of EVER that replaced something: EVER minus REAPPLIED are the first truths
-LEDGERS = (EVER, RETRACTED, REAPPLIED)
+KEPT = Bucket(-3, 0)  # what is kept for pairing, counted; of no series
+LEDGERS = (EVER, RETRACTED, REAPPLIED, KEPT)
 
 _DURATION = re.compile(r"(\d+)([smhd])")
 _UNITS = {"s": 1, "m": MINUTE, "h": HOUR, "d": DAY}

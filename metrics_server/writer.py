@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from metrics_server.errors import StoreUnavailable, Unavailable
 from metrics_server.group import Group, Keeping, Outcome
 from metrics_server.half import Half
+from metrics_server.kept import Limits
+from metrics_server.latency import Latencies
 from metrics_server.series import Catalog
 from metrics_server.store.interface import Store
 from metrics_server.telemetry import Telemetry
@@ -57,6 +59,7 @@ class Writer:
         *,
         max_queue: int,
         series_retention: int,
+        limits: Limits,
         deliver: Deliver,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -68,7 +71,17 @@ class Writer:
         self._max_queue = max_queue
         self._deliver = deliver
         self._clock = clock
-        self._upkeep = Upkeep(store, catalog, totals, keeping.history, series_retention)
+        self._latencies = Latencies()
+        self._upkeep = Upkeep(
+            store,
+            catalog,
+            totals,
+            telemetry,
+            limits,
+            history=keeping.history,
+            retention=keeping.retention,
+            series_retention=series_retention,
+        )
         self._queue: deque[Submission] = deque()
         self._wake = threading.Event()
         self._rows_queued = 0  # ever; counted up in the event loop
@@ -150,7 +163,7 @@ class Writer:
         if self._broken:
             self._restore()
         for _ in range(ATTEMPTS):
-            group = Group(self._store, self._catalog, self._keeping, self._clock())
+            group = Group(self._store, self._catalog, self._keeping, self._clock(), self._latencies)
             outcomes = group.take(halves)
             change = group.change()
             if self._store.commit(change):

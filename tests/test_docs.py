@@ -26,7 +26,7 @@ from metrics_server.series import Labels
 from metrics_server.settings import HELP, OPTIONS, Settings
 from metrics_server.store import open_store
 from metrics_server.task import TASKS
-from metrics_server.telemetry import OUTCOMES, REPLY_OUTCOMES
+from metrics_server.telemetry import LOOK_UP_OUTCOMES, OUTCOMES, REPLY_OUTCOMES
 from tests.conftest import Serve
 from tests.running import FEEDBACK, RESPONSE, ROOT, RunningServer, ce, peer
 
@@ -100,7 +100,7 @@ def _families(server: RunningServer) -> Iterator[tuple[str, str]]:
 
 def test_every_family_of_a_real_page_is_documented(serve: Serve) -> None:
     """Whatever three tasks, corrections and rewards bring to the page has a line in the reference, with its type."""
-    server = serve("--store", "memory://")
+    server = serve("--store", "memory://", "--kafka_brokers", "127.0.0.1:1")
     server.post({"data": {"ndarray": [[0.1, 0.2, 0.7]]}}, ce(RESPONSE, "1", "r"))
     for number, truth in enumerate((1, 2, None)):
         server.post({"truth": {"data": {"ndarray": [truth]}}, "reward": 1}, ce(FEEDBACK, f"2-{number}", "r"))
@@ -122,7 +122,7 @@ def test_every_status_and_outcome_is_documented() -> None:
     text = page("reference/metrics.md")
     for word in (*STATUSES, *OUTCOMES):
         assert f"| `{word}` | " in text
-    for word in REPLY_OUTCOMES:
+    for word in (*REPLY_OUTCOMES, *LOOK_UP_OUTCOMES):
         assert f"`{word}`" in text
 
 

@@ -278,11 +278,12 @@ def test_c5_a_pickle_is_refused_unless_allowed(serve: Serve, tmp_path: Path) -> 
         serve("--store", "memory://", "--storage_uri", str(tmp_path / "model"))
 
 
-def test_c7_an_elasticsearch_uri_is_accepted_and_said_to_be_unused(serve: Serve) -> None:
-    """A manifest that names Elasticsearch starts; predictions are paired here."""
-    server = serve("--elasticsearch_uri", "http://elastic.default:9200", drop_in=True)
+def test_c7_a_manifest_that_names_elasticsearch_starts(serve: Serve) -> None:
+    """Whether or not there is one, and the log says where predictions are looked up, for any environment of the request logger."""
+    index = "inference-log-prod-seldon-{namespace}-{service}-{endpoint}"
+    server = serve("--elasticsearch_uri", "http://elastic.invalid:9200", "--elasticsearch_index", index, drop_in=True)
     server.stop()
-    assert "nothing is looked up" in server.log.read_text()
+    assert f"looked up at http://elastic.invalid:9200 in the index {index}" in server.log.read_text()
 
 
 def test_c8_payloads_are_not_logged(server: RunningServer) -> None:

@@ -17,10 +17,10 @@ from prometheus_client.parser import text_string_to_metric_families as prometheu
 
 from metrics_server.body import decompressed
 from metrics_server.errors import Reason, Rejected
-from metrics_server.event import KINDS, Event, decode
+from metrics_server.event import FEEDBACK, KINDS, REQUEST, RESPONSE, Event, decode
 from metrics_server.exposition import AncestorLabels, Exposition
 from metrics_server.group import Group, Keeping
-from metrics_server.half import READERS, Half, half_of
+from metrics_server.half import Half, half_of
 from metrics_server.model import load
 from metrics_server.series import Catalog, Labels, Scoring
 from metrics_server.store.memory import MemoryStore
@@ -42,7 +42,7 @@ def taken(content_type: str, encoding: str, headers: Mapping[str, str], body: by
     halves = []
     try:
         for event in decode(content_type, headers, decompressed(body, encoding, LIMIT)):
-            if isinstance(event, Event) and event.kind in READERS:
+            if isinstance(event, Event) and event.kind in (REQUEST, RESPONSE, FEEDBACK):
                 halves.append(_half(event))
     except Rejected as error:
         assert isinstance(error.reason, Reason)
@@ -73,7 +73,7 @@ def check(content_type: str, encoding: str, headers: Mapping[str, str], body: by
     for _ in range(2):
         group = Group(store, catalog, Keeping(400 * 86400, 35 * 86400, 86400), NOW)
         for outcome in group.take(halves):
-            assert outcome in ("accepted", "duplicate") or isinstance(outcome, Rejected)
+            assert outcome in ("accepted", "duplicate", "parked") or isinstance(outcome, Rejected)
         change = group.change()
         assert store.commit(change)
         totals.add(change.sums)

@@ -16,7 +16,9 @@ from typing import Any
 import pytest
 from cloudevents.core.bindings.http import HTTPMessage, from_binary_event
 
+from metrics_server.kept import Limits
 from metrics_server.series import Labels
+from metrics_server.telemetry import Telemetry
 from metrics_server.totals import Totals
 from metrics_server.upkeep import Upkeep
 from metrics_server.window import DAY
@@ -51,6 +53,9 @@ def test_help_and_version_say_what_there_is(tmp_path: Path) -> None:
         (["--store", "memory://", "--token_file", "/dev/null"], 1, "--token_file /dev/null is empty"),
         (["--store", "memory://", "--tls_cert", "a", "--tls_key", "b"], 1, "--tls_cert a --tls_key b"),
         (["--store", "memory://", "--host", "203.0.113.1"], 1, "--host 203.0.113.1"),
+        (["--store", "memory://", "--elasticsearch_uri", "ftp://h"], 1, "--elasticsearch_uri: want"),
+        (["--store", "memory://", "--elasticsearch_uri", "h", "--elasticsearch_index", "{x}"], 1, "--elasticsearch_index {x}"),
+        (["--store", "memory://", "--elasticsearch_uri", "h", "--elasticsearch_ca", "none"], 1, "--elasticsearch_ca none: "),
     ],
 )
 def test_a_start_that_cannot_be_is_one_clear_line(tmp_path: Path, words: list[str], status: int, message: str) -> None:
@@ -154,13 +159,18 @@ def test_replies_that_are_refused_or_fail_are_counted(serve: Serve, sink: tuple[
     _await(server, "failed", 1)
 
 
+def _upkeep(bench: Bench, totals: Totals, *, series_retention: int = 400 * DAY, limits: Limits | None = None) -> Upkeep:
+    kept = {"history": KEEPING.history, "retention": KEEPING.retention, "series_retention": series_retention}
+    return Upkeep(bench.store, bench.catalog, totals, Telemetry(), limits or Limits(), **kept)
+
+
 def test_a_series_that_is_idle_leaves_with_its_sums() -> None:
     """After --series_retention without events a series is gone from store and page; the next event starts it anew."""
     bench = Bench()
     bench.send(Sent("feedback", "1", NOW, "r", MAIN, ("", ""), (1,), (1,)))
     totals = Totals({"1h": 3600})
     totals.rebuild(bench.store, NOW)
-    upkeep = Upkeep(bench.store, bench.catalog, totals, KEEPING.history, 30 * DAY)
+    upkeep = _upkeep(bench, totals, series_retention=30 * DAY)
     upkeep.step(NOW + 29 * DAY)
     assert [series.labels for series in bench.catalog.current()] == [MAIN]
     upkeep.step(NOW + 31 * DAY)
@@ -188,9 +198,9 @@ def test_expired_halves_and_keys_are_forgotten() -> None:
     bench = Bench()
     bench.send(Sent("feedback", "1", NOW, "r", MAIN, ("", ""), (1,), (1,)), Sent("feedback", "2", NOW, "", MAIN, ("", ""), (1,), (1,)))
     totals = Totals({"1h": 3600})
-    upkeep = Upkeep(bench.store, bench.catalog, totals, KEEPING.history, 400 * DAY)
+    upkeep = _upkeep(bench, totals, series_retention=400 * DAY)
     before = bench.net()
-    upkeep.step(NOW + DAY + 1)
+    upkeep.step(NOW + DAY + 2)
     assert len(bench.store._records) == 1
     upkeep.step(NOW + 36 * DAY)
     assert not bench.store._records

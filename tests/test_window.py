@@ -12,11 +12,13 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from metrics_server.errors import BadConfiguration
+from metrics_server.kept import Limits
 from metrics_server.model import load
 from metrics_server.series import Catalog, Scoring
 from metrics_server.store.interface import Change, Store
 from metrics_server.store.memory import MemoryStore
 from metrics_server.store.sqlite import SqliteStore
+from metrics_server.telemetry import Telemetry
 from metrics_server.totals import Totals
 from metrics_server.upkeep import Upkeep
 from metrics_server.window import (
@@ -209,7 +211,9 @@ class World:
 
     def __post_init__(self) -> None:
         catalog = Catalog(lambda labels: Scoring(), lambda path, parameters: load(path, parameters), 10)
-        self.upkeep = Upkeep(self.store, catalog, self.totals, HISTORY, 30 * DAY)
+        self.upkeep = Upkeep(
+            self.store, catalog, self.totals, Telemetry(), Limits(), history=HISTORY, retention=35 * DAY, series_retention=30 * DAY
+        )
         self.totals.rebuild(self.store, self.now)
 
     def take(self, at: float, count: int) -> None:

@@ -1,18 +1,33 @@
-"""Seldon's protocol as JSON: SeldonMessage and Feedback (protobuf's JSON mapping, and what people write by hand)."""
+"""Seldon's protocol as JSON: SeldonMessage and Feedback (protobuf's JSON mapping, and what people write by hand).
+
+A message may hold the rows of another protocol in place of its own data, as TensorFlow's and V2's deployments send them.
+"""
 
 from __future__ import annotations
 
-import base64
-import binascii
-import math
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
-import numpy as np
+from msgspec import UNSET
 
 from metrics_server.errors import Reason, Rejected
 from metrics_server.json import read
-from metrics_server.payload.rows import MAX_COLUMNS, MAX_DIMENSIONS, checked, number, opaque, rows_of_json, rows_of_tensor
+from metrics_server.payload.openai import rows_of_choices
+from metrics_server.payload.reading import Reading
+from metrics_server.payload.rows import (
+    Row,
+    bytes_of,
+    checked,
+    number,
+    opaque,
+    rows_of_json,
+    rows_of_tensor,
+    text_of,
+    unreadable,
+)
+from metrics_server.payload.tensorflow import rows_of_tensor_proto, rows_of_v1
+from metrics_server.payload.v2 import is_v2, rows_of_outputs
 from metrics_server.task import Value
 
 
@@ -27,29 +42,41 @@ class DefaultData(msgspec.Struct, gc=False):
     """One of tensor, ndarray, tftensor. Column names are not read: they name classes only where configured."""
 
     tensor: Tensor | None = None
-    ndarray: Any = msgspec.UNSET
+    ndarray: Any = UNSET
     tftensor: dict[str, Any] | None = None
 
 
 class Meta(msgspec.Struct, gc=False):
-    """Of the message's metadata only the client's own id."""
+    """Of the message's metadata what identifies it: the client's own id, scalars attached to it, the nodes it went through."""
 
     puid: str | None = None
+    tags: Any = None
+    requestPath: Any = None
 
 
 class Message(msgspec.Struct, gc=False):
-    """A SeldonMessage."""
+    """A SeldonMessage, or the rows of a TensorFlow or V2 answer."""
 
     data: DefaultData | None = None
-    jsonData: Any = msgspec.UNSET
+    jsonData: Any = UNSET
     strData: str | None = None
     binData: str | None = None
-    customData: Any = msgspec.UNSET
+    customData: Any = UNSET
     meta: Meta | None = None
+    predictions: Any = None
+    outputs: Any = None
+
+
+class Answer(Message, gc=False):
+    """A logged response, of any protocol that is JSON. A transformer's has the names of the request it is made for."""
+
+    instances: Any = None
+    inputs: Any = None
+    choices: Any = None
 
 
 class RequestPart(msgspec.Struct, gc=False):
-    """Of a feedback's request only its id; features are not looked at."""
+    """Of a request only its metadata; features are not looked at."""
 
     meta: Meta | None = None
 
@@ -63,59 +90,95 @@ class Feedback(msgspec.Struct, gc=False):
     reward: Any = None
 
 
-class Reading(msgspec.Struct, gc=False):
-    """What a payload says: rows of the prediction, rows of the truth, a reward, and ids the client gave."""
-
-    response: list[Value] | None = None
-    truth: list[Value] | None = None
-    reward: float | None = None
-    puids: list[str] = []
-
-
 _REQUEST = msgspec.json.Decoder(RequestPart)
-_MESSAGE = msgspec.json.Decoder(Message)
+_ANSWER = msgspec.json.Decoder(Answer)
 _FEEDBACK = msgspec.json.Decoder(Feedback)
 
 
 def read_request(body: bytes | msgspec.Raw) -> Reading:
-    """The id in a request; its features are not read. A body of another protocol says nothing."""
-    try:
-        part = read(body, _REQUEST, Reason.MALFORMED_PAYLOAD, "request")
-    except Rejected:
-        return Reading()
-    return Reading(puids=_puids(part.meta))
+    """Ids and tags of a request; its features are not read."""
+    return request_reading(read(body, _REQUEST, Reason.MALFORMED_PAYLOAD, "request"))
 
 
 def read_response(body: bytes | msgspec.Raw) -> Reading:
-    """The rows of a prediction; one opaque row when they are nothing that a metric can read (an image, an object)."""
-    message = read(body, _MESSAGE, Reason.MALFORMED_PAYLOAD, "response")
-    try:
-        rows = opaque(_rows(message, "response") or [None])
-    except Rejected as error:
-        if error.reason is not Reason.MALFORMED_PAYLOAD:
-            raise
-        rows = [None]
-    return Reading(response=rows, puids=_puids(message.meta))
+    """The rows of a prediction; an opaque row for one that is nothing a metric can read (an image, an object)."""
+    return message_reading(read(body, _ANSWER, Reason.UNKNOWN_PROTOCOL, "response"))
 
 
 def read_feedback(body: bytes | msgspec.Raw) -> Reading:
-    """Truth, response and reward of a feedback, with as many truth rows as response rows.
+    """Truth, response and reward of a feedback, see `feedback_reading`."""
+    return feedback_reading(read(body, _FEEDBACK, Reason.MALFORMED_FEEDBACK, "feedback"))
+
+
+def request_reading(request: RequestPart) -> Reading:
+    """What a request says of itself."""
+    reading = Reading()
+    if request.meta is not None:
+        _describe(reading, request.meta)
+    return reading
+
+
+def message_reading(message: Message) -> Reading:
+    """What a logged response says.
+
+    Raises:
+        Rejected: its rows are malformed, or it has none of any protocol.
+    """
+    rows = _rows(message, "response")
+    if rows is None and message.meta is None:
+        raise Rejected(Reason.UNKNOWN_PROTOCOL, "response: not an answer of Seldon's, TensorFlow's, the V2 or OpenAI's protocol")
+    reading = Reading(response=opaque(rows or [None]))
+    if message.meta is not None:
+        _describe(reading, message.meta)
+        _trace(reading, message.meta)
+    return reading
+
+
+def feedback_reading(feedback: Feedback) -> Reading:
+    """What a feedback says, with as many truth rows as response rows.
 
     Raises:
         Rejected: malformed, without truth and reward, or with unlike numbers of rows.
     """
-    feedback = read(body, _FEEDBACK, Reason.MALFORMED_FEEDBACK, "feedback")
-    truth = None if feedback.truth is None else _rows(feedback.truth, "truth")
-    response = None if feedback.response is None else _rows(feedback.response, "response")
+    sent, reply, known = feedback.request, feedback.response, feedback.truth
+    truth = None if known is None else _rows(known, "truth")
+    response = None if reply is None else _rows(reply, "response")
     if isinstance(feedback.reward, bool):
         raise Rejected(Reason.MALFORMED_FEEDBACK, "feedback: a reward is a number")
     reward = None if feedback.reward is None else float(number(feedback.reward, "reward"))
     if reward is None and (truth is None or (not truth and not response)):
         raise Rejected(Reason.MALFORMED_FEEDBACK, "feedback: neither a truth nor a reward")
-    if truth is not None and response is not None:
-        truth, response = _aligned(checked(truth, "truth"), checked(response, "response"))
-    parts = (feedback.response, feedback.request, feedback.truth)
-    return Reading(response, truth, reward, [puid for part in parts if part is not None for puid in _puids(part.meta)])
+    reading = _compared(truth, response, reward)
+    for part in (reply, sent, known):
+        if part is not None and part.meta is not None:
+            _describe(reading, part.meta)
+    if reply is not None and reply.meta is not None:
+        _trace(reading, reply.meta)
+    return reading
+
+
+def _compared(truth: list[Row] | None, response: list[Row] | None, reward: float | None) -> Reading:
+    """Truth and response in rows of each other. A reward may be for an answer that is not read; a truth may not."""
+    if truth is None:
+        return Reading(None if response is None else opaque(response), None, reward)
+    if response is None:
+        return Reading(None, checked(truth, "truth"), reward)
+    known, said = _aligned(checked(truth, "truth"), checked(response, "response"))
+    return Reading(said, known, reward)
+
+
+def _describe(reading: Reading, meta: Meta) -> None:
+    """Adds what the metadata of one part say; what a part before it said stands."""
+    if meta.puid and meta.puid not in reading.puids:
+        reading.puids.append(meta.puid)
+    if meta.tags and isinstance(meta.tags, dict):
+        reading.tags = {name: tag for name, tag in meta.tags.items() if isinstance(tag, (str, bool, int, float))} | reading.tags
+
+
+def _trace(reading: Reading, meta: Meta) -> None:
+    """Adds the nodes that the metadata of a response name."""
+    if isinstance(meta.requestPath, dict):
+        reading.path = list(meta.requestPath)
 
 
 def _aligned(truth: list[Value], response: list[Value]) -> tuple[list[Value], list[Value]]:
@@ -134,42 +197,48 @@ def _as_row(rows: list[Value], other: list[Value]) -> list[Value]:
     return rows
 
 
-def _puids(meta: Meta | None) -> list[str]:
-    return [meta.puid] if meta is not None and meta.puid else []
+def _rows(message: Message, what: str) -> list[Row] | None:
+    """The rows of a message, None when it is empty."""
+    try:
+        rows = _own_rows(message, what)
+    except Rejected as error:
+        return [unreadable(error)]
+    if rows is not None:
+        return rows
+    for name, rows_of in _OTHERS.items():
+        value = getattr(message, name, None)
+        if value is not None:
+            return rows_of(value, what)
+    return None
 
 
-def _rows(message: Message, what: str) -> list[Value] | None:
-    """The rows of a message, None when it is empty.
-
-    Raises:
-        Rejected: its content is of a form that holds no rows.
-    """
+def _own_rows(message: Message, what: str) -> list[Row] | None:
     if message.data is not None:
         return _rows_of_data(message.data, what)
-    if message.jsonData is not msgspec.UNSET:
+    if message.jsonData is not UNSET:
         return _rows_of_object(message.jsonData, what)
     if message.strData is not None:
         return [message.strData]
     if message.binData is not None:
-        return [_text_of(message.binData, what)]
-    if message.customData is not msgspec.UNSET:
+        return [text_of(bytes_of(message.binData, what), what)]
+    if message.customData is not UNSET:
         raise Rejected(Reason.MALFORMED_PAYLOAD, f"{what}: customData is not read")
     return None
 
 
-def _rows_of_data(data: DefaultData, what: str) -> list[Value]:
+def _rows_of_data(data: DefaultData, what: str) -> list[Row]:
     if data.tensor is not None:
         return rows_of_tensor(data.tensor.shape, data.tensor.values, what)
-    if data.ndarray is not msgspec.UNSET:
+    if data.ndarray is not UNSET:
         if not isinstance(data.ndarray, list):
             raise Rejected(Reason.SHAPE_MISMATCH, f"{what}: ndarray must be a list")
         return rows_of_json(data.ndarray, what)
     if data.tftensor is not None:
-        return _rows_of_tftensor(data.tftensor, what)
+        return rows_of_tensor_proto(data.tftensor, what)
     raise Rejected(Reason.MALFORMED_PAYLOAD, f"{what}: data without tensor, ndarray or tftensor")
 
 
-def _rows_of_object(value: Any, what: str) -> list[Value]:
+def _rows_of_object(value: Any, what: str) -> list[Row]:
     """Rows of jsonData; an object with one member stands for that member, such as {"price": 12.5}."""
     while isinstance(value, dict) and len(value) == 1:
         (value,) = value.values()
@@ -178,67 +247,16 @@ def _rows_of_object(value: Any, what: str) -> list[Value]:
     return rows_of_json(value, what)
 
 
-def _text_of(encoded: str, what: str) -> str:
-    try:
-        return base64.b64decode(encoded, validate=True).decode()
-    except (binascii.Error, ValueError) as error:
-        raise Rejected(Reason.MALFORMED_PAYLOAD, f"{what}: binData is not base64 of UTF-8 text") from error
+def _rows_of_outputs(outputs: Any, what: str) -> list[Row]:
+    """TensorFlow's columns and V2's tensors have one name."""
+    return rows_of_outputs(outputs, what) if is_v2(outputs) else rows_of_v1(outputs, what)
 
 
-# TensorFlow's element types by name and number: the numpy type of tensorContent, and the member that lists values.
-_DTYPES = {
-    "DT_FLOAT": ("<f4", "floatVal"),
-    "DT_DOUBLE": ("<f8", "doubleVal"),
-    "DT_INT32": ("<i4", "intVal"),
-    "DT_UINT8": ("u1", "intVal"),
-    "DT_INT16": ("<i2", "intVal"),
-    "DT_INT8": ("i1", "intVal"),
-    "DT_STRING": ("", "stringVal"),
-    "DT_INT64": ("<i8", "int64Val"),
-    "DT_BOOL": ("?", "boolVal"),
+# The other protocols by the members of their messages; an answer stands before the request that it may repeat.
+_OTHERS: dict[str, Callable[[Any, str], list[Row]]] = {
+    "predictions": rows_of_v1,
+    "outputs": _rows_of_outputs,
+    "instances": rows_of_v1,
+    "inputs": _rows_of_outputs,
+    "choices": rows_of_choices,
 }
-_DTYPE_NUMBERS = dict(zip((1, 2, 3, 4, 5, 6, 7, 9, 10), _DTYPES, strict=True))
-
-
-def _rows_of_tftensor(tensor: dict[str, Any], what: str) -> list[Value]:
-    """Rows of a TensorProto, in snake_case as written by hand or in camelCase with string sizes as protobuf writes it."""
-    members = {_camel(name): value for name, value in tensor.items()}
-    dtype = members.get("dtype", 0)
-    numpy_type, member = _DTYPES.get(_DTYPE_NUMBERS.get(dtype, "") if isinstance(dtype, int) else str(dtype), ("", ""))
-    if not member:
-        raise Rejected(Reason.MALFORMED_PAYLOAD, f"{what}: tftensor of a dtype that is not read")
-    shape = _shape_of(members.get("tensorShape"), what)
-    if content := members.get("tensorContent"):
-        return rows_of_tensor(shape, _content(content, numpy_type, what), what)
-    values = members.get(member, [])
-    values = values if isinstance(values, list) else [values]
-    if member == "stringVal":
-        return [_text_of(str(value), what) for value in _filled(values, shape, what)]
-    return rows_of_tensor(shape, _filled(values, shape, what), what)
-
-
-def _camel(name: str) -> str:
-    head, *rest = name.split("_")
-    return head + "".join(part.capitalize() for part in rest)
-
-
-def _shape_of(shape: Any, what: str) -> list[int]:
-    try:
-        return [int(dimension.get("size", 0)) for dimension in shape.get("dim", [])] if shape else []
-    except (AttributeError, TypeError, ValueError) as error:
-        raise Rejected(Reason.SHAPE_MISMATCH, f"{what}: tensorShape is not understood") from error
-
-
-def _content(content: Any, numpy_type: str, what: str) -> list[Any]:
-    try:
-        return np.frombuffer(base64.b64decode(content, validate=True), dtype=numpy_type).tolist()  # type: ignore[no-any-return]
-    except (binascii.Error, TypeError, ValueError) as error:
-        raise Rejected(Reason.MALFORMED_PAYLOAD, f"{what}: tensorContent does not hold values of its dtype") from error
-
-
-def _filled(values: list[Any], shape: list[int], what: str) -> list[Any]:
-    """TensorFlow leaves out repetitions of the last value; filled up only by as much as one row may hold."""
-    missing = math.prod(shape) - len(values) if len(shape) <= MAX_DIMENSIONS else 0
-    if values and 0 < missing <= MAX_COLUMNS:
-        return [*values, *([values[-1]] * missing)]
-    return values

@@ -11,6 +11,7 @@ from metrics_server.window import Bucket, floor
 
 _ABSENT = (Record(0, b""), -1.0)
 
+
 class MemoryStore:
     """Dictionaries with the contract of `Store`; durable for as long as the process lives."""
 

@@ -201,7 +201,7 @@ class SqliteStore:
             for series_id, name, value in connection.execute("SELECT series, name, value FROM parameters"):
                 parameters.setdefault(series_id, {})[name] = value
             rows = connection.execute("SELECT id, identity, created_at, seen_at, predicted_at, labelled_at FROM series").fetchall()
-        return [StoredSeries(*row[:4], parameters.get(row[0], {}), *row[4:]) for row in rows]
+        return [StoredSeries(row[0], row[1], row[2], row[3], parameters.get(row[0], {}), row[4], row[5]) for row in rows]
 
     def ledger(self, ledger: Bucket) -> Mapping[int, Sums]:
         return self._sums_by_series("SELECT series, component, value FROM sums WHERE width = ? AND start = ?", ledger)

@@ -1,0 +1,67 @@
+"""A SQLite file with a million predictions that wait for their truth, as the server itself would have written it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+import uuid
+from pathlib import Path
+
+from benchmarks.errors import BenchmarkError
+from benchmarks.progress import progress
+from metrics_server.event import RESPONSE, Event
+from metrics_server.group import Group, Keeping
+from metrics_server.half import half_of
+from metrics_server.model import load
+from metrics_server.series import Catalog, Labels
+from metrics_server.settings import Settings
+from metrics_server.store.sqlite import SqliteStore
+from metrics_server.window import seconds_of
+
+PENDING = 1_000_000
+GROUP = 5_000  # predictions committed together
+SHOWN_EVERY = 100_000
+
+_TYPE = "io.seldon.serving.inference.response"
+_NAMES = {"namespace": "shop", "inferenceservicename": "wine", "endpoint": "main", "modelid": "classifier"}
+_BODY = b'{"data":{"names":["c0","c1","c2"],"ndarray":[[0.1,0.2,0.7]]}}'
+
+
+class Pending:
+    """The file, made when it is first wanted and copied for every server, in the directory of the run."""
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / "pending.db"
+
+    def copy(self) -> Path:
+        """A file for one server, on the disk."""
+        if not self._path.exists():
+            _fill(self._path)
+        copy = self._path.with_name(f"{uuid.uuid4().hex}.db")
+        shutil.copyfile(self._path, copy)
+        with copy.open("rb") as written:
+            os.fsync(written.fileno())  # else its pages go to the disk during the measurement, before those of the commits
+        return copy
+
+
+def _fill(path: Path) -> None:
+    settings, store = Settings(), SqliteStore(str(path))
+    catalog = Catalog(settings.scoring_of, load, settings.max_series)
+    keeping = Keeping(*(seconds_of(kept) for kept in (settings.history, settings.retention, settings.dedupe_retention)))
+    try:
+        for start in range(0, PENDING, GROUP):
+            if start % SHOWN_EVERY == 0:
+                progress(f"preparing {PENDING:,} pending predictions: {start:,}")
+            now = time.time()
+            group = Group(store, catalog, keeping, now)
+            group.take([half_of(_prediction(now), Labels("", "", "", ""), now) for _ in range(GROUP)])
+            if not store.commit(group.change()):
+                raise BenchmarkError("a group of predictions could not be committed")
+    finally:
+        store.close()
+
+
+def _prediction(now: float) -> Event:
+    attributes = {**_NAMES, "requestid": str(uuid.uuid4()), "protocol": "seldon"}
+    return Event(kind=RESPONSE, id=str(uuid.uuid4()), source="http://:8000/", type=_TYPE, time=now, attributes=attributes, data=_BODY)

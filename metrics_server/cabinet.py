@@ -1,0 +1,125 @@
+"""The cases of one group of events: opened as they are needed, made one where ids turn out to be of one request, written back."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+
+from metrics_server import kept
+from metrics_server.case import MAX_KEYS, Case, absorb, decode_record, encode_case, encode_pointer
+from metrics_server.kept import EVENTS, HALVES
+from metrics_server.store.interface import Record, Store, Write
+from metrics_server.sums import add_into
+
+# A half is kept for --retention from its receipt. One that is used again later than this share of it is kept anew; earlier, that
+# would move it in the order of expiry for next to nothing.
+RENEWED_AFTER = 1 / 32
+
+
+class Folder:
+    """A case of this group: as it was read, and as it is now."""
+
+    __slots__ = ("case", "is_touched", "key", "length", "moved_to", "version")
+
+    def __init__(self, key: bytes, version: int, length: int, case: Case, moved_to: bytes = b"") -> None:
+        self.key = key
+        self.version = version
+        self.length = length  # of the value, as it was read
+        self.case = case
+        self.moved_to = moved_to  # the key whose case took this one in
+        self.is_touched = False
+
+    def index_of(self, key: bytes) -> int:
+        """How the halves in this case name one of the keys it is filed under."""
+        if key == self.key:
+            return 0
+        if key not in self.case.also:  # it points here still, while the case it pointed to has expired
+            self.case.also.append(key)
+        return 1 + self.case.also.index(key)
+
+
+class Cabinet:
+    """What a group of events has opened. `writes` and `sums` are what the store has to apply for it."""
+
+    def __init__(self, store: Store, now: float, retention: int, dedupe: int) -> None:
+        self._store = store
+        self._now = now
+        self._retention = retention
+        self._dedupe = dedupe
+        self._asked: set[bytes] = set()
+        self._loaded: dict[bytes, Record] = {}
+        self._folders: dict[bytes, Folder] = {}
+        self._events: set[bytes] = set()
+        self.sums: dict[str, float] = {}
+
+    def load(self, keys: Collection[bytes]) -> None:
+        """Reads what is kept under these keys, in one go."""
+        self._asked.update(keys)
+        if keys:
+            self._loaded.update(self._store.load(keys))
+
+    def is_new(self, event: bytes) -> bool:
+        """Whether an event that joins nothing comes for the first time; its key is kept from now on."""
+        if event in self._events or event in self._loaded:
+            return False
+        self._events.add(event)
+        return True
+
+    def folder(self, key: bytes) -> Folder:
+        """The case that is filed under a key."""
+        folder = self._folders.get(key)
+        if folder is None:
+            if key not in self._asked:
+                self.load([key])
+            folder = self._folders[key] = self._opened(key, self._loaded.get(key))
+        return self.folder(folder.moved_to) if folder.moved_to else folder
+
+    def _opened(self, key: bytes, record: Record | None) -> Folder:
+        if record is None:
+            return Folder(key, 0, 0, Case())
+        found = decode_record(record.value)
+        if isinstance(found, bytes):
+            add_into(self.sums, kept.sums_of(None, len(record.value)), -1)
+            return Folder(key, record.version, len(record.value), Case(), found)
+        add_into(self.sums, kept.sums_of(found, len(record.value)), -1)
+        return Folder(key, record.version, len(record.value), found)
+
+    def joined(self, keys: Iterable[bytes]) -> tuple[Folder, list[bytes]]:
+        """The one case of several keys, made of theirs, and those of the keys it could be filed under: all but too many."""
+        first, *others = keys
+        folder, joined = self.folder(first), [first]
+        for key in others:
+            other = self.folder(key)
+            if other is not folder:
+                if len(folder.case.also) + len(other.case.also) + 2 > MAX_KEYS:
+                    continue
+                absorb(folder.case, other.key, other.case)
+                other.case, other.moved_to, other.is_touched = Case(), folder.key, True
+            if key not in joined:
+                joined.append(key)
+        return folder, joined
+
+    def writes(self) -> Iterator[tuple[bytes, Write]]:
+        """The records to put; adds to `sums` what they count for."""
+        events = 0
+        for event in self._events:
+            events += 1
+            yield event, Write(0, b"", self._now + self._dedupe, EVENTS)
+        if events:
+            add_into(self.sums, {kept.EVENT_COUNT: float(events)})
+        for key, folder in self._folders.items():
+            if folder.is_touched:
+                yield key, self._write(folder)
+            elif folder.version:  # only looked at: it counts for what it did
+                add_into(self.sums, kept.sums_of(None if folder.moved_to else folder.case, folder.length))
+
+    def _write(self, folder: Folder) -> Write:
+        case, moved = folder.case, True
+        if folder.moved_to:
+            value, received = encode_pointer(folder.moved_to), self._now
+        else:
+            moved = self._now - case.received > self._retention * RENEWED_AFTER
+            if moved:
+                case.received = int(self._now)
+            value, received = encode_case(case), case.received
+        add_into(self.sums, kept.sums_of(None if folder.moved_to else case, len(value)))
+        return Write(folder.version, value, received + self._retention, HALVES, moved)

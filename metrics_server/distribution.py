@@ -1,0 +1,39 @@
+"""Distributions of durations, as sums: how many fell into each bucket of a Prometheus histogram, and how long they were together.
+
+Sums:
+    <name> / le / i: durations up to the i-th bound and longer than the one before; the last is for those beyond all bounds.
+    <name> / seconds: their sum.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator
+
+from metrics_server.sums import Sums, component
+from metrics_server.window import DAY, HOUR, MINUTE
+
+DELAY, LATENCY = "server/delay", "server/latency"
+
+BOUNDS: dict[str, tuple[float, ...]] = {
+    DELAY: (1, 10, MINUTE, 10 * MINUTE, HOUR, 6 * HOUR, DAY, 3 * DAY, 7 * DAY, 14 * DAY, 30 * DAY),
+    LATENCY: (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
+}
+
+
+def observed(name: str, seconds: float) -> Iterator[tuple[str, float]]:
+    """The components that one duration adds to, and by how much."""
+    yield component(name, "le", str(bisect_left(BOUNDS[name], seconds))), 1.0
+    yield component(name, "seconds"), seconds
+
+
+def cumulated(name: str, sums: Sums) -> tuple[list[tuple[str, float]], float] | None:
+    """(bound, durations up to it) for every bound and for +Inf, and the sum in seconds; None before the first."""
+    counts = [sums.get(component(name, "le", str(index)), 0.0) for index in range(len(BOUNDS[name]) + 1)]
+    if not any(counts):
+        return None
+    running, buckets = 0.0, []
+    for bound, count in zip((*(repr(float(bound)) for bound in BOUNDS[name]), "+Inf"), counts, strict=True):
+        running += count
+        buckets.append((bound, running))
+    return buckets, sums.get(component(name, "seconds"), 0.0)

@@ -1,0 +1,61 @@
+"""What is kept for pairing, counted: how many halves, how large, how many wait, and since when. Sums like all others.
+
+They stand in a ledger of their own, of no series, and move in the same commit as the records they count; so limits and gauges need
+no look at millions of records.
+
+Sums:
+    kept/halves, kept/half_bytes: cases and pointers, and about what they take on a disk.
+    kept/events: keys of events without a request id.
+    pending/predictions, pending/truths: rows that wait for the other half.
+    pending/since / s: those of both that were received in the quarter of an hour from the second s on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from metrics_server.case import Case, waiting
+from metrics_server.sums import Sums, component
+from metrics_server.window import QUARTER, floor
+
+EVENTS, HALVES = 0, 1  # lanes of the store: keys of events, cases and pointers
+
+HALF_COUNT, HALF_BYTES, EVENT_COUNT = "kept/halves", "kept/half_bytes", "kept/events"
+PENDING_PREDICTIONS, PENDING_TRUTHS = "pending/predictions", "pending/truths"
+_SINCE = component("pending/since", "")
+
+# What a record takes beside its value: twice its key, which the order of expiry holds again, and the cells of two tables.
+OVERHEAD_BYTES = 84
+
+
+def sums_of(case: Case | None, length: int) -> Sums:
+    """What one record counts for: a case, or a pointer (None), with a value of so many bytes."""
+    sums = {HALF_COUNT: 1.0, HALF_BYTES: float(length + OVERHEAD_BYTES)}
+    if case is None or not case.received:
+        return sums
+    predictions, truths = waiting(case)
+    if predictions or truths:
+        sums[PENDING_PREDICTIONS] = float(predictions)
+        sums[PENDING_TRUTHS] = float(truths)
+        sums[f"{_SINCE}{floor(case.received, QUARTER)}"] = float(predictions + truths)
+    return sums
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much is kept at most."""
+
+    halves: int = 5_000_000
+    half_bytes: int = 4 * 2**30
+    events: int = 50_000_000
+
+    def exceeded(self, sums: Sums) -> int | None:
+        """The lane that holds too much, if any."""
+        if sums.get(HALF_COUNT, 0.0) > self.halves or sums.get(HALF_BYTES, 0.0) > self.half_bytes:
+            return HALVES
+        return EVENTS if sums.get(EVENT_COUNT, 0.0) > self.events else None
+
+
+def oldest_since(sums: Sums) -> int | None:
+    """The start of the quarter of an hour in which the oldest waiting row was received; None when nothing waits."""
+    return min((int(name[len(_SINCE) :]) for name, count in sums.items() if name.startswith(_SINCE) and count > 0), default=None)

@@ -1,0 +1,61 @@
+"""What leaves: which records go when their time has come or too many are kept, and what that takes out of the counts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from metrics_server import kept
+from metrics_server.case import Case, decode_record, waiting
+from metrics_server.kept import EVENT_COUNT, EVENTS
+from metrics_server.ledger import LABELS, NOWHERE
+from metrics_server.series import Catalog
+from metrics_server.store.interface import Change, Record
+from metrics_server.sums import add_into
+from metrics_server.window import EVER, KEPT, Bucket
+
+EXPIRED, EVICTED = "expired", "evicted"  # statuses of truths, and causes
+
+
+@dataclass
+class Leaving:
+    """The change that deletes some records, and what goes with them that still waited.
+
+    Attributes:
+        newest: when the newest case among them was received; 0 for none.
+    """
+
+    change: Change
+    predictions: int = 0
+    truths: int = 0
+    newest: int = 0
+    sums: dict[tuple[int, Bucket], dict[str, float]] = field(default_factory=dict)
+
+
+def leaving(records: Mapping[bytes, Record], lane: int, cause: str, catalog: Catalog) -> Leaving:
+    """What has to be applied for these records to be forgotten."""
+    gone = Leaving(Change(deletes={key: record.version for key, record in records.items()}))
+    balance = gone.sums[NOWHERE, KEPT] = {}
+    if lane == EVENTS:
+        add_into(balance, {EVENT_COUNT: float(len(records))}, -1)
+    else:
+        for record in records.values():
+            found = decode_record(record.value)
+            case = found if isinstance(found, Case) else None
+            add_into(balance, kept.sums_of(case, len(record.value)), -1)
+            if case is not None:
+                _take_leave(gone, case, cause, catalog)
+    gone.change.sums = dict(gone.sums)
+    return gone
+
+
+def _take_leave(gone: Leaving, case: Case, cause: str, catalog: Catalog) -> None:
+    predictions, truths = waiting(case)
+    gone.predictions += predictions
+    gone.truths += truths
+    gone.newest = max(gone.newest, case.received)
+    for truth in case.known if truths else ():
+        # Of a truth that met nothing it is only known what its event named; a series is not made for that.
+        series = catalog.find(truth.labels) if truth.labels is not None and truth.value is not None else None
+        if series is not None:
+            add_into(gone.sums.setdefault((series.id, EVER), {}), {LABELS + cause: 1.0})

@@ -1,0 +1,50 @@
+"""A metric model at work on rows from outside: it may be a user's, and whatever it does harms only its own rows."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterable
+
+from metrics_server.model import MetricModel
+from metrics_server.series import Series
+from metrics_server.sums import Sums, add_into
+from metrics_server.task import Value, array_of, kind_of
+
+logger = logging.getLogger(__name__)
+
+
+def increments_of(series: Series, model: MetricModel, pairs: list[tuple[Value, Value]]) -> tuple[Sums, int]:
+    """The model's increments of these pairs, called once for each combination of kinds, and how many it refused."""
+    kinds: dict[tuple[int, int], list[tuple[Value, Value]]] = {}
+    for pair in pairs:
+        kinds.setdefault((kind_of(pair[0]), kind_of(pair[1])), []).append(pair)
+    result: dict[str, float] = {}
+    refused = 0
+    for rows in kinds.values():
+        try:
+            add_into(result, _call(model, rows))
+        except Exception:  # noqa: BLE001 - a user's model may raise anything; its rows are counted, the others must not suffer
+            refused += _one_by_one(series, model, rows, result)
+    return result, refused
+
+
+def _one_by_one(series: Series, model: MetricModel, rows: list[tuple[Value, Value]], result: dict[str, float]) -> int:
+    """Adds what the model can take. It is pure, so a row it refused is refused again when taken back."""
+    refused = 0
+    for row in rows:
+        try:
+            add_into(result, _call(model, [row]))
+        except Exception as error:  # noqa: BLE001 - the same
+            refused += 1
+            logger.warning("%s of %s refused a pair: %s", type(model).__name__, "/".join(series.labels), type(error).__name__)
+    return refused
+
+
+def _call(model: MetricModel, rows: Iterable[tuple[Value, Value]]) -> Sums:
+    truths, predictions = zip(*rows, strict=True)
+    sums = model.increments(array_of(truths), array_of(predictions))
+    checked = {str(name): float(value) for name, value in sums.items()}
+    if not all(map(math.isfinite, checked.values())):
+        raise ValueError("a sum is not finite")  # it would erase what it is added to
+    return checked

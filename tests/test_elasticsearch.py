@@ -1,0 +1,508 @@
+"""Predictions looked up in Elasticsearch: a real server process asks a server that answers as Elasticsearch documents its GET."""
+
+from __future__ import annotations
+
+import asyncio
+import http.server
+import json
+import socket
+import ssl
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import pytest
+
+from metrics_server import elasticsearch
+from metrics_server.document import Document, NoAnswer, Wanted, document_of, event_of, index_of
+from metrics_server.elasticsearch import MAX_WAITING, Address, LookUps, address_of, checked_index
+from metrics_server.errors import BadConfiguration
+from metrics_server.event import FEEDBACK as FEEDBACK_KIND
+from metrics_server.event import RESPONSE as RESPONSE_KIND
+from metrics_server.event import Event
+from metrics_server.ingest import EMPTY, Answer, Answered, unavailable_answer
+from metrics_server.series import Labels
+from metrics_server.telemetry import Telemetry
+from tests.conftest import Serve
+from tests.running import FEEDBACK, RESPONSE, RunningServer, ce, free_port, peer
+
+INDEX = "inference-log-seldon-shop-wine-main"
+TEMPLATE = "inference-log-seldon-{namespace}-{service}-{endpoint}"
+SCORES = [0.1, 0.2, 0.7]
+DEFAULTS = Labels("", "", "", "")
+MAIN = Labels("shop", "wine", "main", "classifier")
+
+
+def truth(*rows: Any) -> dict[str, Any]:
+    return {"truth": {"data": {"ndarray": list(rows)}}}
+
+
+def logged(instance: Any, days_ago: float = 0.0, **more: Any) -> dict[str, Any]:
+    """A document as the request logger writes it."""
+    at = datetime.now(UTC) - timedelta(days=days_ago)
+    part = {"instance": instance, "dataType": "tabular", "ce-time": f"{at:%Y-%m-%dT%H:%M:%S.%f}Z", "ce-source": "http::8000"}
+    names = {"Ce-Inferenceservicename": "wine", "Ce-Endpoint": "main", "Ce-Namespace": "shop", "Ce-Modelid": "classifier"}
+    return {"request": {"instance": [5.1, 3.5]}, "response": part, "ServingEngine": "seldon", **names, **more}
+
+
+def _included(source: dict[str, Any], names: list[str]) -> dict[str, Any]:
+    """The fields of a document that `_source` names."""
+    found: dict[str, Any] = {}
+    for name in names:
+        outer, _, inner = name.partition(".")
+        if inner and inner in source.get(outer, {}):
+            found.setdefault(outer, {})[inner] = source[outer][inner]
+        elif not inner and outer in source:
+            found[outer] = source[outer]
+    return found
+
+
+class _Get(http.server.BaseHTTPRequestHandler):
+    server: Elastic
+
+    def do_GET(self) -> None:
+        self.server.asked.append((unquote(urlsplit(self.path).path), self.headers.get("Authorization")))
+        self.server.gate.wait(30)
+        status, body, headers = self.server.answers or self._found()
+        self.send_response(status)
+        for name, value in {"Content-Type": "application/json", "Content-Length": str(len(body)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        with suppress(OSError):  # the other side may have gone
+            self.wfile.write(body)
+
+    def _found(self) -> tuple[int, bytes, dict[str, str]]:
+        url = urlsplit(self.path)
+        _, index, what, document_id = (unquote(part) for part in url.path.split("/"))
+        assert what == "_doc"
+        if index not in self.server.documents:
+            why = {"type": "index_not_found_exception", "reason": f"no such index [{index}]", "index": index}
+            return 404, json.dumps({"error": {"root_cause": [why], **why}, "status": 404}).encode(), {}
+        about = {"_index": index, "_type": "_doc", "_id": document_id}
+        source = self.server.documents[index].get(document_id)
+        if source is None:
+            return 404, json.dumps({**about, "found": False}).encode(), {}
+        included = _included(source, parse_qs(url.query)["_source"][0].split(","))
+        return 200, json.dumps({**about, "_version": 1, "_seq_no": 0, "_primary_term": 1, "found": True, "_source": included}).encode(), {}
+
+    def log_message(self, *unused: Any) -> None:
+        """Says nothing."""
+
+
+class Elastic(http.server.ThreadingHTTPServer):
+    """Answers `GET /<index>/_doc/<id>`; while `gate` is not set it lets everybody wait; `answers` stands for all of its answers."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Get)
+        self.documents: dict[str, dict[str, dict[str, Any]]] = {INDEX: {}}
+        self.asked: list[tuple[str, str | None]] = []
+        self.gate = threading.Event()
+        self.gate.set()
+        self.answers: tuple[int, bytes, dict[str, str]] | None = None
+
+    @property
+    def uri(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def handle_error(self, *unused: Any) -> None:
+        """A client that turns away from a certificate is no news."""
+
+
+@pytest.fixture
+def elastic() -> Iterator[Elastic]:
+    """A real HTTP server."""
+    with Elastic() as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.gate.set()
+        server.shutdown()
+        thread.join()
+
+
+def _await(server: RunningServer, outcome: str, count: float = 1) -> None:
+    """Waits until so many look-ups ended like this."""
+    for _ in range(400):
+        if server.value("metrics_server_lookups_total", outcome=outcome) == count:
+            return
+        threading.Event().wait(0.05)
+    raise AssertionError(server.get("/metrics").body.decode())
+
+
+def test_a_truth_finds_its_prediction(serve: Serve, elastic: Elastic) -> None:
+    """A feedback with only a truth is paired with the logged prediction, under its labels and at its time."""
+    elastic.documents[INDEX]["r 1/ü"] = logged(SCORES, days_ago=3, **{"Ce-Modelid": "scorer"})
+    server = serve("--store", "memory://", "--elasticsearch_uri", elastic.uri)
+    assert server.post(truth([0, 0, 1]), ce(FEEDBACK, "1", "r%201/%C3%BC")).status == 200
+    _await(server, "found")
+    assert server.value("model_support", window="7d", model_name="scorer", predictor_name="main", deployment_name="wine") == 1
+    assert server.value("model_support", window="1h") is None
+    assert server.value("model_accuracy_ratio", window="7d") == 1.0
+    assert server.value("metrics_server_received_total", type="response") == 1
+    assert server.value("metrics_server_events_total", type="response", outcome="accepted") == 1
+    assert elastic.asked == [(f"/{INDEX}/_doc/r 1/ü", None)]
+
+
+def test_every_row_of_a_batch_is_found(serve: Serve, elastic: Elastic) -> None:
+    """The rows of a batch stand in documents of their own, beside one that holds only the feedback; the first gap ends them."""
+    elastic.documents[INDEX] = {f"b-item-{row}": logged([1 - row / 4, row / 4]) for row in range(4)}
+    elastic.documents[INDEX]["b"] = {"feedback": {"reward": 1}, "Ce-Namespace": "shop"}
+    elastic.documents[INDEX]["gap-item-0"] = logged([0.9, 0.1])
+    elastic.documents[INDEX]["gap-item-2"] = logged([0.9, 0.1])
+    server = serve("--store", "memory://", "--elasticsearch_uri", elastic.uri)
+    server.post(truth([1, 0], [1, 0], [0, 1], [0, 1]), ce(FEEDBACK, "1", "b"))
+    _await(server, "found")
+    assert server.value("model_support", window="1h") == 4
+    server.post(truth([1, 0], [1, 0], [1, 0]), ce(FEEDBACK, "2", "gap"))
+    _await(server, "found", 2)
+    assert server.value("model_support", window="1h") == 5
+    assert f"/{INDEX}/_doc/gap-item-2" not in dict(elastic.asked)
+
+
+def test_the_id_of_a_row_is_looked_up_as_it_is(serve: Serve, elastic: Elastic) -> None:
+    """A truth for one row of a batch finds that row; nothing is put behind an id that has a row already."""
+    elastic.documents[INDEX]["b-item-3"] = logged(SCORES)
+    server = serve("--store", "memory://", "--elasticsearch_uri", elastic.uri)
+    server.post(truth([0, 0, 1]), ce(FEEDBACK, "1", "b-item-3"))
+    _await(server, "found")
+    assert server.value("model_support", window="1h") == 1
+    server.post(truth([0, 0, 1]), ce(FEEDBACK, "2", "b-item-4"))
+    _await(server, "miss")
+    assert [path.rpartition("/")[2] for path, _ in elastic.asked] == ["b-item-3", "b-item-4"]
+
+
+def test_a7_a_prediction_of_0_is_a_prediction(serve: Serve, elastic: Elastic) -> None:
+    """A scalar 0 is found and counted."""
+    elastic.documents[INDEX]["r"] = logged(0)
+    server = serve("--store", "memory://", "--elasticsearch_uri", elastic.uri)
+    server.post(truth(0), ce(FEEDBACK, "1", "r"))
+    _await(server, "found")
+    assert server.value("model_support", window="1h") == 1
+
+
+def test_a8_a_miss_leaves_the_truth_waiting(serve: Serve, elastic: Elastic) -> None:
+    """Unknown documents, documents without a response and unknown indexes: 200, and the pair comes with the prediction."""
+    elastic.documents[INDEX]["fed back"] = {"feedback": {}, "Ce-Namespace": "shop"}
+    server = serve("--store", "memory://", "--elasticsearch_uri", elastic.uri)
+    assert server.post(truth([0, 0, 1]), ce(FEEDBACK, "1", "r")).status == 200
+    assert server.post(truth([0, 0, 1]), ce(FEEDBACK, "2", "fed%20back")).status == 200
+    assert server.post(truth([0, 0, 1]), ce(FEEDBACK, "3", "r3", endpoint="canary")).status == 200
+    _await(server, "miss", 3)
+    assert server.value("model_support", window="1h") is None
+    for number, request_id in enumerate(("r", "fed%20back", "r3")):
+        server.post({"data": {"ndarray": [SCORES]}}, ce(RESPONSE, f"p{number}", request_id))
+    assert server.value("model_support", window="1h") == 3
+    server.stop()
+    assert "Elasticsearch" not in server.log.read_text()
+
+
+def test_found_and_logged_count_once(serve: Serve, elastic: Elastic) -> None:
+    """The same prediction by look-up and by HTTP, before or after, and truths from several nodes, are one pair."""
+    elastic.documents[INDEX]["r"] = document = logged(SCORES)
+    server = serve("--store", "memory://", "--elasticsearch_uri", elastic.uri)
+    elastic.gate.clear()
+    for node in ("classifier", "router"):
+        server.post(truth([0, 0, 1]), ce(FEEDBACK, node, "r", modelid=node))
+    elastic.gate.set()
+    _await(server, "found")
+    for event_id in ("p1", "p2"):
+        server.post({"data": {"ndarray": [SCORES]}}, ce(RESPONSE, event_id, "r", time=document["response"]["ce-time"]))
+    server.post(truth([0, 0, 1]), ce(FEEDBACK, "again", "r"))
+    assert server.value("model_support", window="1h") == 1
+    assert server.value("model_predictions_total") == 1
+    assert server.value("seldon_metric_true_positive_total") == 1
+    assert len(elastic.asked) == 1
+
+
+def test_nobody_waits_for_elasticsearch(serve: Serve, elastic: Elastic) -> None:
+    """Answers and scrapes come while Elasticsearch has not answered; then the pairs do."""
+    elastic.documents[INDEX] = {f"r{number}": logged(SCORES) for number in range(20)}
+    server = serve("--store", "memory://", "--elasticsearch_uri", elastic.uri)
+    elastic.gate.clear()
+    for number in range(20):
+        assert server.post(truth([0, 0, 1]), ce(FEEDBACK, str(number), f"r{number}")).status == 200
+    assert server.value("metrics_server_lookups_total") == 0
+    elastic.gate.set()
+    _await(server, "found", 20)
+    assert server.value("model_support", window="1h") == 20
+
+
+def test_an_elasticsearch_that_is_down_is_said_once(serve: Serve) -> None:
+    """Truths are answered 200 and wait; the losses are counted, the log has one line."""
+    server = serve("--store", "memory://", "--elasticsearch_uri", f"http://127.0.0.1:{free_port()}")
+    for number in range(3):
+        assert server.post(truth([0, 0, 1]), ce(FEEDBACK, str(number), f"r{number}")).status == 200
+    _await(server, "failed", 3)
+    assert server.post({"data": {"ndarray": [SCORES]}}, ce(RESPONSE, "p", "r0")).status == 200
+    assert server.value("model_support", window="1h") == 1
+    server.stop()
+    assert server.log.read_text().count("does not answer") == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "headers", "requests"),
+    [
+        (401, b'{"error":{"type":"security_exception"},"status":401}', {}, 1),
+        (500, b"{}", {}, 3),
+        (302, b"", {"Location": "/elsewhere"}, 1),
+        (404, b"<h1>Not Found</h1>", {"Content-Type": "text/html"}, 1),
+        (404, b'{"message":"no route"}', {}, 1),
+        (200, b"{", {}, 1),
+        (200, b'{"found":true,"_source":{"response":7}}', {}, 1),
+        (200, b"", {"Content-Length": str(2**30)}, 3),
+        (200, b"", {"Content-Encoding": "gzip"}, 1),
+    ],
+)
+def test_what_is_no_answer_is_counted_and_said_until_there_is_one(
+    serve: Serve, elastic: Elastic, status: int, body: bytes, headers: dict[str, str], requests: int
+) -> None:
+    """Errors, redirects, too much and what is not Elasticsearch's are failures; what may pass is tried again, the rest is not."""
+    elastic.documents[INDEX]["r3"] = logged(SCORES)
+    server = serve("--store", "memory://", "--elasticsearch_uri", elastic.uri)
+    elastic.answers = (status, body, headers)
+    for number in (1, 2):
+        assert server.post(truth([0, 0, 1]), ce(FEEDBACK, str(number), f"r{number}")).status == 200
+        _await(server, "failed", number)
+    assert len(elastic.asked) == 2 * requests
+    elastic.answers = None
+    server.post(truth([0, 0, 1]), ce(FEEDBACK, "3", "r3"))
+    _await(server, "found")
+    server.stop()
+    log = server.log.read_text()
+    assert (log.count("does not answer"), log.count("Elasticsearch answers again")) == (1, 1)
+    assert "Traceback" not in log
+
+
+def _certificate(directory: Path) -> tuple[Path, Path]:
+    certificate, key = directory / "elastic.pem", directory / "elastic-key.pem"
+    words = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
+    words += ["-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run([peer("openssl"), *words, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    return certificate, key
+
+
+def test_c5_a_certificate_of_nobody_known_is_refused(serve: Serve, elastic: Elastic, tmp_path: Path) -> None:
+    """TLS is verified: a self-signed certificate is refused, unless --elasticsearch_ca has it; no password goes out before."""
+    certificate, key = _certificate(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    elastic.socket = context.wrap_socket(elastic.socket, server_side=True)
+    elastic.documents[INDEX]["r"] = logged(SCORES)
+    uri = elastic.uri.replace("http://", "https://reader:pass%40word@")
+    options = ("--store", "memory://", "--elasticsearch_uri", uri)
+    wary = serve(*options)
+    wary.post(truth([0, 0, 1]), ce(FEEDBACK, "1", "r"))
+    _await(wary, "failed")
+    assert elastic.asked == []
+    wary.stop()
+    assert wary.log.read_text().count("certificate verify failed") == 1
+    trusting = serve(*options, "--elasticsearch_ca", str(certificate))
+    trusting.post(truth([0, 0, 1]), ce(FEEDBACK, "1", "r"))
+    _await(trusting, "found")
+    assert [credentials for _, credentials in elastic.asked] == ["Basic cmVhZGVyOnBhc3NAd29yZA=="]
+
+
+@pytest.mark.parametrize(("key", "sent"), [("s3cretkey==", "ApiKey s3cretkey=="), ("Bearer s3cretkey\n", "Bearer s3cretkey")])
+def test_credentials_are_sent_and_never_logged(serve: Serve, elastic: Elastic, key: str, sent: str) -> None:
+    """An API key from the environment is preferred to the password in the URI; the log has neither, whatever goes wrong."""
+    uri = elastic.uri.replace("http://", "http://reader:s3cretword@")
+    server = serve("--store", "memory://", "--elasticsearch_uri", uri, environment={"ELASTICSEARCH_API_KEY": key})
+    server.post(truth([0, 0, 1]), ce(FEEDBACK, "1", "r"))
+    _await(server, "miss")
+    assert {credentials for _, credentials in elastic.asked} == {sent}
+    elastic.answers = (403, b"{}", {})
+    server.post(truth([0, 0, 1]), ce(FEEDBACK, "2", "q"))
+    _await(server, "failed")
+    server.stop()
+    log = server.log.read_text()
+    assert f"looked up at {elastic.uri} in" in log
+    assert "s3cret" not in log
+
+
+def test_what_waits_is_asked_for_before_the_end(serve: Serve, elastic: Elastic) -> None:
+    """SIGTERM while a look-up is open: the pair is in the state with which the next server starts."""
+    elastic.documents[INDEX]["r"] = logged(SCORES)
+    server = serve("--elasticsearch_uri", elastic.uri)
+    elastic.gate.clear()
+    server.post(truth([0, 0, 1]), ce(FEEDBACK, "1", "r"))
+    server.process.terminate()
+    while True:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", server.port)):
+                break
+    elastic.gate.set()
+    assert server.stop() == 0
+    assert serve().value("model_support", window="1h") == 1
+
+
+def test_an_index_of_ones_own(serve: Serve, elastic: Elastic) -> None:
+    """--elasticsearch_index names it, with parts of the event or the server's own in it."""
+    elastic.documents["kf-shop-iris-main"] = {"r": logged(SCORES)}
+    environment = {"SELDON_DEPLOYMENT_ID": "iris"}
+    options = ("--store", "memory://", "--elasticsearch_uri", elastic.uri, "--elasticsearch_index", "kf-{namespace}-{service}-{endpoint}")
+    server = serve(*options, environment=environment)
+    server.post(truth([0, 0, 1]), ce(FEEDBACK, "1", "r", inferenceservicename=""))
+    _await(server, "found")
+
+
+def test_the_index_is_the_request_loggers() -> None:
+    """Missing parts are unknown, the model stands for the service, and what the logger deletes is deleted."""
+    assert index_of(TEMPLATE, MAIN, "m") == INDEX
+    assert index_of(TEMPLATE, DEFAULTS, "") == "inference-log-seldon-unknown-namespace-unknown-inferenceservice-unknown-endpoint"
+    assert index_of(TEMPLATE, Labels("s/h!o?p", "", "<m>", ""), "m@1") == "inference-log-seldon-shop-m1-m"
+    assert index_of("logs", MAIN, "") == "logs"
+    for template in ("{nothing}", "{0}", "{", "", "{namespace[9]}", "{namespace.upper}"):
+        with pytest.raises(BadConfiguration, match="--elasticsearch_index"):
+            checked_index(template)
+
+
+@pytest.mark.parametrize(
+    ("uri", "url", "authorization"),
+    [
+        ("http://elastic.default", "http://elastic.default:9200", ""),
+        ("elastic:9201/", "http://elastic:9201", ""),
+        ("https://elastic/es/", "https://elastic:443/es", ""),
+        ("http://[::1]:9200", "http://[::1]:9200", ""),
+        ("https://u:p%2F%40@elastic:9200?x=1", "https://elastic:9200", "Basic dTpwL0A="),
+        ("https://u@elastic", "https://elastic:443", "Basic dTo="),
+    ],
+)
+def test_an_address_is_read_as_elasticsearchs_own_client_does(uri: str, url: str, authorization: str) -> None:
+    """Scheme, port and credentials may be missing; the address itself has no credentials."""
+    assert address_of(uri, "") == Address(url, authorization)
+
+
+@pytest.mark.parametrize(
+    "uri", ["ftp://s3cret@h", "http://", "http://u:s3/cret@h", "http://u:12/s3cret@h", "http://u:s3#cret@h", "http://[s3cret"]
+)
+def test_an_address_that_is_none_is_refused_without_its_password(uri: str) -> None:
+    """A wrong --elasticsearch_uri stops the start; what it says may be a password, and is not repeated."""
+    with pytest.raises(BadConfiguration, match="--elasticsearch_uri: want") as raised:
+        address_of(uri, "")
+    assert "cret" not in str(raised.value)
+    assert raised.value.__cause__ is None
+    with pytest.raises(BadConfiguration, match="ELASTICSEARCH_API_KEY"):
+        address_of("http://h", "two\nlines")
+
+
+def _wanted(request_id: str = "r", protocol: str = "", at: float | None = 5.0) -> Wanted:
+    return Wanted(INDEX, request_id, 1, MAIN, protocol, at)
+
+
+def _document(**part: Any) -> Document:
+    found = document_of(200, json.dumps({"found": True, "_source": {"response": part}}).encode())
+    assert found is not None
+    return found
+
+
+def test_the_whole_body_stands_for_a_row_that_is_missing() -> None:
+    """Without an instance the logged body counts, as JSON or as text; not for one row of a batch, whose body holds all rows."""
+    body = {"predictions": [1, 0]}
+    for payload in (body, json.dumps(body)):
+        event = event_of([_document(payload=payload)], _wanted(protocol="tensorflow"))
+        assert event is not None
+        assert json.loads(bytes(event.data)) == body
+        assert event.attributes["protocol"] == "tensorflow"
+        assert event_of([_document(payload=payload)], _wanted("r-item-1")) is None
+    assert event_of([_document(instance=None)], _wanted()) is None
+    event = event_of([_document(instance=False, payload=body)], _wanted())
+    assert event is not None
+    assert event.data == b'{"data":{"ndarray":[false]}}'
+
+
+def test_what_a_document_leaves_open_is_the_feedbacks() -> None:
+    """Labels and time fall back on those of the feedback; the identity is that of the document."""
+    event = event_of([_document(instance=1, **{"ce-time": "yesterday"})], _wanted())
+    assert event is not None
+    assert (event.kind, event.time, event.id) == (RESPONSE_KIND, 5.0, f"{INDEX}/r/1")
+    names = {"namespace": "shop", "inferenceservicename": "wine", "endpoint": "main", "modelid": "classifier"}
+    assert event.attributes == {"requestid": "r", "protocol": "seldon", **names}
+    assert event.key == event_of([_document(instance=1)], _wanted(at=7.0)).key  # type: ignore[union-attr]
+
+
+def test_found_false_is_a_miss_whatever_the_status() -> None:
+    """Only what says nothing about the document is a failure."""
+    assert document_of(200, b'{"found":false}') is None
+    assert document_of(200, b'{"found":true}') is None
+    with pytest.raises(NoAnswer):
+        document_of(404, b'{"error":"unknown"}')
+
+
+def _feedback(number: int) -> Event:
+    return Event(kind=FEEDBACK_KIND, attributes={"requestid": f"r{number}"}, data=json.dumps(truth(1)).encode())
+
+
+def _look_ups(telemetry: Telemetry, uri: str = "http://127.0.0.1:1") -> LookUps:
+    return LookUps(Address(uri, ""), INDEX, None, DEFAULTS, telemetry)
+
+
+def test_few_wait_and_a_prediction_never_asks() -> None:
+    """Beyond the limit look-ups are dropped and counted; what was found, or would be asked twice, takes no place."""
+
+    async def fill() -> Telemetry:
+        telemetry = Telemetry()
+        look_ups = _look_ups(telemetry)
+        look_ups.look_up(Event(kind=RESPONSE_KIND, attributes={"requestid": "r"}, data=b'{"data":{"ndarray":[1]}}'))
+        for number in range(MAX_WAITING + 2):
+            look_ups.look_up(_feedback(number))
+            look_ups.look_up(_feedback(0))
+        return telemetry
+
+    dropped = asyncio.run(fill()).registry.get_sample_value("metrics_server_lookups_total", {"outcome": "dropped"})
+    assert dropped == 2
+
+
+def test_a_batch_that_comes_too_slowly_is_given_up(monkeypatch: Any, elastic: Elastic) -> None:
+    """However slowly its documents come, the worker is free again in time, and nothing is half counted."""
+    monkeypatch.setattr(elasticsearch, "BATCH_SECONDS", 0.0)
+    elastic.documents[INDEX] = {f"r1-item-{row}": logged(SCORES) for row in range(3)}
+    taken: list[Event] = []
+
+    async def ask() -> float | None:
+        telemetry = Telemetry()
+        look_ups = _look_ups(telemetry, elastic.uri)
+        look_ups.start(lambda event, answered: taken.append(event))
+        look_ups.look_up(_feedback(1))
+        await look_ups.stop(10)
+        return telemetry.registry.get_sample_value("metrics_server_lookups_total", {"outcome": "failed"})
+
+    assert asyncio.run(ask()) == 1
+    assert taken == []
+
+
+@pytest.mark.parametrize(
+    ("answers", "outcome"),
+    [
+        ([unavailable_answer("down"), unavailable_answer("down"), EMPTY], "found"),
+        ([unavailable_answer("down")] * 9, "failed"),
+        ([Answer(422, {}, b"")], "failed"),
+    ],
+)
+def test_what_was_found_waits_for_the_store(monkeypatch: Any, elastic: Elastic, answers: list[Answer], outcome: str) -> None:
+    """503 is tried again, a few times; what is refused is not."""
+    monkeypatch.setattr(elasticsearch, "BACKOFF_SECONDS", 0.0)
+    elastic.documents[INDEX]["r1"] = logged(SCORES)
+    left = iter(answers)
+
+    def take(event: Event, answered: Answered) -> None:
+        answered(next(left))
+
+    async def ask() -> float | None:
+        telemetry = Telemetry()
+        look_ups = _look_ups(telemetry, elastic.uri)
+        look_ups.start(take)
+        look_ups.look_up(_feedback(1))
+        await look_ups.stop(10)
+        return telemetry.registry.get_sample_value("metrics_server_lookups_total", {"outcome": outcome})
+
+    started = time.monotonic()
+    assert asyncio.run(ask()) == 1
+    assert time.monotonic() - started < 8
