@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 
-from metrics_server import kept
 from metrics_server.case import MAX_KEYS, Case, absorb, decode_record, encode_case, encode_pointer
-from metrics_server.kept import EVENTS, HALVES
+from metrics_server.kept import EVENTS, HALVES, Balance
 from metrics_server.store.interface import Record, Store, Write
-from metrics_server.sums import add_into
+from metrics_server.sums import Sums
 
 # A half is kept for --retention from its receipt. One that is used again later than this share of it is kept anew; earlier, that
 # would move it in the order of expiry for next to nothing.
@@ -49,7 +48,7 @@ class Cabinet:
         self._loaded: dict[bytes, Record] = {}
         self._folders: dict[bytes, Folder] = {}
         self._events: set[bytes] = set()
-        self.sums: dict[str, float] = {}
+        self._balance = Balance()
 
     def load(self, keys: Collection[bytes]) -> None:
         """Reads what is kept under these keys, in one go."""
@@ -77,11 +76,12 @@ class Cabinet:
         if record is None:
             return Folder(key, 0, 0, Case())
         found = decode_record(record.value)
+        length = len(record.value)
         if isinstance(found, bytes):
-            add_into(self.sums, kept.sums_of(None, len(record.value)), -1)
-            return Folder(key, record.version, len(record.value), Case(), found)
-        add_into(self.sums, kept.sums_of(found, len(record.value)), -1)
-        return Folder(key, record.version, len(record.value), found)
+            self._balance.half(None, length, -1)
+            return Folder(key, record.version, length, Case(), found)
+        self._balance.half(found, length, -1)
+        return Folder(key, record.version, length, found)
 
     def joined(self, keys: Iterable[bytes]) -> tuple[Folder, list[bytes]]:
         """The one case of several keys, made of theirs, and those of the keys it could be filed under: all but too many."""
@@ -99,18 +99,20 @@ class Cabinet:
         return folder, joined
 
     def writes(self) -> Iterator[tuple[bytes, Write]]:
-        """The records to put; adds to `sums` what they count for."""
-        events = 0
+        """The records to put; after them, `sums` is what they count for."""
         for event in self._events:
-            events += 1
             yield event, Write(0, b"", self._now + self._dedupe, EVENTS)
-        if events:
-            add_into(self.sums, {kept.EVENT_COUNT: float(events)})
+        self._balance.events(len(self._events))
         for key, folder in self._folders.items():
             if folder.is_touched:
                 yield key, self._write(folder)
             elif folder.version:  # only looked at: it counts for what it did
-                add_into(self.sums, kept.sums_of(None if folder.moved_to else folder.case, folder.length))
+                self._balance.half(None if folder.moved_to else folder.case, folder.length)
+
+    @property
+    def sums(self) -> Sums:
+        """What has come, less what has gone."""
+        return self._balance.sums
 
     def _write(self, folder: Folder) -> Write:
         case, moved = folder.case, True
@@ -121,5 +123,5 @@ class Cabinet:
             if moved:
                 case.received = int(self._now)
             value, received = encode_case(case), case.received
-        add_into(self.sums, kept.sums_of(None if folder.moved_to else case, len(value)))
+        self._balance.half(None if folder.moved_to else case, len(value))
         return Write(folder.version, value, received + self._retention, HALVES, moved)

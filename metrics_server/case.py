@@ -139,6 +139,9 @@ def remember(case: Case, event: bytes) -> None:
 
 def waiting(case: Case) -> tuple[int, int]:
     """How many logged predictions of this row wait for a truth, and how many truths for a prediction."""
+    if len(case.said) == 1:
+        (said,) = case.said
+        return int(said.logged and not said.settled), 0
     if case.said:
         return sum(said.logged and not said.settled for said in case.said), 0
     return 0, sum(known.value is not None for known in case.known)

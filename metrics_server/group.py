@@ -58,15 +58,16 @@ class Group:
         """What the store has to apply."""
         change = self._ledger.change()
         change.records = dict(self._cabinet.writes())
-        if self._cabinet.sums:
-            change.sums[NOWHERE, KEPT] = self._cabinet.sums
+        if sums := self._cabinet.sums:
+            change.sums[NOWHERE, KEPT] = sums
         return change
 
     def _take(self, half: Half) -> Outcome:
         folder = self._cabinet.folder(half.keys[0]) if half.joins else None
         if folder is not None and half.event and half.event in folder.case.seen:
             return DUPLICATE
-        if any(arrival.said or arrival.reward for arrival in half.arrivals):
+        first = half.arrivals[0] if half.arrivals else None
+        if first is not None and (first.said is not None or first.reward is not None):
             try:
                 self._ledger.admit(half.labels)
             except Rejected as error:

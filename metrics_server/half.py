@@ -21,6 +21,8 @@ from metrics_server.window import FUTURE_TOLERANCE
 
 EVERYTHING = Selection()
 
+_FIRST_ROW = bytes(4)
+
 # Row n of a batch, as Seldon's batch processor and request logger name it.
 _ITEM = re.compile(r"(.+)-item-(0|[1-9][0-9]{0,4})", re.DOTALL)
 
@@ -78,11 +80,11 @@ def half_of(event: Event, defaults: Labels, now: float, selection: Selection = E
     key = event.key if event.id else b""
     if not ids:
         return Half(event.kind, key, labels, time, False, [], [], arrivals, clamped)
-    digest = _digest(ids[0])
-    aliases = _aliases(ids, event.kind, len(arrivals)) if len(ids) > 1 or "-item-" in ids[0] else []
+    digest = digest_of(ids[0])
+    aliases = aliases_of(ids, event.kind, len(arrivals)) if len(ids) > 1 or "-item-" in ids[0] else []
     # A request known by one id alone has nothing to tell those that come under it.
     rows = len(arrivals) if event.kind != REQUEST else 1 if aliases else 0
-    keys = [row_key(digest, row) for row in range(rows)]
+    keys = [digest + _FIRST_ROW] if rows == 1 else [row_key(digest, row) for row in range(rows)]
     return Half(event.kind, key, labels, time, bool(keys), keys, aliases, arrivals, clamped, ids[0])
 
 
@@ -95,7 +97,8 @@ def _checked(*names: str) -> Labels:
     return Labels(*names)
 
 
-def _digest(request_id: str) -> bytes:
+def digest_of(request_id: str) -> bytes:
+    """What stands for a request id in the keys of its rows."""
     return blake2b(request_id.encode(), digest_size=16).digest()
 
 
@@ -112,14 +115,14 @@ def _ids(event: Event, reading: Reading) -> list[str]:
     return ids
 
 
-def _aliases(ids: list[str], kind: str, rows: int) -> list[tuple[bytes, int]]:
+def aliases_of(ids: list[str], kind: str, rows: int) -> list[tuple[bytes, int]]:
     """Where else the rows are filed. A single row of feedback may be named as an item of a batch; the exact id comes first."""
     found: list[tuple[bytes, int]] = []
     for position, one in enumerate(ids):
         if position:
-            found.append((_digest(one), 0))
+            found.append((digest_of(one), 0))
         if kind == FEEDBACK and rows == 1 and (match := _ITEM.fullmatch(one)):
-            found.append((_digest(match[1]), int(match[2])))
+            found.append((digest_of(match[1]), int(match[2])))
     return found
 
 

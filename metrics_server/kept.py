@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from metrics_server.case import Case, waiting
-from metrics_server.sums import Sums, component
+from metrics_server.sums import Sums, add_into, component
 from metrics_server.window import QUARTER, floor
 
 EVENTS, HALVES = 0, 1  # lanes of the store: keys of events, cases and pointers
@@ -28,17 +28,36 @@ _SINCE = component("pending/since", "")
 OVERHEAD_BYTES = 84
 
 
-def sums_of(case: Case | None, length: int) -> Sums:
-    """What one record counts for: a case, or a pointer (None), with a value of so many bytes."""
-    sums = {HALF_COUNT: 1.0, HALF_BYTES: float(length + OVERHEAD_BYTES)}
-    if case is None or not case.received:
-        return sums
-    predictions, truths = waiting(case)
-    if predictions or truths:
-        sums[PENDING_PREDICTIONS] = float(predictions)
-        sums[PENDING_TRUTHS] = float(truths)
-        sums[f"{_SINCE}{floor(case.received, QUARTER)}"] = float(predictions + truths)
-    return sums
+class Balance:
+    """What records that came and went count for."""
+
+    def __init__(self) -> None:
+        self._halves = 0
+        self._bytes = 0
+        self._events = 0
+        self._pending: dict[str, float] = {}
+
+    def half(self, case: Case | None, length: int, sign: int = 1) -> None:
+        """Adds a case, or a pointer (None), with a value of so many bytes; with sign -1 takes it out."""
+        self._halves += sign
+        self._bytes += sign * (length + OVERHEAD_BYTES)
+        if case is None or not case.received:
+            return
+        predictions, truths = waiting(case)
+        if predictions or truths:
+            since = f"{_SINCE}{floor(case.received, QUARTER)}"
+            counts = {PENDING_PREDICTIONS: float(predictions), PENDING_TRUTHS: float(truths), since: float(predictions + truths)}
+            add_into(self._pending, counts, sign)
+
+    def events(self, count: int) -> None:
+        """Adds keys of events."""
+        self._events += count
+
+    @property
+    def sums(self) -> Sums:
+        """All of it as sums."""
+        counts = {HALF_COUNT: float(self._halves), HALF_BYTES: float(self._bytes), EVENT_COUNT: float(self._events)}
+        return {**{name: count for name, count in counts.items() if count}, **self._pending}
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,10 @@ class Ledger:
         return applied
 
     def apply_pair(self, applied: Applied, *, first: bool) -> None:
-        self._post(applied, 1, first=first)
+        if not applied.slices and first:  # just resolved: its series is there
+            self._pairs.setdefault((applied.series, self._bucket(applied.at), 1, True), []).append((applied.y_true, applied.y_pred))
+        else:
+            self._post(applied, 1, first=first)
 
     def take_pair(self, applied: Applied) -> None:
         self._post(applied, -1, first=False)
@@ -144,12 +147,8 @@ class Ledger:
     def status(self, said: Said, status: str) -> None:
         if (series := self._admitted(said.labels)) is None:
             return
-        shown = TOO_OLD if status == MATCHED and self._bucket(said.at) is None else status
         for counted in (series, *self._slices(series, said.slices)):
-            if status == MATCHED:
-                counted.labelled_at = self._now
-                self._touched[counted.id] = counted
-            self._count(counted.id, LABELS + shown)
+            self._count(counted.id, LABELS + status)
 
     def delay(self, said: Said, truth: Known) -> None:
         self._observe(said.labels, DELAY, max(0.0, truth.time - said.at))
@@ -185,11 +184,14 @@ class Ledger:
         if series is None or series.model is None:
             return
         sums, refused = increments_of(series, series.model, pairs)
-        self._net(series_id, bucket, {PAIRS: float(len(pairs) - refused)}, sign)
+        taken = len(pairs) - refused
+        self._net(series_id, bucket, {PAIRS: float(taken)}, sign)
         if refused and sign > 0:
             self._count(series_id, LABELS + TASK_MISMATCH, refused)
-            if first and bucket is not None:
-                self._count(series_id, LABELS + MATCHED, -refused)  # noted in this very group
+        if first and taken:
+            self._count(series_id, LABELS + (TOO_OLD if bucket is None else MATCHED), taken)
+            series.labelled_at = self._now
+            self._touched[series_id] = series
         self._net(series_id, bucket, sums, sign)
         if series.is_counting:
             self._grow(series_id, sums, sign, first=first)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from metrics_server import kept
 from metrics_server.case import Case, decode_record, waiting
-from metrics_server.kept import EVENT_COUNT, EVENTS
+from metrics_server.kept import EVENTS, Balance
 from metrics_server.ledger import LABELS, NOWHERE
 from metrics_server.series import Catalog
 from metrics_server.store.interface import Change, Record
@@ -35,17 +34,17 @@ class Leaving:
 def leaving(records: Mapping[bytes, Record], lane: int, cause: str, catalog: Catalog) -> Leaving:
     """What has to be applied for these records to be forgotten."""
     gone = Leaving(Change(deletes={key: record.version for key, record in records.items()}))
-    balance = gone.sums[NOWHERE, KEPT] = {}
+    balance = Balance()
     if lane == EVENTS:
-        add_into(balance, {EVENT_COUNT: float(len(records))}, -1)
+        balance.events(-len(records))
     else:
         for record in records.values():
             found = decode_record(record.value)
             case = found if isinstance(found, Case) else None
-            add_into(balance, kept.sums_of(case, len(record.value)), -1)
+            balance.half(case, len(record.value), -1)
             if case is not None:
                 _take_leave(gone, case, cause, catalog)
-    gone.change.sums = dict(gone.sums)
+    gone.change.sums = {(NOWHERE, KEPT): balance.sums, **gone.sums}
     return gone
 
 

@@ -34,7 +34,9 @@ class Book(Protocol):
     def resolve(self, said: Said, truth: Value) -> Applied | str:
         """The pair as the model of the prediction's series takes it, or the status that says why not."""
 
-    def apply_pair(self, applied: Applied, *, first: bool) -> None: ...
+    def apply_pair(self, applied: Applied, *, first: bool) -> None:
+        """Counts a pair; the first of a prediction is what "matched" tells of."""
+
     def take_pair(self, applied: Applied) -> None: ...
     def apply_row(self, said: Said, *, first: bool) -> Applied: ...
     def take_row(self, applied: Applied) -> None: ...
@@ -93,8 +95,9 @@ def _open(case: Case, arrival: Arrival, book: Book) -> None:
     if known is not None:
         case.known.append(known)
         if said is not None and known.value is not None and known.covers(said.labels):
-            status = _replace_pair(said, known.value, book, first=True)
-            book.status(said, status or MATCHED)
+            failed = _replace_pair(said, known.value, book, first=True)
+            if failed:
+                book.status(said, failed)
     if reward is not None:
         case.rewards.append(copy(reward))
         _settle_rewards(case, book)
@@ -191,8 +194,9 @@ def _renew(said: Said, truth: Known, arrived: Known | None, book: Book, *, chang
         failed = _replace_pair(said, truth.value, book, first=first)
         same = same or (before is not None and said.pair is not None and before.y_true == said.pair.y_true)
     if first and truth.value is not None:
-        book.status(said, failed or MATCHED)
-        if said.logged and not failed:
+        if failed:
+            book.status(said, failed)
+        elif said.logged:
             book.delay(said, truth)
     elif arrived is not None and (before is not None or truth.value is not None):
         book.status(said, failed or _status(truth, arrived, same=same))

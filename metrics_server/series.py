@@ -79,6 +79,7 @@ class Series:
     labelled_at: float = 0.0  # when the last label did
     classes: dict[str, None] = field(default_factory=dict)
     model: MetricModel | None = None
+    task: str = ""  # of its metric model, "" before the first pair
     is_unusable: bool = False
     is_counting: bool = False  # whether its model can be read from the ledgers that only grow
 
@@ -98,11 +99,6 @@ class Series:
     def labels(self) -> Labels:
         return self.identity.labels
 
-    @property
-    def task(self) -> str:
-        """The task of its metric model, "" before the first pair."""
-        return "" if self.model is None else getattr(self.model, "task", "any")
-
     def row(self) -> StoredSeries:
         """The row that a store has to keep."""
         return StoredSeries(self.id, self.identity.encoded, self.created_at, self.seen_at, {}, self.predicted_at, self.labelled_at)
@@ -112,9 +108,8 @@ class Series:
         if self.is_unusable or (self.model is None and not self._settle(truth, prediction, claims)):
             return UNSCORABLE
         resolved = task.TASKS[self.task](truth, prediction, self.identity.scoring.class_names)
-        if self.task == "multiclass" and not isinstance(resolved, str):
-            for label in resolved:
-                self._claim_class(str(label), claims)
+        if not isinstance(resolved, str):
+            self._claim_classes(resolved, claims)
         return resolved
 
     def follow(self, whole: Series, resolved: tuple[Value, Value], claims: Claims) -> None:
@@ -122,9 +117,7 @@ class Series:
         if self.model is None:
             claims[self.id, "model"] = self.parameters["model"] = whole.parameters["model"]
             self._use(whole.parameters["model"])
-        if self.task == "multiclass":
-            for label in resolved:
-                self._claim_class(str(label), claims)
+        self._claim_classes(resolved, claims)
 
     def predicted_class(self, value: Value, claims: Claims) -> str | None:
         """The class to count for a prediction without a label yet, as far as it is sure to be a class."""
@@ -154,7 +147,14 @@ class Series:
     def _use(self, path: str) -> None:
         scoring = self.identity.scoring
         self.model = self.build(path, {"threshold": scoring.threshold, "classes": tuple(self.classes)})
+        self.task = getattr(self.model, "task", "any")
         self.is_counting = isinstance(self.model, (Counting, AncestorCounting))
+
+    def _claim_classes(self, resolved: tuple[Value, Value], claims: Claims) -> None:
+        if self.task == "multiclass":
+            for label in resolved:
+                if label not in self.classes:
+                    self._claim_class(str(label), claims)
 
     def _claim_class(self, label: str, claims: Claims) -> bool:
         """Gives the class a slot if one is free, and says whether it has one."""

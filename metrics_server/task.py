@@ -28,6 +28,10 @@ LONGEST_LABEL = 256  # characters; a longer string is text, not a class
 _INTEGRAL = re.compile(r"(-?(?:0|[1-9][0-9]{0,15}))(?:\.0+)?")
 
 
+# Indexes of columns as labels; making a text of a number is a tenth of all that is done for a pair.
+_INDEXES = tuple(map(str, range(1000)))
+
+
 def label_of(value: Value, class_names: Sequence[str] = ()) -> str | None:
     """The class that a scalar names, or None: 2, 2.0 and "2" are one class; with class names, index 2 is the third name.
 
@@ -48,20 +52,19 @@ def label_of(value: Value, class_names: Sequence[str] = ()) -> str | None:
 def class_of(value: Value, class_names: Sequence[str] = ()) -> str | None:
     """The class of a raw row: its label, or the first largest column of a row of probabilities or a one-hot row."""
     if isinstance(value, list):
-        return label_of(value.index(max(value)), class_names)
+        index = value.index(max(value))
+        return _INDEXES[index] if not class_names and index < len(_INDEXES) else label_of(index, class_names)
     return label_of(value, class_names)
 
 
 def _multiclass(truth: Value, prediction: Value, class_names: Sequence[str]) -> Resolved:
     """Two class labels."""
-    if isinstance(truth, list) and isinstance(prediction, list) and len(truth) != len(prediction):
+    if prediction is None or (isinstance(truth, list) and isinstance(prediction, list) and len(truth) != len(prediction)):
         return UNSCORABLE
     y_true, y_pred = class_of(truth, class_names), class_of(prediction, class_names)
-    if prediction is None:
-        return UNSCORABLE
     if y_true is None or y_pred is None:
         return TASK_MISMATCH
-    if _is_name(y_true, class_names) and isinstance(prediction, list):
+    if isinstance(prediction, list) and not isinstance(truth, list) and _is_name(y_true, class_names):
         return UNSCORABLE  # a name against columns that nobody has named
     return y_true, y_pred
 

@@ -137,7 +137,7 @@ def _columns(values: list[Any], what: str) -> Value:
         raise Rejected(Reason.ROW_TOO_LARGE, f"{what}: a row has {len(values)} columns, more than {MAX_COLUMNS}")
     for value in values:
         if type(value) is not float or not LEAST <= value <= LARGEST:
-            return [float(_numeric(column, what)) for column in values]
+            return [float(column if type(column) is int and LEAST <= column <= LARGEST else _numeric(column, what)) for column in values]
     return values
 
 

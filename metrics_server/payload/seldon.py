@@ -214,6 +214,8 @@ def _rows(message: Message, what: str) -> list[Row] | None:
 
 def _own_rows(message: Message, what: str) -> list[Row] | None:
     if message.data is not None:
+        if type(message.data.ndarray) is list and message.data.tensor is None:  # what nearly all are
+            return rows_of_json(message.data.ndarray, what)
         return _rows_of_data(message.data, what)
     if message.jsonData is not UNSET:
         return _rows_of_object(message.jsonData, what)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from itertools import chain
 from typing import Any, TypeVar
 
 APPLICATION_ID = 0x464D5331  # "FMS1": says that a SQLite file is ours
@@ -90,6 +92,11 @@ def write(connection: sqlite3.Connection, statement: str, rows: Sequence[Sequenc
     """Runs a statement over rows, many at a time, and says how many it touched."""
     touched = 0
     for chunk in chunks(rows):
-        marks = ",".join(["(" + ",".join("?" * len(chunk[0])) + ")"] * len(chunk))
-        touched += connection.execute(statement.format(rows=marks), [value for row in chunk for value in row]).rowcount
+        touched += connection.execute(_of_size(statement, len(chunk), len(chunk[0])), list(chain.from_iterable(chunk))).rowcount
     return touched
+
+
+@lru_cache(1024)
+def _of_size(statement: str, rows: int, columns: int) -> str:
+    """The statement with question marks for so many rows."""
+    return statement.format(rows=",".join(["(" + ",".join("?" * columns) + ")"] * rows))
