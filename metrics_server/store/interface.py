@@ -30,7 +30,7 @@ class Write(NamedTuple):
     Attributes:
         version: what they were computed from; 0: there was none.
         expires_at: when they may be forgotten.
-        lane: records of one lane are forgotten in the order of their expiry. A key stays in its lane.
+        lane: records of one lane are forgotten in the order in which their expiry was set. A key stays in its lane, of 0 to 15.
         moved: whether `expires_at` differs from what it was; False saves finding that out.
     """
 
@@ -100,10 +100,9 @@ class Store(Protocol):
         """Deletes the oldest bucket of the coarsest width that starts before `before`; says whether there was one."""
 
     def expired(self, before: float, limit: int, lane: int = 0) -> Mapping[bytes, Record]:
-        """The records of a lane that expire first, to the second, as far as they have expired by `before`.
+        """The records of a lane whose expiry was set first, at most `limit`, up to the first that has not expired by `before`.
 
-        At most `limit`. They come again until they are deleted or their expiry is moved, and may come to fewer, even none,
-        when some of those that stood next were: the following call goes on after them.
+        With one retention that is the order of expiry. They come again until they are deleted or their expiry is moved.
         """
 
     def forget_series(self, series_id: int) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from heapq import heappop, heappush, nsmallest
+from itertools import islice
 
 from metrics_server.store.interface import Change, Record, StoredSeries
 from metrics_server.sums import Sums, add_into
-from metrics_server.window import Bucket, floor
+from metrics_server.window import Bucket
 
 _ABSENT = (Record(0, b""), -1.0)
 
@@ -20,8 +20,7 @@ class MemoryStore:
         self._series: dict[int, StoredSeries] = {}
         self._parameters: dict[int, dict[str, str]] = {}
         self._sums: dict[Bucket, dict[int, dict[str, float]]] = {}
-        self._due: dict[int, dict[int, dict[bytes, None]]] = {}  # lane, second of expiry, keys
-        self._seconds: dict[int, list[int]] = {}  # lane, heap of those seconds
+        self._lanes: dict[int, dict[bytes, None]] = {}  # keys in the order in which their expiry was set
         self._value_bytes = 0
 
     def load(self, keys: Collection[bytes]) -> Mapping[bytes, Record]:
@@ -31,14 +30,18 @@ class MemoryStore:
     def commit(self, change: Change) -> bool:
         if self._moved(change):
             return False
-        for key, write in change.records.items():
+        for key, write in sorted(change.records.items()):
             self._value_bytes += len(write.value) - self._length(key)
             self._records[key] = Record(write.version + 1, write.value), write.expires_at
-            if write.moved:
-                self._note_due(write.lane, floor(write.expires_at, 1), key)
+            if write.moved or not write.version:
+                lane = self._lanes.setdefault(write.lane, {})
+                lane.pop(key, None)
+                lane[key] = None
         for key in change.deletes:
             self._value_bytes -= self._length(key)
             self._records.pop(key, None)
+            for lane in self._lanes.values():
+                lane.pop(key, None)
         for row in change.series.values():
             known = self._series.get(row.id, row)
             times = {name: max(getattr(known, name), getattr(row, name)) for name in ("seen_at", "predicted_at", "labelled_at")}
@@ -97,26 +100,13 @@ class MemoryStore:
         return min((b for b in self._sums if b.width == width and b.start < before), default=None)
 
     def expired(self, before: float, limit: int, lane: int = 0) -> Mapping[bytes, Record]:
-        due, seconds = self._due.get(lane, {}), self._seconds.get(lane, [])
-        while seconds and seconds[0] + 1 <= before:
-            keys = due[seconds[0]]
-            found: dict[bytes, Record] = {}
-            for key in nsmallest(limit, keys):
-                record, expires_at = self._records.get(key, _ABSENT)
-                if floor(expires_at, 1) == seconds[0]:
-                    found[key] = record
-                else:  # deleted or moved since
-                    del keys[key]
-            if found or keys:
-                return found
-            del due[heappop(seconds)]
-        return {}
-
-    def _note_due(self, lane: int, second: int, key: bytes) -> None:
-        keys = self._due.setdefault(lane, {}).setdefault(second, {})
-        if not keys:
-            heappush(self._seconds.setdefault(lane, []), second)
-        keys[key] = None
+        found: dict[bytes, Record] = {}
+        for key in islice(self._lanes.get(lane, ()), limit):
+            record, expires_at = self._records[key]
+            if expires_at > before:
+                break
+            found[key] = record
+        return found
 
     def forget_series(self, series_id: int) -> None:
         self._series.pop(series_id, None)

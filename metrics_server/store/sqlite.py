@@ -12,6 +12,7 @@ import os
 import sqlite3
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -23,11 +24,11 @@ from metrics_server.store.statements import (
     APPLICATION_ID,
     CLAIM,
     DELETE_RECORDS,
-    DUE,
-    EXPIRED,
+    LANE_BITS,
+    LAST_IDS,
     MIGRATIONS,
     NEW_RECORDS,
-    PASSED,
+    OLDEST,
     PUT_RECORDS,
     PUT_SERIES,
     ROLL_UP,
@@ -63,6 +64,7 @@ class SqliteStore:
     def __init__(self, path: str) -> None:
         self._path = Path(path)
         self._lock: int | None = self._claim_file()
+        self._last_ids: dict[int, int] = {}  # by lane
         self._connection: sqlite3.Connection | None = None
         try:
             with self._refusing():
@@ -132,6 +134,7 @@ class SqliteStore:
                 self._check(connection)
             steps = "".join(MIGRATIONS[step] for step in range(version, SCHEMA_VERSION))
             connection.executescript(f"BEGIN IMMEDIATE; {steps} {TOUCH}; COMMIT;")
+        self._last_ids = dict(connection.execute(LAST_IDS))
 
     def _check(self, connection: sqlite3.Connection) -> None:
         verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
@@ -188,17 +191,21 @@ class SqliteStore:
         return True
 
     def _put_records(self, connection: sqlite3.Connection, change: Change) -> None:
-        # Sorted keys touch the pages of the table in order: 90,000 rows/s into a million, against 49,000 unsorted.
-        new, changed, due = [], [], []
+        # Sorted keys touch the pages of their index in order.
+        new: list[tuple[object, ...]] = []
+        changed: list[tuple[object, ...]] = []
         for key in sorted(change.records):
             version, value, expires_at, lane, moved = change.records[key]
-            (changed if version else new).append((key, version + 1, expires_at, value))
-            if moved:
-                due.append((lane, int(expires_at), key))
+            (changed if version else new).append(
+                (key, version + 1, expires_at, value, self._next_id(lane) if moved or not version else None)
+            )
         _write_all(connection, NEW_RECORDS, new)
         _write_all(connection, PUT_RECORDS, changed)
         _write_all(connection, DELETE_RECORDS, sorted(change.deletes.items()))
-        write(connection, DUE, due)
+
+    def _next_id(self, lane: int) -> int:
+        self._last_ids[lane] = last = self._last_ids.get(lane, lane << LANE_BITS) + 1
+        return last
 
     def series(self) -> list[StoredSeries]:
         parameters: dict[int, dict[str, str]] = {}
@@ -253,12 +260,10 @@ class SqliteStore:
         return True
 
     def expired(self, before: float, limit: int, lane: int = 0) -> Mapping[bytes, Record]:
+        first = lane << LANE_BITS
         with self._door() as connection:
-            rows = connection.execute(EXPIRED, (lane, int(min(before, 2.0**62)), limit)).fetchall()
-        if passed := [(lane, second, key) for second, key, version, _ in rows if version is None]:  # deleted or moved since
-            with self._transaction() as connection:
-                write(connection, PASSED, passed)
-        return {key: Record(version, value) for _, key, version, value in rows if version is not None}
+            rows = connection.execute(OLDEST, (first, first + (1 << LANE_BITS) - 1, limit)).fetchall()
+        return {key: Record(version, value) for _, key, version, value in takewhile(lambda row: row[0] <= before, rows)}
 
     def forget_series(self, series_id: int) -> None:
         with self._transaction() as connection:
