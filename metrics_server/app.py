@@ -17,13 +17,13 @@ from metrics_server.elasticsearch import LookUps, address_of, checked_index, tls
 from metrics_server.errors import BadConfiguration
 from metrics_server.exposition import AncestorLabels, Exposition
 from metrics_server.group import Keeping
-from metrics_server.handlers import Healthz, Metrics, NotFound, Protocol, Readyz, RejectedEvents, Root, State
+from metrics_server.handlers import Healthz, Metrics, NotFound, PostOnly, Protocol, Readyz, RejectedEvents, Root, State
 from metrics_server.ingest import Ingest
 from metrics_server.kafka_config import configuration, topics
 from metrics_server.kept import Limits
 from metrics_server.model import MetricModel, load
 from metrics_server.reply import Forwarder, Replies
-from metrics_server.router import Gate, Router
+from metrics_server.router import POST_ONLY, Gate, Router
 from metrics_server.selection import Selection, dimension_of
 from metrics_server.series import Catalog, Labels
 from metrics_server.settings import Settings
@@ -120,6 +120,7 @@ class Server:
         return Application(
             [
                 ("/", Root),
+                *((path, PostOnly) for path in POST_ONLY),
                 ("/v1/metrics", Metrics, {"exposition": exposition}),
                 ("/metrics", Metrics, {"exposition": exposition}),
                 ("/v1/rejected", RejectedEvents, {"ingest": self._ingest}),

@@ -20,11 +20,11 @@ from urllib.parse import quote, unquote, urlsplit
 from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest
 from tornado.simple_httpclient import HTTPStreamClosedError, HTTPTimeoutError
 
+from metrics_server.answer import Answer, Answered
 from metrics_server.document import FIELDS, MISSING, Document, NoAnswer, Wanted, document_of, event_of, has_row, index_of, is_item
 from metrics_server.errors import BadConfiguration
 from metrics_server.event import FEEDBACK, Event
 from metrics_server.half import half_of
-from metrics_server.ingest import Answer, Answered
 from metrics_server.series import Labels
 from metrics_server.telemetry import Telemetry
 

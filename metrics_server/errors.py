@@ -23,7 +23,7 @@ class Reason(Enum):
     TOO_DEEP = ("too_deep", 400, "JSON nested deeper than the limit.")
     MALFORMED_EVENT = ("malformed_event", 400, "Not a valid CloudEvent: an attribute is missing, empty or of the wrong kind.")
     UNSUPPORTED_SPECVERSION = ("unsupported_specversion", 400, "A CloudEvents specversion other than 1.0.")
-    BAD_TIME = ("bad_time", 400, "The time attribute is not an RFC 3339 timestamp.")
+    BAD_TIME = ("bad_time", 400, "A time is not an RFC 3339 timestamp, nor, in plain feedback, Unix seconds.")
     BAD_ENCODING = ("bad_encoding", 400, "A percent-encoded or non-ASCII attribute is not valid UTF-8.")
     DUPLICATE_HEADER = ("duplicate_header", 400, "A header that must be single was sent twice.")
     MALFORMED_GZIP = ("malformed_gzip", 400, "The body looks like gzip but cannot be decompressed.")

@@ -11,8 +11,9 @@ from typing import Any
 
 from tornado.web import HTTPError, RequestHandler
 
+from metrics_server.answer import error_answer
 from metrics_server.exposition import Exposition
-from metrics_server.ingest import Ingest, error_answer
+from metrics_server.ingest import Ingest
 from metrics_server.writer import Writer
 
 WEBHOOK_ORIGIN, WEBHOOK_RATE = "WebHook-Request-Origin", "WebHook-Request-Rate"
@@ -81,6 +82,12 @@ class Root(Handler):
         self.clear_header("Content-Type")
         self.set_status(204)
         self.finish()
+
+
+class PostOnly(Handler):
+    """A path of the event route: whatever else is asked of it is a 405."""
+
+    ALLOWED = "POST"
 
 
 class Metrics(Handler):

@@ -10,53 +10,50 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
+from metrics_server import ingress
+from metrics_server.answer import EMPTY, JSON, Answer, Answered, Batch, StatementList, rejected_answer, unavailable_answer
 from metrics_server.body import decompressed
 from metrics_server.errors import Reason, Rejected, Unavailable
 from metrics_server.event import BATCH, FEEDBACK, OTHER, UNKNOWN, Event, decode, media_type
-from metrics_server.group import PARKED
-from metrics_server.half import EVERYTHING, half_of
+from metrics_server.group import DUPLICATE, PARKED
+from metrics_server.half import EVERYTHING, Half, half_of
 from metrics_server.reply import Forwarder, Replies
 from metrics_server.selection import Selection
 from metrics_server.series import Labels
+from metrics_server.statement import as_event, halves_of, is_list, sought_rows
 from metrics_server.telemetry import ACCEPTED, IGNORED, REJECTED, UNAVAILABLE, Telemetry
-from metrics_server.writer import Settled, Submission, Writer
+from metrics_server.writer import Done, Settled, Submission, Writer
 
 logger = logging.getLogger(__name__)
 
-RETRY_AFTER_SECONDS = 1
 KEPT_REJECTIONS = 100
 
+T = TypeVar("T")
 
-class Answer(NamedTuple):
-    """An HTTP answer, without the headers that frame it."""
+# What is answered for a statement that was taken.
+TAKEN = {outcome: Answer(200, JSON, json.dumps({"status": outcome}).encode()) for outcome in (ACCEPTED, DUPLICATE, PARKED)}
+# A browser asks before it sends JSON to another site, and sends anything else unasked.
+STATEMENT_TYPES = frozenset(("", "application/json"))
 
-    status: int
-    headers: Mapping[str, str]
+
+class Posted(NamedTuple):
+    """A POST, as it was read.
+
+    Attributes:
+        path: without the query.
+        events: the `ce-` headers as sent, without their prefix, in lower case.
+        headers: all of them.
+        body: not decompressed.
+    """
+
+    path: str
+    content_type: str
+    encoding: str
+    events: Mapping[str, str]
+    headers: Sequence[tuple[bytes, bytes]]
     body: bytes
-
-
-Answered = Callable[[Answer], None]
-
-EMPTY = Answer(200, {}, b"")
-
-
-def error_answer(status: int, reason: str, detail: str, headers: Mapping[str, str] | None = None) -> Answer:
-    """The one shape of every error: {"error": {"reason", "detail"}}."""
-    body = json.dumps({"error": {"reason": reason, "detail": detail}}).encode()
-    return Answer(status, {"Content-Type": "application/json", **(headers or {})}, body)
-
-
-def rejected_answer(error: Rejected) -> Answer:
-    """The answer to a sender whose fault it is."""
-    extra = {"WWW-Authenticate": "Bearer"} if error.reason is Reason.UNAUTHORIZED else None
-    return error_answer(error.status, error.reason.label, error.detail, extra)
-
-
-def unavailable_answer(detail: str) -> Answer:
-    """The answer to a sender that should come again."""
-    return error_answer(503, "unavailable", detail, {"Retry-After": str(RETRY_AFTER_SECONDS)})
 
 
 class Rejections:
@@ -104,31 +101,86 @@ class Ingest:
         self._clock = clock
         self.rejections = Rejections()
 
-    def refuse(self, error: Rejected, answered: Answered) -> None:
-        """Answers a request that was refused before its body was looked at."""
-        self._reject(error, UNKNOWN, None)
+    def refuse(self, error: Rejected, answered: Answered, kind: str = UNKNOWN) -> None:
+        """Answers what was refused before it was known of what it tells."""
+        self._reject(error, kind, None)
         answered(rejected_answer(error))
 
-    def turn_away(self, detail: str, answered: Answered) -> None:
+    def turn_away(self, detail: str, answered: Answered, kind: str = UNKNOWN) -> None:
         """Answers a request that cannot be taken now."""
-        self._telemetry.answered(UNKNOWN, UNAVAILABLE)
+        self._telemetry.answered(kind, UNAVAILABLE)
         answered(unavailable_answer(detail))
 
-    def take(self, content_type: str, encoding: str, headers: Mapping[str, str], body: bytes, answered: Answered) -> None:
-        """Takes one request; `answered` is called once, now or after the commit, in the event loop."""
-        try:
-            events = decode(content_type, headers, decompressed(body, encoding, self._max_body_bytes))
-        except Rejected as error:
-            self.refuse(error, answered)
+    def take(self, posted: Posted, answered: Answered) -> None:
+        """Takes events; `answered` is called once, now or after the commit, in the event loop."""
+        events = self._read(posted, lambda body: decode(posted.content_type, posted.events, body), answered, UNKNOWN)
+        if events is None:
             return
-        except Exception:  # a bug of ours must not leave the sender waiting
-            logger.exception("A request could not be read")
-            self.turn_away("internal error", answered)
-            return
-        if media_type(content_type) == BATCH:
-            _Batch(answered).take(events, self.take_event)
+        if media_type(posted.content_type) == BATCH:
+            Batch(answered).take(events, self.take_event)
         else:
             self.take_event(events[0], answered)
+
+    def take_statements(self, posted: Posted, answered: Answered) -> None:
+        """Takes feedback in plain JSON, one object or a list of them, and answers each with what became of it."""
+        if media_type(posted.content_type) not in STATEMENT_TYPES:
+            self.refuse(Rejected(Reason.UNSUPPORTED_FORMAT, "Content-Type must be application/json"), answered, FEEDBACK)
+            return
+        found = self._read(
+            posted,
+            lambda body: (is_list(body), halves_of(body, self._defaults, self._clock(), self._selection)),
+            answered,
+            FEEDBACK,
+        )
+        if found is None:
+            return
+        listed, halves = found
+        submissions: list[Submission] = []  # queued together: part of a list taken, and the rest not, would be hard to send again
+        sought: set[tuple[str, int]] = set()
+
+        def take(half: Half | Rejected, answered: Answered) -> None:
+            if isinstance(half, Rejected):
+                self.refuse(half, answered, FEEDBACK)
+            else:
+                submissions.append(self._submission(half, lambda settled: self._stated(half, settled, answered, sought)))
+
+        if listed:
+            StatementList(answered).take(halves, take)
+        else:
+            take(halves[0], answered)
+        if submissions:
+            self._submit(*submissions)
+
+    def take_from_ingress(self, posted: Posted, answered: Answered) -> None:
+        """Takes a feedback as Seldon's ingress does, and answers as it does."""
+        try:
+            puid = ingress.puid_of(posted.headers)
+        except Rejected as error:
+            self.refuse(error, answered, FEEDBACK)
+            return
+        echoed = {ingress.PUID: puid} if puid else {}
+
+        def answered_as_there(answer: Answer) -> None:
+            if answer.status == 200:
+                answer = Answer(200, JSON, ingress.REPLY)
+            answered(answer._replace(headers={**answer.headers, **echoed}))
+
+        event = self._read(
+            posted, lambda body: ingress.feedback_of(posted.path, puid, posted.content_type, body), answered_as_there, FEEDBACK
+        )
+        if event is not None:
+            self.take_event(event, answered_as_there)
+
+    def _read(self, posted: Posted, read: Callable[[bytes], T], answered: Answered, kind: str) -> T | None:
+        """What a body says; None when it could not be read, which is answered then."""
+        try:
+            return read(decompressed(posted.body, posted.encoding, self._max_body_bytes))
+        except Rejected as error:
+            self.refuse(error, answered, kind)
+        except Exception:  # a bug of ours must not leave the sender waiting
+            logger.exception("A request could not be read")
+            self.turn_away("internal error", answered, kind)
+        return None
 
     def take_event(self, event: Event | Rejected, answered: Answered) -> None:
         """Takes one decoded event; `answered` is called once, now or after the commit, in the event loop."""
@@ -149,14 +201,32 @@ class Ingest:
             logger.exception("An event of kind %s could not be read", event.kind)
             self._settled(event, Unavailable("internal error"), answered)
             return
+        self._submit(self._submission(half, lambda settled: self._settled(event, settled, answered)))
+
+    def _submission(self, half: Half, done: Done) -> Submission:
+        """A well-formed half on its way."""
         if half.clamped:
             self._telemetry.clamped.inc()
         if half.kind == FEEDBACK:
             logger.info("PROCESSING Feedback Event.")  # users of the ancestor grep this line
+        return Submission(half, done)
+
+    def _submit(self, *submissions: Submission) -> None:
         try:
-            self._writer.submit(Submission(half, lambda settled: self._settled(event, settled, answered)))
+            self._writer.submit(*submissions)
         except Unavailable as error:
-            self._settled(event, error, answered)
+            for submission in submissions:
+                submission.done(error)
+
+    def _stated(self, half: Half, settled: Settled, answered: Answered, sought: set[tuple[str, int]]) -> None:
+        if not isinstance(settled, str):
+            self._settled(Event(kind=FEEDBACK, attributes={"requestid": half.request_id}), settled, answered)
+            return
+        if settled == PARKED and self._look_up is not None and (wanted := (half.request_id, sought_rows(half))) not in sought:
+            sought.add(wanted)
+            self._look_up(as_event(half))
+        self._telemetry.answered(FEEDBACK, ACCEPTED if settled == PARKED else settled)
+        answered(TAKEN[settled])
 
     def _settled(self, event: Event, settled: Settled, answered: Answered) -> None:
         if isinstance(settled, Unavailable):
@@ -183,36 +253,3 @@ class Ingest:
     def _reject(self, error: Rejected, kind: str, event: Event | None) -> None:
         self._telemetry.answered(kind, REJECTED, error.reason)
         self.rejections.note(error, event, self._clock())
-
-
-class _Batch:
-    """Gathers the answers of a batch's elements into one."""
-
-    def __init__(self, answered: Answered) -> None:
-        self._answered = answered
-        self._answers: dict[int, Answer] = {}
-        self._expected = 0
-
-    def take(self, events: Sequence[Event | Rejected], one: Callable[[Event | Rejected, Answered], None]) -> None:
-        self._expected = len(events)
-        if not events:
-            self._answered(EMPTY)
-        for index, event in enumerate(events):
-            one(event, lambda answer, index=index: self._gather(index, answer))  # type: ignore[misc]
-
-    def _gather(self, index: int, answer: Answer) -> None:
-        self._answers[index] = answer
-        if len(self._answers) == self._expected:
-            self._answered(self._combined())
-
-    def _combined(self) -> Answer:
-        """503 if anything has to come again (what was applied is then a repeat); else what was refused, by index."""
-        failed = {index: answer for index, answer in sorted(self._answers.items()) if answer.status != 200}
-        if not failed:
-            return EMPTY
-        for answer in failed.values():
-            if answer.status == 503:
-                return answer
-        status = 400 if len(failed) == self._expected else 200
-        errors = [{"index": index, **json.loads(answer.body)["error"]} for index, answer in failed.items()]
-        return Answer(status, {"Content-Type": "application/json"}, json.dumps(errors).encode())

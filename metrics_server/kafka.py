@@ -277,7 +277,7 @@ class Kafka:
 
     def _note_error(self, error: KafkaError) -> None:
         self._telemetry.errors.inc()
-        if error.fatal():
+        if error.fatal() or error.name() == "_FATAL":
             self._fatal = error
         name = UNREACHABLE if error.name() in _SIGNS else error.name()
         if name not in self._warned:

@@ -11,9 +11,10 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 
+from metrics_server.answer import Answer
 from metrics_server.errors import Rejected
 from metrics_server.event import Event
-from metrics_server.ingest import Answer, Ingest
+from metrics_server.ingest import Ingest
 
 RETRY_SECONDS = (0.25, 0.5, 1.0, 2.0, 4.0)
 

@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 import hmac
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 from urllib.parse import parse_qs
 
 from tornado.httputil import HTTPInputError
 from tornado.web import Application
 
+from metrics_server import ingress
+from metrics_server.answer import Answer, Answered, error_answer
 from metrics_server.errors import Reason, Rejected
 from metrics_server.exchange import Exchange, Receiver
-from metrics_server.ingest import Answer, Ingest, error_answer
+from metrics_server.ingest import Ingest, Posted
 
 MAX_HEADER_BYTES = 16 * 2**10
-EVENT_PATHS = ("/",)
+
+Take: TypeAlias = Callable[[Ingest, Posted, Answered], None]
+# Where events are posted, and how ingest takes them.
+EVENT_PATHS: dict[str, Take] = {
+    "/": Ingest.take,
+    "/v1/feedback": Ingest.take_statements,
+    "/api/v1.0/feedback": Ingest.take_from_ingress,
+    "/api/v0.1/feedback": Ingest.take_from_ingress,
+}
+# Those whose path holds names.
+EVENT_PATTERNS = ((ingress.PATH, Ingest.take_from_ingress),)
+# The paths, as patterns, that are for nothing else.
+POST_ONLY = ("/v1/feedback", ingress.PATH.pattern)
+
 # How far above the limit a body is still read, and thrown away: a sender cut off while it sends never sees the answer.
 DISCARDED_FACTOR = 16
 
@@ -65,8 +81,10 @@ class Router:
 
     def route(self, exchange: Exchange) -> Receiver:
         path, _, query = exchange.target.partition("?")
-        if exchange.method == "POST" and path in EVENT_PATHS:
-            return EventRequest(self._gate, exchange, query)
+        if exchange.method == "POST":
+            take = EVENT_PATHS.get(path) or _by_pattern(path)
+            if take is not None:
+                return EventRequest(self._gate, exchange, path, query, take)
         return _ApplicationRequest(self._application, exchange)
 
     def refused(self, exchange: Exchange, error: Rejected) -> None:
@@ -74,14 +92,33 @@ class Router:
         self._gate.ingest.refuse(error, lambda answer: exchange.respond(*answer))
 
 
+def _by_pattern(path: str) -> Take | None:
+    return next((take for pattern, take in EVENT_PATTERNS if pattern.fullmatch(path)), None)
+
+
 class EventRequest:
     """One POST of events: reads it within the limits, hands it to ingest, writes the answer when it comes."""
 
-    __slots__ = ("_body", "_encoding", "_events", "_exchange", "_full", "_gate", "_held_bytes", "_is_open", "_length", "_type")
+    __slots__ = (
+        "_body",
+        "_encoding",
+        "_events",
+        "_exchange",
+        "_full",
+        "_gate",
+        "_held_bytes",
+        "_is_open",
+        "_length",
+        "_path",
+        "_take",
+        "_type",
+    )
 
-    def __init__(self, gate: Gate, exchange: Exchange, query: str) -> None:
+    def __init__(self, gate: Gate, exchange: Exchange, path: str, query: str, take: Take) -> None:
         self._gate = gate
         self._exchange = exchange
+        self._path = path
+        self._take = take
         self._body: list[bytes] = []
         self._length = self._held_bytes = 0
         self._type = self._encoding = ""
@@ -160,7 +197,7 @@ class EventRequest:
         else:
             body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
             self._body = []  # still counted as held: until it is answered, what was read from it waits in the queue
-            ingest.take(self._type, self._encoding, self._events, body, self._answer)
+            self._take(ingest, Posted(self._path, self._type, self._encoding, self._events, self._exchange.headers, body), self._answer)
 
     def _answer(self, answer: Answer) -> None:
         """Writes the answer, unless the sender has gone; what it sent counts all the same."""

@@ -100,8 +100,8 @@ class Writer:
         self._restore()
         self._thread.start()
 
-    def submit(self, submission: Submission) -> None:
-        """Queues a half; called in the event loop.
+    def submit(self, *submissions: Submission) -> None:
+        """Queues halves that came together, all or none; called in the event loop. The last ones let in may go beyond the limits.
 
         Raises:
             Unavailable: the queue is full.
@@ -110,8 +110,9 @@ class Writer:
             raise Unavailable(f"{len(self._queue)} events wait already, the limit of --max_queue_events")
         if self._rows_queued - self._rows_taken >= QUEUE_ROWS:
             raise Unavailable(f"events with {QUEUE_ROWS} rows wait already")
-        self._rows_queued += len(submission.half.arrivals)
-        self._queue.append(submission)
+        for submission in submissions:
+            self._rows_queued += len(submission.half.arrivals)
+            self._queue.append(submission)
         if not self._wake.is_set():
             self._wake.set()
 

@@ -213,8 +213,9 @@ def test_a_poison_record_blocks_nothing(kafka: Broker, serve: Serve) -> None:
 
 
 def test_a_killed_server_loses_and_doubles_nothing(apache: ApacheKafka, tmp_path: Path) -> None:
-    """Killed twice in the middle of thousands of records, the server ends with the exact totals, from its own offsets."""
-    topic, pairs = apache.topic(), 3000
+    """Killed twice among thousands of records, and once with records it could not store, the server ends with the exact totals."""
+    # Seen to fail in a copy that committed what was read, not what was answered.
+    topic, pairs, more = apache.topic(), 3000, 300
     stream = [record for number in range(pairs) for record in (*pair(topic, number, right=bool(number % 4)), whole(topic, number))]
     apache.produce(stream)
     path = tmp_path / "kafka.properties"
@@ -228,8 +229,16 @@ def test_a_killed_server_loses_and_doubles_nothing(apache: ApacheKafka, tmp_path
         until(lambda: server.page().value("metrics_server_kafka_lag_records") == 0, 20, "the lag stays")
         page = server.page()
         assert 0 < page.value("metrics_server_events_total", outcome="accepted") < len(stream), "the kills came too early or too late"
-        assert confusion(page) == {("cat", "cat"): pairs * 7 / 4, ("dog", "cat"): pairs / 4}
-        assert page.value("model_labels_total", status="matched") == 2 * pairs
+        with locked(server.database):
+            apache.produce([whole(topic, number, "owl") for number in range(more)])
+            until(lambda: server.page().value("metrics_server_kafka_lag_records") == more, 20, "the lag is not shown")
+            server.kill()
+        server.start()
+        until(lambda: server.page().value("model_support", window="1h") >= 2 * pairs + more, 30, "records are lost")
+        until(lambda: server.page().value("metrics_server_kafka_lag_records") == 0, 20, "the lag stays")
+        page = server.page()
+        assert confusion(page) == {("cat", "cat"): pairs * 7 / 4, ("dog", "cat"): pairs / 4, ("owl", "cat"): more}
+        assert page.value("model_labels_total", status="matched") == 2 * pairs + more
         assert page.value("model_predictions_total") == pairs
 
 
@@ -254,6 +263,7 @@ def stream(kafka: Broker, portion: list[Record]) -> Iterator[Counter[str]]:
 
 def test_partitions_that_move_lose_and_double_nothing(apache: ApacheKafka, serve: Serve) -> None:
     """Two servers of one group with a store each: while one comes and the other goes, each record counts at exactly one of them."""
+    # Seen to fail in a copy that gave partitions up without waiting for what was being applied.
     topic, group = apache.topic(), uuid4().hex
 
     def counted(server: RunningServer) -> float:

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = [
     "",
     "errors sums executor_event store.statements",
-    "window json",
+    "window json answer",
     "distribution",
     "model",
     "task",
@@ -25,7 +25,7 @@ LAYERS = [
     "payload.protobuf",
     "payload cabinet oblivion",
     "half",
-    "kafka_record",
+    "kafka_record statement ingress",
     "group",
     "telemetry",
     "upkeep catalogue",

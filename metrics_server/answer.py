@@ -1,0 +1,93 @@
+"""Answers: what a sender gets for one thing that it sent, and for several that came together."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, TypeVar
+
+from metrics_server.errors import Reason, Rejected
+
+RETRY_AFTER_SECONDS = 1
+JSON = {"Content-Type": "application/json"}
+
+T = TypeVar("T")
+
+
+class Answer(NamedTuple):
+    """An HTTP answer, without the headers that frame it."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+Answered = Callable[[Answer], None]
+
+EMPTY = Answer(200, {}, b"")
+
+
+def error_answer(status: int, reason: str, detail: str, headers: Mapping[str, str] | None = None) -> Answer:
+    """The one shape of every error: {"error": {"reason", "detail"}}."""
+    body = json.dumps({"error": {"reason": reason, "detail": detail}}).encode()
+    return Answer(status, {**JSON, **(headers or {})}, body)
+
+
+def rejected_answer(error: Rejected) -> Answer:
+    """The answer to a sender whose fault it is."""
+    extra = {"WWW-Authenticate": "Bearer"} if error.reason is Reason.UNAUTHORIZED else None
+    return error_answer(error.status, error.reason.label, error.detail, extra)
+
+
+def unavailable_answer(detail: str) -> Answer:
+    """The answer to a sender that should come again."""
+    return error_answer(503, "unavailable", detail, {"Retry-After": str(RETRY_AFTER_SECONDS)})
+
+
+class Batch:
+    """Gathers the answers of a batch's elements into one."""
+
+    def __init__(self, answered: Answered) -> None:
+        self._answered = answered
+        self._answers: dict[int, Answer] = {}
+        self._expected = 0
+
+    def take(self, elements: Sequence[T], one: Callable[[T, Answered], None]) -> None:
+        self._expected = len(elements)
+        if not elements:
+            self._answered(self._combined())
+        for index, element in enumerate(elements):
+            one(element, lambda answer, index=index: self._gather(index, answer))  # type: ignore[misc]
+
+    def _gather(self, index: int, answer: Answer) -> None:
+        self._answers[index] = answer
+        if len(self._answers) == self._expected:
+            self._answered(self._combined())
+
+    def _combined(self) -> Answer:
+        """503 if anything has to come again (what was applied is then a repeat); else whatever `_listed` makes of the answers."""
+        answers = [self._answers[index] for index in range(self._expected)]
+        again = next((answer for answer in answers if answer.status == 503), None)
+        if again is not None:
+            return again
+        failed = sum(answer.status != 200 for answer in answers)
+        body = self._listed(answers)
+        return Answer(400 if failed and failed == self._expected else 200, JSON, body) if body else EMPTY
+
+    def _listed(self, answers: Sequence[Answer]) -> bytes:
+        """What was refused, by index; empty if nothing was."""
+        failed = [{"index": index, **_error_in(answer)} for index, answer in enumerate(answers) if answer.status != 200]
+        return json.dumps(failed).encode() if failed else b""
+
+
+class StatementList(Batch):
+    """The same for a list of statements."""
+
+    def _listed(self, answers: Sequence[Answer]) -> bytes:
+        """The status of each, in their order."""
+        statuses = (a.body if a.status == 200 else json.dumps({"status": "rejected", **_error_in(a)}).encode() for a in answers)
+        return b"[" + b", ".join(statuses) + b"]"
+
+
+def _error_in(answer: Answer) -> dict[str, str]:
+    return json.loads(answer.body)["error"]  # type: ignore[no-any-return]
