@@ -72,11 +72,14 @@ class _Formatter(logging.Formatter):
 
 
 class _Handler(logging.StreamHandler[TextIO]):
-    """Writes to standard error; lines less severe than a warning leave together, a few times a second."""
+    """Writes to standard error; lines less severe than a warning leave together, a few times a second.
+
+    A record with an attribute `times` stands for so many lines: those of a batch cost as much as one.
+    """
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            self.stream.write(f"{self.format(record)}\n")
+            self.stream.write(f"{self.format(record)}\n" * getattr(record, "times", 1))
             if record.levelno >= logging.WARNING:
                 self.stream.flush()
         except Exception:  # noqa: BLE001 - as every handler of logging does

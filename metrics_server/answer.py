@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from metrics_server.errors import Reason, Rejected
 
 RETRY_AFTER_SECONDS = 1
 JSON = {"Content-Type": "application/json"}
-
-T = TypeVar("T")
 
 
 class Answer(NamedTuple):
@@ -44,49 +42,30 @@ def unavailable_answer(detail: str) -> Answer:
     return error_answer(503, "unavailable", detail, {"Retry-After": str(RETRY_AFTER_SECONDS)})
 
 
-class Batch:
-    """Gathers the answers of a batch's elements into one."""
+def batch_answer(answers: Sequence[Answer], listed: Callable[[Sequence[Answer]], bytes]) -> Answer:
+    """The one answer to several things that came together.
 
-    def __init__(self, answered: Answered) -> None:
-        self._answered = answered
-        self._answers: dict[int, Answer] = {}
-        self._expected = 0
-
-    def take(self, elements: Sequence[T], one: Callable[[T, Answered], None]) -> None:
-        self._expected = len(elements)
-        if not elements:
-            self._answered(self._combined())
-        for index, element in enumerate(elements):
-            one(element, lambda answer, index=index: self._gather(index, answer))  # type: ignore[misc]
-
-    def _gather(self, index: int, answer: Answer) -> None:
-        self._answers[index] = answer
-        if len(self._answers) == self._expected:
-            self._answered(self._combined())
-
-    def _combined(self) -> Answer:
-        """503 if anything has to come again (what was applied is then a repeat); else whatever `_listed` makes of the answers."""
-        answers = [self._answers[index] for index in range(self._expected)]
-        again = next((answer for answer in answers if answer.status == 503), None)
-        if again is not None:
-            return again
-        failed = sum(answer.status != 200 for answer in answers)
-        body = self._listed(answers)
-        return Answer(400 if failed and failed == self._expected else 200, JSON, body) if body else EMPTY
-
-    def _listed(self, answers: Sequence[Answer]) -> bytes:
-        """What was refused, by index; empty if nothing was."""
-        failed = [{"index": index, **_error_in(answer)} for index, answer in enumerate(answers) if answer.status != 200]
-        return json.dumps(failed).encode() if failed else b""
+    503 if anything has to come again (what was applied is then a repeat); else what `listed` makes of the answers, with 400 if
+    every one was refused.
+    """
+    again = next((answer for answer in answers if answer.status == 503), None)
+    if again is not None:
+        return again
+    is_refused = bool(answers) and all(answer.status != 200 for answer in answers)
+    body = listed(answers)
+    return Answer(400 if is_refused else 200, JSON, body) if body else EMPTY
 
 
-class StatementList(Batch):
-    """The same for a list of statements."""
+def refusals(answers: Sequence[Answer]) -> bytes:
+    """What was refused, by index; empty if nothing was."""
+    failed = [{"index": index, **_error_in(answer)} for index, answer in enumerate(answers) if answer.status != 200]
+    return json.dumps(failed).encode() if failed else b""
 
-    def _listed(self, answers: Sequence[Answer]) -> bytes:
-        """The status of each, in their order."""
-        statuses = (a.body if a.status == 200 else json.dumps({"status": "rejected", **_error_in(a)}).encode() for a in answers)
-        return b"[" + b", ".join(statuses) + b"]"
+
+def statuses(answers: Sequence[Answer]) -> bytes:
+    """The status of each, in their order."""
+    shown = (a.body if a.status == 200 else json.dumps({"status": "rejected", **_error_in(a)}).encode() for a in answers)
+    return b"[" + b", ".join(shown) + b"]"
 
 
 def _error_in(answer: Answer) -> dict[str, str]:

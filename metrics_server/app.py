@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -132,7 +132,7 @@ class Server:
             log_function=lambda handler: None,  # what failed is counted, and logged where it failed
         )
 
-    def _deliver(self, outcomes: list[tuple[Done, Settled]]) -> None:
+    def _deliver(self, outcomes: list[tuple[Done, Sequence[Settled]]]) -> None:
         """Takes the outcomes of a group from the writer's thread to the event loop."""
         with suppress(RuntimeError):  # the loop has ended: after --drain_seconds nobody waits any more
             self._loop.call_soon_threadsafe(_deliver_all, outcomes)
@@ -191,7 +191,7 @@ class Server:
         return bool(self._gate.open_requests) or (self._kafka is not None and not self._kafka.is_quiet)
 
 
-def _deliver_all(outcomes: list[tuple[Done, Settled]]) -> None:
+def _deliver_all(outcomes: list[tuple[Done, Sequence[Settled]]]) -> None:
     for done, settled in outcomes:
         try:
             done(settled)

@@ -10,10 +10,11 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from functools import partial
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from metrics_server import ingress
-from metrics_server.answer import EMPTY, JSON, Answer, Answered, Batch, StatementList, rejected_answer, unavailable_answer
+from metrics_server.answer import EMPTY, JSON, Answer, Answered, batch_answer, refusals, rejected_answer, statuses, unavailable_answer
 from metrics_server.body import decompressed
 from metrics_server.errors import Reason, Rejected, Unavailable
 from metrics_server.event import BATCH, FEEDBACK, OTHER, UNKNOWN, Event, decode, media_type
@@ -24,7 +25,7 @@ from metrics_server.selection import Selection
 from metrics_server.series import Labels
 from metrics_server.statement import as_event, halves_of, is_list, sought_rows
 from metrics_server.telemetry import ACCEPTED, IGNORED, REJECTED, UNAVAILABLE, Telemetry
-from metrics_server.writer import Done, Settled, Submission, Writer
+from metrics_server.writer import Settled, Submission, Writer
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +37,10 @@ T = TypeVar("T")
 TAKEN = {outcome: Answer(200, JSON, json.dumps({"status": outcome}).encode()) for outcome in (ACCEPTED, DUPLICATE, PARKED)}
 # A browser asks before it sends JSON to another site, and sends anything else unasked.
 STATEMENT_TYPES = frozenset(("", "application/json"))
+
+
+# A half and what gives the answer when its outcome is known; or the answer, where nothing has to be stored.
+_Part: TypeAlias = "tuple[Half, Callable[[Settled], Answer]] | Answer"
 
 
 class Posted(NamedTuple):
@@ -103,8 +108,7 @@ class Ingest:
 
     def refuse(self, error: Rejected, answered: Answered, kind: str = UNKNOWN) -> None:
         """Answers what was refused before it was known of what it tells."""
-        self._reject(error, kind, None)
-        answered(rejected_answer(error))
+        answered(self._refusal(error, kind))
 
     def turn_away(self, detail: str, answered: Answered, kind: str = UNKNOWN) -> None:
         """Answers a request that cannot be taken now."""
@@ -117,7 +121,7 @@ class Ingest:
         if events is None:
             return
         if media_type(posted.content_type) == BATCH:
-            Batch(answered).take(events, self.take_event)
+            self._take_batch(events, answered)
         else:
             self.take_event(events[0], answered)
 
@@ -135,21 +139,14 @@ class Ingest:
         if found is None:
             return
         listed, halves = found
-        submissions: list[Submission] = []  # queued together: part of a list taken, and the rest not, would be hard to send again
         sought: set[tuple[str, int]] = set()
-
-        def take(half: Half | Rejected, answered: Answered) -> None:
-            if isinstance(half, Rejected):
-                self.refuse(half, answered, FEEDBACK)
-            else:
-                submissions.append(self._submission(half, lambda settled: self._stated(half, settled, answered, sought)))
-
-        if listed:
-            StatementList(answered).take(halves, take)
-        else:
-            take(halves[0], answered)
-        if submissions:
-            self._submit(*submissions)
+        parts: list[_Part] = [
+            self._refusal(half, FEEDBACK)
+            if isinstance(half, Rejected)
+            else (half, lambda settled, half=half: self._answer_to_statement(half, settled, sought))
+            for half in halves
+        ]
+        self._submit(parts, lambda answers: answered(batch_answer(answers, statuses) if listed else answers[0]))
 
     def take_from_ingress(self, posted: Posted, answered: Answered) -> None:
         """Takes a feedback as Seldon's ingress does, and answers as it does."""
@@ -184,64 +181,79 @@ class Ingest:
 
     def take_event(self, event: Event | Rejected, answered: Answered) -> None:
         """Takes one decoded event; `answered` is called once, now or after the commit, in the event loop."""
+        self._submit([self._part(event, self._clock())], lambda answers: answered(answers[0]))
+
+    def _take_batch(self, events: Sequence[Event | Rejected], answered: Answered) -> None:
+        now = self._clock()
+        self._submit([self._part(event, now) for event in events], lambda answers: answered(batch_answer(answers, refusals)))
+
+    def _part(self, event: Event | Rejected, now: float) -> _Part:
+        """What an event brings, and how to answer it; or its answer, if that is known."""
         if isinstance(event, Rejected):
-            self.refuse(event, answered)
-            return
+            return self._refusal(event, UNKNOWN)
         if event.kind == OTHER:
             self._telemetry.answered(OTHER, IGNORED)
-            answered(EMPTY)
-            return
+            return EMPTY
         try:
-            half = half_of(event, self._defaults, self._clock(), self._selection)
+            return half_of(event, self._defaults, now, self._selection), partial(self._answer_to, event)
         except Rejected as error:
-            self._reject(error, event.kind, event)
-            answered(rejected_answer(error))
-            return
+            return self._refusal(error, event.kind, event)
         except Exception:  # a bug of ours must not leave the sender waiting
             logger.exception("An event of kind %s could not be read", event.kind)
-            self._settled(event, Unavailable("internal error"), answered)
+            return self._answer_to(event, Unavailable("internal error"))
+
+    def _submit(self, parts: Sequence[_Part], answered: Callable[[list[Answer]], None]) -> None:
+        """Queues what came together as one, and answers all of it together."""
+        waiting = [(index, *part) for index, part in enumerate(parts) if not isinstance(part, Answer)]
+        answers = [part if isinstance(part, Answer) else EMPTY for part in parts]
+
+        def done(outcomes: Sequence[Settled]) -> None:
+            for (index, _, answer_to), settled in zip(waiting, outcomes, strict=True):
+                answers[index] = answer_to(settled)
+            answered(answers)
+
+        halves = [half for _, half, _ in waiting]
+        self._announce(halves)
+        if not halves:
+            answered(answers)
             return
-        self._submit(self._submission(half, lambda settled: self._settled(event, settled, answered)))
-
-    def _submission(self, half: Half, done: Done) -> Submission:
-        """A well-formed half on its way."""
-        if half.clamped:
-            self._telemetry.clamped.inc()
-        if half.kind == FEEDBACK:
-            logger.info("PROCESSING Feedback Event.")  # users of the ancestor grep this line
-        return Submission(half, done)
-
-    def _submit(self, *submissions: Submission) -> None:
         try:
-            self._writer.submit(*submissions)
+            self._writer.submit(Submission(halves, done))
         except Unavailable as error:
-            for submission in submissions:
-                submission.done(error)
+            done([error] * len(halves))
 
-    def _stated(self, half: Half, settled: Settled, answered: Answered, sought: set[tuple[str, int]]) -> None:
+    def _announce(self, halves: Sequence[Half]) -> None:
+        clamped = feedback = 0
+        for half in halves:
+            clamped += half.clamped
+            feedback += half.kind == FEEDBACK
+        if clamped:
+            self._telemetry.clamped.inc(clamped)
+        if feedback:  # a line for each: users of the ancestor grep and count them
+            logger.info("PROCESSING Feedback Event.", extra={"times": feedback})
+
+    def _answer_to_statement(self, half: Half, settled: Settled, sought: set[tuple[str, int]]) -> Answer:
         if not isinstance(settled, str):
-            self._settled(Event(kind=FEEDBACK, attributes={"requestid": half.request_id}), settled, answered)
-            return
+            return self._answer_to(Event(kind=FEEDBACK, attributes={"requestid": half.request_id}), settled)
         if settled == PARKED and self._look_up is not None and (wanted := (half.request_id, sought_rows(half))) not in sought:
             sought.add(wanted)
             self._look_up(as_event(half))
         self._telemetry.answered(FEEDBACK, ACCEPTED if settled == PARKED else settled)
-        answered(TAKEN[settled])
+        return TAKEN[settled]
 
-    def _settled(self, event: Event, settled: Settled, answered: Answered) -> None:
+    def _answer_to(self, event: Event, settled: Settled) -> Answer:
+        """Counts what became of an event, and says what its sender is to be told."""
         if isinstance(settled, Unavailable):
             self._telemetry.answered(event.kind, UNAVAILABLE)
-            answered(unavailable_answer(str(settled)))
-        elif isinstance(settled, Rejected):
-            self._reject(settled, event.kind, event)
-            answered(rejected_answer(settled))
-        else:
-            if settled == PARKED:
-                settled = ACCEPTED
-                if self._look_up is not None:
-                    self._look_up(event)  # its prediction may be found elsewhere; the truth is safe here
-            self._telemetry.answered(event.kind, settled)
-            answered(EMPTY if self._replies is None or event.kind != FEEDBACK else self._reply(event, settled))
+            return unavailable_answer(str(settled))
+        if isinstance(settled, Rejected):
+            return self._refusal(settled, event.kind, event)
+        if settled == PARKED:
+            settled = ACCEPTED
+            if self._look_up is not None:
+                self._look_up(event)  # its prediction may be found elsewhere; the truth is safe here
+        self._telemetry.answered(event.kind, settled)
+        return EMPTY if self._replies is None or event.kind != FEEDBACK else self._reply(event, settled)
 
     def _reply(self, event: Event, outcome: str) -> Answer:
         assert self._replies is not None
@@ -250,6 +262,7 @@ class Ingest:
             self._forwarder.send(reply)
         return Answer(200, headers, body)
 
-    def _reject(self, error: Rejected, kind: str, event: Event | None) -> None:
+    def _refusal(self, error: Rejected, kind: str, event: Event | None = None) -> Answer:
         self._telemetry.answered(kind, REJECTED, error.reason)
         self.rejections.note(error, event, self._clock())
+        return rejected_answer(error)

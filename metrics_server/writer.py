@@ -10,8 +10,9 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from metrics_server.errors import StoreUnavailable, Unavailable
 from metrics_server.group import Group, Keeping, Outcome
@@ -34,16 +35,21 @@ BUSY_SECONDS = 0.01  # the same while upkeep has more to do
 ATTEMPTS = 100  # how often a group is computed again because another writer came first
 
 Settled = Outcome | Unavailable
-Done = Callable[[Settled], None]
-Deliver = Callable[[list[tuple[Done, Settled]]], None]
+Done = Callable[[Sequence[Settled]], None]
+Deliver = Callable[[list[tuple[Done, Sequence[Settled]]]], None]
 
 
 @dataclass(frozen=True)
 class Submission:
-    """A half on its way into the store, and who wants to know what became of it."""
+    """Halves that came together on their way into the store, and who wants to know what became of each."""
 
-    half: Half
+    halves: Sequence[Half]
     done: Done
+
+    @property
+    def rows(self) -> int:
+        """How many rows it brings."""
+        return sum(len(half.arrivals) for half in self.halves)
 
 
 class Writer:
@@ -84,8 +90,9 @@ class Writer:
         )
         self._queue: deque[Submission] = deque()
         self._wake = threading.Event()
-        self._rows_queued = 0  # ever; counted up in the event loop
-        self._rows_taken = 0  # ever; counted up in the writer's thread
+        # Ever: what was queued is counted up in the event loop, what was taken in the writer's thread.
+        self._rows_queued = self._rows_taken = 0
+        self._events_queued = self._events_taken = 0
         self._stopping = False
         self._broken = False
         self._looked_at = 0.0
@@ -100,19 +107,19 @@ class Writer:
         self._restore()
         self._thread.start()
 
-    def submit(self, *submissions: Submission) -> None:
-        """Queues halves that came together, all or none; called in the event loop. The last ones let in may go beyond the limits.
+    def submit(self, submission: Submission) -> None:
+        """Queues halves that came together; called in the event loop. The last ones let in may go beyond the limits.
 
         Raises:
             Unavailable: the queue is full.
         """
-        if len(self._queue) >= self._max_queue:
-            raise Unavailable(f"{len(self._queue)} events wait already, the limit of --max_queue_events")
+        if (waiting := self._events_queued - self._events_taken) >= self._max_queue:
+            raise Unavailable(f"{waiting} events wait already, the limit of --max_queue_events")
         if self._rows_queued - self._rows_taken >= QUEUE_ROWS:
             raise Unavailable(f"events with {QUEUE_ROWS} rows wait already")
-        for submission in submissions:
-            self._rows_queued += len(submission.half.arrivals)
-            self._queue.append(submission)
+        self._events_queued += len(submission.halves)
+        self._rows_queued += submission.rows
+        self._queue.append(submission)
         if not self._wake.is_set():
             self._wake.set()
 
@@ -141,24 +148,28 @@ class Writer:
 
     def _next_group(self) -> list[Submission]:
         group: list[Submission] = []
-        rows = 0
-        while self._queue and rows < GROUP_ROWS:
+        size = 0
+        while self._queue and size < GROUP_ROWS:
             group.append(self._queue.popleft())
-            rows += max(1, len(group[-1].half.arrivals))
-            self._rows_taken += len(group[-1].half.arrivals)
+            events, rows = len(group[-1].halves), group[-1].rows
+            self._events_taken += events
+            self._rows_taken += rows
+            size += max(events, rows)
         return group
 
     def _apply(self, group: list[Submission]) -> None:
-        self._telemetry.queue_events.set(len(self._queue))
+        self._telemetry.queue_events.set(self._events_queued - self._events_taken)
+        halves = [half for submission in group for half in submission.halves]
         started = time.perf_counter()
         try:
-            outcomes: list[Settled] = list(self._commit([submission.half for submission in group]))
+            outcomes: list[Settled] = list(self._commit(halves))
         except Exception as error:  # noqa: BLE001 - whatever it was, what is in memory may be ahead of the store: it is read anew
             self._fail(error)
-            outcomes = [Unavailable(str(error) if isinstance(error, StoreUnavailable) else "internal error")] * len(group)
+            outcomes = [Unavailable(str(error) if isinstance(error, StoreUnavailable) else "internal error")] * len(halves)
         self._telemetry.commit_seconds.observe(time.perf_counter() - started)
-        self._telemetry.commit_events.observe(len(group))
-        self._deliver([(submission.done, outcome) for submission, outcome in zip(group, outcomes, strict=True)])
+        self._telemetry.commit_events.observe(len(halves))
+        taken = iter(outcomes)
+        self._deliver([(submission.done, list(islice(taken, len(submission.halves)))) for submission in group])
 
     def _commit(self, halves: list[Half]) -> list[Outcome]:
         if self._broken:

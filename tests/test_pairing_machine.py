@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
-import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule, run_state_machine_as_test
@@ -27,7 +26,7 @@ from metrics_server import kept
 from metrics_server.case import MAX_KEYS, Case, decode_record, waiting
 from metrics_server.event import FEEDBACK, REQUEST, RESPONSE, Event
 from metrics_server.group import Group
-from metrics_server.half import Half, digest_of, half_of, row_key
+from metrics_server.half import Half, half_of
 from metrics_server.kept import Limits
 from metrics_server.ledger import LABELS, LOGGED, PAIRS, PREDICTIONS, REWARD_SUM, REWARDS
 from metrics_server.oblivion import EVICTED, EXPIRED
@@ -753,12 +752,12 @@ def test_a_request_is_known_again_when_its_rows_turn_out_to_share_a_case() -> No
 def test_halves_can_be_paired_again_after_a_group_that_joined_them_was_lost() -> None:
     """A group whose commit failed leaves its halves as they were, also those whose cases became one in it."""
     bench = Bench()
-    halves = [bench.half(one) for one in (truth("p", 2), said("r", 1, puids=("p", "", "")))]
+    halves = [bench.half(one) for one in (truth("p", 2), said("p", 0), said("r", 1, puids=("p", "", "")))]
     for _ in range(2):
         bench.restart()
         _, change = bench.taken(halves)
     assert bench.store.commit(change)
-    assert bench.confusion() == {"2 1": 1}
+    assert bench.confusion() == {"2 0": 1, "2 1": 1}
 
 
 def test_a_reward_counts_for_the_same_prediction_whichever_of_its_feedbacks_comes_first() -> None:
@@ -798,8 +797,9 @@ def test_what_expires_leaves_the_counts_and_the_pairs_stay() -> None:
     assert bench.whole() == before | {LOGGED: 3}
 
 
-def test_beyond_the_limits_the_oldest_leave_and_the_pairs_stay() -> None:
+def test_beyond_the_limits_the_oldest_leave_and_the_pairs_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is evicted leaves the counts as it stood in them, and a truth that waited is evicted in the series it named."""
+    monkeypatch.setattr("metrics_server.upkeep.SWEEP_RECORDS", 3)  # what goes at once
     bench = Bench()
     bench.send(said("paired", 1, puids=("p", "", "")), truth("paired", 2), truth("q", 2))
     bench.send(said("r", 1), truth("s", 0), now=NOW + 5)

@@ -262,7 +262,10 @@ class SqliteStore:
     def expired(self, before: float, limit: int, lane: int = 0) -> Mapping[bytes, Record]:
         first = lane << LANE_BITS
         with self._door() as connection:
-            rows = connection.execute(OLDEST, (first, first + (1 << LANE_BITS) - 1, limit)).fetchall()
+            range_ = first, first + (1 << LANE_BITS) - 1
+            rows = connection.execute(OLDEST, (*range_, 1)).fetchall()  # nearly always the one that has not expired
+            if rows and rows[0][0] <= before:
+                rows = connection.execute(OLDEST, (*range_, limit)).fetchall()
         return {key: Record(version, value) for _, key, version, value in takewhile(lambda row: row[0] <= before, rows)}
 
     def forget_series(self, series_id: int) -> None:
