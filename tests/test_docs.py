@@ -28,7 +28,7 @@ from metrics_server.store import open_store
 from metrics_server.task import TASKS
 from metrics_server.telemetry import LOOK_UP_OUTCOMES, OUTCOMES, REPLY_OUTCOMES
 from tests.conftest import Serve
-from tests.running import FEEDBACK, RESPONSE, ROOT, RunningServer, ce, peer
+from tests.running import FEEDBACK, REQUEST, RESPONSE, ROOT, RunningServer, ce, peer
 
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
@@ -101,6 +101,7 @@ def _families(server: RunningServer) -> Iterator[tuple[str, str]]:
 def test_every_family_of_a_real_page_is_documented(serve: Serve) -> None:
     """Whatever three tasks, corrections and rewards bring to the page has a line in the reference, with its type."""
     server = serve("--store", "memory://", "--kafka_brokers", "127.0.0.1:1")
+    server.post({"data": {"ndarray": [[5.1, 3.5, 1.4, 0.2]]}}, ce(REQUEST, "0", "r"))
     server.post({"data": {"ndarray": [[0.1, 0.2, 0.7]]}}, ce(RESPONSE, "1", "r"))
     for number, truth in enumerate((1, 2, None)):
         server.post({"truth": {"data": {"ndarray": [truth]}}, "reward": 1}, ce(FEEDBACK, f"2-{number}", "r"))

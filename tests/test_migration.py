@@ -1,0 +1,90 @@
+"""A file of the version before goes on where it was: nothing is lost, and what comes later meets what was there."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from hashlib import blake2b
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from metrics_server.case import Case, decode_record
+from metrics_server.kept import EVENT_COUNT, HALF_COUNT
+from metrics_server.ledger import NOWHERE
+from metrics_server.series import Identity
+from metrics_server.store.sqlite import APPLICATION_ID, SCHEMA_VERSION, SqliteStore
+from metrics_server.store.statements import TOUCH
+from metrics_server.sums import component
+from metrics_server.window import KEPT, MINUTE, floor
+from tests.test_pairing import MAIN, NOW, Bench, Sent
+
+VERSION_1 = """
+CREATE TABLE records (
+    key BLOB PRIMARY KEY, version INTEGER NOT NULL, expires_at REAL NOT NULL, value BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE series (
+    id INTEGER PRIMARY KEY, identity BLOB NOT NULL, created_at REAL NOT NULL, seen_at REAL NOT NULL
+);
+CREATE TABLE parameters (
+    series INTEGER NOT NULL, name TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (series, name)
+) WITHOUT ROWID;
+CREATE TABLE sums (
+    series INTEGER NOT NULL, width INTEGER NOT NULL, start INTEGER NOT NULL, component TEXT NOT NULL, value REAL NOT NULL,
+    PRIMARY KEY (width, start, series, component)
+) WITHOUT ROWID;
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A file of version 1: one prediction that is open, and the key of one event."""
+    found = tmp_path / "state.db"
+    series = Identity(MAIN, Bench().scoring)
+    applied = [series.id, NOW - 60, NOW - 60, None, 1]
+    said = [list(MAIN), NOW - 60, NOW - 60, True, 1, None, None, False, applied]
+    case = msgspec.msgpack.encode([[b"e" * 16], [said], [], []])
+    key = blake2b(b"r", digest_size=16).digest() + bytes(4)
+    with closing(sqlite3.connect(found)) as connection:
+        connection.executescript(VERSION_1)
+        connection.execute("INSERT INTO records VALUES (?, 1, ?, ?)", (key, NOW + 9, case))
+        connection.execute(
+            "INSERT INTO records VALUES (?, 1, ?, ?)", (b"k" * 16, NOW + 5, msgspec.msgpack.encode([[b"k" * 16], [], [], []]))
+        )
+        identity = msgspec.json.encode([MAIN, Bench().scoring])
+        connection.execute("INSERT INTO series VALUES (?, ?, ?, ?)", (series.id, identity, NOW - 60, NOW - 60))
+        minute = floor(NOW - 60, MINUTE)
+        connection.execute("INSERT INTO sums VALUES (?, ?, ?, ?, ?)", (series.id, MINUTE, minute, "server/logged", 1.0))
+        connection.executescript(f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 1;")
+        connection.commit()
+    return found
+
+
+def test_records_series_and_sums_come_along(path: Path) -> None:
+    """Every record is there under its key, in its lane, counted; series and sums as they were; opening again changes nothing."""
+    for _ in range(2):
+        store = SqliteStore(str(path))
+        (half,) = store.expired(NOW + 100, 10, lane=1).values()
+        assert isinstance(decode_record(half.value), Case)
+        assert set(store.expired(NOW + 100, 10, lane=0)) == {b"k" * 16}
+        counts = store.ledger(KEPT)[NOWHERE]
+        assert (counts[HALF_COUNT], counts[EVENT_COUNT]) == (1, 1)
+        (row,) = store.series()
+        assert (row.seen_at, row.predicted_at, row.labelled_at) == (NOW - 60, 0, 0)
+        store.close()
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
+        assert TOUCH.endswith(str(SCHEMA_VERSION))
+
+
+def test_a_truth_meets_a_prediction_that_an_older_version_kept(path: Path) -> None:
+    """The truth that comes after the upgrade labels the prediction that came before it."""
+    bench = Bench()
+    bench.store = SqliteStore(str(path))  # type: ignore[assignment]
+    bench.restart()
+    bench.send(Sent("feedback", "1", NOW, "r", MAIN, ("", ""), truth=(1,)))
+    assert bench.net()[MAIN][component("confusion", "1", "1")] == 1
+    assert bench.statuses(MAIN) == {"matched": 1}
+    assert all(value >= 0 for value in bench.store.ledger(KEPT)[NOWHERE].values())
+    bench.store.close()
