@@ -24,6 +24,7 @@ MAX_ROW_BYTES = 64 * 2**10
 MAX_COLUMNS = MAX_ROW_BYTES // 9  # a float takes 9 bytes in a stored row
 
 MAX_DIMENSIONS = 32  # as numpy had it
+MAX_VALUES = 2**21  # of one tensor: what a body of 8 MiB holds of single precision, and half a second to look at
 MAX_ROWS = 20_000  # of one event, which is applied in one piece: about half a second
 
 LEAST = -LARGEST
@@ -159,6 +160,8 @@ def check_shape(shape: Sequence[int], count: int, what: str) -> int:
     rows = sizes[0] if sizes else 1
     check_rows(rows, what)
     width = count // rows if rows else 1
+    if count > MAX_VALUES:
+        raise Rejected(Reason.TOO_MANY_ROWS, f"{what}: {count} values, more than {MAX_VALUES}; send the rows in several events")
     if width > MAX_COLUMNS:
         raise Rejected(Reason.ROW_TOO_LARGE, f"{what}: a row has {width} columns, more than {MAX_COLUMNS}")
     return width
