@@ -92,7 +92,7 @@ class Cabinet:
             if other is not folder:
                 if len(folder.case.also) + len(other.case.also) + 2 > MAX_KEYS:
                     continue
-                absorb(folder.case, other.key, other.case)
+                absorb(folder.case, folder.key, other.key, other.case)
                 other.case, other.moved_to, other.is_touched = Case(), folder.key, True
             if key not in joined:
                 joined.append(key)
@@ -103,11 +103,25 @@ class Cabinet:
         for event in self._events:
             yield event, Write(0, b"", self._now + self._dedupe, EVENTS)
         self._balance.events(len(self._events))
+        self._renew_pointers()
         for key, folder in self._folders.items():
             if folder.is_touched:
                 yield key, self._write(folder)
             elif folder.version:  # only looked at: it counts for what it did
                 self._balance.half(None if folder.moved_to else folder.case, folder.length)
+
+    def _renew_pointers(self) -> None:
+        """Keeps what points to a case for as long as the case."""
+        for folder in [one for one in self._folders.values() if one.is_touched and one.case.also and self._is_due(one.case)]:
+            for key in folder.case.also:
+                self.folder(key)
+                pointer = self._folders[key]
+                if pointer is not folder and (pointer.moved_to or not pointer.version):
+                    pointer.moved_to, pointer.is_touched = folder.key, True
+
+    def _is_due(self, case: Case) -> bool:
+        """Whether a case that is used now is to be kept from now on."""
+        return self._now - case.received > self._retention * RENEWED_AFTER
 
     @property
     def sums(self) -> Sums:
@@ -119,7 +133,7 @@ class Cabinet:
         if folder.moved_to:
             value, received = encode_pointer(folder.moved_to), self._now
         else:
-            moved = self._now - case.received > self._retention * RENEWED_AFTER
+            moved = self._is_due(case)
             if moved:
                 case.received = int(self._now)
             value, received = encode_case(case), case.received

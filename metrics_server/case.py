@@ -95,6 +95,7 @@ class Reward(msgspec.Struct, array_like=True, gc=False):
     applied: Applied | None = None
     order: bytes = OWN  # as of a truth
     slices: list[str] = []
+    others: bytes = b""  # further keys, of rewards that it replaced
 
 
 class Case(msgspec.Struct, array_like=True, gc=False):
@@ -138,26 +139,35 @@ def remember(case: Case, event: bytes) -> None:
 
 
 def waiting(case: Case) -> tuple[int, int]:
-    """How many logged predictions of this row wait for a truth, and how many truths for a prediction."""
+    """How many logged predictions of this row wait for a truth, or for another after it was taken back; how many truths wait."""
     if len(case.said) == 1:
         (said,) = case.said
-        return int(said.logged and not said.settled), 0
+        return int(said.logged and said.truth is None), 0
     if case.said:
-        return sum(said.logged and not said.settled for said in case.said), 0
+        return sum(said.logged and said.truth is None for said in case.said), 0
     return 0, sum(known.value is not None for known in case.known)
 
 
-def absorb(case: Case, key: bytes, other: Case) -> None:
-    """Takes what has arrived in the case of another key into this one; what stands is for the caller to settle."""
-    start = len(case.also) + 1
-    moved = bytes(range(start, start + 1 + len(other.also)))
+def absorb(case: Case, own: bytes, key: bytes, other: Case) -> None:
+    """Takes what has arrived in the case of another key into this one; what stands is for the caller to settle.
+
+    Args:
+        case: the one that stays.
+        own: its key.
+        key: that of the other. A key may be in both: one that pointed to a case which outlived it, and came again.
+        other: what was there.
+    """
+    names = [own, *case.also]
+    names += [each for each in (key, *other.also) if each not in names]
+    moved = bytes(names.index(each) for each in (key, *other.also))
     for said in other.said:
         said.under = said.under.translate(_shift(moved))
     for known in other.known:
         known.order = known.order.translate(_shift(moved))
     for reward in other.rewards:
         reward.order = reward.order.translate(_shift(moved))
-    case.also += [key, *other.also]
+        reward.others = reward.others.translate(_shift(moved))
+    case.also = names[1:]
     case.said += other.said
     case.known += other.known
     case.rewards += other.rewards

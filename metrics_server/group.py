@@ -80,17 +80,20 @@ class Group:
             for arrival in half.arrivals:  # nothing can ever meet these halves: they count, and only the event's key is kept
                 arrive(Case(), arrival, self._ledger)
             return ACCEPTED
-        self._file(half, folder)
-        return PARKED if folder.case.known and not folder.case.said else ACCEPTED
+        case = self._filed(half, folder).case
+        return PARKED if case.known and not case.said else ACCEPTED
 
-    def _file(self, half: Half, first: Folder) -> None:
+    def _filed(self, half: Half, first: Folder) -> Folder:
+        """Takes a half into the cases it concerns; the one of its first row."""
         if half.kind == REQUEST:
             self._name(half, first)
         else:
             self._pair(half, first)
+        first = self._cabinet.folder(half.keys[0])  # a later row may have taken the case in
         if half.event:
             remember(first.case, half.event)
         first.is_touched = True
+        return first
 
     def _pair(self, half: Half, first: Folder) -> None:
         if len(half.keys) > 1:
@@ -103,7 +106,7 @@ class Group:
                 folder, keys = self._cabinet.joined([key, *(row_key(alias, start + row) for alias, start in aliases)])
             else:
                 folder, keys = self._cabinet.folder(key), [key]
-            filed = _filed(arrival, folder, keys) if folder.case.also or folder.key != key else arrival
+            filed = _under(arrival, folder, keys) if folder.case.also or folder.key != key else arrival
             arrive(folder.case, filed, self._ledger)
             folder.is_touched = True
 
@@ -128,7 +131,7 @@ class Group:
             self._ledger.latency(half.labels, seconds)
 
 
-def _filed(arrival: Arrival, folder: Folder, keys: Sequence[bytes]) -> Arrival:
+def _under(arrival: Arrival, folder: Folder, keys: Sequence[bytes]) -> Arrival:
     """The arrival as it is filed in a case of several keys. The given one stays as it is: it may have to be taken again."""
     indexes = bytes(folder.index_of(key) for key in keys)
     said, known, reward = copy(arrival.said), copy(arrival.known), copy(arrival.reward)

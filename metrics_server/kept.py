@@ -12,6 +12,7 @@ Sums:
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from metrics_server.case import Case, waiting
@@ -68,11 +69,11 @@ class Limits:
     half_bytes: int = 4 * 2**30
     events: int = 50_000_000
 
-    def exceeded(self, sums: Sums) -> int | None:
-        """The lane that holds too much, if any."""
-        if sums.get(HALF_COUNT, 0.0) > self.halves or sums.get(HALF_BYTES, 0.0) > self.half_bytes:
-            return HALVES
-        return EVENTS if sums.get(EVENT_COUNT, 0.0) > self.events else None
+    def surplus(self, sums: Sums) -> dict[int, int]:
+        """How many records have to leave each lane, at least; by bytes that is an estimate, to be asked for again."""
+        halves, length, events = (sums.get(name, 0.0) for name in (HALF_COUNT, HALF_BYTES, EVENT_COUNT))
+        too_long = max(0.0, length - self.half_bytes) * halves / length if length else 0.0
+        return {HALVES: math.ceil(max(halves - self.halves, too_long)), EVENTS: math.ceil(events - self.events)}
 
 
 def oldest_since(sums: Sums) -> int | None:

@@ -56,7 +56,7 @@ def arrive(case: Case, arrival: Arrival, book: Book) -> None:
         return
     changed = None if arrival.said is None else _take_said(case, arrival.said, book)
     if arrival.known is not None:
-        case.known = _latest(case.known, arrival.known)[-MAX_SCOPES:]
+        case.known = _latest(case.known, copy(arrival.known))[-MAX_SCOPES:]
     settle(case, book, changed, arrival.known)
     if arrival.reward is not None:
         _take_reward(case, arrival.reward, book)
@@ -93,7 +93,7 @@ def _open(case: Case, arrival: Arrival, book: Book) -> None:
         if said.logged:
             said.row = book.apply_row(said, first=True)
     if known is not None:
-        case.known.append(known)
+        case.known.append(copy(known))
         if said is not None and known.value is not None and known.covers(said.labels):
             failed = _replace_pair(said, known.value, book, first=True)
             if failed:
@@ -227,7 +227,7 @@ def _replace_pair(said: Said, truth: Value, book: Book, *, first: bool) -> str:
 
 
 def _take_reward(case: Case, reward: Reward, book: Book) -> None:
-    same = [old for old in case.rewards if are_alike(old.labels, reward.labels) and share(old.order, reward.order)]
+    same = [old for old in case.rewards if are_alike(old.labels, reward.labels) and share(old.order + old.others, reward.order)]
     if not same:
         case.rewards.append(copy(reward))
         return
@@ -238,17 +238,19 @@ def _take_reward(case: Case, reward: Reward, book: Book) -> None:
         if other is not reward:
             case.rewards.remove(other)
         first.at = min(first.at, other.at)
-        first.order += bytes(key for key in other.order if key not in first.order)
+        keys = first.order + first.others + other.order + other.others
         if _is_later(other.time, [*other.labels, other.value, other.slices], first.time, [*first.labels, first.value, first.slices]):
             first.labels, first.time, first.value, first.slices = other.labels, other.time, other.value, other.slices
+            first.order = other.order
+        first.others = bytes(key for key in dict.fromkeys(keys) if key not in first.order)
 
 
 def _settle_rewards(case: Case, book: Book) -> None:
     """Counts each reward for the prediction it is about, as far as the log tells, and else for what the feedback says."""
     for reward in case.rewards:
         about = [said for said in case.said if said.logged and are_alike(said.labels, reward.labels)]
-        for key in reward.order:
-            if found := [said for said in about if key in said.under]:
+        for keys in (*(bytes([key]) for key in reward.order), reward.others):
+            if found := [said for said in about if share(keys, said.under)]:
                 about = found
                 break
         else:

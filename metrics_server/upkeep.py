@@ -79,10 +79,10 @@ class Upkeep:
         self._has_more = False
         for lane in (EVENTS, HALVES):
             self._forget(self._store.expired(now, SWEEP_RECORDS, lane), lane, EXPIRED)
-        lane_exceeded = self._limits.exceeded(self._totals.ledger(KEPT, NOWHERE))
-        if lane_exceeded is not None:
-            self._forget(self._store.expired(math.inf, SWEEP_RECORDS, lane_exceeded), lane_exceeded, EVICTED)
-            self._has_more = self._limits.exceeded(self._totals.ledger(KEPT, NOWHERE)) is not None
+        for lane, surplus in self._limits.surplus(self._totals.ledger(KEPT, NOWHERE)).items():
+            if surplus > 0:
+                self._forget(self._store.expired(math.inf, min(surplus, SWEEP_RECORDS), lane), lane, EVICTED)
+                self._has_more = self._has_more or surplus > SWEEP_RECORDS
         self._tell(now)
 
     def _forget(self, records: Mapping[bytes, Record], lane: int, cause: str) -> None:
