@@ -535,9 +535,8 @@ class Pairing(RuleBasedStateMachine):
         assert counts == self.bench.recount()
         assert all(value >= 0 for value in counts.values())
         known = Known(self.history.values())
-        without = sum(not known.about(said) for said in known.logged if not said.is_alone)
         unlabelled = sum(known.standing(said) is None for said in known.logged if not said.is_alone)
-        assert without <= counts.get(kept.PENDING_PREDICTIONS, 0) <= unlabelled
+        assert counts.get(kept.PENDING_PREDICTIONS, 0) == unlabelled
         idle = [truth for truth in known.truths if not any(known.is_about(truth, said) for said in (*known.logged, *known.carried))]
         assert counts.get(kept.PENDING_TRUTHS, 0) <= len({(truth.scope, *truth.keys) for truth in idle if truth.value is not None})
 
