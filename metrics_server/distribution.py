@@ -8,7 +8,8 @@ Sums:
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Collection
 
 from metrics_server.sums import Sums, component
 from metrics_server.window import DAY, HOUR, MINUTE
@@ -21,10 +22,11 @@ BOUNDS: dict[str, tuple[float, ...]] = {
 }
 
 
-def observed(name: str, seconds: float) -> Iterator[tuple[str, float]]:
-    """The components that one duration adds to, and by how much."""
-    yield component(name, "le", str(bisect_left(BOUNDS[name], seconds))), 1.0
-    yield component(name, "seconds"), seconds
+def observed(name: str, durations: Collection[float]) -> Sums:
+    """The sums of these durations."""
+    bounds = BOUNDS[name]
+    counts = Counter(bisect_left(bounds, seconds) for seconds in durations)
+    return {component(name, "seconds"): sum(durations)} | {component(name, "le", str(index)): float(n) for index, n in counts.items()}
 
 
 def cumulated(name: str, sums: Sums) -> tuple[list[tuple[str, float]], float] | None:

@@ -80,35 +80,37 @@ class Group:
             for arrival in half.arrivals:  # nothing can ever meet these halves: they count, and only the event's key is kept
                 arrive(Case(), arrival, self._ledger)
             return ACCEPTED
-        case = self._filed(half, folder).case
-        return PARKED if case.known and not case.said else ACCEPTED
+        return PARKED if self._file(half, folder) else ACCEPTED
 
-    def _filed(self, half: Half, first: Folder) -> Folder:
-        """Takes a half into the cases it concerns; the one of its first row."""
+    def _file(self, half: Half, first: Folder) -> bool:
+        """Takes a half into the cases it concerns; says whether all its truths wait."""
+        waits = False
         if half.kind == REQUEST:
             self._name(half, first)
         else:
-            self._pair(half, first)
+            waits = self._pair(half, first)
         first = self._cabinet.folder(half.keys[0])  # a later row may have taken the case in
         if half.event:
             remember(first.case, half.event)
         first.is_touched = True
-        return first
+        return waits
 
-    def _pair(self, half: Half, first: Folder) -> None:
+    def _pair(self, half: Half, first: Folder) -> bool:
         if len(half.keys) > 1:
             first.case.rows = max(first.case.rows, len(half.keys))
         aliases = half.aliases
         if first.case.named and half.kind == RESPONSE:
             aliases = [*aliases, *((pair[16:], 0) for pair in first.case.named if pair[:16] == half.keys[0][:16])]
+        waits = True
         for row, (key, arrival) in enumerate(zip(half.keys, half.arrivals, strict=True)):
             if aliases:
                 folder, keys = self._cabinet.joined([key, *(row_key(alias, start + row) for alias, start in aliases)])
             else:
                 folder, keys = self._cabinet.folder(key), [key]
             filed = _under(arrival, folder, keys) if folder.case.also or folder.key != key else arrival
-            arrive(folder.case, filed, self._ledger)
+            waits = arrive(folder.case, filed, self._ledger) and waits
             folder.is_touched = True
+        return waits
 
     def _name(self, half: Half, first: Folder) -> None:
         """Files the predictions of a request, those there and those to come, under the ids that the client gave it too."""

@@ -16,7 +16,7 @@ import math
 from dataclasses import dataclass
 
 from metrics_server.case import Case, waiting
-from metrics_server.sums import Sums, add_into, component
+from metrics_server.sums import Sums, component
 from metrics_server.window import QUARTER, floor
 
 EVENTS, HALVES = 0, 1  # lanes of the store: keys of events, cases and pointers
@@ -36,7 +36,9 @@ class Balance:
         self._halves = 0
         self._bytes = 0
         self._events = 0
-        self._pending: dict[str, float] = {}
+        self._predictions = 0
+        self._truths = 0
+        self._since: dict[int, int] = {}  # rows that wait, by the quarter of an hour they were received in
 
     def half(self, case: Case | None, length: int, sign: int = 1) -> None:
         """Adds a case, or a pointer (None), with a value of so many bytes; with sign -1 takes it out."""
@@ -46,9 +48,10 @@ class Balance:
             return
         predictions, truths = waiting(case)
         if predictions or truths:
-            since = f"{_SINCE}{floor(case.received, QUARTER)}"
-            counts = {PENDING_PREDICTIONS: float(predictions), PENDING_TRUTHS: float(truths), since: float(predictions + truths)}
-            add_into(self._pending, counts, sign)
+            self._predictions += sign * predictions
+            self._truths += sign * truths
+            since = floor(case.received, QUARTER)
+            self._since[since] = self._since.get(since, 0) + sign * (predictions + truths)
 
     def events(self, count: int) -> None:
         """Adds keys of events."""
@@ -57,8 +60,15 @@ class Balance:
     @property
     def sums(self) -> Sums:
         """All of it as sums."""
-        counts = {HALF_COUNT: float(self._halves), HALF_BYTES: float(self._bytes), EVENT_COUNT: float(self._events)}
-        return {**{name: count for name, count in counts.items() if count}, **self._pending}
+        counts = {
+            HALF_COUNT: self._halves,
+            HALF_BYTES: self._bytes,
+            EVENT_COUNT: self._events,
+            PENDING_PREDICTIONS: self._predictions,
+            PENDING_TRUTHS: self._truths,
+            **{f"{_SINCE}{since}": count for since, count in self._since.items()},
+        }
+        return {name: float(count) for name, count in counts.items() if count}
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ whatever it holds. Two clocks: what is net goes to the bucket of the prediction'
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from metrics_server import output
@@ -48,6 +49,8 @@ class Ledger:
         self._sums: dict[tuple[int, Bucket], dict[str, float]] = {}
         self._pairs: dict[_Target, list[tuple[Value, Value]]] = {}
         self._rows: dict[tuple[int, Bucket | None, int], list[Value]] = {}
+        self._first_rows: dict[int, list[Value]] = {}  # of a series
+        self._durations: dict[tuple[int, str], list[float]] = {}  # of a series, by component
         self._touched: dict[int, Series] = {}
         self._counts: dict[tuple[int, str], float] = {}  # in the ledger of what was applied, ever
 
@@ -109,11 +112,7 @@ class Ledger:
         applied.slices = [(part.id, part.created_at) for part in parts]
         if first:
             for counted in (series, *parts):
-                counted.predicted_at = self._now
-                self._touched[counted.id] = counted
-                self._count(counted.id, PREDICTIONS)
-                if label := counted.predicted_class(said.value, self._change.claims):
-                    self._count(counted.id, PREDICTED + label)
+                self._first_rows.setdefault(counted.id, []).append(said.value)
         self._row(applied, 1)
         return applied
 
@@ -122,7 +121,7 @@ class Ledger:
 
     def _row(self, applied: Applied, sign: int) -> None:
         bucket = self._bucket(applied.at)
-        for series_id in self._targets(applied):
+        for series_id in (applied.series,) if sign > 0 and not applied.slices else self._targets(applied):
             self._rows.setdefault((series_id, bucket, sign), []).append(applied.y_pred)
 
     def apply_reward(self, value: float, labels: Labels, at: float, slices: list[str], *, first: bool) -> Applied:
@@ -159,13 +158,16 @@ class Ledger:
 
     def _observe(self, labels: Labels, name: str, seconds: float) -> None:
         if (series := self._catalog.find(labels)) is not None:
-            for part, value in observed(name, seconds):
-                self._count(series.id, part, value)
+            self._durations.setdefault((series.id, name), []).append(seconds)
 
     def change(self) -> Change:
         """The change for everything collected; the caller adds the records."""
         for (series_id, bucket, sign), values in self._rows.items():
             self._net(series_id, bucket, {LOGGED: float(len(values)), **output.increments(values)}, sign)
+        for series_id, seen in self._first_rows.items():
+            self._see(series_id, seen)
+        for (series_id, name), durations in self._durations.items():
+            self._add(series_id, EVER, observed(name, durations))
         for target, pairs in self._pairs.items():
             self._score(target, pairs)
         for (series_id, name), count in self._counts.items():
@@ -176,6 +178,17 @@ class Ledger:
                 series.noted = self._now
                 self._change.series[series.id] = series.row()
         return self._change
+
+    def _see(self, series_id: int, values: list[Value]) -> None:
+        """Counts rows of the request log that came for the first time."""
+        if (series := self._catalog.get(series_id)) is None:
+            return
+        series.predicted_at = self._now
+        self._touched[series_id] = series
+        self._count(series_id, PREDICTIONS, len(values))
+        for label, count in Counter(series.predicted_class(value, self._change.claims) for value in values).items():
+            if label is not None:
+                self._count(series_id, PREDICTED + label, count)
 
     def _score(self, target: _Target, pairs: list[tuple[Value, Value]]) -> None:
         """Gives the pairs of one series and bucket to its model; what that refuses leaves the server's own counts too."""

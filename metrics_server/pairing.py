@@ -49,39 +49,47 @@ class Book(Protocol):
 _encode = msgspec.msgpack.Encoder().encode
 
 
-def arrive(case: Case, arrival: Arrival, book: Book) -> None:
-    """Takes the halves into the case and writes into the book what that changes."""
+def arrive(case: Case, arrival: Arrival, book: Book) -> bool:
+    """Takes the halves into the case and writes into the book what that changes; says whether a truth of them waits now."""
     if not (case.said or case.known or case.rewards):
         _open(case, arrival, book)
-        return
+        return arrival.known is not None and (arrival.said is None or not arrival.known.covers(arrival.said.labels))
     changed = None if arrival.said is None else _take_said(case, arrival.said, book)
     if arrival.known is not None:
         case.known = _latest(case.known, copy(arrival.known))[-MAX_SCOPES:]
-    settle(case, book, changed, arrival.known)
+    waits = not settle(case, book, changed, arrival.known)
     if arrival.reward is not None:
         _take_reward(case, arrival.reward, book)
         _settle_rewards(case, book)
+    return waits and arrival.known is not None
 
 
-def settle(case: Case, book: Book, changed: Said | None = None, arrived: Known | None = None) -> None:
-    """Brings every pair and reward to what stands now, and tells what became of the truth that arrived."""
+def settle(case: Case, book: Book, changed: Said | None = None, arrived: Known | None = None) -> bool:
+    """Brings every pair and reward to what stands now, and tells what became of the truth that arrived.
+
+    Says whether that is about any prediction that is there.
+    """
+    met = False
     moved: list[Said] = []
     for said in case.said:
-        if said.pair is not None and _gives_way(case, said):
+        if not said.logged and said.pair is not None and _gives_way(case, said):
             book.take_pair(said.pair)
             moved.append(copy(said))
             said.pair, said.truth, said.settled = None, None, False
     for said in case.said:
-        if not _gives_way(case, said):
+        if said.logged or not _gives_way(case, said):
             truth = _standing(case, said)
             if truth is not None:
                 about = arrived if arrived is not None and _is_about(case, arrived, said) else None
+                met = met or about is not None
                 first = not said.settled and not any(are_alike(said.labels, old.labels) and share(said.under, old.under) for old in moved)
                 _renew(said, truth, about, book, changed=said is changed, first=first)
             elif said.settled:  # the truth turned out to be about another prediction
                 _replace_pair(said, None, book, first=False)
                 said.settled = False
-    _settle_rewards(case, book)
+    if case.rewards:
+        _settle_rewards(case, book)
+    return met
 
 
 def _open(case: Case, arrival: Arrival, book: Book) -> None:
@@ -181,9 +189,7 @@ def _standing(case: Case, said: Said) -> Known | None:
 
 def _gives_way(case: Case, said: Said) -> bool:
     """Whether this is what a feedback carried along, and the log tells of the same prediction."""
-    return not said.logged and any(
-        other.logged and are_alike(said.labels, other.labels) and share(said.under, other.under) for other in case.said
-    )
+    return any(other.logged and are_alike(said.labels, other.labels) and share(said.under, other.under) for other in case.said)
 
 
 def _renew(said: Said, truth: Known, arrived: Known | None, book: Book, *, changed: bool, first: bool) -> None:

@@ -88,7 +88,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     history: Annotated[str, _help("how long sums are kept, by prediction time")] = "400d"
     retention: Annotated[str, _help("how long a prediction stays open to truth and corrections, from receipt")] = "35d"
     dedupe_retention: Annotated[str, _help("how long the key of an event without a request id is kept")] = "1d"
-    max_pending: Annotated[int, _help("rows kept at most for pairing and correction; beyond it the oldest go first")] = 5_000_000
+    max_pending: Annotated[
+        int, _help("rows, and further ids of rows, kept at most for pairing and correction; beyond it the oldest go first")
+    ] = 5_000_000
     max_pending_bytes: Annotated[int, _help("about what they may take on disk; beyond it the oldest go first")] = 4 * 2**30
     max_dedupe_keys: Annotated[int, _help("keys of events without a request id kept at most; beyond it the oldest go first")] = 50_000_000
     score_models: Annotated[tuple[str, ...], _help("models, as events name them, whose predictions count, separated by commas; all")] = ()

@@ -14,7 +14,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 from metrics_server.errors import StoreRefused, StoreUnavailable
@@ -27,6 +26,7 @@ from metrics_server.store.statements import (
     LANE_BITS,
     LAST_IDS,
     MIGRATIONS,
+    MOVE_RECORDS,
     NEW_RECORDS,
     OLDEST,
     PUT_RECORDS,
@@ -35,8 +35,10 @@ from metrics_server.store.statements import (
     SCHEMA,
     SCHEMA_VERSION,
     TOUCH,
+    MovedError,
     chunks,
     write,
+    write_all,
 )
 from metrics_server.sums import Sums
 from metrics_server.window import COARSEST, LEVELS, Bucket
@@ -48,10 +50,6 @@ WIDTHS = (*(width for width, _ in LEVELS), COARSEST)
 
 # The file is only busy; the connection is as good as before.
 _PASSING = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-
-
-class _MovedError(Exception):
-    """Something that a change was computed from is not as it was."""
 
 
 class SqliteStore:
@@ -179,14 +177,14 @@ class SqliteStore:
         try:
             with self._transaction() as connection:
                 self._put_records(connection, change)
-                _write_all(connection, CLAIM, [(*key, value) for key, value in change.claims.items()])
+                write_all(connection, CLAIM, [(*key, value) for key, value in change.claims.items()])
                 write(connection, PUT_SERIES, [(*row[:4], *row[5:]) for row in change.series.values()])
                 write(
                     connection,
                     ADD_SUMS,
                     [(series, *bucket, name, value) for (series, bucket), sums in change.sums.items() for name, value in sums.items()],
                 )
-        except _MovedError:
+        except MovedError:
             return False
         return True
 
@@ -194,14 +192,19 @@ class SqliteStore:
         # Sorted keys touch the pages of their index in order.
         new: list[tuple[object, ...]] = []
         changed: list[tuple[object, ...]] = []
+        moved: list[tuple[object, ...]] = []
         for key in sorted(change.records):
-            version, value, expires_at, lane, moved = change.records[key]
-            (changed if version else new).append(
-                (key, version + 1, expires_at, value, self._next_id(lane) if moved or not version else None)
-            )
-        _write_all(connection, NEW_RECORDS, new)
-        _write_all(connection, PUT_RECORDS, changed)
-        _write_all(connection, DELETE_RECORDS, sorted(change.deletes.items()))
+            version, value, expires_at, lane, is_moved = change.records[key]
+            if not version:
+                new.append((key, 1, expires_at, value, self._next_id(lane)))
+                continue
+            changed.append((key, version + 1, expires_at, value))
+            if is_moved:
+                moved.append((key, self._next_id(lane)))
+        write_all(connection, NEW_RECORDS, new)
+        write_all(connection, PUT_RECORDS, changed)
+        write_all(connection, MOVE_RECORDS, moved)
+        write_all(connection, DELETE_RECORDS, sorted(change.deletes.items()))
 
     def _next_id(self, lane: int) -> int:
         self._last_ids[lane] = last = self._last_ids.get(lane, lane << LANE_BITS) + 1
@@ -292,9 +295,3 @@ class SqliteStore:
         if self._lock is not None:
             lock, self._lock = self._lock, None
             os.close(lock)
-
-
-def _write_all(connection: sqlite3.Connection, statement: str, rows: Sequence[Sequence[Any]]) -> None:
-    """As `_write`, but every row must be touched."""
-    if write(connection, statement, rows) != len(rows):
-        raise _MovedError

@@ -49,7 +49,9 @@ INSERT INTO sums SELECT 0, -3, 0, 'kept/half_bytes', sum(length(value) + 84) FRO
 LANE_BITS = 56
 LAST_IDS = f"SELECT id >> {LANE_BITS}, max(id) FROM records GROUP BY 1"  # noqa: S608 - a constant
 NEW_RECORDS = "INSERT INTO records (key, version, expires_at, value, id) VALUES {rows} ON CONFLICT (key) DO NOTHING"
-PUT_RECORDS = """UPDATE records SET version = new.column2, expires_at = new.column3, value = new.column4, id = coalesce(new.column5, id)
+# A record that moves is written twice: an update of its id in the same statement would rewrite the index for all that stay.
+MOVE_RECORDS = "UPDATE records SET id = new.column2 FROM (VALUES {rows}) AS new WHERE records.key = new.column1"
+PUT_RECORDS = """UPDATE records SET version = new.column2, expires_at = new.column3, value = new.column4
 FROM (VALUES {rows}) AS new WHERE records.key = new.column1 AND records.version = new.column2 - 1"""
 DELETE_RECORDS = "DELETE FROM records WHERE (key, version) IN (VALUES {rows})"
 ADD_SUMS = """INSERT INTO sums (series, width, start, component, value) VALUES {rows}
@@ -84,6 +86,16 @@ def chunks(rows: Sequence[_Row]) -> Iterator[Sequence[_Row]]:
             start += size
     if start < len(rows):
         yield rows[start:]
+
+
+class MovedError(Exception):
+    """Something that a change was computed from is not as it was."""
+
+
+def write_all(connection: sqlite3.Connection, statement: str, rows: Sequence[Sequence[Any]]) -> None:
+    """As `write`; raises MovedError unless every row is touched."""
+    if write(connection, statement, rows) != len(rows):
+        raise MovedError
 
 
 def write(connection: sqlite3.Connection, statement: str, rows: Sequence[Sequence[Any]]) -> int:
