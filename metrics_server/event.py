@@ -31,8 +31,8 @@ KINDS = {
     "org.kubeflow.serving.inference.response": RESPONSE,
     "org.kubeflow.serving.feedback": FEEDBACK,
 }
-# Types whose request and response share the event's id, which is then the request id.
-SHARED_ID_PREFIX = "org.kubeflow.serving.inference."
+# Types whose events of one request share an id, which is then the request id.
+SHARED_ID_PREFIX = "org.kubeflow.serving."
 
 # A Kafka record that is no CloudEvent, wrapped by Knative's KafkaSource: the record's headers are extensions with this prefix.
 WRAPPED_TYPE = "dev.knative.kafka.event"

@@ -214,7 +214,10 @@ def test_a_request_id_that_comes_again_after_it_expired(serve: Serve) -> None:
     shop.predict("after it", "cat", modelid="another")
     await_(lambda: forgotten(server, "prediction", "expired") == 1, "what came after the pair expires")
     shop.predict("r", "dog")
+    assert shop.page().cells() == {("cat", "cat"): 1}
+    shop.truth("r", "cat")
     assert shop.page().cells() == {("cat", "cat"): 1, ("cat", "dog"): 1}
+    assert shop.page().statuses() == {"matched": 2}
 
 
 # Too many series

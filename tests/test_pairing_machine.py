@@ -161,7 +161,7 @@ class Given:
 
 def ids_of(one: Sent) -> list[str]:
     """The ids of an event, the best first; one that has none has an id that no other has."""
-    first = one.request or (one.id if one.kserve and one.kind != FEEDBACK else "")
+    first = one.request or (one.id if one.kserve else "")
     response, request, truth = one.puids
     given = {RESPONSE: [response], REQUEST: [request], FEEDBACK: [response, request, truth]}[one.kind]
     return list(dict.fromkeys(name for name in [first, *given] if name)) or [f"\0{one.source} {one.id}"]
@@ -444,9 +444,10 @@ class Pairing(RuleBasedStateMachine):
         """Events of their own; a KServe event's id is also the request's, so that only its source tells it from others."""
         found = []
         for number, one in enumerate(drawn, len(self.history)):
-            shared = one.kserve and one.kind != FEEDBACK
             reward = None if one.reward is None else one.reward + number / 64  # none is equal to that of another event
-            found.append(one._replace(id=("b", "x")[number % 2] if shared else f"event-{number}", source=f"/test/{number}", reward=reward))
+            found.append(
+                one._replace(id=("b", "x")[number % 2] if one.kserve else f"event-{number}", source=f"/test/{number}", reward=reward)
+            )
         return found
 
     def noted(self, found: Sequence[Sent], outcomes: Sequence[Any]) -> None:
