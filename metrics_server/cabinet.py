@@ -32,6 +32,8 @@ class Folder:
         if key == self.key:
             return 0
         if key not in self.case.also:  # it points here still, while the case it pointed to has expired
+            if len(self.case.also) + 1 >= MAX_KEYS:
+                return 0
             self.case.also.append(key)
         return 1 + self.case.also.index(key)
 
@@ -51,10 +53,11 @@ class Cabinet:
         self._balance = Balance()
 
     def load(self, keys: Collection[bytes]) -> None:
-        """Reads what is kept under these keys, in one go."""
-        self._asked.update(keys)
-        if keys:
-            self._loaded.update(self._store.load(keys))
+        """Reads what is kept under these keys, in one go, as far as it was not read yet."""
+        new = set(keys) - self._asked
+        self._asked |= new
+        if new:
+            self._loaded.update(self._store.load(new))
 
     def is_new(self, event: bytes) -> bool:
         """Whether an event that joins nothing comes for the first time; its key is kept from now on."""
@@ -116,7 +119,8 @@ class Cabinet:
             for key in folder.case.also:
                 self.folder(key)
                 pointer = self._folders[key]
-                if pointer is not folder and (pointer.moved_to or not pointer.version):
+                is_free = not pointer.version and not pointer.is_touched and not pointer.moved_to
+                if is_free or pointer.moved_to == folder.key:  # else it has gone its own way meanwhile
                     pointer.moved_to, pointer.is_touched = folder.key, True
 
     def _is_due(self, case: Case) -> bool:

@@ -52,6 +52,7 @@ class Said(msgspec.Struct, array_like=True, gc=False):
     row: Applied | None = None  # a logged row, as counted in its bucket
     under: bytes = OWN  # the keys it is filed under, as indexes; of a logged one the first is that of its own request id
     slices: list[str] = []  # such as "tenant=b 7"
+    was_first: bool = False  # whether it once had a truth, which was counted as its first, and which turned out to be about another
 
     def is_same(self, other: Said) -> bool:
         if self.logged:
@@ -91,11 +92,12 @@ class Reward(msgspec.Struct, array_like=True, gc=False):
     at: float
     time: float
     value: float
-    where: tuple[Labels, float, list[str]] | None = None  # labels, time and slices of the prediction that `applied` was counted for
+    where: Labels | None = None  # the labels of the prediction that `applied` was counted for
     applied: Applied | None = None
     order: bytes = OWN  # as of a truth
     slices: list[str] = []
     others: bytes = b""  # further keys, of rewards that it replaced
+    counted: list[str] = []  # the slices of that prediction
 
 
 class Case(msgspec.Struct, array_like=True, gc=False):
@@ -140,12 +142,14 @@ def remember(case: Case, event: bytes) -> None:
 
 def waiting(case: Case) -> tuple[int, int]:
     """How many logged predictions of this row wait for a truth, or for another after it was taken back; how many truths wait."""
-    if len(case.said) == 1:
-        (said,) = case.said
-        return int(said.logged and said.truth is None), 0
-    if case.said:
-        return sum(said.logged and said.truth is None for said in case.said), 0
-    return 0, sum(known.value is not None for known in case.known)
+    if len(case.said) == 1 and case.said[0].truth is not None and len(case.known) == 1:
+        return 0, 0  # what nearly all come to
+    return sum(said.logged and said.truth is None for said in case.said), len(idle(case))
+
+
+def idle(case: Case) -> list[Known]:
+    """The truths that are about no prediction of those that are there."""
+    return [known for known in case.known if known.value is not None and not any(known.covers(said.labels) for said in case.said)]
 
 
 def absorb(case: Case, own: bytes, key: bytes, other: Case) -> None:

@@ -42,7 +42,11 @@ class Reason(Enum):
     ROW_MISMATCH = ("row_mismatch", 422, "Truth and response of one feedback differ in their number of rows.")
     ROW_TOO_LARGE = ("row_too_large", 422, "One row is larger than 64 KiB.")
     LABEL_TOO_LONG = ("label_too_long", 422, "A class label, name or request id longer than the limit.")
-    TOO_MANY_ROWS = ("too_many_rows", 422, "One event has more than 20,000 rows, or 2,097,152 values.")
+    TOO_MANY_ROWS = (
+        "too_many_rows",
+        422,
+        "One event has more than 20,000 rows or 2,097,152 values, or one batch more than 20,000 events or 100,000 rows.",
+    )
     UNKNOWN_PROTOCOL = ("unknown_protocol", 422, "The payload is of no protocol this server reads.")
     TOO_MANY_SERIES = ("too_many_series", 422, "One more series than --max_series.")
     HEADERS_TOO_LARGE = ("headers_too_large", 431, "The request's header section is larger than 16 KiB.")

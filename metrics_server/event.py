@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from hashlib import blake2b
-from typing import Literal
+from typing import Annotated, Literal
 from urllib.parse import unquote_to_bytes
 
 import msgspec
@@ -48,6 +48,8 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", r
 _PERCENT = re.compile(r"%[0-9A-Fa-f]{2}")
 _NULL = msgspec.Raw(b"null")
 
+MAX_EVENTS = 20_000  # of one batch
+
 _BATCH = msgspec.json.Decoder(list[msgspec.Raw])
 
 
@@ -75,7 +77,7 @@ class _Envelope(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 # Attributes of the structure above that few events have.
 _RARE = ("component", "subject", "traceparent")
 
-_ENVELOPES = msgspec.json.Decoder(list[_Envelope])
+_ENVELOPES = msgspec.json.Decoder(Annotated[list[_Envelope], msgspec.Meta(max_length=MAX_EVENTS)])
 _ENVELOPE = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ATTRIBUTE: msgspec.json.Decoder[str | int | float | bool | None] = msgspec.json.Decoder(str | int | float | bool | None)
 _TEXT = msgspec.json.Decoder(str)
@@ -135,7 +137,10 @@ def _batch(body: bytes) -> list[Event | Rejected]:
     try:
         envelopes = _ENVELOPES.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return [_element(raw) for raw in read(body, _BATCH, Reason.MALFORMED_EVENT, "a batch")]
+        elements = read(body, _BATCH, Reason.MALFORMED_EVENT, "a batch")
+        if len(elements) > MAX_EVENTS:
+            raise Rejected(Reason.TOO_MANY_ROWS, f"a batch: {len(elements)} events, more than {MAX_EVENTS}; send several batches") from None
+        return [_element(raw) for raw in elements]
     return [_opened(envelope) for envelope in envelopes]
 
 

@@ -116,9 +116,13 @@ class Group:
         """Files the predictions of a request, those there and those to come, under the ids that the client gave it too."""
         request = half.keys[0][:16]
         named = first.case.named
-        named += [request + alias for alias, _ in half.aliases if request + alias not in named][: MAX_KEYS - len(named)]
+        aliases = [alias for alias, _ in half.aliases if request + alias not in named][: max(0, MAX_KEYS - len(named))]
+        if not aliases:
+            return
+        named += [request + alias for alias in aliases]
+        self._cabinet.load([row_key(name, row) for name in (request, *aliases) for row in range(first.case.rows)])
         for row in range(first.case.rows):
-            folder, keys = self._cabinet.joined([row_key(request, row), *(row_key(alias, row) for alias, _ in half.aliases)])
+            folder, keys = self._cabinet.joined([row_key(request, row), *(row_key(alias, row) for alias in aliases)])
             own, *others = (folder.index_of(key) for key in keys)
             for said in folder.case.said:
                 if said.logged and said.under[0] == own:

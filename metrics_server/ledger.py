@@ -150,15 +150,16 @@ class Ledger:
             self._count(counted.id, LABELS + status)
 
     def delay(self, said: Said, truth: Known) -> None:
-        self._observe(said.labels, DELAY, max(0.0, truth.time - said.at))
+        self._observe(said.labels, DELAY, max(0.0, truth.time - said.at), said.slices)
 
     def latency(self, labels: Labels, seconds: float) -> None:
         """Notes how long a prediction took."""
-        self._observe(labels, LATENCY, seconds)
+        self._observe(labels, LATENCY, seconds, [])
 
-    def _observe(self, labels: Labels, name: str, seconds: float) -> None:
+    def _observe(self, labels: Labels, name: str, seconds: float, slices: list[str]) -> None:
         if (series := self._catalog.find(labels)) is not None:
-            self._durations.setdefault((series.id, name), []).append(seconds)
+            for counted in (series, *self._slices(series, slices)):
+                self._durations.setdefault((counted.id, name), []).append(seconds)
 
     def change(self) -> Change:
         """The change for everything collected; the caller adds the records."""
@@ -174,8 +175,7 @@ class Ledger:
             self._add(series_id, EVER, {name: count})
         self._change.sums = {target: sums for target, sums in self._sums.items() if sums}
         for series in self._touched.values():
-            if self._now - series.noted >= NOTED_EVERY:
-                series.noted = self._now
+            if series.is_behind(NOTED_EVERY):
                 self._change.series[series.id] = series.row()
         return self._change
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from metrics_server.case import Case, decode_record, waiting
+import msgspec
+
+from metrics_server.case import Case, decode_record, idle, waiting
 from metrics_server.kept import EVENTS, Balance
 from metrics_server.ledger import LABELS, NOWHERE
 from metrics_server.series import Catalog
 from metrics_server.store.interface import Change, Record
 from metrics_server.sums import add_into
 from metrics_server.window import EVER, KEPT, Bucket
+
+logger = logging.getLogger(__name__)
 
 EXPIRED, EVICTED = "expired", "evicted"  # statuses of truths, and causes
 
@@ -39,8 +44,7 @@ def leaving(records: Mapping[bytes, Record], lane: int, cause: str, catalog: Cat
         balance.events(-len(records))
     else:
         for record in records.values():
-            found = decode_record(record.value)
-            case = found if isinstance(found, Case) else None
+            case = _readable(record)
             balance.half(case, len(record.value), -1)
             if case is not None:
                 _take_leave(gone, case, cause, catalog)
@@ -48,13 +52,23 @@ def leaving(records: Mapping[bytes, Record], lane: int, cause: str, catalog: Cat
     return gone
 
 
+def _readable(record: Record) -> Case | None:
+    """The case in a record; None for a pointer, and for what cannot be read, which leaves as if nothing had waited in it."""
+    try:
+        found = decode_record(record.value)
+    except msgspec.MsgspecError:
+        logger.exception("A record could not be read; it leaves all the same")
+        return None
+    return found if isinstance(found, Case) else None
+
+
 def _take_leave(gone: Leaving, case: Case, cause: str, catalog: Catalog) -> None:
     predictions, truths = waiting(case)
     gone.predictions += predictions
     gone.truths += truths
     gone.newest = max(gone.newest, case.received)
-    for truth in case.known if truths else ():
+    for truth in idle(case) if truths else ():
         # Of a truth that met nothing it is only known what its event named; a series is not made for that.
-        series = catalog.find(truth.labels) if truth.labels is not None and truth.value is not None else None
+        series = catalog.find(truth.labels) if truth.labels is not None else None
         if series is not None:
             add_into(gone.sums.setdefault((series.id, EVER), {}), {LABELS + cause: 1.0})

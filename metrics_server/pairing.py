@@ -82,11 +82,15 @@ def settle(case: Case, book: Book, changed: Said | None = None, arrived: Known |
             if truth is not None:
                 about = arrived if arrived is not None and _is_about(case, arrived, said) else None
                 met = met or about is not None
-                first = not said.settled and not any(are_alike(said.labels, old.labels) and share(said.under, old.under) for old in moved)
+                first = (
+                    not said.settled
+                    and not said.was_first
+                    and not any(are_alike(said.labels, old.labels) and share(said.under, old.under) for old in moved)
+                )
                 _renew(said, truth, about, book, changed=said is changed, first=first)
             elif said.settled:  # the truth turned out to be about another prediction
                 _replace_pair(said, None, book, first=False)
-                said.settled = False
+                said.settled, said.was_first = False, True
     if case.rewards:
         _settle_rewards(case, book)
     return met
@@ -263,8 +267,9 @@ def _settle_rewards(case: Case, book: Book) -> None:
             about = []
         where = min(((said.labels, said.at, said.slices) for said in about), default=(reward.labels, reward.at, reward.slices))
         before = reward.applied
-        if before is not None and reward.where == where and before.y_pred == reward.value:
+        if before is not None and (reward.where, before.at, reward.counted) == where and before.y_pred == reward.value:
             continue
         if before is not None:
             book.take_reward(before)
-        reward.where, reward.applied = where, book.apply_reward(reward.value, *where, first=before is None)
+        reward.applied = book.apply_reward(reward.value, *where, first=before is None)
+        reward.where, _, reward.counted = where

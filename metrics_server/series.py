@@ -85,7 +85,7 @@ class Series:
 
     def __post_init__(self) -> None:
         self.id = self.identity.id
-        self.noted = max(self.predicted_at, self.labelled_at)  # the later of both, as the store has it
+        self._noted = self.predicted_at, self.labelled_at  # as the store has them
         slots = sorted(int(name.removeprefix("class/")) for name in self.parameters if name.startswith("class/"))
         self.classes = dict.fromkeys(self.parameters[f"class/{slot}"] for slot in slots)
         if path := self.parameters.get("model"):
@@ -99,8 +99,13 @@ class Series:
     def labels(self) -> Labels:
         return self.identity.labels
 
+    def is_behind(self, seconds: float) -> bool:
+        """Whether the store knows less of when it was last used, by so many seconds."""
+        return self.predicted_at - self._noted[0] >= seconds or self.labelled_at - self._noted[1] >= seconds
+
     def row(self) -> StoredSeries:
-        """The row that a store has to keep."""
+        """The row that a store has to keep, and will."""
+        self._noted = self.predicted_at, self.labelled_at
         return StoredSeries(self.id, self.identity.encoded, self.created_at, self.seen_at, {}, self.predicted_at, self.labelled_at)
 
     def resolve(self, truth: Value, prediction: Value, claims: Claims) -> Resolved:
@@ -238,7 +243,7 @@ class Catalog:
         """
         series = self._by_labels.get(labels)
         if series is None:
-            if (count := sum(not known.identity.slice for known in self._by_id.values())) >= self._max_series:
+            if (count := len(self._by_labels)) >= self._max_series:
                 raise Rejected(Reason.TOO_MANY_SERIES, f"there are {count} series, the limit of --max_series")
             series = Series(Identity(labels, self._scoring_of(labels)), self._build, now, 0.0)
             self._by_id[series.id] = self._by_labels[labels] = series
@@ -250,8 +255,10 @@ class Catalog:
     def slice_of(self, whole: Series, name: str, now: float, seen: dict[int, StoredSeries]) -> Series:
         """The slice of a series with this name, made if need be; beyond --max_slices the one that stands for the rest."""
         slices = self._slices.setdefault(whole.labels, {})
-        if name not in slices and len(slices) >= self._max_slices:
-            name = f"{name.partition('=')[0]}={OTHER_CLASSES}"
+        if name not in slices:
+            dimension = f"{name.partition('=')[0]}="
+            if sum(known.startswith(dimension) for known in slices) >= self._max_slices:
+                name = dimension + OTHER_CLASSES
         series = slices.get(name)
         if series is None:
             identity = Identity(whole.labels, whole.identity.scoring, name)

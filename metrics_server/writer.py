@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -161,15 +161,26 @@ class Writer:
         self._telemetry.queue_events.set(self._events_queued - self._events_taken)
         halves = [half for submission in group for half in submission.halves]
         started = time.perf_counter()
-        try:
-            outcomes: list[Settled] = list(self._commit(halves))
-        except Exception as error:  # noqa: BLE001 - whatever it was, what is in memory may be ahead of the store: it is read anew
-            self._fail(error)
-            outcomes = [Unavailable(str(error) if isinstance(error, StoreUnavailable) else "internal error")] * len(halves)
+        outcomes = [outcome for part in _parts(halves) for outcome in self._tried(part)]
         self._telemetry.commit_seconds.observe(time.perf_counter() - started)
         self._telemetry.commit_events.observe(len(halves))
         taken = iter(outcomes)
         self._deliver([(submission.done, list(islice(taken, len(submission.halves)))) for submission in group])
+
+    def _tried(self, halves: list[Half]) -> list[Settled]:
+        """What became of these halves. One that cannot be applied, by a fault of ours, is found by halves, and fails alone."""
+        try:
+            return list(self._commit(halves))
+        except StoreUnavailable as error:
+            self._fail(error)
+            return [Unavailable(str(error))] * len(halves)
+        except Exception as error:  # noqa: BLE001 - whatever it was, what is in memory may be ahead of the store: it is read anew
+            self._broken = True
+            if len(halves) > 1:
+                middle = len(halves) // 2
+                return [*self._tried(halves[:middle]), *self._tried(halves[middle:])]
+            self._fail(error)
+            return [Unavailable("internal error")]
 
     def _commit(self, halves: list[Half]) -> list[Outcome]:
         if self._broken:
@@ -218,3 +229,17 @@ class Writer:
             self._fail(error)
         except Exception:  # upkeep is tried again at the next step; it must never end the writer
             logger.exception("Upkeep failed")
+
+
+def _parts(halves: list[Half]) -> Iterator[list[Half]]:
+    """The halves in portions of about GROUP_ROWS rows."""
+    part: list[Half] = []
+    rows = 0
+    for half in halves:
+        part.append(half)
+        rows += max(1, len(half.arrivals))
+        if rows >= GROUP_ROWS:
+            yield part
+            part, rows = [], 0
+    if part:
+        yield part

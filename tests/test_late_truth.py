@@ -602,6 +602,21 @@ def test_feedback_of_nodes_that_took_no_part(shop: Deployment) -> None:
     assert page.cells(model_name="b") == {}
 
 
+def test_a_truth_that_names_its_deployment(shared: RunningServer) -> None:
+    """Two deployments were asked under one request id; a truth for one of them labels that one, and waits for it if need be."""
+    shop, other = Deployment(shared), Deployment(shared)
+    other.id = shop.id  # type: ignore[method-assign]
+    shop.predict("r", "cat")
+    assert shop.tell(request_id="r", truth="dog", deployment=other.name) == "parked"
+    assert shop.page().cells() == {}
+    other.predict("r", "cat")
+    assert other.page().cells() == {("dog", "cat"): 1}
+    assert shop.page().cells() == {}
+    assert shop.tell(request_id="r", truth="cat", deployment=shop.name) == "accepted"
+    assert shop.page().cells() == {("cat", "cat"): 1}
+    assert other.page().cells() == {("dog", "cat"): 1}
+
+
 # Ids
 
 

@@ -158,21 +158,22 @@ def test_beyond_max_dedupe_keys_the_oldest_leave(serve: Serve, store: str) -> No
     server = serve("--store", store, "--max_dedupe_keys", "50")
     shop = Deployment(server)
     pair = {"response": {"data": {"ndarray": ["cat"]}}, "truth": {"data": {"ndarray": ["cat"]}}}
-    events = [envelope(shop, FEEDBACK, f"k{n}", pair, joins=False) for n in range(220)]
-    send_all(shop, events[:180])
-    await_the_next_second()
-    send_all(shop, events[180:])
-    assert shop.page()("model_support", window="1h") == 220
+    events = [envelope(shop, FEEDBACK, f"k{n}", pair, joins=False) for n in range(270)]
+    oldest, young = events[:1], events[240:]
+    for start, end in ((0, 180), (180, 240), (240, 270)):
+        send_all(shop, events[start:end])
+        await_the_next_second()
+    assert shop.page()("model_support", window="1h") == 270
 
     def counts_again() -> bool:
-        send_all(shop, events[:1])
-        return shop.page()("model_support", window="1h") == 221
+        send_all(shop, oldest)
+        return shop.page()("model_support", window="1h") == 271
 
     await_(counts_again, "the oldest key is forgotten")
     for _ in range(3):
-        send_all(shop, events[180:])
-    assert shop.page()("model_support", window="1h") == 221
-    assert shop.page().statuses() == {"matched": 221}
+        send_all(shop, young)
+    assert shop.page()("model_support", window="1h") == 271
+    assert shop.page().statuses() == {"matched": 271}
     assert forgotten(server, "prediction", "evicted") == forgotten(server, "truth", "evicted") == 0
 
 
@@ -182,7 +183,7 @@ def test_beyond_max_dedupe_keys_the_oldest_leave(serve: Serve, store: str) -> No
 @pytest.mark.parametrize("store", ["memory://", "sqlite:///metrics-server.db"])
 def test_what_waits_longer_than_the_retention_leaves(serve: Serve, store: str) -> None:
     """Predictions and truths expire, each counted; pairs stay in every number; a late truth waits and expires in its turn."""
-    server = serve("--store", store, "--retention", "2s")
+    server = serve("--store", store, "--retention", "3s")
     shop = Deployment(server)
     shop.pair("p", "cat", "dog")
     log_all(shop, [f"r{n}" for n in range(30)])
@@ -202,12 +203,12 @@ def test_what_waits_longer_than_the_retention_leaves(serve: Serve, store: str) -
         key: value for key, value in made.items() if key[0] != "model_labels_total"
     }
     assert forgotten(server, "prediction", "evicted") == forgotten(server, "truth", "evicted") == 0
-    assert server.value("metrics_server_pending_horizon_seconds") == 2
+    assert server.value("metrics_server_pending_horizon_seconds") == 3
 
 
 def test_a_request_id_that_comes_again_after_it_expired(serve: Serve) -> None:
     """It is another request then, and the numbers are of both."""
-    server = serve("--store", "memory://", "--retention", "1s")
+    server = serve("--store", "memory://", "--retention", "3s")
     shop = Deployment(server)
     shop.predict("r", "cat")
     shop.truth("r", "cat")

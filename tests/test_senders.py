@@ -281,6 +281,18 @@ def test_kserve_transformer_and_predictor(shop: Deployment) -> None:
     assert page.by("model_prediction_latency_seconds_count", "model_name") == {"predictor": 1, "transformer": 1}
 
 
+def test_feedback_of_kserves_family(shop: Deployment) -> None:
+    """An event of its own type joins on its own id, as request and response do; a stated request id goes before."""
+    headers = agent(shop, "org.kubeflow.serving.feedback", shop.id("r")) | {"Ce-Source": "/labelling"}
+    post(shop, {"predictions": [1, 0]}, agent(shop, KSERVE_RESPONSE, shop.id("r")))
+    for _ in range(2):
+        post(shop, {"truth": {"data": {"ndarray": [1, 1]}}}, headers)
+    assert_right(shop)
+    correction = headers | {"Ce-Id": shop.id("c"), "Ce-Requestid": shop.id("r"), "Ce-Time": stamp(ago(10))}
+    post(shop, {"truth": {"data": {"ndarray": [1, 0]}}}, correction)
+    assert shop.page().cells() == {("1", "1"): 1, ("0", "0"): 1}
+
+
 @pytest.mark.parametrize("metadata", ["null", "{}", "{", "[]", '{"X-Tenant":[]}', '{"X-Tenant":"b"}', '{"X-Tenant":["%zz \\u0000"]}'])
 def test_whatever_kserve_says_of_the_clients_headers(shop: Deployment, metadata: str) -> None:
     """An extension never refuses an event."""
@@ -304,7 +316,10 @@ def test_kserve_streams_a_language_model(shop: Deployment, zipped: bool) -> None
 
 
 METADATA = [
-    pytest.param({"name": "m", "versions": ["1"], "platform": "xgb", "inputs": [], "outputs": []}, id="mlserver, nothing declared"),
+    pytest.param(
+        {"name": "m", "versions": ["1"], "platform": "xgb", "inputs": [], "outputs": []},
+        id="v2 model, nothing declared",  # as MLServer describes most models
+    ),
     pytest.param(
         {
             "name": "m",
@@ -487,6 +502,16 @@ def test_slices_of_seldon(sliced: RunningServer) -> None:
     assert page("model_label_coverage_ratio", window="1h", slice="build=r17") is None  # two labelled, one logged
     assert not [sample for sample in page.samples if sample.name.startswith("seldon_") and "slice" in sample.labels]
     assert page("seldon_metric_true_positive_total", **{"class": "CLASS_cat"}) == 2
+
+
+def test_plain_feedback_is_in_no_slice(sliced: RunningServer) -> None:
+    """A pair told without an event has nothing to slice by; once its prediction is logged it is in the slices of that."""
+    shop = Deployment(sliced)
+    pair = {"truth": "cat", "prediction": "cat", "deployment": shop.name, "namespace": "shop", "predictor": "main", "model": "classifier"}
+    assert shop.tell(request_id="r", **pair) == "accepted"
+    assert shop.page().by("model_support", "slice", window="1h") == {"": 1}
+    shop.predict("r", "cat", meta={"tags": {"build": "r17"}})
+    assert shop.page().by("model_support", "slice", window="1h") == {"": 1, "build=r17": 1, "ep=main": 1}
 
 
 def test_corrections_move_slices(sliced: RunningServer) -> None:

@@ -207,7 +207,7 @@ def _rows(message: Message, what: str) -> list[Row] | None:
         return rows
     for name, rows_of in _OTHERS.items():
         value = getattr(message, name, None)
-        if value is not None:
+        if value or (value is not None and name == "predictions"):  # the description of a model may have empty inputs and outputs
             return rows_of(value, what)
     return None
 

@@ -23,8 +23,7 @@ from metrics_server.store.statements import (
     APPLICATION_ID,
     CLAIM,
     DELETE_RECORDS,
-    LANE_BITS,
-    LAST_IDS,
+    LAST_ID,
     MIGRATIONS,
     MOVE_RECORDS,
     NEW_RECORDS,
@@ -37,6 +36,7 @@ from metrics_server.store.statements import (
     TOUCH,
     MovedError,
     chunks,
+    ids_of,
     write,
     write_all,
 )
@@ -132,7 +132,7 @@ class SqliteStore:
                 self._check(connection)
             steps = "".join(MIGRATIONS[step] for step in range(version, SCHEMA_VERSION))
             connection.executescript(f"BEGIN IMMEDIATE; {steps} {TOUCH}; COMMIT;")
-        self._last_ids = dict(connection.execute(LAST_IDS))
+        self._last_ids = {}
 
     def _check(self, connection: sqlite3.Connection) -> None:
         verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
@@ -196,19 +196,22 @@ class SqliteStore:
         for key in sorted(change.records):
             version, value, expires_at, lane, is_moved = change.records[key]
             if not version:
-                new.append((key, 1, expires_at, value, self._next_id(lane)))
+                new.append((key, 1, expires_at, value, self._next_id(connection, lane)))
                 continue
             changed.append((key, version + 1, expires_at, value))
             if is_moved:
-                moved.append((key, self._next_id(lane)))
+                moved.append((key, self._next_id(connection, lane)))
         write_all(connection, NEW_RECORDS, new)
         write_all(connection, PUT_RECORDS, changed)
         write_all(connection, MOVE_RECORDS, moved)
         write_all(connection, DELETE_RECORDS, sorted(change.deletes.items()))
 
-    def _next_id(self, lane: int) -> int:
-        self._last_ids[lane] = last = self._last_ids.get(lane, lane << LANE_BITS) + 1
-        return last
+    def _next_id(self, connection: sqlite3.Connection, lane: int) -> int:
+        last = self._last_ids.get(lane)
+        if last is None:
+            last = connection.execute(LAST_ID, ids_of(lane)).fetchone()[0] or ids_of(lane)[0]
+        self._last_ids[lane] = last + 1
+        return last + 1
 
     def series(self) -> list[StoredSeries]:
         parameters: dict[int, dict[str, str]] = {}
@@ -263,12 +266,10 @@ class SqliteStore:
         return True
 
     def expired(self, before: float, limit: int, lane: int = 0) -> Mapping[bytes, Record]:
-        first = lane << LANE_BITS
         with self._door() as connection:
-            range_ = first, first + (1 << LANE_BITS) - 1
-            rows = connection.execute(OLDEST, (*range_, 1)).fetchall()  # nearly always the one that has not expired
+            rows = connection.execute(OLDEST, (*ids_of(lane), 1)).fetchall()  # nearly always the one that has not expired
             if rows and rows[0][0] <= before:
-                rows = connection.execute(OLDEST, (*range_, limit)).fetchall()
+                rows = connection.execute(OLDEST, (*ids_of(lane), limit)).fetchall()
         return {key: Record(version, value) for _, key, version, value in takewhile(lambda row: row[0] <= before, rows)}
 
     def forget_series(self, series_id: int) -> None:
