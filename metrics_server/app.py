@@ -24,7 +24,7 @@ from metrics_server.kept import Limits
 from metrics_server.model import MetricModel, load
 from metrics_server.reply import Forwarder, Replies
 from metrics_server.router import POST_ONLY, Gate, Router
-from metrics_server.selection import Selection, dimension_of
+from metrics_server.selection import Selection, dimensions_of
 from metrics_server.series import Catalog, Labels
 from metrics_server.settings import Settings
 from metrics_server.store.interface import Store
@@ -66,13 +66,13 @@ class Server:
         )
         replies = Replies(settings.event_type, settings.event_source) if settings.event_type and settings.event_source else None
         self._forwarder = Forwarder(settings.reply_url, self._telemetry) if settings.reply_url and replies else None
-        self._look_ups = self._elasticsearch(defaults, elastic_key) if settings.elasticsearch_uri else None
+        self._look_ups = self._elasticsearch(elastic_key) if settings.elasticsearch_uri else None
         self._ingest = Ingest(
             self._writer,
             self._telemetry,
             defaults,
             max_body_bytes=settings.max_body_bytes,
-            selection=Selection(tuple(map(dimension_of, settings.slices)), frozenset(settings.score_models)),
+            selection=Selection(dimensions_of(settings.slices), frozenset(settings.score_models)),
             replies=replies,
             forwarder=self._forwarder,
             look_up=self._look_ups.look_up if self._look_ups else None,
@@ -95,10 +95,10 @@ class Server:
         router = Router(self._gate, self._application(exposition))
         self._http = HttpServer(router.route, router.refused, self._telemetry.refused_connections.inc, settings.max_connections)
 
-    def _elasticsearch(self, defaults: Labels, key: str) -> LookUps:
+    def _elasticsearch(self, key: str) -> LookUps:
         settings = self._settings
         address, index = address_of(settings.elasticsearch_uri, key), checked_index(settings.elasticsearch_index)
-        return LookUps(address, index, tls_of(settings.elasticsearch_ca), defaults, self._telemetry)
+        return LookUps(address, index, tls_of(settings.elasticsearch_ca), self._telemetry)
 
     def _consumer(self) -> Kafka:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -41,6 +41,18 @@ def dimension_of(text: str) -> Dimension:
     if match is None:
         raise BadConfiguration(f"--slices {text}: want name=attribute:…, name=tag:…, name=header:… or name=annotation:…")
     return Dimension(*match.groups())
+
+
+def dimensions_of(texts: Iterable[str]) -> tuple[Dimension, ...]:
+    """The dimensions of --slices.
+
+    Raises:
+        BadConfiguration: one is not written so, or two have one name: a prediction would count twice in a slice.
+    """
+    dimensions = tuple(map(dimension_of, texts))
+    if len({dimension.name for dimension in dimensions}) < len(dimensions):
+        raise BadConfiguration("--slices: each dimension needs a name of its own")
+    return dimensions
 
 
 class Selection(msgspec.Struct, frozen=True):

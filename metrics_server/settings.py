@@ -98,7 +98,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         tuple[str, ...],
         _help("dimensions to slice by: name=attribute:…, name=tag:…, name=header:… or name=annotation:…, separated by commas"),
     ] = ()
-    max_slices: Annotated[int, _help("slices of a model at most; the rest of a dimension counts as name=__other__")] = 100
+    max_slices: Annotated[int, _help("slices of a model in one dimension at most; the rest count as name=__other__")] = 100
     series_retention: Annotated[str, _help("after how long without events a series is forgotten")] = "30d"
     max_series: Annotated[int, _help("series at most; events that need one more are refused")] = 1000
     max_classes: Annotated[int, _help("classes of a series at most; later ones count as __other__")] = 1000

@@ -24,10 +24,26 @@ ORDINARY: dict[str, Any] = {
 
 texts = st.one_of(st.sampled_from(["", "1.0", "a", "x" * 1025, "a\x00b", "é", "\x85"]), st.text(max_size=3))
 values = st.one_of(texts, texts, texts, st.none(), st.booleans(), st.integers(-3, 3), st.floats(allow_nan=False, allow_infinity=False))
-NAMES = (
-    "specversion id source type time requestid namespace inferenceservicename endpoint modelid component protocol subject traceparent "
-    "datacontenttype dataschema tenant kafkaheadertype"
-).split()
+NAMES = [
+    "specversion",
+    "id",
+    "source",
+    "type",
+    "time",
+    "requestid",
+    "namespace",
+    "inferenceservicename",
+    "endpoint",
+    "modelid",
+    "component",
+    "protocol",
+    "subject",
+    "traceparent",
+    "datacontenttype",
+    "dataschema",
+    "tenant",
+    "kafkaheadertype",
+]
 elements = st.one_of(
     st.builds(
         lambda changed, without, extra: {name: value for name, value in {**ORDINARY, **changed, **extra}.items() if name not in without},

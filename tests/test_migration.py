@@ -12,7 +12,7 @@ import pytest
 
 from metrics_server.case import Case, decode_record
 from metrics_server.kept import EVENT_COUNT, HALF_COUNT
-from metrics_server.ledger import NOWHERE
+from metrics_server.ledger import NOWHERE, REWARD_SUM, REWARDS
 from metrics_server.series import Identity
 from metrics_server.store.sqlite import APPLICATION_ID, SCHEMA_VERSION, SqliteStore
 from metrics_server.store.statements import TOUCH
@@ -43,8 +43,9 @@ def path(tmp_path: Path) -> Path:
     found = tmp_path / "state.db"
     series = Identity(MAIN, Bench().scoring)
     applied = [series.id, NOW - 60, NOW - 60, None, 1]
+    reward = [list(MAIN), NOW - 50, NOW - 50, 0.5, list(MAIN), [series.id, NOW - 60, NOW - 60, None, 0.5]]
     said = [list(MAIN), NOW - 60, NOW - 60, True, 1, None, None, False, applied]
-    case = msgspec.msgpack.encode([[b"e" * 16], [said], [], []])
+    case = msgspec.msgpack.encode([[b"e" * 16], [said], [], [reward]])
     key = blake2b(b"r", digest_size=16).digest() + bytes(4)
     with closing(sqlite3.connect(found)) as connection:
         connection.executescript(VERSION_1)
@@ -55,7 +56,8 @@ def path(tmp_path: Path) -> Path:
         identity = msgspec.json.encode([MAIN, Bench().scoring])
         connection.execute("INSERT INTO series VALUES (?, ?, ?, ?)", (series.id, identity, NOW - 60, NOW - 60))
         minute = floor(NOW - 60, MINUTE)
-        connection.execute("INSERT INTO sums VALUES (?, ?, ?, ?, ?)", (series.id, MINUTE, minute, "server/logged", 1.0))
+        for name, value in (("server/logged", 1.0), ("server/rewards", 1.0), ("server/reward_sum", 0.5)):
+            connection.execute("INSERT INTO sums VALUES (?, ?, ?, ?, ?)", (series.id, MINUTE, minute, name, value))
         connection.executescript(f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 1;")
         connection.commit()
     return found
@@ -86,5 +88,7 @@ def test_a_truth_meets_a_prediction_that_an_older_version_kept(path: Path) -> No
     bench.send(Sent("feedback", "1", NOW, "r", MAIN, ("", ""), truth=(1,)))
     assert bench.net()[MAIN][component("confusion", "1", "1")] == 1
     assert bench.statuses(MAIN) == {"matched": 1}
+    bench.send(Sent("feedback", "2", NOW + 1, "r", MAIN, ("", ""), reward=2.0))
+    assert (bench.net()[MAIN][REWARDS], bench.net()[MAIN][REWARD_SUM]) == (1, 2.0)
     assert all(value >= 0 for value in bench.store.ledger(KEPT)[NOWHERE].values())
     bench.store.close()

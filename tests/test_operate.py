@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 from cloudevents.core.bindings.http import HTTPMessage, from_binary_event
 
-from metrics_server.kept import Limits
+from metrics_server.kept import HALVES, Limits
 from metrics_server.series import Labels
+from metrics_server.store.interface import Change, Write
 from metrics_server.telemetry import Telemetry
 from metrics_server.totals import Totals
 from metrics_server.upkeep import Upkeep
@@ -205,3 +206,27 @@ def test_expired_halves_and_keys_are_forgotten() -> None:
     upkeep.step(NOW + 36 * DAY)
     assert not bench.store._records
     assert bench.net() == before
+
+
+def test_a_record_that_cannot_be_read_holds_nothing_up() -> None:
+    """It leaves when its time has come, like the others; upkeep goes on."""
+    bench = Bench()
+    bench.store.commit(Change({b"x" * 20: Write(0, b"\xc1", NOW - 9, HALVES)}))
+    bench.send(Sent("feedback", "1", NOW, "r", MAIN, ("", ""), (1,), (1,)))
+    totals = Totals({"1h": 3600})
+    totals.rebuild(bench.store, NOW)
+    _upkeep(bench, totals).step(NOW + 36 * DAY)
+    assert not bench.store._records
+    assert totals.reading(bench.catalog.current()[0].id).windows["1h"] == {}
+
+
+def test_a_group_larger_than_a_sweep_does_not_outgrow_the_limit() -> None:
+    """However many rows an event brings, what is kept is back at --max_pending after the next look."""
+    bench = Bench()
+    totals = Totals({"1h": 3600})
+    upkeep = _upkeep(bench, totals, limits=Limits(halves=100))
+    for number in range(2):
+        bench.send(Sent("response", f"{number}", NOW + number, f"r{number}", MAIN, ("", ""), (1,) * 12_000), now=NOW + number)
+        totals.rebuild(bench.store, NOW + number)
+        upkeep.step(NOW + number)
+        assert len(bench.store._records) == 100

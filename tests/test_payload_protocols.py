@@ -144,7 +144,6 @@ V1 = [
     ({"outputs": [1, 2]}, [1, 2]),
     ({"outputs": {"score": [0.5, 0.25]}}, [0.5, 0.25]),
     ({"outputs": {"score": [0.5, 0.25], "label": ["a", "b"]}}, [None, None]),
-    ({"outputs": {}}, [None]),
     ({"outputs": {"b64": "Y2F0"}}, ["cat"]),
     ({"instances": [[1, 2]]}, [[1, 2]]),
     ({"inputs": [[1, 2]]}, [[1, 2]]),

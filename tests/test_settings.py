@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from metrics_server.errors import BadConfiguration
+from metrics_server.selection import dimensions_of
 from metrics_server.series import Labels
 from metrics_server.settings import Settings, default_labels, image_of, load
 from tests.running import ARGUMENTS
@@ -113,3 +114,10 @@ def test_labels_and_image_come_from_seldons_environment() -> None:
     assert default_labels(environment) == Labels("shop", "wine", "main", "classifier")
     assert image_of(environment) == ("registry:5000/acme/metrics", "3", "v2")
     assert image_of({}) == ("NOT_IMPLEMENTED",) * 3
+
+
+@pytest.mark.parametrize("texts", [["tenant"], ["tenant=body:x"], ["1=tag:x"], ["t=tag:"], ["t=tag:a", "t=attribute:b"]])
+def test_slices_that_cannot_be_are_refused(texts: list[str]) -> None:
+    """A dimension that is written otherwise, or a second one of the same name, in which predictions would count twice."""
+    with pytest.raises(BadConfiguration, match="--slices"):
+        dimensions_of(texts)

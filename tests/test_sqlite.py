@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from metrics_server.errors import StoreRefused, StoreUnavailable
+from metrics_server.store import statements
 from metrics_server.store.interface import Change, Record, Write
 from metrics_server.store.sqlite import APPLICATION_ID, SCHEMA_VERSION, SqliteStore
 from metrics_server.window import EVER, MINUTE, Bucket
@@ -66,6 +67,7 @@ def refusal(path: Path) -> str:
 OPEN_ELSEWHERE = """
 import sys
 from metrics_server.errors import StoreRefused
+from metrics_server.store import statements
 from metrics_server.store.sqlite import SqliteStore
 try:
     SqliteStore(sys.argv[1]).close()
@@ -78,6 +80,7 @@ else:
 
 HOLD = """
 import sys, time
+from metrics_server.store import statements
 from metrics_server.store.sqlite import SqliteStore
 store = SqliteStore(sys.argv[1])
 print("open", flush=True)
@@ -285,6 +288,28 @@ def test_a_file_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
 
 
 # Failures while it runs
+
+
+def test_no_statement_reads_all_records(store: SqliteStore) -> None:
+    """Whatever is written, read or deleted by key or by age is found by an index: millions of records must not be gone through."""
+    connection = store._connection
+    assert connection is not None
+    connection.executemany("INSERT INTO records VALUES (?, ?, 1, 0, ?)", [(number, b"%04d" % number, b"") for number in range(2000)])
+    for name, columns in (
+        ("NEW_RECORDS", 5),
+        ("PUT_RECORDS", 4),
+        ("MOVE_RECORDS", 2),
+        ("DELETE_RECORDS", 2),
+        ("OLDEST", 0),
+        ("LAST_ID", 0),
+    ):
+        statement = getattr(statements, name)
+        asked = statement.format(rows=",".join(["(" + ",".join("?" * columns) + ")"] * 3)) if columns else statement
+        plan = connection.execute(f"EXPLAIN QUERY PLAN {asked}", [None] * asked.count("?")).fetchall()
+        assert not [line for *_, line in plan if re.match(r"SCAN records", line)], name
+    assert "USING INDEX" in str(
+        connection.execute("EXPLAIN QUERY PLAN SELECT value FROM records WHERE key IN (?, ?)", (b"", b"")).fetchall()
+    )
 
 
 def test_a_new_connection_sees_what_was_committed(tmp_path: Path) -> None:
