@@ -482,21 +482,11 @@ def test_the_good_events_of_a_bad_batch_count(server: Served) -> None:
 
 
 def test_a_batch_of_too_many_events_is_refused_whole(server: Served) -> None:
-    """More than 20,000 elements, good or bad, are one refusal: an answer for each would take longer than the events."""
+    """More than 20,000 elements are one refusal: an answer for each would take longer than the events."""
     before = server.page()
-    for batch in ([1] * 20_001, [envelope(id=f"many-{number}") for number in range(20_001)]):
-        answer = server.ask(request("/", batch, f"Content-Type: {BATCH}"))
-        assert (answer.status, answer.reason) == (422, "too_many_rows")
+    answer = server.ask(request("/", b"[" + b"1," * 20_000 + b"1]", f"Content-Type: {BATCH}"))
+    assert (answer.status, answer.reason) == (422, "too_many_rows")
     assert server.page().models == before.models
-
-
-def test_a_batch_of_too_many_rows_is_taken_in_part(server: Served) -> None:
-    """After 100,000 rows the rest of a batch is refused by index, to be sent in another."""
-    rows = [
-        envelope(id=f"rows-{n}", type="io.seldon.serving.inference.response", data={"data": {"ndarray": [1] * 20_000}}) for n in range(7)
-    ]
-    answer = server.ask(request("/", rows, f"Content-Type: {BATCH}"))
-    assert (answer.status, [(one["index"], one["reason"]) for one in json.loads(answer.body)]) == (200, [(6, "too_many_rows")])
 
 
 def test_an_empty_batch_is_nothing(server: Served) -> None:

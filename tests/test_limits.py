@@ -509,3 +509,14 @@ def test_answers_to_bad_batches(shared: RunningServer) -> None:
         assert [(row["index"], row["reason"]) for row in json.loads(answer.body)] == list(enumerate(reasons))
     assert sum(rejections(shared).values()) == before + 10
     assert shop.page()("model_predictions_total") == 1
+
+
+def test_a_batch_of_too_many_rows_is_taken_in_part(serve: Serve) -> None:
+    """After 100,000 rows the rest of a batch is refused by index, to be sent in another; the events before it count."""
+    server = serve("--store", "memory://")
+    names = {"specversion": "1.0", "source": "/s", "type": RESPONSE, "inferenceservicename": "wine", "namespace": "shop", "modelid": "m"}
+    batch = [{**names, "id": f"{n}", "requestid": f"r{n}", "data": {"data": {"ndarray": [1] * 20_000}}} for n in range(7)]
+    answer = server.post(batch, {"Content-Type": "application/cloudevents-batch+json"})
+    assert (answer.status, [(one["index"], one["reason"]) for one in json.loads(answer.body)]) == (200, [(6, "too_many_rows")])
+    page = server.get("/v1/metrics").body.decode()
+    assert re.findall(r"^model_predictions_total\{.*\} (\S+)$", page, re.MULTILINE) == ["120000.0"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import queue
 import socket
 import ssl
 import subprocess
@@ -16,6 +17,8 @@ from typing import Any
 import pytest
 from cloudevents.core.bindings.http import HTTPMessage, from_binary_event
 
+from metrics_server.errors import Unavailable
+from metrics_server.half import digest_of, half_of, row_key
 from metrics_server.kept import HALVES, Limits
 from metrics_server.series import Labels
 from metrics_server.store.interface import Change, Write
@@ -23,9 +26,10 @@ from metrics_server.telemetry import Telemetry
 from metrics_server.totals import Totals
 from metrics_server.upkeep import Upkeep
 from metrics_server.window import DAY
+from metrics_server.writer import Submission, Writer
 from tests.conftest import Serve
 from tests.running import FEEDBACK, ce, free_port, peer
-from tests.test_pairing import KEEPING, MAIN, NOW, Bench, Sent
+from tests.test_pairing import KEEPING, MAIN, NOW, NOWHERE, Bench, Sent
 
 PAIR = {"response": {"data": {"ndarray": [1]}}, "truth": {"data": {"ndarray": [1]}}}
 
@@ -230,3 +234,31 @@ def test_a_group_larger_than_a_sweep_does_not_outgrow_the_limit() -> None:
         totals.rebuild(bench.store, NOW + number)
         upkeep.step(NOW + number)
         assert len(bench.store._records) == 100
+
+
+def test_an_event_that_cannot_be_applied_fails_alone() -> None:
+    """When a group meets a fault of ours, the events that have nothing to do with it are applied all the same."""
+    bench = Bench()
+    bench.store.commit(Change({row_key(digest_of("bad"), 0): Write(0, b"\xc1", NOW + DAY, HALVES)}))
+    answered: queue.Queue[list[Any]] = queue.Queue()
+    totals = Totals({"1h": 3600})
+    writer = Writer(
+        bench.store,
+        bench.catalog,
+        totals,
+        Telemetry(),
+        KEEPING,
+        max_queue=100,
+        series_retention=400 * DAY,
+        limits=Limits(),
+        deliver=lambda done: [told(outcomes) for told, outcomes in done],
+        clock=lambda: NOW,
+    )
+    writer.start()
+    events = [Sent("feedback", str(n), NOW, "bad" if n == 5 else f"r{n}", MAIN, ("", ""), (1,), (1,)).event() for n in range(9)]
+    writer.submit(Submission([half_of(event, NOWHERE, NOW) for event in events], answered.put))
+    outcomes = answered.get(timeout=20)
+    assert [outcome for outcome in outcomes if outcome != "accepted"] == [outcomes[5]]
+    assert isinstance(outcomes[5], Unavailable)
+    assert bench.net()[MAIN]["pairs"] == 8
+    assert writer.stop(10)
