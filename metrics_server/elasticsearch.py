@@ -11,7 +11,7 @@ import logging
 import ssl
 import time
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from string import Formatter
 from typing import NamedTuple
@@ -21,11 +21,22 @@ from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest
 from tornado.simple_httpclient import HTTPStreamClosedError, HTTPTimeoutError
 
 from metrics_server.answer import Answer, Answered
-from metrics_server.document import FIELDS, MISSING, Document, NoAnswer, Wanted, document_of, event_of, has_row, index_of, is_item
+from metrics_server.document import (
+    FIELDS,
+    MISSING,
+    Document,
+    NoAnswer,
+    Wanted,
+    document_of,
+    event_of,
+    has_row,
+    index_of,
+    is_item,
+    sought_rows,
+)
 from metrics_server.errors import BadConfiguration
 from metrics_server.event import FEEDBACK, Event
-from metrics_server.half import half_of
-from metrics_server.series import Labels
+from metrics_server.half import Half
 from metrics_server.telemetry import Telemetry
 
 logger = logging.getLogger(__name__)
@@ -107,11 +118,10 @@ def tls_of(ca: str) -> ssl.SSLContext | None:
 class LookUps:
     """Asks Elasticsearch for the predictions of truths: at most `MAX_WAITING` wait, each is tried a few times, all are counted."""
 
-    def __init__(self, address: Address, index: str, tls: ssl.SSLContext | None, defaults: Labels, telemetry: Telemetry) -> None:
+    def __init__(self, address: Address, index: str, tls: ssl.SSLContext | None, telemetry: Telemetry) -> None:
         self._address = address
         self._index = index
         self._tls = tls
-        self._defaults = defaults
         self._telemetry = telemetry
         self._queue: asyncio.Queue[Wanted] = asyncio.Queue(MAX_WAITING)
         self._open: set[tuple[str, str, int]] = set()  # waiting or being asked for: each node of a graph sends the truth again
@@ -131,22 +141,24 @@ class LookUps:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def look_up(self, event: Event) -> None:
-        """Queues the look-up of what a feedback's truth waits for, or drops it when too many wait. Never raises."""
-        if event.kind != FEEDBACK:  # what was found here must never ask again
+    def look_up(self, half: Half, attributes: Mapping[str, str]) -> None:
+        """Queues the look-up of what a feedback's truth waits for, or drops it when too many wait. Called for each row of a list.
+
+        Args:
+            half: of the feedback.
+            attributes: of its event.
+        """
+        if half.kind != FEEDBACK or not (rows := sought_rows(half)):  # what was found here must never ask again
             return
-        half = half_of(event, self._defaults, time.time())
-        get = event.attributes.get
-        index = index_of(self._index, half.labels, get("modelid", ""))
-        wanted = Wanted(index, half.request_id, len(half.arrivals), half.labels, get("protocol", ""), event.time)
-        if wanted[:3] in self._open:
+        index = index_of(self._index, half.labels, attributes.get("modelid", ""))
+        place = (index, half.request_id, rows)
+        if place in self._open:
             return
-        try:
-            self._queue.put_nowait(wanted)
-        except asyncio.QueueFull:
+        if self._queue.full():
             self._telemetry.look_ups["dropped"].inc()
-        else:
-            self._open.add(wanted[:3])
+            return
+        self._open.add(place)
+        self._queue.put_nowait(Wanted(*place, half.labels, attributes.get("protocol", ""), half.time))
 
     async def _work(self, take: Take) -> None:
         client = AsyncHTTPClient(force_instance=True, max_body_size=MAX_ANSWER_BYTES, max_buffer_size=MAX_ANSWER_BYTES)

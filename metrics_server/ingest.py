@@ -23,13 +23,14 @@ from metrics_server.half import EVERYTHING, Half, half_of
 from metrics_server.reply import Forwarder, Replies
 from metrics_server.selection import Selection
 from metrics_server.series import Labels
-from metrics_server.statement import as_event, halves_of, is_list, sought_rows
+from metrics_server.statement import halves_of, is_list
 from metrics_server.telemetry import ACCEPTED, IGNORED, REJECTED, UNAVAILABLE, Telemetry
 from metrics_server.writer import Settled, Submission, Writer
 
 logger = logging.getLogger(__name__)
 
 KEPT_REJECTIONS = 100
+MAX_BATCH_ROWS = 100_000  # after which the rest of a batch is refused
 
 T = TypeVar("T")
 
@@ -92,7 +93,7 @@ class Ingest:
         selection: Selection = EVERYTHING,
         replies: Replies | None = None,
         forwarder: Forwarder | None = None,
-        look_up: Callable[[Event], None] | None = None,
+        look_up: Callable[[Half, Mapping[str, str]], None] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._writer = writer
@@ -139,11 +140,8 @@ class Ingest:
         if found is None:
             return
         listed, halves = found
-        sought: set[tuple[str, int]] = set()
         parts: list[_Part] = [
-            self._refusal(half, FEEDBACK)
-            if isinstance(half, Rejected)
-            else (half, lambda settled, half=half: self._answer_to_statement(half, settled, sought))
+            self._refusal(half, FEEDBACK) if isinstance(half, Rejected) else (half, partial(self._answer_to_statement, half))
             for half in halves
         ]
         self._submit(parts, lambda answers: answered(batch_answer(answers, statuses) if listed else answers[0]))
@@ -184,8 +182,13 @@ class Ingest:
         self._submit([self._part(event, self._clock())], lambda answers: answered(answers[0]))
 
     def _take_batch(self, events: Sequence[Event | Rejected], answered: Answered) -> None:
-        now = self._clock()
-        self._submit([self._part(event, now) for event in events], lambda answers: answered(batch_answer(answers, refusals)))
+        now, rows, parts = self._clock(), 0, list[_Part]()
+        for event in events:
+            if rows > MAX_BATCH_ROWS and isinstance(event, Event):
+                event = Rejected(Reason.TOO_MANY_ROWS, f"a batch: more than {MAX_BATCH_ROWS} rows; send several batches")  # noqa: PLW2901
+            parts.append(part := self._part(event, now))
+            rows += 0 if isinstance(part, Answer) else len(part[0].arrivals)
+        self._submit(parts, lambda answers: answered(batch_answer(answers, refusals)))
 
     def _part(self, event: Event | Rejected, now: float) -> _Part:
         """What an event brings, and how to answer it; or its answer, if that is known."""
@@ -195,12 +198,13 @@ class Ingest:
             self._telemetry.answered(OTHER, IGNORED)
             return EMPTY
         try:
-            return half_of(event, self._defaults, now, self._selection), partial(self._answer_to, event)
+            half = half_of(event, self._defaults, now, self._selection)
         except Rejected as error:
             return self._refusal(error, event.kind, event)
         except Exception:  # a bug of ours must not leave the sender waiting
             logger.exception("An event of kind %s could not be read", event.kind)
             return self._answer_to(event, Unavailable("internal error"))
+        return half, partial(self._answer_to, event, half=half)
 
     def _submit(self, parts: Sequence[_Part], answered: Callable[[list[Answer]], None]) -> None:
         """Queues what came together as one, and answers all of it together."""
@@ -232,16 +236,15 @@ class Ingest:
         if feedback:  # a line for each: users of the ancestor grep and count them
             logger.info("PROCESSING Feedback Event.", extra={"times": feedback})
 
-    def _answer_to_statement(self, half: Half, settled: Settled, sought: set[tuple[str, int]]) -> Answer:
+    def _answer_to_statement(self, half: Half, settled: Settled) -> Answer:
         if not isinstance(settled, str):
             return self._answer_to(Event(kind=FEEDBACK, attributes={"requestid": half.request_id}), settled)
-        if settled == PARKED and self._look_up is not None and (wanted := (half.request_id, sought_rows(half))) not in sought:
-            sought.add(wanted)
-            self._look_up(as_event(half))
+        if settled == PARKED and self._look_up is not None:
+            self._look_up(half, {"modelid": half.labels.model})
         self._telemetry.answered(FEEDBACK, ACCEPTED if settled == PARKED else settled)
         return TAKEN[settled]
 
-    def _answer_to(self, event: Event, settled: Settled) -> Answer:
+    def _answer_to(self, event: Event, settled: Settled, half: Half | None = None) -> Answer:
         """Counts what became of an event, and says what its sender is to be told."""
         if isinstance(settled, Unavailable):
             self._telemetry.answered(event.kind, UNAVAILABLE)
@@ -250,8 +253,8 @@ class Ingest:
             return self._refusal(settled, event.kind, event)
         if settled == PARKED:
             settled = ACCEPTED
-            if self._look_up is not None:
-                self._look_up(event)  # its prediction may be found elsewhere; the truth is safe here
+            if self._look_up is not None and half is not None:
+                self._look_up(half, event.attributes)  # its prediction may be found elsewhere; the truth is safe here
         self._telemetry.answered(event.kind, settled)
         return EMPTY if self._replies is None or event.kind != FEEDBACK else self._reply(event, settled)
 

@@ -21,6 +21,7 @@ from metrics_server.event import Event
 from metrics_server.ingest import Ingest
 from metrics_server.kafka_offer import Offer, Offers, Partition
 from metrics_server.kafka_record import Record, event_of_record
+from metrics_server.kafka_trouble import Troubles
 from metrics_server.telemetry import KafkaTelemetry
 
 logger = logging.getLogger(__name__)
@@ -32,9 +33,7 @@ COMMIT_SECONDS = 1.0
 ASK_SECONDS = 5.0  # how often the ends of paused partitions are asked for; those of others come along with what is read
 SETTLE_SECONDS = 5.0  # how long a partition that is taken away waits for what is being applied
 AGAIN_SECONDS = 5.0  # before a consumer that failed is replaced
-
-UNREACHABLE = "unreachable"  # one outage, whatever its signs
-_SIGNS = ("_TRANSPORT", "_ALL_BROKERS_DOWN", "_RESOLVE", "_TIMED_OUT", "_TIMED_OUT_QUEUE", "_WAIT_COORD")
+PROBE_SECONDS = 3.0  # within which the group's coordinator has to answer, or it is not asked for anything at the end
 
 
 class Kafka:
@@ -70,7 +69,7 @@ class Kafka:
         self._stopping = threading.Event()
         self._quiet = threading.Event()
         self._commit_at = self._ask_at = 0.0
-        self._warned: set[str] = set()
+        self._troubles = Troubles()
         self._fatal: KafkaError | None = None
         self._is_spent = False
         try:
@@ -122,7 +121,7 @@ class Kafka:
                 self._quiet.set()
             self._consumer.poll(0)  # what it has to say of the broker
             # Thrown out or without a broker, both would wait for a minute; what is not committed is read again, and known.
-            if self._fatal is None and UNREACHABLE not in self._warned:
+            if self._fatal is None and self._is_reachable(left):
                 self._commit(left, asynchronous=False)
                 self._consumer.close()
 
@@ -215,6 +214,15 @@ class Kafka:
         except KafkaException as error:
             self._on_commit(error.args[0], offsets)
 
+    def _is_reachable(self, partitions: Iterable[Partition]) -> bool:
+        """Whether the coordinator answers now. What was said of it before may be long over, or not be known yet."""
+        places = [TopicPartition(partition.topic, partition.number) for partition in partitions]
+        try:
+            self._consumer.committed(places or [TopicPartition("none", 0)], timeout=PROBE_SECONDS)
+        except KafkaException:
+            return False
+        return True
+
     def _on_commit(self, error: KafkaError | None, offsets: Sequence[TopicPartition]) -> None:
         """An offset that was not committed is committed with the next ones; until then a crash repeats records, and loses none."""
         failed = [offset for offset in offsets if error is not None or offset.error is not None]
@@ -224,7 +232,7 @@ class Kafka:
         if failed:
             self._telemetry.errors.inc()
         else:
-            self._note_success()
+            self._troubles.note_success()
 
     def _measure_lag(self, now: float) -> None:
         ask = now >= self._ask_at
@@ -248,7 +256,7 @@ class Kafka:
             self._partitions[place.topic, place.partition] = Partition(place.topic, place.partition)
         if assigned:
             logger.info("Consuming %d Kafka partitions", len(self._partitions))
-            self._note_success()
+            self._troubles.note_success()
 
     def _on_revoke(self, consumer: Consumer, revoked: Sequence[TopicPartition]) -> None:
         left = self._known(revoked)
@@ -279,15 +287,7 @@ class Kafka:
         self._telemetry.errors.inc()
         if error.fatal() or error.name() == "_FATAL":
             self._fatal = error
-        name = UNREACHABLE if error.name() in _SIGNS else error.name()
-        if name not in self._warned:
-            self._warned.add(name)
-            logger.warning("Kafka is tried again, and cannot be read now: %s", error.str())
-
-    def _note_success(self) -> None:
-        if self._warned:
-            self._warned.clear()
-            logger.info("Kafka is back")
+        self._troubles.note(error.name(), error.str())
 
 
 def record_of(message: Message) -> Record:

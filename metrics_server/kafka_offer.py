@@ -17,6 +17,7 @@ from metrics_server.event import Event
 from metrics_server.ingest import Ingest
 
 RETRY_SECONDS = (0.25, 0.5, 1.0, 2.0, 4.0)
+TURN_SECONDS = 0.005  # of offering, before the event loop does something else
 
 
 class Partition:
@@ -74,6 +75,7 @@ class Offers:
         self._records = self._bytes = 0  # in flight; changed in the consumer's thread
         self._returned: deque[Offer] = deque()  # answered, or given up
         self._news = threading.Event()  # something was returned
+        self._handed: deque[Offer] = deque()  # not offered yet; changed in the event loop
 
     # In the consumer's thread
 
@@ -110,8 +112,22 @@ class Offers:
     # In the event loop
 
     def _take(self, offers: Sequence[Offer]) -> None:
-        for offer in offers:
-            self._offer(offer)
+        idle = not self._handed
+        self._handed.extend(offers)
+        if idle:
+            self._take_turn()
+
+    def _take_turn(self) -> None:
+        """Offers for a while; the rest after whatever else is due. At least one record a turn."""
+        end = self._loop.time() + TURN_SECONDS
+        try:
+            while self._handed:
+                self._offer(self._handed.popleft())
+                if self._loop.time() >= end:
+                    break
+        finally:
+            if self._handed:
+                self._loop.call_soon(self._take_turn)
 
     def _offer(self, offer: Offer) -> None:
         if offer.partition.left:

@@ -31,15 +31,19 @@ Reply = tuple[Mapping[str, str], bytes]
 
 
 class Replies:
-    """Makes the reply event of a feedback event, the same for every redelivery."""
+    """Makes the reply event of a feedback event, the same for every redelivery of one that has an id."""
 
     def __init__(self, event_type: str, event_source: str) -> None:
         self._type = event_type
         self._source = event_source
 
     def reply_to(self, event: Event) -> Reply:
-        """Headers and body of the reply in binary mode. Its id follows from the event's, so that a broker can deduplicate."""
-        reply_id = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{event.source}\n{event.type}\n{event.id}"))
+        """Headers and body of the reply in binary mode. Its id follows from the event's, so that a broker can deduplicate.
+
+        A feedback without an id counts whenever it is sent, so each of them has a reply of its own.
+        """
+        identity = f"{event.source}\n{event.type}\n{event.id}"
+        reply_id = str(uuid.uuid5(uuid.NAMESPACE_URL, identity) if event.id else uuid.uuid4())
         get = event.attributes.get
         headers, body = _template(self._type, self._source, *(get(name) or "" for name in COPIED))
         headers = {"ce-id": reply_id, **headers}

@@ -15,7 +15,7 @@ import msgspec
 
 from metrics_server.case import Known, Said
 from metrics_server.errors import Reason, Rejected
-from metrics_server.event import FEEDBACK, MAX_ATTRIBUTE, Event, seconds_at
+from metrics_server.event import FEEDBACK, MAX_ATTRIBUTE, seconds_at
 from metrics_server.half import EVERYTHING, Half, aliases_of, digest_of, row_key
 from metrics_server.json import read
 from metrics_server.pairing import Arrival
@@ -165,21 +165,3 @@ def _is_ahead(seconds: float | None, now: float) -> bool:
 def _identity(*content: object) -> bytes:
     """The digest of what a statement says, which no digest of an event's identity is equal to."""
     return blake2b(_encode(content), digest_size=16, person=b"statement").digest()
-
-
-def sought_rows(half: Half) -> int:
-    """How many rows of its request have to be looked up to find a statement's own; rounded, so that those of a list agree on few."""
-    row = int.from_bytes(half.keys[0][len(digest_of("")) :])
-    return min(1 << row.bit_length(), MAX_ROWS)
-
-
-def as_event(half: Half) -> Event:
-    """The feedback event for which the prediction of a statement can be looked up: one truth for each of the rows that are sought."""
-    names = dict(zip(("namespace", "inferenceservicename", "endpoint", "modelid"), half.labels, strict=True))
-    return Event(
-        kind=FEEDBACK,
-        time=half.time,
-        attributes={"requestid": half.request_id, **names},
-        content_type="application/json",
-        data=_encode({"truth": {"data": {"ndarray": [0] * sought_rows(half)}}}),
-    )

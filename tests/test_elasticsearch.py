@@ -10,7 +10,7 @@ import ssl
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,12 +20,13 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import pytest
 
 from metrics_server import elasticsearch
-from metrics_server.document import Document, NoAnswer, Wanted, document_of, event_of, index_of
+from metrics_server.document import Document, NoAnswer, Wanted, document_of, event_of, index_of, sought_rows
 from metrics_server.elasticsearch import MAX_WAITING, Address, LookUps, address_of, checked_index
 from metrics_server.errors import BadConfiguration
 from metrics_server.event import FEEDBACK as FEEDBACK_KIND
 from metrics_server.event import RESPONSE as RESPONSE_KIND
 from metrics_server.event import Event
+from metrics_server.half import Half, half_of
 from metrics_server.ingest import EMPTY, Answer, Answered, unavailable_answer
 from metrics_server.series import Labels
 from metrics_server.telemetry import Telemetry
@@ -436,12 +437,13 @@ def test_found_false_is_a_miss_whatever_the_status() -> None:
         document_of(404, b'{"error":"unknown"}')
 
 
-def _feedback(number: int) -> Event:
-    return Event(kind=FEEDBACK_KIND, attributes={"requestid": f"r{number}"}, data=json.dumps(truth(1)).encode())
+def _feedback(number: int) -> tuple[Half, Mapping[str, str]]:
+    event = Event(kind=FEEDBACK_KIND, attributes={"requestid": f"r{number}"}, data=json.dumps(truth(1)).encode())
+    return half_of(event, DEFAULTS, 5.0), event.attributes
 
 
 def _look_ups(telemetry: Telemetry, uri: str = "http://127.0.0.1:1") -> LookUps:
-    return LookUps(Address(uri, ""), INDEX, None, DEFAULTS, telemetry)
+    return LookUps(Address(uri, ""), INDEX, None, telemetry)
 
 
 def test_few_wait_and_a_prediction_never_asks() -> None:
@@ -450,14 +452,32 @@ def test_few_wait_and_a_prediction_never_asks() -> None:
     async def fill() -> Telemetry:
         telemetry = Telemetry()
         look_ups = _look_ups(telemetry)
-        look_ups.look_up(Event(kind=RESPONSE_KIND, attributes={"requestid": "r"}, data=b'{"data":{"ndarray":[1]}}'))
+        response = Event(kind=RESPONSE_KIND, attributes={"requestid": "r"}, data=b'{"data":{"ndarray":[1]}}')
+        look_ups.look_up(half_of(response, DEFAULTS, 5.0), response.attributes)
         for number in range(MAX_WAITING + 2):
-            look_ups.look_up(_feedback(number))
-            look_ups.look_up(_feedback(0))
+            look_ups.look_up(*_feedback(number))
+            look_ups.look_up(*_feedback(0))
         return telemetry
 
     dropped = asyncio.run(fill()).registry.get_sample_value("metrics_server_lookups_total", {"outcome": "dropped"})
     assert dropped == 2
+
+
+@pytest.mark.parametrize(
+    ("body", "rows"),
+    [
+        (truth(1), 1),
+        (truth([0, 1], [1, 0], [0, 1]), 3),
+        ({"response": {"data": {"ndarray": [1, 0, 1]}}, **truth(1, 0, 1)}, 3),
+        ({"response": {"data": {"ndarray": [1, 0, 1]}}, "reward": 1}, 0),
+    ],
+)
+def test_as_many_rows_are_asked_for_as_there_are_truths(body: dict[str, Any], rows: int) -> None:
+    """What else a feedback carries does not matter; one without a request id has nothing to ask for."""
+    event = Event(kind=FEEDBACK_KIND, attributes={"requestid": "r"}, data=json.dumps(body).encode())
+    assert sought_rows(half_of(event, DEFAULTS, 5.0)) == rows
+    if "response" in body:
+        assert sought_rows(half_of(Event(kind=FEEDBACK_KIND, data=event.data), DEFAULTS, 5.0)) == 0
 
 
 def test_a_batch_that_comes_too_slowly_is_given_up(monkeypatch: Any, elastic: Elastic) -> None:
@@ -470,7 +490,7 @@ def test_a_batch_that_comes_too_slowly_is_given_up(monkeypatch: Any, elastic: El
         telemetry = Telemetry()
         look_ups = _look_ups(telemetry, elastic.uri)
         look_ups.start(lambda event, answered: taken.append(event))
-        look_ups.look_up(_feedback(1))
+        look_ups.look_up(*_feedback(1))
         await look_ups.stop(10)
         return telemetry.registry.get_sample_value("metrics_server_lookups_total", {"outcome": "failed"})
 
@@ -499,7 +519,7 @@ def test_what_was_found_waits_for_the_store(monkeypatch: Any, elastic: Elastic, 
         telemetry = Telemetry()
         look_ups = _look_ups(telemetry, elastic.uri)
         look_ups.start(take)
-        look_ups.look_up(_feedback(1))
+        look_ups.look_up(*_feedback(1))
         await look_ups.stop(10)
         return telemetry.registry.get_sample_value("metrics_server_lookups_total", {"outcome": outcome})
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import http.server
 import json
 import math
+import queue
 import threading
 import time
 from datetime import UTC, datetime
@@ -15,11 +17,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from metrics_server.document import sought_rows
+from metrics_server.elasticsearch import MAX_WAITING
 from metrics_server.errors import Rejected
-from metrics_server.half import Half, half_of
+from metrics_server.half import Half
 from metrics_server.payload.rows import MAX_ROWS
 from metrics_server.series import Labels
-from metrics_server.statement import as_event, halves_of, sought_rows
+from metrics_server.statement import halves_of
 from tests.conftest import Serve
 from tests.raw_http import Client, request
 from tests.running import FEEDBACK, REQUEST, RESPONSE, Answer, RunningServer, ce
@@ -521,17 +525,12 @@ def test_any_json_as_statements(body: Any) -> None:
             assert all(math.isfinite(at) for at in (half.time, *(a.said.at for a in half.arrivals if a.said)))
 
 
-def test_a_parked_statement_can_be_looked_up() -> None:
-    """It names the request and as many of its rows as it takes to have its own."""
-    (half,) = halves_of(b'{"request_id": "r", "row": 2, "truth": 1, "namespace": "shop"}', Labels("", "wine", "", ""), 1000.0)
-    event = as_event(half)  # type: ignore[arg-type]
-    looked_up = half_of(event, Labels("", "", "", ""), 2000.0)
-    assert (looked_up.request_id, looked_up.labels, looked_up.time) == ("r", Labels("shop", "wine", "", ""), 1000.0)
-    assert looked_up.keys[2] == half.keys[0]  # type: ignore[union-attr]
-    assert len(looked_up.keys) == sought_rows(half) == 4  # type: ignore[arg-type]
-    for row, rows in ((0, 1), (1, 2), (3, 4), (4, 8), (MAX_ROWS - 1, MAX_ROWS)):
+def test_as_many_rows_are_looked_up_as_have_a_statements_own() -> None:
+    """Rounded up, so that the rows of a list agree on few."""
+    for row, rows in ((0, 1), (1, 2), (2, 4), (3, 4), (4, 8), (MAX_ROWS - 1, MAX_ROWS)):
         (half,) = halves_of(written({"request_id": "r", "row": row, "truth": 1}), Labels("", "", "", ""), 1000.0)
-        assert sought_rows(half) == rows  # type: ignore[arg-type]
+        assert isinstance(half, Half)
+        assert sought_rows(half) == rows
 
 
 def test_parked_statements_are_looked_up(serve: Serve) -> None:
@@ -545,6 +544,22 @@ def test_parked_statements_are_looked_up(serve: Serve) -> None:
         _await(server, "found")
         assert cells(server) == {("0", "1"): 1, ("1", "1"): 1}
         assert len(elastic.asked) == 5
+        elastic.shutdown()
+
+
+def test_a_long_list_of_parked_statements_holds_nobody_up(serve: Serve) -> None:
+    """Whatever rows they are about, and however many look-ups wait already: what is asked for costs the list next to nothing."""
+    with Elastic() as elastic:
+        threading.Thread(target=elastic.serve_forever, daemon=True).start()
+        elastic.gate.clear()
+        server = serve("--store", "memory://", "--elasticsearch_uri", elastic.uri)
+        rows = [{"request_id": f"r{n}", "row": MAX_ROWS - 1, "truth": 1} for n in range(4000)]
+        started = time.monotonic()
+        assert told(server, rows) == ["parked"] * len(rows)
+        assert time.monotonic() - started < 5
+        assert server.value("metrics_server_lookups_total", outcome="dropped") == len(rows) - MAX_WAITING
+        elastic.gate.set()
+        server.process.kill()
         elastic.shutdown()
 
 
@@ -637,3 +652,38 @@ def test_replies_are_for_events(serve: Serve) -> None:
     assert json.loads(server.post(PAIR, JSON, "/api/v1.0/feedback").body) == SELDON_REPLY
     answer = tell(server, {"truth": 1, "prediction": 1})
     assert (answer.body, answer.headers["ce-type"]) == (b'{"status": "accepted"}', None)
+
+
+class _Sink(http.server.BaseHTTPRequestHandler):
+    ids: queue.Queue[str]
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.end_headers()
+        self.ids.put(self.headers["ce-id"])
+
+    def log_message(self, *unused: Any) -> None:
+        """Says nothing."""
+
+
+def test_replies_to_feedback_without_an_id_are_told_apart(serve: Serve) -> None:
+    """Each POST of it counts, so each has a reply of its own, in the answer and at --reply_url; with an id there is one."""
+
+    class Sink(_Sink):
+        ids = queue.Queue()
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Sink) as sink:
+        threading.Thread(target=sink.serve_forever, daemon=True).start()
+        options = ("--event_type", "reply", "--event_source", "/s", "--reply_url", f"http://127.0.0.1:{sink.server_address[1]}")
+        server = serve("--store", "memory://", *options)
+        bare = [server.post(PAIR, JSON).headers["ce-id"] for _ in range(2)]
+        for _ in range(2):
+            server.post(PAIR, JSON, "/api/v1.0/feedback")
+        known = [server.post(PAIR, ce(FEEDBACK, "1", "r")).headers["ce-id"] for _ in range(2)]
+        sent = {Sink.ids.get(timeout=10) for _ in range(5)}
+        sink.shutdown()
+    assert len(sent) == 5
+    assert sent > {*bare, *known}
+    assert known[0] == known[1]
+    assert cells(server) == {("dog", "cat"): 5}

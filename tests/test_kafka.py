@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import subprocess
@@ -9,22 +10,29 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
 
 pytest.importorskip("confluent_kafka")
 
-from confluent_kafka import Consumer
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from prometheus_client import CollectorRegistry
 
 from metrics_server import kafka_config
+from metrics_server.answer import EMPTY, Answer
 from metrics_server.errors import BadConfiguration
-from metrics_server.kafka_offer import Partition
+from metrics_server.event import Event
+from metrics_server.kafka import Kafka
+from metrics_server.kafka_offer import Offer, Offers, Partition
 from metrics_server.kafka_record import Record
+from metrics_server.kafka_trouble import Troubles
 from metrics_server.settings import Settings, load
+from metrics_server.telemetry import KafkaTelemetry
 from tests.conftest import Serve
 from tests.kafka_broker import ApacheKafka, Broker, broker
 from tests.live_server import Page, live_server
@@ -363,6 +371,120 @@ def test_a_server_stops_without_its_broker(apache: ApacheKafka, serve: Serve) ->
         assert time.monotonic() - started < 7
     finally:
         apache.start()
+
+
+# What the driver says
+
+
+class _Driver:
+    """Stands for a consumer of an idle topic that has applied one record, and has said something of its broker."""
+
+    def __init__(self, *, answers: bool = True) -> None:
+        self.answers = answers
+        self.called: list[str] = []
+
+    def subscribe(self, topics: list[str], **unused: object) -> None: ...
+
+    def poll(self, seconds: float) -> None: ...
+
+    def committed(self, places: list[TopicPartition], timeout: float) -> list[TopicPartition]:
+        assert places
+        assert timeout < 5
+        if not self.answers:
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+        return places
+
+    def commit(self, *, offsets: list[TopicPartition], asynchronous: bool = True) -> None:
+        assert not asynchronous
+        self.called += [f"commit {place.offset}" for place in offsets]
+
+    def close(self) -> None:
+        self.called.append("close")
+
+
+def _consumer() -> Kafka:
+    """A consumer that knows no broker; to be made in a loop."""
+    ingest: Any = None
+    config = {"bootstrap.servers": "127.0.0.1:1", "group.id": "g", "log_level": 0}
+    telemetry = KafkaTelemetry(CollectorRegistry())
+    return Kafka(config, ["t"], ingest, telemetry, max_body_bytes=9, max_bodies_bytes=9)
+
+
+@pytest.mark.parametrize("reads", [True, False])
+@pytest.mark.parametrize(("answers", "called"), [(True, ["commit 5", "close"]), (False, [])])
+def test_an_outage_that_is_over_keeps_nobody_in_the_group(answers: bool, called: list[str], reads: bool) -> None:
+    """What counts at the end is whether the group's coordinator answers then, not what was said of it before."""
+
+    async def run() -> list[str]:
+        kafka, driver = _consumer(), _Driver(answers=answers)
+        kafka._consumer = driver  # type: ignore[assignment]
+        if reads:
+            kafka._partitions["t", 0] = partition = Partition("t", 0)
+            partition.next = 5
+        kafka._note_error(KafkaError(KafkaError._TRANSPORT))
+        kafka.stop()
+        kafka._consume()
+        return driver.called
+
+    assert asyncio.run(run()) == (called if reads else called[1:])
+
+
+def test_what_a_commit_does_not_disprove_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    """A topic that may not be read, beside commits that succeed, is no outage that comes and goes; an outage is."""
+
+    async def run() -> None:
+        kafka = _consumer()
+        for _ in range(3):
+            kafka._note_error(KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED))
+            kafka._on_commit(None, [])
+
+    with caplog.at_level("INFO"):
+        asyncio.run(run())
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    caplog.clear()
+    troubles = Troubles()
+    with caplog.at_level("INFO"):
+        troubles.note("TOPIC_AUTHORIZATION_FAILED", "topic")
+        for sign in ("_TRANSPORT", "_ALL_BROKERS_DOWN"):
+            troubles.note(sign, sign)
+        for _ in range(2):
+            troubles.note_success()
+        troubles.note("_TIMED_OUT", "again")
+    assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING", "INFO", "WARNING"]
+
+
+def test_offering_leaves_the_event_loop_free() -> None:
+    """Records that take long are offered a few at a time, in their order; between them the loop does what else is due."""
+    taken: list[str] = []
+    pauses: list[float] = []
+
+    class Slow:
+        def take_event(self, event: Event, answered: Callable[[Answer], None]) -> None:
+            time.sleep(0.002)
+            taken.append(event.id)
+            answered(EMPTY)
+
+    async def run() -> None:
+        ingest: Any = Slow()
+        offers = Offers(ingest, 1000, 2**20)
+        partition = Partition("t", 0)
+        batches = [[Offer(partition, n, Event(kind=FEEDBACK, id=str(n))) for n in range(at, at + 100)] for at in (0, 100)]
+        for batch in batches:
+            for offer in batch:
+                offers.add(offer)
+            offers.hand_over(batch)
+        last = time.monotonic()
+        while len(taken) < 200:
+            await asyncio.sleep(0)
+            pauses.append(time.monotonic() - last)
+            last = time.monotonic()
+        offers.collect()
+        assert partition.is_settled
+
+    asyncio.run(run())
+    assert taken == [str(n) for n in range(200)]
+    assert len(pauses) > 40
+    assert sorted(pauses)[-3] < 0.1  # a busy machine may hold up one or two
 
 
 # What is configured

@@ -32,7 +32,7 @@ LAYERS = [
     "writer reply exposition",
     "ingest exchange document",
     "connection elasticsearch",
-    "router handlers settings kafka_offer",
+    "router handlers settings kafka_offer kafka_trouble",
     "kafka kafka_config",
     "app",
     "simulated_stream",
