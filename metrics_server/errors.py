@@ -73,6 +73,11 @@ class Rejected(MetricsServerError):
     def status(self) -> int:
         return self.reason.status
 
+    def bare(self) -> Rejected:
+        """Itself without the frames it came through: a value that kept them would be kept by them, until the garbage is collected."""
+        self.__traceback__ = self.__cause__ = self.__context__ = None
+        return self
+
 
 class Unavailable(MetricsServerError):
     """Our fault, and passing: answered 503 with Retry-After; the sender should send the same event again."""

@@ -166,14 +166,14 @@ def _opened(envelope: _Envelope) -> Event | Rejected:
     try:
         return _event(one.specversion, one.id, one.source, one.type, one.time, attributes, one.datacontenttype or "", one.data or b"")
     except Rejected as error:
-        return error
+        return error.bare()
 
 
 def _element(raw: msgspec.Raw) -> Event | Rejected:
     try:
         return _structured(raw)
     except Rejected as error:
-        return error
+        return error.bare()
 
 
 def _binary(headers: Mapping[str, str], content_type: str, body: bytes) -> Event:

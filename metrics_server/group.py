@@ -71,7 +71,7 @@ class Group:
             try:
                 self._ledger.admit(half.labels)
             except Rejected as error:
-                return error
+                return error.bare()
         if folder is None and half.event and not self._cabinet.is_new(half.event):
             return DUPLICATE
         if half.kind != FEEDBACK and half.request_id:

@@ -85,7 +85,7 @@ def _statement(body: bytes | msgspec.Raw) -> Statement | Rejected:
     try:
         return read(body, _STATEMENT, Reason.MALFORMED_FEEDBACK, "feedback")
     except Rejected as error:
-        return error
+        return error.bare()
 
 
 def _half_or_refusal(statement: Statement | Rejected, defaults: Labels, now: float, selection: Selection) -> Half | Rejected:
@@ -94,7 +94,7 @@ def _half_or_refusal(statement: Statement | Rejected, defaults: Labels, now: flo
     try:
         return _half_of(statement, defaults, now, selection)
     except Rejected as error:
-        return error
+        return error.bare()
 
 
 def _half_of(statement: Statement, defaults: Labels, now: float, selection: Selection) -> Half:

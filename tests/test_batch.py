@@ -93,3 +93,12 @@ def test_what_is_no_batch_is_refused_whole(body: bytes) -> None:
         assert error.reason in (Reason.MALFORMED_JSON, Reason.MALFORMED_EVENT, Reason.INVALID_UTF8, Reason.TOO_DEEP)
     else:
         assert all(isinstance(one, Rejected) for one in refused)
+
+
+def test_refusals_keep_nothing_alive() -> None:
+    """A refused element is its reason and words: with the frames it came through, a batch of them would hold a gigabyte."""
+    refused = decode(BATCH, {}, msgspec.json.encode([{**ORDINARY, "source": ""}, 1, {**ORDINARY, "time": "yesterday"}]))
+    assert [one.reason for one in refused if isinstance(one, Rejected)] == [Reason.MALFORMED_EVENT, Reason.MALFORMED_EVENT, Reason.BAD_TIME]
+    for one in refused:
+        assert isinstance(one, Rejected)
+        assert (one.__traceback__, one.__context__, one.__cause__) == (None, None, None)
