@@ -144,8 +144,7 @@ def _batch(body: bytes) -> list[Event | Rejected]:
     return [_opened(envelope) for envelope in envelopes]
 
 
-def _opened(envelope: _Envelope) -> Event | Rejected:
-    one = envelope
+def _opened(one: _Envelope) -> Event | Rejected:
     attributes: dict[str, str] = {}
     # As the structured mode would have them, and in a loop they would cost more than all decoding.
     if one.requestid is not None:
