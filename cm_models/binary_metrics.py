@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from cm_models.confusion import Matrix, averages, cells_of, headline, increments_of, per_class
+from cm_models import probability
+from cm_models.classification import readings
+from cm_models.confusion import COUNTED, Matrix, cell_counts, cells_of, increments_of
 from metrics_server.model import Array, Sample
 from metrics_server.sums import Sums
 
-NEGATIVE, POSITIVE = "0", "1"
+NEGATIVE, POSITIVE = CLASSES = ("0", "1")
 
 
 @dataclass(frozen=True)
 class BinaryMetrics:
-    """Accuracy, precision, recall and F1 of a binary decision: class "1" when the score reaches the threshold.
+    """Readings of a binary decision, class "1" when the score reaches the threshold; and of the score as a probability.
 
-    Sums, formulas and what is undefined: `cm_models.confusion`. Oracle: sklearn.metrics.precision_recall_fscore_support.
+    Sums, formulas and what is undefined: `cm_models.confusion`, `cm_models.classification`, `cm_models.probability`. Oracle:
+    sklearn.metrics' functions of the same names.
 
     Args:
         threshold: the lowest score in [0, 1] that counts as positive; a boolean or a class 0 or 1 is a score of 0 or 1.
@@ -25,24 +28,27 @@ class BinaryMetrics:
     threshold: float = 0.5
 
     task = "binary"
+    counted = COUNTED
 
     def increments(self, y_true: Array, y_pred: Array) -> Sums:
         """y_true is 0.0 or 1.0, y_pred a score in [0, 1]; both float, shape (n,), n >= 0."""
-        truths = [POSITIVE if truth else NEGATIVE for truth in y_true.tolist()]
-        predictions = [POSITIVE if score >= self.threshold else NEGATIVE for score in y_pred.tolist()]
-        return increments_of(truths, predictions, None)
+        truths, scores = y_true.tolist(), y_pred.tolist()
+        decided = [POSITIVE if score >= self.threshold else NEGATIVE for score in scores]
+        sums = increments_of([POSITIVE if truth else NEGATIVE for truth in truths], decided, None)
+        return sums | probability.of_scores(truths, scores, POSITIVE)
 
     def compute(self, sums: Sums) -> Iterable[Sample]:
-        """Accuracy with interval; precision, recall and F1 per class, macro and weighted. Nothing before the first pair."""
-        matrix = Matrix.of(sums)
-        yield from headline(matrix)
-        yield from per_class(matrix, (NEGATIVE, POSITIVE))
-        yield from averages(matrix)
+        """See the modules named above. Nothing before the first pair."""
+        yield from readings(Matrix.of(sums), CLASSES)
+        yield from probability.readings(sums, CLASSES)
+
+    def tables(self, sums: Sums) -> Mapping[str, list[dict[str, str | float]]]:
+        """Reliability, discrimination and thresholds."""
+        return probability.tables(sums, CLASSES)
 
     def counts(self, sums: Sums) -> Iterable[Sample]:
         """The four cells of the matrix, without the empty ones."""
-        for (truth, prediction), count in cells_of(sums).items():
-            yield Sample("confusion", {"truth": truth, "prediction": prediction}, count)
+        return cell_counts(sums, CLASSES)
 
     def ancestor_counts(self, sums: Sums) -> Iterable[Sample]:
         """The ancestor's four counters, without a class label."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cm_models.confusion import Multiclass
+from cm_models.multiclass import Multiclass
 
 
 @dataclass(frozen=True)
 class MultiClassNumeric(Multiclass):
-    """Accuracy, precision, recall and F1 of class labels; 2, 2.0, [2] and "2" are one class.
+    """Accuracy, precision, recall, F1 and coefficients of class labels; 2, 2.0, [2] and "2" are one class.
 
-    Sums, formulas and what is undefined: `cm_models.confusion`. Oracle: sklearn.metrics.precision_recall_fscore_support.
+    Sums: `cm_models.confusion`. Formulas, intervals and what is undefined: `cm_models.classification`. Oracle: sklearn.metrics'
+    functions of the same names.
     """

@@ -2,15 +2,58 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
-from cm_models.confusion import Multiclass
+from cm_models import probability
+from cm_models.classification import readings
+from cm_models.confusion import Matrix, increments_of
+from cm_models.multiclass import Multiclass
+from metrics_server.model import Array, Sample
+from metrics_server.sums import Sums
 
 
 @dataclass(frozen=True)
 class MulticlassOneHot(Multiclass):
-    """Accuracy, precision, recall and F1 of the most probable class: the first largest column of each row.
+    """Of the most probable class, the first largest column of each row, what `MultiClassNumeric` reads; and of the
+    probabilities log loss, Brier score, calibration, top-k accuracy and areas under curves.
 
-    Sums, formulas and what is undefined: `cm_models.confusion`. Oracle: sklearn.metrics.precision_recall_fscore_support
-    on the argmax of both sides.
-    """
+    Sums, formulas and what is undefined: `cm_models.confusion`, `cm_models.classification`, `cm_models.probability`. Oracle:
+    sklearn.metrics' functions of the same names, on the argmax of both sides or on the rows.
+
+    Args:
+        class_names: the classes of the columns; of those beyond them, their index.
+    """  # noqa: D205 - one sentence
+
+    class_names: tuple[str, ...] = ()
+
+    task = "one_hot"
+
+    def increments(self, y_true: Array, y_pred: Array) -> Sums:
+        """y_true holds class labels (str), shape (n,); y_pred rows of scores, float (n, k), or class labels too; n >= 0."""
+        truths = y_true.tolist()
+        if y_pred.ndim < 2:
+            return increments_of(truths, y_pred.tolist(), self._known())
+        rows = y_pred.tolist()
+        labels, columns = columns_of(y_pred.shape[1], self.class_names)
+        sums = increments_of(truths, [labels[row.index(max(row))] for row in rows], self._known())
+        return sums | probability.of_rows([columns.get(label, len(labels)) for label in truths], rows, labels)
+
+    def compute(self, sums: Sums) -> Iterable[Sample]:
+        """See the modules named above. Nothing before the first pair."""
+        matrix = Matrix.of(sums)
+        exported = self.exported(matrix.labels)
+        yield from readings(matrix, exported)
+        yield from probability.readings(sums, exported)
+
+    def tables(self, sums: Sums) -> Mapping[str, list[dict[str, str | float]]]:
+        """Reliability, discrimination and thresholds."""
+        return probability.tables(sums, self.exported(Matrix.of(sums).labels))
+
+
+@lru_cache(100)
+def columns_of(width: int, class_names: tuple[str, ...]) -> tuple[tuple[str, ...], dict[str, int]]:
+    """The classes of so many columns, and the column of each."""
+    labels = tuple(class_names[column] if column < len(class_names) else str(column) for column in range(width))
+    return labels, {label: column for column, label in enumerate(labels)}

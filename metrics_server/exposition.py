@@ -18,10 +18,10 @@ from metrics_server import output
 from metrics_server.catalogue import COUNTER, GAUGE, HISTOGRAM, MODEL, family_of
 from metrics_server.distribution import DELAY, LATENCY, cumulated
 from metrics_server.ledger import LABELS, LOGGED, PAIRS, PREDICTED, PREDICTIONS, REWARD_SUM, REWARDS, TOO_OLD
-from metrics_server.model import SELDON_PREFIX, AncestorCounting, Counting, Sample
+from metrics_server.model import OTHER_CLASSES, SELDON_PREFIX, AncestorCounting, Counting, Sample
 from metrics_server.oblivion import EVICTED, EXPIRED
 from metrics_server.pairing import CORRECTED, DUPLICATE, MATCHED, RETRACTED, SUPERSEDED
-from metrics_server.series import OTHER_CLASSES, Catalog, Labels, Series
+from metrics_server.series import Catalog, Labels, Series
 from metrics_server.sums import Sums, add_into
 from metrics_server.task import TASK_MISMATCH, UNSCORABLE
 from metrics_server.telemetry import Telemetry

@@ -26,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from metrics_server.errors import BadConfiguration
+from metrics_server.interval import Interval
 from metrics_server.sums import SEPARATOR, Sums, component
 
 Array = npt.NDArray[Any]
@@ -35,13 +36,22 @@ ANCESTOR_PREFIX = "adserver.cm_models."
 
 SELDON_PREFIX = "seldon_metric_"
 
+OTHER_CLASSES = "__other__"  # stands for the classes beyond a limit
+
 
 class Sample(NamedTuple):
-    """A named value with labels; the server adds the labels of the series, and `window` to a gauge."""
+    """A named value with labels; the server adds the labels of the series, and `window` to a gauge.
+
+    Attributes:
+        interval: the ends of its 95 % interval, where there is one.
+        support: how many pairs it rests on (of a class, say, those that matter for it); None for all of the window.
+    """
 
     name: str
     labels: Mapping[str, str]
     value: float
+    interval: Interval | None = None
+    support: float | None = None
 
 
 @runtime_checkable
@@ -49,7 +59,10 @@ class MetricModel(Protocol):
     """Turns labelled predictions into sums, and sums into values. Holds no state.
 
     An optional attribute `task` says what arrays `increments` wants (see `metrics_server.task`): "binary", "multiclass",
-    "regression", or by default "any": rows as they came, one call for each combination of kinds.
+    "regression" or another of its table, or by default "any": rows as they came, one call for each combination of kinds.
+
+    A model never sees weights: a pair of weight w contributes w times its increments, and `metrics_server.interval` says how
+    intervals take that into account.
     """
 
     def increments(self, y_true: Array, y_pred: Array) -> Sums:
@@ -61,10 +74,21 @@ class MetricModel(Protocol):
 
 @runtime_checkable
 class Counting(Protocol):
-    """A model whose sums can also be read as counters, from the ledgers that only grow."""
+    """A model whose sums can also be read as counters, from the ledgers that only grow.
+
+    An optional attribute `counted`, a tuple of prefixes, says which components these need; by default all are kept there.
+    """
 
     def counts(self, sums: Sums) -> Iterable[Sample]:
         """Values for `model_<name>_total` and, of what corrections took back, `model_<name>_retracted_total`."""
+
+
+@runtime_checkable
+class Tabular(Protocol):
+    """A model whose sums also hold curves, which the JSON API shows."""
+
+    def tables(self, sums: Sums) -> Mapping[str, list[dict[str, str | float]]]:
+        """Rows by the name of the table, such as "reliability"; a column that is undefined in a row is left out."""
 
 
 @runtime_checkable

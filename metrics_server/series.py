@@ -17,13 +17,12 @@ import msgspec
 
 from metrics_server import task
 from metrics_server.errors import BadConfiguration, Reason, Rejected
-from metrics_server.model import AncestorCounting, Counting, MetricModel
+from metrics_server.model import OTHER_CLASSES, AncestorCounting, Counting, MetricModel
 from metrics_server.store.interface import StoredSeries
 from metrics_server.task import UNSCORABLE, Resolved, Value
 
 logger = logging.getLogger(__name__)
 
-OTHER_CLASSES = "__other__"  # stands for the classes beyond a limit
 SEEN_EVERY = 3600.0  # seconds: how exactly a series remembers when it was last used
 
 
@@ -114,7 +113,7 @@ class Series:
             return UNSCORABLE
         resolved = task.TASKS[self.task](truth, prediction, self.identity.scoring.class_names)
         if not isinstance(resolved, str):
-            self._claim_classes(resolved, claims)
+            self._claim(resolved, claims)
         return resolved
 
     def follow(self, whole: Series, resolved: tuple[Value, Value], claims: Claims) -> None:
@@ -122,7 +121,7 @@ class Series:
         if self.model is None:
             claims[self.id, "model"] = self.parameters["model"] = whole.parameters["model"]
             self._use(whole.parameters["model"])
-        self._claim_classes(resolved, claims)
+        self._claim(resolved, claims)
 
     def predicted_class(self, value: Value, claims: Claims) -> str | None:
         """The class to count for a prediction without a label yet, as far as it is sure to be a class."""
@@ -133,7 +132,7 @@ class Series:
             self._settle(None, None, claims)
         if self.task == "binary":
             label = task.decision_of(value, scoring.threshold, scoring.class_names)
-        elif self.task == "multiclass" or (not self.task and isinstance(value, (str, list))):
+        elif self.task in task.CLASSIFYING or (not self.task and isinstance(value, (str, list))):
             label = task.class_of(value, scoring.class_names)
         else:
             return None
@@ -151,15 +150,23 @@ class Series:
 
     def _use(self, path: str) -> None:
         scoring = self.identity.scoring
-        self.model = self.build(path, {"threshold": scoring.threshold, "classes": tuple(self.classes)})
+        parameters = {"threshold": scoring.threshold, "class_names": scoring.class_names, "classes": tuple(self.classes)}
+        if pivot := self.parameters.get("pivot"):
+            parameters["pivot"] = float(pivot)
+        self.model = self.build(path, parameters)
         self.task = getattr(self.model, "task", "any")
         self.is_counting = isinstance(self.model, (Counting, AncestorCounting))
 
-    def _claim_classes(self, resolved: tuple[Value, Value], claims: Claims) -> None:
-        if self.task == "multiclass":
-            for label in resolved:
+    def _claim(self, resolved: tuple[Value, Value], claims: Claims) -> None:
+        """Claims what the sums of this pair depend on: a slot for each of its classes, or the number about which truths are summed."""
+        if self.task in task.CLASSIFYING:
+            for value in resolved:
+                label = task.class_of(value, self.identity.scoring.class_names) if isinstance(value, list) else value
                 if label not in self.classes:
                     self._claim_class(str(label), claims)
+        elif self.task == "regression" and "pivot" not in self.parameters:
+            claims[self.id, "pivot"] = self.parameters["pivot"] = repr(resolved[0])
+            self._use(self.parameters["model"])
 
     def _claim_class(self, label: str, claims: Claims) -> bool:
         """Gives the class a slot if one is free, and says whether it has one."""

@@ -69,6 +69,12 @@ def _multiclass(truth: Value, prediction: Value, class_names: Sequence[str]) -> 
     return y_true, y_pred
 
 
+def _one_hot(truth: Value, prediction: Value, class_names: Sequence[str]) -> Resolved:
+    """The class label of the truth; of the prediction the row of scores, or the label that stands in its place."""
+    resolved = _multiclass(truth, prediction, class_names)
+    return (resolved[0], prediction) if isinstance(prediction, list) and not isinstance(resolved, str) else resolved
+
+
 def _is_name(label: str, class_names: Sequence[str]) -> bool:
     return label not in class_names and not _INTEGRAL.fullmatch(label)
 
@@ -119,7 +125,15 @@ def _any(truth: Value, prediction: Value, class_names: Sequence[str]) -> Resolve
     return UNSCORABLE if prediction is None else (truth, prediction)
 
 
-TASKS: dict[str, Resolver] = {"multiclass": _multiclass, "binary": _binary, "regression": _regression, "any": _any}
+TASKS: dict[str, Resolver] = {
+    "multiclass": _multiclass,
+    "one_hot": _one_hot,
+    "binary": _binary,
+    "regression": _regression,
+    "any": _any,
+}
+# Those whose values are classes, each of which is given a slot in its series.
+CLASSIFYING = frozenset(("multiclass", "one_hot"))
 
 
 def decide(truth: Value, prediction: Value, max_classes: int, class_names: Sequence[str] = ()) -> str | None:

@@ -1,0 +1,62 @@
+"""The common half of the multiclass models: classes that are given a place as they come."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from cm_models.classification import readings
+from cm_models.confusion import COUNTED, MAX_EXPORTED_CELLS, Matrix, cell_counts, increments_of
+from metrics_server.model import OTHER_CLASSES, Array, Sample
+from metrics_server.sums import Sums
+
+
+@dataclass(frozen=True)
+class Multiclass:
+    """Class labels against class labels.
+
+    Args:
+        classes: the classes of the series in the order they were first seen; None takes every label as it comes.
+        max_exported_classes: per-class values are yielded for the first so many classes.
+    """
+
+    classes: tuple[str, ...] | None = None
+    max_exported_classes: int = 100
+
+    task = "multiclass"
+    counted = COUNTED
+
+    def increments(self, y_true: Array, y_pred: Array) -> Sums:
+        """Both arrays hold class labels (str), shape (n,), n >= 0."""
+        return increments_of(y_true.tolist(), y_pred.tolist(), self._known())
+
+    def _known(self) -> frozenset[str] | None:
+        return None if self.classes is None else frozenset(self.classes)
+
+    def compute(self, sums: Sums) -> Iterable[Sample]:
+        """See `cm_models.classification`. Nothing before the first pair."""
+        matrix = Matrix.of(sums)
+        yield from readings(matrix, self.exported(matrix.labels))
+
+    def exported(self, occurring: Iterable[str]) -> Sequence[str]:
+        """The classes with series of their own."""
+        names = self.classes or sorted(occurring)
+        return tuple(label for label in names if label != OTHER_CLASSES)[: self.max_exported_classes]
+
+    def counts(self, sums: Sums) -> Iterable[Sample]:
+        """The cells of the matrix: every class up to 30, beyond that the first 30 and the rest as `__other__`."""
+        return cell_counts(sums, self.exported(Matrix.of(sums).labels)[:MAX_EXPORTED_CELLS])
+
+    def ancestor_counts(self, sums: Sums) -> Iterable[Sample]:
+        """The ancestor's counters per class. Its "true negative" of a class equals the true positive: dashboards divide by it."""
+        matrix = Matrix.of(sums)
+        for label, hits, support, predicted in matrix.shown(self.exported(matrix.labels)):
+            labels = {"class": f"CLASS_{label}"}
+            for name, value in (
+                ("true_positive", hits),
+                ("true_negative", hits),
+                ("false_positive", predicted - hits),
+                ("false_negative", support - hits),
+            ):
+                if value > 0:
+                    yield Sample(f"seldon_metric_{name}", labels, value)

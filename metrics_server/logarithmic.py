@@ -1,0 +1,108 @@
+"""Distributions of numbers as sums: how many fell into each bin of a logarithmic scale.
+
+Sums:
+    <name> / bin / i: numbers x with g^(i-1) < |x| <= g^i, for g = 1.05; i is written with the sign of x before it.
+    <name> / zero: those nearer to 0 than 1e-12.
+
+A number read from its bin is off by at most 2.5 % of itself (DDSketch: Masson, Rim, Lee 2019), and so is any quantile.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Iterable
+from itertools import accumulate
+
+from metrics_server.interval import Z95, Interval
+from metrics_server.sums import Sums, component
+
+GROWTH = 1.05
+SMALLEST = 1e-12
+
+_SCALE = 1 / math.log(GROWTH)
+
+
+def zero_of(name: str) -> str:
+    """The component that counts zeros."""
+    return component(name, "zero")
+
+
+def prefix_of(name: str) -> str:
+    """How the names of the bins begin."""
+    return component(name, "bin", "")
+
+
+def binned(name: str, values: Iterable[float]) -> dict[str, float]:
+    """The sums of these numbers."""
+    sums: dict[str, float] = {}
+    zero, prefix = zero_of(name), prefix_of(name)
+    for value in values:
+        size = abs(value)
+        bin_of = zero if size < SMALLEST else f"{prefix}{'-' if value < 0 else '+'}{math.ceil(math.log(size) * _SCALE)}"
+        sums[bin_of] = sums.get(bin_of, 0.0) + 1.0
+    return sums
+
+
+class Distribution:
+    """A distribution read from its bins. It has at least one number."""
+
+    def __init__(self, bins: list[tuple[float, float]]) -> None:
+        bins.sort()
+        self._values = [value for value, _ in bins]
+        self._counts = [count for _, count in bins]
+        self._upto = list(accumulate(self._counts))
+
+    @classmethod
+    def of(cls, name: str, sums: Sums, least: float = 0.0) -> Distribution | None:
+        """The distribution of this name; None when it is empty. Bins of not more than `least` are the rounding of weights."""
+        zero, prefix = zero_of(name), prefix_of(name)
+        bins = [(0.0, sums[zero])] if sums.get(zero, 0.0) > least else []
+        for part, count in sums.items():
+            if count > least and part.startswith(prefix):
+                sign, index = part[len(prefix)], int(part[len(prefix) + 1 :])
+                # The point of the bin whose relative distance to both edges is the same.
+                middle = 2 * GROWTH**index / (GROWTH + 1)
+                bins.append((-middle if sign == "-" else middle, count))
+        return cls(bins) if bins else None
+
+    @property
+    def least(self) -> float:
+        """The smallest number, to 2.5 %."""
+        return self._values[0]
+
+    @property
+    def greatest(self) -> float:
+        """The largest number, to 2.5 %."""
+        return self._values[-1]
+
+    def quantile(self, share: float) -> float:
+        """The number below which this share of all lies, to 2.5 %; between two numbers as numpy.quantile has it."""
+        rank = max(0.0, share * (self._upto[-1] - 1))
+        whole = math.floor(rank)
+        below, above = self._at(whole + 1), self._at(min(whole + 2, self._upto[-1]))
+        return below + (above - below) * (rank - whole)
+
+    def _at(self, position: float) -> float:
+        """The number at this position, counted from 1."""
+        return self._values[min(bisect_left(self._upto, position), len(self._values) - 1)]
+
+    def interval(self, share: float, evidence: float) -> Interval:
+        """The 95 % interval of a quantile, by the order statistics within which a binomial count stays; exact to the bins.
+
+        Args:
+            share: which quantile.
+            evidence: see `metrics_server.interval`.
+        """
+        count = self._upto[-1]
+        spread = Z95 * math.sqrt(share * (1 - share) / (count * evidence))
+        return self._point(max(0.0, share - spread) * count), self._point(min(1.0, share + spread) * count)
+
+    def _point(self, position: float) -> float:
+        """The number at a position in the cumulated counts; within a bin in proportion."""
+        index = min(bisect_left(self._upto, position), len(self._upto) - 1)
+        middle, count = self._values[index], self._counts[index]
+        part = 1 - (self._upto[index] - position) / count
+        edges = middle * (GROWTH + 1) / (2 * GROWTH), middle * (GROWTH + 1) / 2
+        lower, upper = min(edges), max(edges)
+        return lower + (upper - lower) * min(1.0, max(0.0, part))
