@@ -22,6 +22,7 @@ from benchmarks.process import Process
 from benchmarks.wrk import Shape
 from metrics_server.exposition import AncestorLabels, Exposition
 from metrics_server.model import load
+from metrics_server.readings import Reader
 from metrics_server.series import Catalog
 from metrics_server.settings import Settings, image_of
 from metrics_server.store.interface import Store
@@ -141,9 +142,8 @@ def _exposition() -> Exposition:
     totals = Totals({window: seconds_of(window) for window in settings.windows})
     _restore(catalog, totals, store)
     ancestor = AncestorLabels("NOT_IMPLEMENTED", *image_of({}))
-    return Exposition(
-        catalog, totals, Telemetry(), ancestor, seldon_metrics=settings.seldon_metrics, max_exported_classes=settings.max_exported_classes
-    )
+    reader = Reader(settings.max_exported_classes, settings.min_support)
+    return Exposition(catalog, totals, Telemetry(), ancestor, seldon_metrics=settings.seldon_metrics, reader=reader)
 
 
 def _restore(catalog: Catalog, totals: Totals, store: Store) -> None:

@@ -90,9 +90,12 @@ class Matrix:
             rows.remove((place, place, True, other))
             hits = correct - sum(row[3] for row in rows if row[2])
             rows += [(place, place, True, hits), (place, place, False, other - hits)]
-        truth, prediction, hit, count = (np.array(column, dtype=kind) for column, kind in zip(_columns(rows), _KINDS, strict=True))
+        columns: list[Array] = [np.array(column, dtype=kind) for column, kind in zip(_columns(rows), _KINDS, strict=True)]
+        truth, prediction, hit, count = columns
         size = len(labels)
-        margins = [np.bincount(at, weights=each, minlength=size) for at, each in ((truth, hit * count), (truth, count), (prediction, count))]
+        margins = [
+            np.bincount(at, weights=each, minlength=size) for at, each in ((truth, hit * count), (truth, count), (prediction, count))
+        ]
         return cls(labels, pairs, correct, margins[0], margins[1], margins[2], (truth, prediction, hit, count), evidence(sums, pairs))
 
     def shown(self, exported: Sequence[str]) -> Iterator[tuple[str, float, float, float]]:

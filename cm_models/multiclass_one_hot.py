@@ -24,7 +24,7 @@ class MulticlassOneHot(Multiclass):
 
     Args:
         class_names: the classes of the columns; of those beyond them, their index.
-    """  # noqa: D205 - one sentence
+    """
 
     class_names: tuple[str, ...] = ()
 

@@ -145,7 +145,9 @@ def _top_k(sums: Sums) -> Iterator[Sample]:
 
 def _areas(name: str, scores: Histograms, supports: Array, exported: Sequence[str], share: float) -> Iterator[Sample]:
     """The areas of the classes for which they are defined, and their mean."""
-    areas = zip(scores.names, getattr(scores, name).tolist(), getattr(scores, f"{name}_variance")(share).tolist(), supports.tolist(), strict=True)
+    areas = zip(
+        scores.names, getattr(scores, name).tolist(), getattr(scores, f"{name}_variance")(share).tolist(), supports.tolist(), strict=True
+    )
     found = [(names[len(_SCORE) :], value, variance, support) for names, value, variance, support in areas if support > 0]
     if not found:
         return

@@ -12,10 +12,9 @@ are edges. Of the scores within one bin the order is not known, which is all the
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from itertools import pairwise
 
 import numpy as np
 
@@ -166,8 +165,7 @@ class Histograms:
 
     def average_precision_variance(self, evidence: float) -> Array:
         """The variance of `average_precision`, by the delta method over the bins."""
-        hits, reached = self._from_above
-        precision = self._precision
+        reached, precision = self._from_above[1], self._precision
         share = self.positive / np.maximum(reached, TINY)
         # A score counts for all thresholds below it.
         falls = np.cumsum(share * precision, axis=1)

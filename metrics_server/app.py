@@ -22,6 +22,7 @@ from metrics_server.ingest import Ingest
 from metrics_server.kafka_config import configuration, topics
 from metrics_server.kept import Limits
 from metrics_server.model import MetricModel, load
+from metrics_server.readings import Reader
 from metrics_server.reply import Forwarder, Replies
 from metrics_server.router import POST_ONLY, Gate, Router
 from metrics_server.selection import Selection, dimensions_of
@@ -84,13 +85,14 @@ class Server:
             max_bodies_bytes=settings.max_bodies_bytes,
             token=_token(settings.token_file),
         )
+        reader = Reader(settings.max_exported_classes, settings.min_support)
         exposition = Exposition(
             self._catalog,
             self._totals,
             self._telemetry,
             ancestor,
             seldon_metrics=settings.seldon_metrics,
-            max_exported_classes=settings.max_exported_classes,
+            reader=reader,
         )
         router = Router(self._gate, self._application(exposition))
         self._http = HttpServer(router.route, router.refused, self._telemetry.refused_connections.inc, settings.max_connections)

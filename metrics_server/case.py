@@ -7,6 +7,8 @@ which of them it was filed.
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import msgspec
 
 from metrics_server.series import Labels
@@ -18,6 +20,8 @@ MAX_SEEN = 64
 MAX_SCOPES = 64
 # Keys that one case is filed under. A client that gives every request the same id joins no more of them than this.
 MAX_KEYS = 16
+
+Weight: TypeAlias = "int | float"  # 1 nearly always, which takes one byte as an integer
 
 OWN = b"\0"  # filed under the case's own key alone
 
@@ -31,6 +35,7 @@ class Applied(msgspec.Struct, array_like=True, gc=False):
     y_true: Value
     y_pred: Value
     slices: list[tuple[int, float]] = []  # the series of its slices, and when each was made
+    weight: Weight = 1
 
 
 class Said(msgspec.Struct, array_like=True, gc=False):
@@ -53,6 +58,7 @@ class Said(msgspec.Struct, array_like=True, gc=False):
     under: bytes = OWN  # the keys it is filed under, as indexes; of a logged one the first is that of its own request id
     slices: list[str] = []  # such as "tenant=b 7"
     was_first: bool = False  # whether it once had a truth, which was counted as its first, and which turned out to be about another
+    weight: Weight = 1  # of `truth`
 
     def is_same(self, other: Said) -> bool:
         if self.logged:
@@ -80,6 +86,7 @@ class Known(msgspec.Struct, array_like=True, gc=False):
     value: Value
     order: bytes = OWN  # the keys to join on, as indexes, the best first
     labels: Labels | None = None  # what its event named, while it came without a response
+    weight: Weight = 1
 
     def covers(self, labels: Labels) -> bool:
         return self.namespace in ("", labels[0]) and self.deployment in ("", labels[1])

@@ -18,7 +18,7 @@ class Family(NamedTuple):
     labels: tuple[str, ...] = ()
 
 
-MODEL: dict[str, Family] = {
+_OWN: dict[str, Family] = {
     "model_predictions": Family(COUNTER, "Rows seen in the request log, by arrival."),
     "model_predicted_class": Family(COUNTER, "Rows seen in the request log by predicted class, by arrival.", ("class",)),
     "model_labels": Family(COUNTER, f"Rows of truth by what became of them. {_ARRIVAL}", ("status",)),
@@ -29,7 +29,7 @@ MODEL: dict[str, Family] = {
         COUNTER, f"Labelled predictions that a correction took back, by true and predicted class. {_ARRIVAL}", ("truth", "prediction")
     ),
     "model_rewards": Family(COUNTER, "Feedback that carried a reward, by arrival."),
-    "model_reward_mean": Family(GAUGE, f"Mean reward. {_WINDOW}", ("window",)),
+    "model_reward_values": Family(COUNTER, "The same by the reward, of whole numbers from -10 to 10. By arrival.", ("value",)),
     "model_label_coverage_ratio": Family(
         GAUGE,
         "Labelled rows by rows of the request log; absent when nothing was logged, or more was labelled than logged. " + _WINDOW,
@@ -44,27 +44,80 @@ MODEL: dict[str, Family] = {
     "model_last_prediction_timestamp_seconds": Family(GAUGE, "When the last row of the request log arrived."),
     "model_last_label_timestamp_seconds": Family(GAUGE, "When the last label that met a prediction arrived."),
     "model_support": Family(GAUGE, f"Labelled predictions. {_WINDOW}", ("window",)),
-    "model_accuracy_ratio": Family(GAUGE, f"Share of labelled predictions that are right. {_WINDOW}", ("window",)),
-    "model_accuracy_ratio_lower": Family(GAUGE, f"Lower end of the 95 % Wilson interval of the accuracy. {_WINDOW}", ("window",)),
-    "model_accuracy_ratio_upper": Family(GAUGE, f"Upper end of the 95 % Wilson interval of the accuracy. {_WINDOW}", ("window",)),
-    "model_precision_ratio": Family(GAUGE, f"tp / (tp + fp) of a class. {_WINDOW}", ("window", "class")),
-    "model_recall_ratio": Family(GAUGE, f"tp / (tp + fn) of a class. {_WINDOW}", ("window", "class")),
-    "model_f1_ratio": Family(GAUGE, f"2 tp / (2 tp + fp + fn) of a class. {_WINDOW}", ("window", "class")),
-    "model_precision_macro_ratio": Family(GAUGE, f"Mean precision of the classes for which it is defined. {_WINDOW}", ("window",)),
-    "model_precision_weighted_ratio": Family(GAUGE, f"Precision of the classes weighted by their support. {_WINDOW}", ("window",)),
-    "model_recall_macro_ratio": Family(GAUGE, f"Mean recall of the classes for which it is defined. {_WINDOW}", ("window",)),
-    "model_recall_weighted_ratio": Family(GAUGE, f"Recall of the classes weighted by their support. {_WINDOW}", ("window",)),
-    "model_f1_macro_ratio": Family(GAUGE, f"Mean F1 of the classes for which it is defined. {_WINDOW}", ("window",)),
-    "model_f1_weighted_ratio": Family(GAUGE, f"F1 of the classes weighted by their support. {_WINDOW}", ("window",)),
-    "model_mean_error": Family(GAUGE, f"Mean of prediction minus truth, in the unit of the target. {_WINDOW}", ("window",)),
-    "model_mean_absolute_error": Family(GAUGE, f"Mean of |prediction - truth|, in the unit of the target. {_WINDOW}", ("window",)),
-    "model_mean_squared_error": Family(GAUGE, f"Mean of (prediction - truth)², in the unit of the target squared. {_WINDOW}", ("window",)),
-    "model_root_mean_squared_error": Family(GAUGE, f"Root of the mean squared error, in the unit of the target. {_WINDOW}", ("window",)),
-    "model_output_mean": Family(GAUGE, f"Mean of numeric predictions in the request log, labelled or not. {_WINDOW}", ("window",)),
-    "model_output_min": Family(GAUGE, f"Smallest numeric prediction in the request log, to 2.5 %. {_WINDOW}", ("window",)),
-    "model_output_max": Family(GAUGE, f"Largest numeric prediction in the request log, to 2.5 %. {_WINDOW}", ("window",)),
-    "model_output_quantile": Family(GAUGE, f"Quantile of numeric predictions in the request log, to 2.5 %. {_WINDOW}", ("window", "q")),
 }
+
+
+class Value(NamedTuple):
+    """A gauge by window: what it is, its further labels, and whether the ends of its 95 % interval are gauges too."""
+
+    help: str
+    labels: tuple[str, ...] = ()
+    has_interval: bool = False
+
+
+def _averaged(name: str, of: str, *, micro: str) -> dict[str, Value]:
+    """A ratio of classes and its averages over them."""
+    return {
+        f"model_{name}_ratio": Value(f"{of} of a class, or of a label of many.", ("class",)),
+        f"model_{name}_micro_ratio": Value(micro, (), has_interval=True),
+        f"model_{name}_macro_ratio": Value(f"Mean {name} of the classes for which it is defined.", (), has_interval=True),
+        f"model_{name}_weighted_ratio": Value(f"Mean {name} of the classes weighted by their support.", (), has_interval=True),
+    }
+
+
+_ERROR = "prediction - truth"
+_VALUES: dict[str, Value] = {
+    "model_reward_mean": Value("Mean reward.", (), has_interval=True),
+    "model_reward_ratio": Value("Share of rewards that are this whole number, from -10 to 10.", ("value",)),
+    "model_output_mean": Value("Mean of numeric predictions in the request log, labelled or not.", (), has_interval=True),
+    "model_output_min": Value("Smallest numeric prediction in the request log, to 2.5 %."),
+    "model_output_max": Value("Largest numeric prediction in the request log, to 2.5 %."),
+    "model_output_quantile": Value("Quantile of numeric predictions in the request log, to 2.5 %.", ("q",)),
+    "model_predicted_class_ratio": Value("Share of predictions in the request log that are this class, labelled or not.", ("class",)),
+    "model_accuracy_ratio": Value("Share of labelled predictions that are right.", (), has_interval=True),
+    "model_balanced_accuracy_ratio": Value("Mean recall of the classes that occur.", (), has_interval=True),
+    **_averaged("precision", "tp / (tp + fp)", micro="tp / (tp + fp) of all classes together; of one label each the accuracy."),
+    **_averaged("recall", "tp / (tp + fn)", micro="tp / (tp + fn) of all classes together; of one label each the accuracy."),
+    **_averaged("f1", "2 tp / (2 tp + fp + fn)", micro="2 tp / (2 tp + fp + fn) of all classes together; of one label each the accuracy."),
+    "model_specificity_ratio": Value("tn / (tn + fp) of a class.", ("class",)),
+    "model_matthews_correlation": Value("Correlation of truth and prediction, -1 to 1.", (), has_interval=True),
+    "model_cohen_kappa": Value("Agreement beyond chance, -1 to 1.", (), has_interval=True),
+    "model_top_k_accuracy_ratio": Value("Share of rows whose true class is among the k highest scores.", ("k",), has_interval=True),
+    "model_log_loss": Value("Mean of -ln of the probability given to the true class.", (), has_interval=True),
+    "model_brier_score": Value(
+        "Mean squared distance of the probabilities from the truth: 0 to 2, of two classes 0 to 1.", (), has_interval=True
+    ),
+    "model_calibration_error_ratio": Value("Mean distance of probability and share of hits, over ten bins of probability."),
+    "model_roc_auc_ratio": Value("Area under the ROC curve of a class against the rest, from binned scores.", ("class",)),
+    "model_roc_auc_macro_ratio": Value("Mean area under the ROC curve of the classes for which it is defined.", (), has_interval=True),
+    "model_average_precision_ratio": Value("Average precision of a class against the rest, from binned scores.", ("class",)),
+    "model_average_precision_macro_ratio": Value("Mean average precision of the classes for which it is defined.", (), has_interval=True),
+    "model_mean_error": Value(f"Mean of {_ERROR}, in the unit of the target.", (), has_interval=True),
+    "model_mean_absolute_error": Value(f"Mean of |{_ERROR}|, in the unit of the target.", (), has_interval=True),
+    "model_mean_squared_error": Value(f"Mean of ({_ERROR})², in the unit of the target squared.", (), has_interval=True),
+    "model_root_mean_squared_error": Value("Root of the mean squared error, in the unit of the target.", (), has_interval=True),
+    "model_mean_absolute_percentage_error_ratio": Value(
+        f"Mean of |{_ERROR}| / |truth|, of pairs whose truth is not 0.", (), has_interval=True
+    ),
+    "model_weighted_absolute_percentage_error_ratio": Value(f"Sum of |{_ERROR}| by the sum of |truth|.", (), has_interval=True),
+    "model_r2": Value("1 - mean squared error / variance of the truths."),
+    "model_median_absolute_error": Value(f"Median of |{_ERROR}|, in the unit of the target, to 2.5 %.", (), has_interval=True),
+    "model_absolute_error_quantile": Value(f"Quantile of |{_ERROR}|, in the unit of the target, to 2.5 %.", ("q",), has_interval=True),
+}
+
+
+def _gauges() -> dict[str, Family]:
+    found = {}
+    for name, value in _VALUES.items():
+        labels = ("window", *value.labels)
+        found[name] = Family(GAUGE, f"{value.help} {_WINDOW}", labels)
+        if value.has_interval:
+            for end, word in (("lower", "Lower"), ("upper", "Upper")):
+                found[f"{name}_{end}"] = Family(GAUGE, f"{word} end of the 95 % interval of {name}. {_WINDOW}", labels)
+    return found
+
+
+MODEL: dict[str, Family] = _OWN | _gauges()
 
 _SELDON = "Counted as Seldon's MetricsServer does, once for each prediction by its first truth; corrections move only model_ series. {}"
 SELDON: dict[str, Family] = {

@@ -7,33 +7,31 @@ and goes through prometheus_client.
 
 from __future__ import annotations
 
-import logging
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from prometheus_client.exposition import choose_encoder
 
-from metrics_server import output
-from metrics_server.catalogue import COUNTER, GAUGE, HISTOGRAM, MODEL, family_of
+from metrics_server import reward
+from metrics_server.catalogue import COUNTER, GAUGE, HISTOGRAM, family_of
 from metrics_server.distribution import DELAY, LATENCY, cumulated
-from metrics_server.ledger import LABELS, LOGGED, PAIRS, PREDICTED, PREDICTIONS, REWARD_SUM, REWARDS, TOO_OLD
-from metrics_server.model import OTHER_CLASSES, SELDON_PREFIX, AncestorCounting, Counting, Sample
+from metrics_server.ledger import LABELS, PREDICTED, PREDICTIONS, TOO_OLD
+from metrics_server.model import OTHER_CLASSES, SELDON_PREFIX
 from metrics_server.oblivion import EVICTED, EXPIRED
 from metrics_server.pairing import CORRECTED, DUPLICATE, MATCHED, RETRACTED, SUPERSEDED
+from metrics_server.readings import SERIES_LABELS, Reader
 from metrics_server.series import Catalog, Labels, Series
-from metrics_server.sums import Sums, add_into
+from metrics_server.sums import Sums
 from metrics_server.task import TASK_MISMATCH, UNSCORABLE
 from metrics_server.telemetry import Telemetry
 from metrics_server.totals import Reading, Totals
 from metrics_server.window import EVER, REAPPLIED
 from metrics_server.window import RETRACTED as RETRACTED_LEDGER
 
-logger = logging.getLogger(__name__)
-
 STATUSES = (MATCHED, DUPLICATE, CORRECTED, RETRACTED, SUPERSEDED, EXPIRED, EVICTED, UNSCORABLE, TOO_OLD, TASK_MISMATCH)
 OPENMETRICS = "application/openmetrics-text"
-_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+# Labels of a value that is one of many: its interval is in the JSON API, or the page would be three times as long.
+DETAILS = frozenset(("class", "value"))
 _ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 
 
@@ -114,15 +112,14 @@ class Exposition:
         ancestor: AncestorLabels,
         *,
         seldon_metrics: bool,
-        max_exported_classes: int,
+        reader: Reader,
     ) -> None:
         self._catalog = catalog
-        self._max_exported_classes = max_exported_classes
         self._totals = totals
         self._telemetry = telemetry
         self._ancestor = ancestor
         self._seldon_metrics = seldon_metrics
-        self._refused: set[str] = set()
+        self._reader = reader
 
     def render(self, accept: str) -> tuple[bytes, str]:
         """The page in the format that the Accept header asks for, and its content type."""
@@ -137,53 +134,26 @@ class Exposition:
 
     def _series(self, page: _Page, series: Series, reading: Reading) -> None:
         part = series.identity.slice
-        labels = _label_text({**dict(zip(_SERIES_LABELS, series.labels, strict=True)), **({"slice": part} if part else {})})
-        _server_families(page, series, labels, reading.ledgers[EVER], list(series.classes)[: self._max_exported_classes])
-        for sample in self._valid(_counts(series, reading)):
+        labels = _label_text({**dict(zip(SERIES_LABELS, series.labels, strict=True)), **({"slice": part} if part else {})})
+        ever = reading.ledgers[EVER]
+        _server_families(page, series, labels, ever, self._reader.exported(series))
+        for sample in self._reader.counts(series, ever, reading.ledgers[RETRACTED_LEDGER]):
             page.counter(f"model_{sample.name}", _joined(labels, sample.labels), sample.value, series.created_at)
         if not part:  # the ancestor knew no slices
             self._ancestor_families(page, series, reading)
         for window, sums in reading.windows.items():
             windowed = f'{labels},window="{window}"'
-            for sample in _server_gauges(sums):
-                page.gauge(f"model_{sample.name}", _joined(windowed, sample.labels), sample.value)
-            for sample in self._valid(_model_gauges(series, sums)):
-                page.gauge(f"model_{sample.name}", _joined(windowed, sample.labels), sample.value)
+            for sample in self._reader.values(series, sums):
+                page.gauge(name := f"model_{sample.name}", shown := _joined(windowed, sample.labels), sample.value)
+                if sample.interval is not None and not (sample.labels.keys() & DETAILS):
+                    page.gauge(f"{name}_lower", shown, sample.interval[0])
+                    page.gauge(f"{name}_upper", shown, sample.interval[1])
 
     def _ancestor_families(self, page: _Page, series: Series, reading: Reading) -> None:
         base = self._ancestor.of(series.labels)
-        for sample in self._valid(_ancestor_counts(series, reading)):
+        for sample in self._reader.ancestor_counts(series, reading.ledgers[EVER], reading.ledgers[REAPPLIED]):
             if self._seldon_metrics or not sample.name.startswith(SELDON_PREFIX):  # a user's own counters always show
                 page.counter(sample.name, _label_text({**sample.labels, **base}), sample.value, series.created_at)
-
-    def _valid(self, samples: Iterable[Sample]) -> Iterator[Sample]:
-        """Samples whose names may stand on the page; a user's metric model may yield anything."""
-        try:
-            for sample in samples:
-                if sample.name in _KNOWN or self._is_valid(sample):
-                    yield sample
-        except Exception as error:  # noqa: BLE001 - of a user's metric model; the other series must not suffer
-            if (name := type(error).__name__) not in self._refused:
-                self._refused.add(name)
-                logger.warning("A metric model cannot be read: %s: %s", name, error)
-
-    def _is_valid(self, sample: Sample) -> bool:
-        names = (sample.name, *sample.labels)
-        fits = all(isinstance(name, str) and _NAME.fullmatch(name) for name in names) and isinstance(sample.value, (int, float))
-        if fits and not _RESERVED & set(sample.labels) and f"model_{sample.name}" not in _TAKEN:
-            return True
-        if sample.name not in self._refused:
-            self._refused.add(sample.name)
-            logger.warning("A metric model yields %r, whose name or labels cannot be exposed", sample.name)
-        return False
-
-
-_SERIES_LABELS = ("deployment_namespace", "deployment_name", "predictor_name", "model_name")
-_RESERVED = {*_SERIES_LABELS, "slice", "window", "le"}
-_KNOWN = {"accuracy_ratio", "precision_ratio", "recall_ratio", "f1_ratio", "confusion"}
-# What the server itself says of every series; a metric model may not say it again.
-_OWN = ("model_support", "model_reward", "model_output", "model_label", "model_predict", "model_last")
-_TAKEN = {name for name in MODEL if name.startswith(_OWN)}
 
 
 def _escaped(value: str) -> str:
@@ -214,8 +184,10 @@ def _server_counters(ever: Sums, exported: Sequence[str]) -> Iterator[tuple[str,
     yield "model_predictions", {}, ever.get(PREDICTIONS, 0.0)
     for status in STATUSES:
         yield "model_labels", {"status": status}, ever.get(LABELS + status, 0.0)
-    if rewards := ever.get(REWARDS):
+    if rewards := ever.get(reward.REWARDS):
         yield "model_rewards", {}, rewards
+        for given, count in reward.counts(ever):
+            yield "model_reward_values", {"value": given}, count
     by_class: dict[str, float] = {}
     for name, value in ever.items():
         if name.startswith(PREDICTED):
@@ -224,34 +196,3 @@ def _server_counters(ever: Sums, exported: Sequence[str]) -> Iterator[tuple[str,
             by_class[label] = by_class.get(label, 0.0) + value
     for label, value in by_class.items():
         yield "model_predicted_class", {"class": label}, value
-
-
-def _counts(series: Series, reading: Reading) -> Iterator[Sample]:
-    if isinstance(series.model, Counting):
-        yield from series.model.counts(reading.ledgers[EVER])
-        for sample in series.model.counts(reading.ledgers[RETRACTED_LEDGER]):
-            yield sample._replace(name=f"{sample.name}_retracted")
-
-
-def _ancestor_counts(series: Series, reading: Reading) -> Iterable[Sample]:
-    if not isinstance(series.model, AncestorCounting):
-        return ()
-    first = dict(reading.ledgers[EVER])
-    add_into(first, reading.ledgers[REAPPLIED], -1)
-    return series.model.ancestor_counts(first)
-
-
-def _server_gauges(sums: Sums) -> Iterator[Sample]:
-    """What the server itself knows of one window: nothing while it is empty."""
-    if support := sums.get(PAIRS, 0.0):
-        yield Sample("support", {}, support)
-    if (logged := sums.get(LOGGED, 0.0)) > 0 and support <= logged:
-        yield Sample("label_coverage_ratio", {}, support / logged)
-    if (rewards := sums.get(REWARDS, 0.0)) > 0:
-        yield Sample("reward_mean", {}, sums.get(REWARD_SUM, 0.0) / rewards)
-    yield from output.compute(sums)
-
-
-def _model_gauges(series: Series, sums: Sums) -> Iterable[Sample]:
-    """What the metric model reads from the pairs of one window."""
-    return series.model.compute(sums) if series.model is not None and sums.get(PAIRS) else ()

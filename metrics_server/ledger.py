@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from metrics_server import output
-from metrics_server.case import Applied, Known, Said
+from metrics_server import output, reward
+from metrics_server.case import Applied, Known, Said, Weight
 from metrics_server.distribution import DELAY, LATENCY, observed
 from metrics_server.errors import Rejected
 from metrics_server.pairing import MATCHED
-from metrics_server.scorer import increments_of
+from metrics_server.scorer import increments_of, weighted
 from metrics_server.series import Catalog, Labels, Series
 from metrics_server.store.interface import Change
 from metrics_server.sums import Sums, add_into, component
@@ -25,8 +25,6 @@ from metrics_server.window import EVER, MINUTE, REAPPLIED, RETRACTED, Bucket, bu
 PAIRS = "server/pairs"  # bucket: labelled predictions
 LOGGED = "server/logged"  # bucket: rows of the request log
 PREDICTIONS = "server/predictions"  # ever: rows of the request log
-REWARDS = "server/rewards"  # ever and bucket: rewards given
-REWARD_SUM = "server/reward_sum"  # bucket
 LABELS = component("server/labels", "")  # ever, by status
 PREDICTED = component("server/predicted", "")  # ever, by class
 
@@ -34,7 +32,7 @@ TOO_OLD = "too_old"
 NOTED_EVERY = 10.0  # seconds: how exactly the store knows when a series was last used
 NOWHERE = 0  # the id of no series
 
-_Target = tuple[int, "Bucket | None", int, bool]  # series, bucket, sign, whether it is the first of its prediction
+_Target = tuple[int, "Bucket | None", int, bool, Weight]  # series, bucket, sign, whether it is the first of its prediction, weight
 
 
 class Ledger:
@@ -48,8 +46,8 @@ class Ledger:
         self._buckets: dict[float, Bucket | None] = {}
         self._sums: dict[tuple[int, Bucket], dict[str, float]] = {}
         self._pairs: dict[_Target, list[tuple[Value, Value]]] = {}
-        self._rows: dict[tuple[int, Bucket | None, int], list[Value]] = {}
-        self._first_rows: dict[int, list[Value]] = {}  # of a series
+        self._rows: dict[tuple[int, Bucket | None, int], list[tuple[str | None, float | None]]] = {}  # their class, and their number
+        self._first_rows: dict[int, list[str | None]] = {}  # of a series, their class
         self._durations: dict[tuple[int, str], list[float]] = {}  # of a series, by component
         self._touched: dict[int, Series] = {}
         self._counts: dict[tuple[int, str], float] = {}  # in the ledger of what was applied, ever
@@ -75,13 +73,13 @@ class Ledger:
             if series is not None and series.created_at == born:
                 yield series_id
 
-    def resolve(self, said: Said, truth: Value) -> Applied | str:
+    def resolve(self, said: Said, truth: Value, weight: Weight) -> Applied | str:
         if (series := self._admitted(said.labels)) is None:
             return UNSCORABLE
         resolved = series.resolve(truth, said.value, self._change.claims)
         if isinstance(resolved, str):
             return resolved
-        applied = Applied(series.id, series.created_at, said.at, *resolved)
+        applied = Applied(series.id, series.created_at, said.at, *resolved, [], weight)
         if said.slices:
             for part in self._slices(series, said.slices):
                 part.follow(series, resolved, self._change.claims)
@@ -90,7 +88,8 @@ class Ledger:
 
     def apply_pair(self, applied: Applied, *, first: bool) -> None:
         if not applied.slices and first:  # just resolved: its series is there
-            self._pairs.setdefault((applied.series, self._bucket(applied.at), 1, True), []).append((applied.y_true, applied.y_pred))
+            target = applied.series, self._bucket(applied.at), 1, True, applied.weight
+            self._pairs.setdefault(target, []).append((applied.y_true, applied.y_pred))
         else:
             self._post(applied, 1, first=first)
 
@@ -100,19 +99,21 @@ class Ledger:
     def _post(self, applied: Applied, sign: int, *, first: bool) -> None:
         bucket = self._bucket(applied.at)
         for series_id in self._targets(applied):
-            self._pairs.setdefault((series_id, bucket, sign, first), []).append((applied.y_true, applied.y_pred))
+            self._pairs.setdefault((series_id, bucket, sign, first, applied.weight), []).append((applied.y_true, applied.y_pred))
 
     def apply_row(self, said: Said, *, first: bool) -> Applied:
-        numeric = isinstance(said.value, (int, float)) and not isinstance(said.value, bool)
-        value = said.value if numeric else None
         if (series := self._admitted(said.labels)) is None:
-            return Applied(NOWHERE, 0.0, said.at, None, value)
-        applied = Applied(series.id, series.created_at, said.at, None, value)
-        parts = self._slices(series, said.slices) if said.slices else []
-        applied.slices = [(part.id, part.created_at) for part in parts]
+            return Applied(NOWHERE, 0.0, said.at, None, None)
+        numeric = isinstance(said.value, (int, float)) and not isinstance(said.value, bool)
+        label = series.predicted_class(said.value, self._change.claims)
+        applied = Applied(series.id, series.created_at, said.at, label, said.value if numeric else None)
+        for part in self._slices(series, said.slices) if said.slices else ():
+            if label is not None:
+                part.claim_class(label, self._change.claims)
+            applied.slices.append((part.id, part.created_at))
         if first:
-            for counted in (series, *parts):
-                self._first_rows.setdefault(counted.id, []).append(said.value)
+            for series_id in self._targets(applied):
+                self._first_rows.setdefault(series_id, []).append(label)
         self._row(applied, 1)
         return applied
 
@@ -122,7 +123,7 @@ class Ledger:
     def _row(self, applied: Applied, sign: int) -> None:
         bucket = self._bucket(applied.at)
         for series_id in (applied.series,) if sign > 0 and not applied.slices else self._targets(applied):
-            self._rows.setdefault((series_id, bucket, sign), []).append(applied.y_pred)
+            self._rows.setdefault((series_id, bucket, sign), []).append((applied.y_true, applied.y_pred))  # type: ignore[arg-type]
 
     def apply_reward(self, value: float, labels: Labels, at: float, slices: list[str], *, first: bool) -> Applied:
         if (series := self._admitted(labels)) is None:
@@ -131,7 +132,8 @@ class Ledger:
         applied.slices = [(part.id, part.created_at) for part in self._slices(series, slices)]
         if first:
             for series_id in self._targets(applied):
-                self._count(series_id, REWARDS)
+                self._count(series_id, reward.REWARDS)
+                self._count(series_id, reward.component_of(value))
         self._reward(applied, 1)
         return applied
 
@@ -141,7 +143,7 @@ class Ledger:
     def _reward(self, applied: Applied, sign: int) -> None:
         if isinstance(applied.y_pred, (int, float)):
             for series_id in self._targets(applied):
-                self._net(series_id, self._bucket(applied.at), {REWARDS: 1.0, REWARD_SUM: float(applied.y_pred)}, sign)
+                self._net(series_id, self._bucket(applied.at), reward.increments(float(applied.y_pred)), sign)
 
     def status(self, said: Said, status: str) -> None:
         if (series := self._admitted(said.labels)) is None:
@@ -179,25 +181,27 @@ class Ledger:
                 self._change.series[series.id] = series.row()
         return self._change
 
-    def _see(self, series_id: int, values: list[Value]) -> None:
+    def _see(self, series_id: int, labels: list[str | None]) -> None:
         """Counts rows of the request log that came for the first time."""
         if (series := self._catalog.get(series_id)) is None:
             return
         series.predicted_at = self._now
         self._touched[series_id] = series
-        self._count(series_id, PREDICTIONS, len(values))
-        for label, count in Counter(series.predicted_class(value, self._change.claims) for value in values).items():
+        self._count(series_id, PREDICTIONS, len(labels))
+        for label, count in Counter(labels).items():
             if label is not None:
                 self._count(series_id, PREDICTED + label, count)
 
     def _score(self, target: _Target, pairs: list[tuple[Value, Value]]) -> None:
         """Gives the pairs of one series and bucket to its model; what that refuses leaves the server's own counts too."""
-        series_id, bucket, sign, first = target
+        series_id, bucket, sign, first, weight = target
         series = self._catalog.get(series_id)
         if series is None or series.model is None:
             return
         sums, refused = increments_of(series, series.model, pairs)
         taken = len(pairs) - refused
+        if weight != 1:
+            sums = weighted(sums, taken, weight)
         self._net(series_id, bucket, {PAIRS: float(taken)}, sign)
         if refused and sign > 0:
             self._count(series_id, LABELS + TASK_MISMATCH, refused)
@@ -206,8 +210,9 @@ class Ledger:
             series.labelled_at = self._now
             self._touched[series_id] = series
         self._net(series_id, bucket, sums, sign)
-        if series.is_counting:
-            self._grow(series_id, sums, sign, first=first)
+        if series.counted is not None:
+            counted = series.counted
+            self._grow(series_id, {name: value for name, value in sums.items() if name.startswith(counted)}, sign, first=first)
 
     def _grow(self, series_id: int, sums: Sums, sign: int, *, first: bool) -> None:
         """Writes into the ledgers that only grow."""

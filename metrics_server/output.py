@@ -11,11 +11,11 @@ The mean and the shares are exact, minimum, maximum and quantiles are to 2.5 %.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from metrics_server import interval
 from metrics_server.logarithmic import SMALLEST, Distribution, binned
-from metrics_server.model import Sample
+from metrics_server.model import OTHER_CLASSES, Sample
 from metrics_server.sums import Sums, component
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -43,8 +43,11 @@ def increments(values: Iterable[tuple[str | None, float | None]]) -> Sums:
     return sums
 
 
-def compute(sums: Sums) -> Iterable[Sample]:
-    """Mean, minimum, maximum and quantiles of numbers, shares of classes; nothing before the first of them."""
+def compute(sums: Sums, exported: Collection[str]) -> Iterable[Sample]:
+    """Mean, minimum, maximum and quantiles of numbers, shares of classes; nothing before the first of them.
+
+    Classes that are not exported are together `__other__`.
+    """
     if (rows := sums.get(ROWS, 0.0)) > 0 and (distribution := Distribution.of(NAME, sums)) is not None:
         total = sums.get(SUM, 0.0)
         yield Sample("output_mean", {}, total / rows, interval.of_mean(total, sums.get(SQUARE, 0.0), rows), rows)
@@ -52,7 +55,12 @@ def compute(sums: Sums) -> Iterable[Sample]:
         yield Sample("output_max", {}, distribution.greatest, support=rows)
         for share in QUANTILES:
             yield Sample("output_quantile", {"q": str(share)}, distribution.quantile(share), support=rows)
-    classes = {name[len(CLASS) :]: count for name, count in sums.items() if name.startswith(CLASS)}
+    classes: dict[str, float] = {}
+    for name, count in sums.items():
+        if name.startswith(CLASS):
+            label = name[len(CLASS) :]
+            label = label if label in exported else OTHER_CLASSES
+            classes[label] = classes.get(label, 0.0) + count
     predicted = sum(classes.values())
     for label, count in classes.items():
         yield Sample("predicted_class_ratio", {"class": label}, count / predicted, interval.wilson(count, predicted), predicted)

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import msgspec
 
-from metrics_server.case import MAX_SCOPES, Applied, Case, Known, Reward, Said, are_alike, share
+from metrics_server.case import MAX_SCOPES, Applied, Case, Known, Reward, Said, Weight, are_alike, share
 from metrics_server.series import Labels
 from metrics_server.task import Value
 
@@ -31,7 +31,7 @@ class Arrival(msgspec.Struct, gc=False):
 class Book(Protocol):
     """Where the effects of pairing are written down; see `metrics_server.ledger`."""
 
-    def resolve(self, said: Said, truth: Value) -> Applied | str:
+    def resolve(self, said: Said, truth: Value, weight: Weight) -> Applied | str:
         """The pair as the model of the prediction's series takes it, or the status that says why not."""
 
     def apply_pair(self, applied: Applied, *, first: bool) -> None:
@@ -75,7 +75,7 @@ def settle(case: Case, book: Book, changed: Said | None = None, arrived: Known |
         if not said.logged and said.pair is not None and _gives_way(case, said):
             book.take_pair(said.pair)
             moved.append(copy(said))
-            said.pair, said.truth, said.settled = None, None, False
+            said.pair, said.truth, said.weight, said.settled = None, None, 1, False
     for said in case.said:
         if said.logged or not _gives_way(case, said):
             truth = _standing(case, said)
@@ -89,7 +89,7 @@ def settle(case: Case, book: Book, changed: Said | None = None, arrived: Known |
                 )
                 _renew(said, truth, about, book, changed=said is changed, first=first)
             elif said.settled:  # the truth turned out to be about another prediction
-                _replace_pair(said, None, book, first=False)
+                _replace_pair(said, None, 1, book, first=False)
                 said.settled, said.was_first = False, True
     if case.rewards:
         _settle_rewards(case, book)
@@ -107,7 +107,7 @@ def _open(case: Case, arrival: Arrival, book: Book) -> None:
     if known is not None:
         case.known.append(copy(known))
         if said is not None and known.value is not None and known.covers(said.labels):
-            failed = _replace_pair(said, known.value, book, first=True)
+            failed = _replace_pair(said, known.value, known.weight, book, first=True)
             if failed:
                 book.status(said, failed)
     if reward is not None:
@@ -165,7 +165,7 @@ def _latest(known: list[Known], arrived: Known) -> list[Known]:
     """The truths with this one among them: of each scope and ids the latest."""
     for index, old in enumerate(known):
         if (old.namespace, old.deployment, old.order) == (arrived.namespace, arrived.deployment, arrived.order):
-            if not _is_later(arrived.time, arrived.value, old.time, old.value):
+            if not _is_later(arrived.time, [arrived.value, arrived.weight], old.time, [old.value, old.weight]):
                 return known
             return [*known[:index], arrived, *known[index + 1 :]]
     return [*known, arrived]
@@ -186,7 +186,9 @@ def _standing(case: Case, said: Said) -> Known | None:
     """The truth that stands for a prediction."""
     best: Known | None = None
     for truth in case.known:
-        if _is_about(case, truth, said) and (best is None or _is_later(truth.time, truth.value, best.time, best.value)):
+        if _is_about(case, truth, said) and (
+            best is None or _is_later(truth.time, [truth.value, truth.weight], best.time, [best.value, best.weight])
+        ):
             best = truth
     return best
 
@@ -198,11 +200,13 @@ def _gives_way(case: Case, said: Said) -> bool:
 
 def _renew(said: Said, truth: Known, arrived: Known | None, book: Book, *, changed: bool, first: bool) -> None:
     """Makes the pair of a prediction the one with the truth that stands; tells the status of the truth that arrived."""
-    same = said.settled and said.truth == truth.value and isinstance(truth.value, type(said.truth))
+    same = said.settled and (said.truth, said.weight) == (truth.value, truth.weight) and isinstance(truth.value, type(said.truth))
     before, failed = said.pair, ""
     if not same or changed:
-        failed = _replace_pair(said, truth.value, book, first=first)
-        same = same or (before is not None and said.pair is not None and before.y_true == said.pair.y_true)
+        failed = _replace_pair(said, truth.value, truth.weight, book, first=first)
+        same = same or (
+            before is not None and said.pair is not None and (before.y_true, before.weight) == (said.pair.y_true, said.pair.weight)
+        )
     if first and truth.value is not None:
         if failed:
             book.status(said, failed)
@@ -214,16 +218,16 @@ def _renew(said: Said, truth: Known, arrived: Known | None, book: Book, *, chang
 
 def _status(truth: Known, arrived: Known, *, same: bool) -> str:
     if same:
-        return DUPLICATE if arrived.value == truth.value else SUPERSEDED
+        return DUPLICATE if (arrived.value, arrived.weight) == (truth.value, truth.weight) else SUPERSEDED
     return RETRACTED if truth.value is None else CORRECTED
 
 
-def _replace_pair(said: Said, truth: Value, book: Book, *, first: bool) -> str:
+def _replace_pair(said: Said, truth: Value, weight: Weight, book: Book, *, first: bool) -> str:
     """Takes back the pair that was applied and applies the new one; says why if there is none."""
     before, said.pair, failed = said.pair, None, ""
-    said.truth, said.settled = truth, said.settled or truth is not None
+    said.truth, said.weight, said.settled = truth, weight, said.settled or truth is not None
     if truth is not None:
-        resolved = book.resolve(said, truth)
+        resolved = book.resolve(said, truth, weight)
         if isinstance(resolved, str):
             failed = resolved
         else:

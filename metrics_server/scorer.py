@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Iterable
 
+from metrics_server.interval import WEIGHT_EXCESS
 from metrics_server.model import MetricModel
 from metrics_server.series import Series
 from metrics_server.sums import Sums, add_into
@@ -27,6 +28,11 @@ def increments_of(series: Series, model: MetricModel, pairs: list[tuple[Value, V
         except Exception:  # noqa: BLE001 - a user's model may raise anything; its rows are counted, the others must not suffer
             refused += _one_by_one(series, model, rows, result)
     return result, refused
+
+
+def weighted(sums: Sums, pairs: int, weight: float) -> Sums:
+    """The sums of so many pairs of one weight, from those of as many unweighted ones."""
+    return {**{name: weight * value for name, value in sums.items()}, WEIGHT_EXCESS: pairs * (weight * weight - weight)}
 
 
 def _one_by_one(series: Series, model: MetricModel, rows: list[tuple[Value, Value]], result: dict[str, float]) -> int:

@@ -80,7 +80,7 @@ class Series:
     model: MetricModel | None = None
     task: str = ""  # of its metric model, "" before the first pair
     is_unusable: bool = False
-    is_counting: bool = False  # whether its model can be read from the ledgers that only grow
+    counted: tuple[str, ...] | None = None  # prefixes of what the ledgers that only grow keep for its model
 
     def __post_init__(self) -> None:
         self.id = self.identity.id
@@ -136,7 +136,7 @@ class Series:
             label = task.class_of(value, scoring.class_names)
         else:
             return None
-        return label if label is None or self._claim_class(label, claims) else OTHER_CLASSES
+        return label if label is None or self.claim_class(label, claims) else OTHER_CLASSES
 
     def _settle(self, truth: Value, prediction: Value, claims: Claims) -> bool:
         scoring = self.identity.scoring
@@ -155,7 +155,8 @@ class Series:
             parameters["pivot"] = float(pivot)
         self.model = self.build(path, parameters)
         self.task = getattr(self.model, "task", "any")
-        self.is_counting = isinstance(self.model, (Counting, AncestorCounting))
+        is_counting = isinstance(self.model, (Counting, AncestorCounting))
+        self.counted = getattr(self.model, "counted", ("",)) if is_counting else None
 
     def _claim(self, resolved: tuple[Value, Value], claims: Claims) -> None:
         """Claims what the sums of this pair depend on: a slot for each of its classes, or the number about which truths are summed."""
@@ -163,12 +164,12 @@ class Series:
             for value in resolved:
                 label = task.class_of(value, self.identity.scoring.class_names) if isinstance(value, list) else value
                 if label not in self.classes:
-                    self._claim_class(str(label), claims)
+                    self.claim_class(str(label), claims)
         elif self.task == "regression" and "pivot" not in self.parameters:
             claims[self.id, "pivot"] = self.parameters["pivot"] = repr(resolved[0])
             self._use(self.parameters["model"])
 
-    def _claim_class(self, label: str, claims: Claims) -> bool:
+    def claim_class(self, label: str, claims: Claims) -> bool:
         """Gives the class a slot if one is free, and says whether it has one."""
         if label in self.classes:
             return True

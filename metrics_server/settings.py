@@ -103,6 +103,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_series: Annotated[int, _help("series at most; events that need one more are refused")] = 1000
     max_classes: Annotated[int, _help("classes of a series at most; later ones count as __other__")] = 1000
     max_exported_classes: Annotated[int, _help("classes of a series with gauges of their own at most")] = 100
+    min_support: Annotated[int, _help("values that rest on fewer labelled rows, of the class for a class, are not shown")] = 1
     max_body_bytes: Annotated[int, _help("size of a request body at most, after decompression")] = 8 * 2**20
     max_bodies_bytes: Annotated[int, _help("size of all bodies being received at most; beyond it 503")] = 64 * 2**20
     max_queue_events: Annotated[int, _help("events waiting to be applied at most; beyond it 503")] = 20_000
@@ -146,6 +147,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "max_pending_bytes",
             "max_dedupe_keys",
             "max_slices",
+            "min_support",
         ):
             if getattr(self, name) < 1:
                 raise BadConfiguration(f"--{name}: want a positive number")

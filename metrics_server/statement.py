@@ -29,6 +29,9 @@ from metrics_server.window import FUTURE_TOLERANCE
 EARLIEST, LATEST = -62_135_596_800, 253_402_300_800
 
 
+HEAVIEST = 1e6  # weight of a truth
+
+
 class Statement(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """One object, as it is written. Null says as much as absence, but for the truth: there it retracts."""
 
@@ -38,7 +41,7 @@ class Statement(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     prediction: Any = None
     predicted_at: str | float | None = None
     labelled_at: str | float | None = None
-    weight: float | None = None
+    weight: int | float | None = None
     namespace: str | None = None
     deployment: str | None = None
     predictor: str | None = None
@@ -98,8 +101,9 @@ def _half_or_refusal(statement: Statement | Rejected, defaults: Labels, now: flo
 
 
 def _half_of(statement: Statement, defaults: Labels, now: float, selection: Selection) -> Half:
-    if statement.weight not in (None, 1):
-        raise Rejected(Reason.MALFORMED_FEEDBACK, "weight: other weights than 1 are not supported yet; leave it out, or send 1")
+    weight = 1 if statement.weight in (None, 1) else statement.weight
+    if not 0 < weight <= HEAVIEST:
+        raise Rejected(Reason.MALFORMED_FEEDBACK, f"weight: want a number above 0, and up to {HEAVIEST:g}")
     stated = _names(statement.namespace or "", statement.deployment or "", statement.predictor or "", statement.model or "")
     labels = Labels(*(part or default for part, default in zip(stated, defaults, strict=True)))
     truth, prediction = _row(statement.truth, "truth"), _row(statement.prediction, "prediction")
@@ -108,13 +112,15 @@ def _half_of(statement: Statement, defaults: Labels, now: float, selection: Sele
     time = now if labelled_at is None or _is_ahead(labelled_at, now) else labelled_at
     at = time if predicted_at is None else now if _is_ahead(predicted_at, now) else predicted_at
     clamped = _is_ahead(labelled_at, now) or _is_ahead(predicted_at, now)
-    arrival = Arrival(known=Known(stated.namespace, stated.deployment, time, truth, labels=labels if prediction is None else None))
+    parked = labels if prediction is None else None
+    arrival = Arrival(known=Known(stated.namespace, stated.deployment, time, truth, labels=parked, weight=weight))
     if prediction is not None and selection.scores(labels.model):
         arrival.said = Said(labels, at, time, logged=False, value=prediction)
     if not request_id:
         return Half(FEEDBACK, b"", labels, time, False, [], [], [arrival], clamped)
     row = statement.row or 0
-    event = b"" if labelled_at is None else _identity(request_id, row, truth, prediction, labelled_at, predicted_at, *stated)
+    content = (request_id, row, truth, prediction, labelled_at, predicted_at, *stated, *([weight] if weight != 1 else []))
+    event = b"" if labelled_at is None else _identity(*content)
     aliases = [] if row else aliases_of([request_id], FEEDBACK, 1)
     return Half(FEEDBACK, event, labels, time, True, [row_key(digest_of(request_id), row)], aliases, [arrival], clamped, request_id)
 
