@@ -105,15 +105,15 @@ class Ledger:
         if (series := self._admitted(said.labels)) is None:
             return Applied(NOWHERE, 0.0, said.at, None, None)
         numeric = isinstance(said.value, (int, float)) and not isinstance(said.value, bool)
-        label = series.predicted_class(said.value, self._change.claims)
+        label, is_class = series.predicted_class(said.value, self._change.claims)
         applied = Applied(series.id, series.created_at, said.at, label, said.value if numeric else None)
         for part in self._slices(series, said.slices) if said.slices else ():
-            if label is not None:
+            if label is not None and is_class:
                 part.claim_class(label, self._change.claims)
             applied.slices.append((part.id, part.created_at))
         if first:
             for series_id in self._targets(applied):
-                self._first_rows.setdefault(series_id, []).append(label)
+                self._first_rows.setdefault(series_id, []).append(label if is_class else None)
         self._row(applied, 1)
         return applied
 

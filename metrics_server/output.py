@@ -46,7 +46,7 @@ def increments(values: Iterable[tuple[str | None, float | None]]) -> Sums:
 def compute(sums: Sums, exported: Collection[str]) -> Iterable[Sample]:
     """Mean, minimum, maximum and quantiles of numbers, shares of classes; nothing before the first of them.
 
-    Classes that are not exported are together `__other__`.
+    Classes that are not exported are together `__other__`; with none exported, the series has no classes.
     """
     if (rows := sums.get(ROWS, 0.0)) > 0 and (distribution := Distribution.of(NAME, sums)) is not None:
         total = sums.get(SUM, 0.0)
@@ -56,7 +56,7 @@ def compute(sums: Sums, exported: Collection[str]) -> Iterable[Sample]:
         for share in QUANTILES:
             yield Sample("output_quantile", {"q": str(share)}, distribution.quantile(share), support=rows)
     classes: dict[str, float] = {}
-    for name, count in sums.items():
+    for name, count in sums.items() if exported else ():
         if name.startswith(CLASS):
             label = name[len(CLASS) :]
             label = label if label in exported else OTHER_CLASSES

@@ -48,7 +48,7 @@ class Reader:
         if logged > 0 and support <= logged:
             yield Sample("label_coverage_ratio", {}, support / logged, support=logged)
         yield from self._shown(reward.compute(sums), support)
-        yield from self._shown(output.compute(sums, frozenset(self.exported(series))), support)
+        yield from self._shown(output.compute(sums, self.exported(series) if series.has_classes or not series.task else ()), support)
 
     def _of_model(self, series: Series, sums: Sums) -> Iterable[Sample]:
         return () if series.model is None else series.model.compute(sums)

@@ -23,6 +23,7 @@ from metrics_server.task import UNSCORABLE, Resolved, Value
 
 logger = logging.getLogger(__name__)
 
+COUNTED_INDEXES = 100  # numbers below are counted as the classes they may turn out to be
 SEEN_EVERY = 3600.0  # seconds: how exactly a series remembers when it was last used
 
 
@@ -123,20 +124,25 @@ class Series:
             self._use(whole.parameters["model"])
         self._claim(resolved, claims)
 
-    def predicted_class(self, value: Value, claims: Claims) -> str | None:
-        """The class to count for a prediction without a label yet, as far as it is sure to be a class."""
-        scoring = self.identity.scoring
+    def predicted_class(self, value: Value, claims: Claims) -> tuple[str | None, bool]:
+        """The class that a prediction would be, if it is one, and whether it is sure to be one.
+
+        What it would be does not depend on what came before: a number is only known to be a class by the first pair, and the
+        rows that came earlier belong to the same window.
+        """
         if self.is_unusable:
-            return None
-        if self.model is None and scoring.storage_uri != "auto":
+            return None, False
+        if self.model is None and self.identity.scoring.storage_uri != "auto":
             self._settle(None, None, claims)
-        if self.task == "binary":
-            label = task.decision_of(value, scoring.threshold, scoring.class_names)
-        elif self.task in task.CLASSIFYING or (not self.task and isinstance(value, (str, list))):
-            label = task.class_of(value, scoring.class_names)
-        else:
-            return None
-        return label if label is None or self.claim_class(label, claims) else OTHER_CLASSES
+        label = None if self.task == "regression" else _class_of_output(value, self.identity.scoring, binary=self.task == "binary")
+        if label is None or not (self.has_classes or (not self.task and isinstance(value, (str, list)))):
+            return label, False
+        return label if self.claim_class(label, claims) else OTHER_CLASSES, True
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether its predictions are known to be classes."""
+        return self.task == "binary" or self.task in task.CLASSIFYING
 
     def _settle(self, truth: Value, prediction: Value, claims: Claims) -> bool:
         scoring = self.identity.scoring
@@ -182,6 +188,14 @@ class Series:
         if path := self.parameters.get("model"):
             self._use(path)
         return True
+
+
+def _class_of_output(value: Value, scoring: Scoring, *, binary: bool) -> str | None:
+    """The class that a prediction is, if it is one: a number as an index of up to a hundred, or a score of two classes."""
+    if binary or (isinstance(value, float) and 0 < value < 1):
+        return task.decision_of(value, scoring.threshold, scoring.class_names)
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return task.class_of(value, scoring.class_names) if not is_number or 0 <= value < COUNTED_INDEXES else None  # type: ignore[operator]
 
 
 class Catalog:

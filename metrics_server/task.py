@@ -120,6 +120,50 @@ def _regression(truth: Value, prediction: Value, class_names: Sequence[str]) -> 
     return float(truth), float(prediction)
 
 
+def _multilabel(truth: Value, prediction: Value, class_names: Sequence[str]) -> Resolved:
+    """Of each label whether it holds, 0 or 1, and its score in [0, 1]."""
+    if prediction is None:
+        return UNSCORABLE
+    if not isinstance(truth, list) or not isinstance(prediction, list):
+        return TASK_MISMATCH
+    if len(truth) != len(prediction):
+        return UNSCORABLE
+    fits = {0.0, 1.0}.issuperset(truth) and min(prediction) >= 0 and max(prediction) <= 1
+    return (truth, prediction) if fits else TASK_MISMATCH
+
+
+def _ranking(truth: Value, prediction: Value, class_names: Sequence[str]) -> Resolved:
+    """Of each candidate how relevant it is, 0 or more, and its score."""
+    if prediction is None:
+        return UNSCORABLE
+    if not isinstance(prediction, list):
+        return TASK_MISMATCH
+    grades = truth if isinstance(truth, list) else _only_relevant(truth, len(prediction), class_names)
+    if grades is not None and len(grades) != len(prediction):
+        return UNSCORABLE
+    return TASK_MISMATCH if grades is None or min(grades) < 0 else (grades, prediction)
+
+
+def _only_relevant(value: Value, candidates: int, class_names: Sequence[str]) -> list[float] | None:
+    """The grades when one candidate is relevant, given by its index or its name; None if it is not among them."""
+    label = None if isinstance(value, bool) else label_of(value, class_names)
+    if label is None or _is_name(label, class_names):
+        return None
+    index = class_names.index(label) if label in class_names else int(label)
+    return [float(candidate == index) for candidate in range(candidates)] if 0 <= index < candidates else None
+
+
+_THUMBS = {"up": 1.0, "thumbs_up": 1.0, "down": -1.0, "thumbs_down": -1.0}
+
+
+def _feedback(truth: Value, prediction: Value, class_names: Sequence[str]) -> Resolved:
+    """The rating, up being 1 and down -1; and 0 for the prediction, which may be anything, also what no metric can read."""
+    if isinstance(truth, str):
+        rating = _THUMBS.get(truth.lower())
+        return TASK_MISMATCH if rating is None else (rating, 0.0)
+    return (float(truth), 0.0) if isinstance(truth, (int, float)) else TASK_MISMATCH
+
+
 def _any(truth: Value, prediction: Value, class_names: Sequence[str]) -> Resolved:
     """Both as they came."""
     return UNSCORABLE if prediction is None else (truth, prediction)
@@ -130,6 +174,9 @@ TASKS: dict[str, Resolver] = {
     "one_hot": _one_hot,
     "binary": _binary,
     "regression": _regression,
+    "multilabel": _multilabel,
+    "ranking": _ranking,
+    "feedback": _feedback,
     "any": _any,
 }
 # Those whose values are classes, each of which is given a slot in its series.

@@ -357,7 +357,9 @@ REFUSED = [
     ("null", None, 422, "malformed_feedback"),
     ("a truth with nothing to join on", {"truth": 1}, 422, "malformed_feedback"),
     ("null with nothing to take back", {"truth": None, "prediction": 1}, 422, "malformed_feedback"),
-    ("a weight", {**GOOD, "weight": 0.5}, 422, "malformed_feedback"),
+    ("a weight of 0", {**GOOD, "weight": 0}, 422, "malformed_feedback"),
+    ("a negative weight", {**GOOD, "weight": -1}, 422, "malformed_feedback"),
+    ("a weight beyond the limit", {**GOOD, "weight": 1e7}, 422, "malformed_feedback"),
     ("a weight of true", {**GOOD, "weight": True}, 422, "malformed_feedback"),
     ("a row below 0", {**GOOD, "row": -1}, 422, "malformed_feedback"),
     ("a row beyond the last", {**GOOD, "row": MAX_ROWS}, 422, "malformed_feedback"),
@@ -409,7 +411,7 @@ def test_what_cannot_be_used_is_refused(refusing: RunningServer, what: str, body
 
 def test_the_detail_names_what_is_wrong(server: RunningServer) -> None:
     """The member, the field or the time that was meant."""
-    for member, value in (("truth_", 1), ("weight", 2), ("labelled_at", "x"), ("row", -1), ("predicted_at", 1e12)):
+    for member, value in (("truth_", 1), ("weight", -2), ("labelled_at", "x"), ("row", -1), ("predicted_at", 1e12)):
         detail = json.loads(tell(server, {**GOOD, member: value}).body)["error"]["detail"]
         assert member in detail
 

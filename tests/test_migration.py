@@ -12,7 +12,9 @@ import pytest
 
 from metrics_server.case import Case, decode_record
 from metrics_server.kept import EVENT_COUNT, HALF_COUNT
-from metrics_server.ledger import NOWHERE, REWARD_SUM, REWARDS
+from metrics_server.ledger import NOWHERE
+from metrics_server.reward import REWARDS
+from metrics_server.reward import SUM as REWARD_SUM
 from metrics_server.series import Identity
 from metrics_server.store.sqlite import APPLICATION_ID, SCHEMA_VERSION, SqliteStore
 from metrics_server.store.statements import TOUCH

@@ -10,11 +10,13 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from metrics_server import reward
 from metrics_server.event import FEEDBACK, RESPONSE, Event
 from metrics_server.group import Group, Keeping
 from metrics_server.half import half_of
-from metrics_server.ledger import LOGGED, PAIRS, REWARD_SUM, REWARDS
+from metrics_server.ledger import LOGGED, PAIRS
 from metrics_server.model import load
+from metrics_server.reward import REWARDS
 from metrics_server.series import Catalog, Labels, Scoring
 from metrics_server.store.memory import MemoryStore
 from metrics_server.sums import component
@@ -200,7 +202,7 @@ def _expected_row(events: list[Sent], row: int) -> Iterable[tuple[Labels, float,
     for alike, (_, at, value, labels) in rewards.items():
         about = [(known, when) for known, (_, when, _) in logged.items() if (known.namespace, known.deployment, known.model) == alike]
         where, when = min(about, default=(labels, at))
-        yield where, when, Counter({REWARDS: 1, REWARD_SUM: value})
+        yield where, when, Counter(reward.increments(value))
 
 
 @settings(max_examples=400, deadline=None)

@@ -22,14 +22,16 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule, run_state_machine_as_test
 
-from metrics_server import kept
+from metrics_server import kept, reward
 from metrics_server.case import MAX_KEYS, Case, decode_record, waiting
 from metrics_server.event import FEEDBACK, REQUEST, RESPONSE, Event
 from metrics_server.group import Group
 from metrics_server.half import Half, digest_of, half_of, row_key
 from metrics_server.kept import HALVES, Limits
-from metrics_server.ledger import LABELS, LOGGED, PAIRS, PREDICTIONS, REWARD_SUM, REWARDS
+from metrics_server.ledger import LABELS, LOGGED, PAIRS, PREDICTIONS
 from metrics_server.oblivion import EVICTED, EXPIRED, leaving
+from metrics_server.output import CLASS
+from metrics_server.reward import REWARDS
 from metrics_server.selection import Dimension, Selection
 from metrics_server.series import Labels
 from metrics_server.store.interface import Store
@@ -290,7 +292,7 @@ def expected(history: Iterable[Sent]) -> Net:
             result.setdefault((labels, name, bucket), Counter()).update(counts)
 
     for said in known.logged:
-        count(said.labels, said.at, said.tenant, {LOGGED: 1})
+        count(said.labels, said.at, said.tenant, {LOGGED: 1, CLASS + str(said.value): 1})
     for said in (*known.logged, *known.carried):
         truth = known.standing(said)
         if truth is not None:
@@ -298,7 +300,7 @@ def expected(history: Iterable[Sent]) -> Net:
             count(said.labels, said.at, said.tenant, pair | ({"correct": 1.0} if truth == said.value else {}))
     for given in known.rewards:
         labels, at, tenant = known.where(given)
-        count(labels, at, tenant, {REWARDS: 1, REWARD_SUM: given.value})
+        count(labels, at, tenant, reward.increments(given.value))
     return {where: kept for where, counts in result.items() if (kept := {name: value for name, value in counts.items() if value})}
 
 
@@ -334,7 +336,9 @@ class Bench(PlainBench):
             (series.labels, series.identity.slice, bucket): kept
             for series in self.catalog.current()
             for bucket, sums in self.store.history(series.id, 0).items()
-            if (kept := {name: value for name, value in sums.items() if value and not name.startswith("output")})
+            if (
+                kept := {name: value for name, value in sums.items() if value and (name.startswith(CLASS) or not name.startswith("output"))}
+            )
         }
 
     def whole(self, labels: Labels = MAIN) -> dict[str, float]:
@@ -342,7 +346,7 @@ class Bench(PlainBench):
         found: Counter[str] = Counter()
         for (whose, name, _), sums in self.numbers().items():
             if whose == labels and not name:
-                found.update(sums)
+                found.update({each: value for each, value in sums.items() if not each.startswith(CLASS)})
         return dict(found)
 
     def confusion(self, labels: Labels = MAIN) -> dict[str, float]:

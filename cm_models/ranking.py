@@ -1,0 +1,129 @@
+"""Ranking: scores of candidates against how relevant each of them is (search, recommendation, retrieval)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from cm_models.confusion import ROUNDING
+from metrics_server.interval import evidence, of_ratio, wilson
+from metrics_server.model import Array, Sample
+from metrics_server.sums import Sums, component
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """How far up the relevant candidates stand when they are sorted by score, the highest first.
+
+    Sums, for each k (missing ones are 0):
+        pairs: labelled predictions, n.
+        ranked: those with a relevant candidate, one of a grade above 0. All values are of these alone.
+        ndcg / k, ndcg / k / square: sum of nDCG@k, DCG / ideal DCG with the gain `grade` and the discount 1 / log2(1 + rank) of the
+            first k ranks (Järvelin and Kekäläinen 2002), equal scores sharing their ranks; and of its square.
+        average_precision / k, .../ square: sum of AP@k, the precision at each rank up to k that holds a relevant candidate, by
+            min(k, number of relevant); and of its square.
+        hits / k: those with a relevant candidate on the first k ranks.
+        reciprocal_rank, reciprocal_rank / square: sum of 1 / rank of the first relevant candidate, and of its square.
+
+    Apart from nDCG, irrelevant candidates come first among equal scores: a model that scores all alike gets no credit. Beyond
+    the last candidate there is nothing, so lists may be of any length, also shorter than k. Undefined before the first pair with
+    a relevant candidate. Oracle: sklearn.metrics.ndcg_score over the pairs that have one, which it would count as 0.
+
+    Args:
+        k: the ranks to which values are read; the headline is nDCG at the largest of them.
+    """
+
+    k: tuple[int, ...] = (1, 5, 10)
+
+    task = "ranking"
+
+    def increments(self, y_true: Array, y_pred: Array) -> Sums:
+        """y_true are grades >= 0, y_pred scores, both by candidate: float, shape (n, m), n >= 0, m >= 1."""
+        if not y_true.size:
+            return {}
+        sums = {"pairs": float(len(y_true))}
+        ranked = (y_true > 0).any(axis=1)
+        if count := int(ranked.sum()):
+            sums["ranked"] = float(count)
+            for name, values in self._values(y_true[ranked], y_pred[ranked]):
+                sums[name] = float(values.sum())
+                if values.dtype != bool:  # whose squares they are themselves
+                    sums[component(name, "square")] = float(values @ values)
+        return {name: value for name, value in sums.items() if value}
+
+    def _values(self, grades: Array, scores: Array) -> Iterator[tuple[str, Array]]:
+        """By component the value of each row, all of which have a relevant candidate."""
+        width = grades.shape[1]
+        order = np.lexsort((grades > 0, -scores), axis=-1)
+        sorted_grades, sorted_scores = (np.take_along_axis(each, order, axis=1) for each in (grades, scores))
+        relevant = sorted_grades > 0
+        found = relevant.cumsum(axis=1)
+        precisions = (relevant * found / np.arange(1, width + 1)).cumsum(axis=1)
+        ideal, ends = np.sort(grades, axis=1)[:, ::-1], _tie_ends(sorted_scores)
+        for k in self.k:
+            last = min(k, width) - 1
+            discounts = _discounts(width, k)
+            yield component("ndcg", str(k)), (sorted_grades * _shared(discounts, *ends)).sum(axis=1) / (ideal @ discounts)
+            yield component("average_precision", str(k)), precisions[:, last] / np.minimum(k, found[:, -1])
+            yield component("hits", str(k)), found[:, last] > 0
+        yield "reciprocal_rank", 1 / (1.0 + relevant.argmax(axis=1))
+
+    def compute(self, sums: Sums) -> Iterable[Sample]:
+        """The nDCG at the largest k first. Nothing before the first pair with a relevant candidate."""
+        pairs, ranked = sums.get("pairs", 0.0), sums.get("ranked", 0.0)
+        if ranked <= ROUNDING * pairs:
+            return
+        trials = ranked * evidence(sums, pairs)
+        for name, kept in (("ndcg", "ndcg"), ("mean_average_precision", "average_precision")):
+            for k in sorted(self.k, reverse=True):
+                yield mean_of(name, {"k": str(k)}, component(kept, str(k)), sums, ranked)
+        for k in sorted(self.k, reverse=True):
+            hits = min(ranked, max(0.0, sums.get(component("hits", str(k)), 0.0)))
+            yield Sample("hit_ratio", {"k": str(k)}, hits / ranked, wilson(hits / ranked * trials, trials), ranked)
+        yield mean_of("mean_reciprocal_rank", {}, "reciprocal_rank", sums, ranked)
+
+
+def mean_of(name: str, labels: Mapping[str, str], kept: str, sums: Sums, count: float) -> Sample:
+    """The mean of values in [0, 1] of which the sum and, under .../ square, that of the squares are kept.
+
+    Its interval is the score interval of a proportion with this variance: Student's would be a point while all values are equal.
+
+    Args:
+        name: of the sample.
+        labels: of the sample.
+        kept: the component.
+        sums: of the pairs.
+        count: of how many pairs there is a value, or the sum of their weights.
+    """
+    trials = count * evidence(sums, sums.get("pairs", count))
+    mean = min(1.0, max(0.0, sums.get(kept, 0.0) / count))
+    variance = max(0.0, sums.get(component(kept, "square"), 0.0) / count - mean * mean) / max(1.0, trials - 1)
+    return Sample(name, labels, mean, of_ratio(mean, variance, trials), count)
+
+
+@lru_cache(100)
+def _discounts(width: int, k: int) -> Array:
+    """1 / log2(1 + rank) of the first k ranks, 0 of the others."""
+    discounts = 1 / np.log2(np.arange(2, width + 2))
+    discounts[k:] = 0
+    return discounts
+
+
+def _tie_ends(scores: Array) -> tuple[Array, Array]:
+    """For each place in sorted rows the first place with the same score, and that behind the last."""
+    places = np.arange(scores.shape[1])
+    edges = np.diff(scores, axis=1) != 0
+    starts = np.zeros(scores.shape, dtype=int)
+    starts[:, 1:] = np.maximum.accumulate(edges * places[1:], axis=1)
+    stops = np.full(scores.shape, places.size)
+    stops[:, :-1] = np.minimum.accumulate(np.where(edges, places[1:], places.size)[:, ::-1], axis=1)[:, ::-1]
+    return starts, stops
+
+
+def _shared(discounts: Array, starts: Array, stops: Array) -> Array:
+    """The mean discount of the places with the same score."""
+    until = np.concatenate(([0.0], discounts.cumsum()))
+    return (until[stops] - until[starts]) / (stops - starts)  # type: ignore[no-any-return]
