@@ -24,6 +24,7 @@ from metrics_server.task import UNSCORABLE, Resolved, Value
 logger = logging.getLogger(__name__)
 
 COUNTED_INDEXES = 100  # numbers below are counted as the classes they may turn out to be
+REVISION = 2  # of the sums of a series
 SEEN_EVERY = 3600.0  # seconds: how exactly a series remembers when it was last used
 
 
@@ -37,12 +38,17 @@ class Labels(NamedTuple):
 
 
 class Scoring(msgspec.Struct, frozen=True, kw_only=True):
-    """How the predictions of a series are scored, as configured; part of the series' identity."""
+    """How the predictions of a series are scored, as configured; part of the series' identity.
+
+    `revision` is that of the sums that are kept. Those of an older one lack what newer values are read from, and what a correction
+    would take back; so they are another series.
+    """
 
     storage_uri: str = "auto"
     threshold: float = 0.5
     class_names: tuple[str, ...] = ()
     max_classes: int = 1000
+    revision: int = 1
 
 
 class Identity(msgspec.Struct, frozen=True, array_like=True):
@@ -55,7 +61,10 @@ class Identity(msgspec.Struct, frozen=True, array_like=True):
     @property
     def encoded(self) -> bytes:
         """As a store keeps it."""
-        return msgspec.json.encode(self if self.slice else (self.labels, self.scoring))
+        scoring = msgspec.to_builtins(self.scoring)
+        if scoring["revision"] == 1:  # which did not say so
+            del scoring["revision"]
+        return msgspec.json.encode((self.labels, scoring, *([self.slice] if self.slice else [])))
 
     @property
     def id(self) -> int:

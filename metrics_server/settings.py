@@ -18,7 +18,7 @@ import yaml
 from metrics_server import __version__
 from metrics_server.errors import BadConfiguration
 from metrics_server.event import KINDS
-from metrics_server.series import Labels, Scoring
+from metrics_server.series import REVISION, Labels, Scoring
 from metrics_server.window import check_window, seconds_of
 
 logger = logging.getLogger(__name__)
@@ -176,6 +176,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             threshold=self.threshold if found.threshold is None else found.threshold,
             class_names=names,
             max_classes=self.max_classes if found.max_classes is None else found.max_classes,
+            revision=REVISION,
         )
 
 

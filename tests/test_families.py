@@ -18,6 +18,9 @@ from metrics_server.model import MetricModel, Sample
 from metrics_server.scorer import increments_of, weighted
 from metrics_server.sums import add_into, total
 from metrics_server.task import TASK_MISMATCH, TASKS, UNSCORABLE
+from tests.conftest import Serve
+from tests.running import FEEDBACK as FEEDBACK_EVENT
+from tests.running import RESPONSE, ce
 
 Key = tuple[str, str]
 Rows = tuple[Any, Any]
@@ -316,6 +319,17 @@ def test_what_a_task_makes_of_raw_rows(task: str, truth: Any, prediction: Any, r
     assert [type(value) for value in found] == [type(value) for value in resolved]
 
 
+def test_people_rate_answers_that_no_metric_can_read(serve: Serve) -> None:
+    """A logged answer of a language model waits for its thumb like any prediction; a change of mind takes the first one back."""
+    server = serve("--storage_uri", "cm_models.human_feedback.HumanFeedback")
+    server.post({"choices": [{"message": {"content": "An answer. " * 100}}]}, ce(RESPONSE, "1", "r1"))
+    server.post({"truth": {"strData": "thumbs_down"}}, ce(FEEDBACK_EVENT, "2", "r1"))
+    server.post({"truth": {"strData": "thumbs_up"}}, ce(FEEDBACK_EVENT, "3", "r1"))
+    assert server.value("model_thumbs_up_ratio", window="1h") == 1
+    assert server.value("model_ratings_total", value="-1") == server.value("model_ratings_retracted_total", value="-1") == 1
+    assert server.value("model_labels_total", status="corrected") == 1
+
+
 # Coverage: each population is drawn from anew by `draw(random, rows)`.
 
 
@@ -345,6 +359,7 @@ def _thumbs(random: Any, rows: int) -> Rows:
     return random.choice((-1.0, 1.0), rows, p=(0.3, 0.7)), np.zeros(rows)
 
 
+RUNS = 1000
 CONSERVATIVE = {f"{name}_{average}_ratio" for name in ("precision", "recall", "f1") for average in ("macro", "weighted")}
 
 
@@ -369,6 +384,3 @@ def test_intervals_cover(model: MetricModel, draw: Callable[[Any, int], Rows], r
             covered[key] += lower <= true[key] <= upper
     for key, count in covered.items():
         assert 0.93 <= count / RUNS <= (1 if key[0] in CONSERVATIVE else 0.97), (key, count / RUNS)
-
-
-RUNS = 1000
