@@ -81,9 +81,13 @@ def per_class(matrix: Matrix, exported: Sequence[str]) -> Iterator[Sample]:
 def _variance(matrix: Matrix, gradient: Gradient) -> float:
     """The variance of a value with this gradient."""
     truth, prediction, hit, count = matrix.cells
-    hits, support, predicted = (np.broadcast_to(part, len(matrix.labels)) for part in gradient[:3])
-    slope = hit * hits[truth] + support[truth] + predicted[prediction] + gradient.pairs
+    slope = hit * _each(gradient.hits, truth) + _each(gradient.support, truth) + _each(gradient.predicted, prediction) + gradient.pairs
     return float(count @ (slope * slope)) / matrix.evidence
+
+
+def _each(by_class: Array | float, at: Array) -> Array | float:
+    """The derivative for each cell."""
+    return by_class[at] if isinstance(by_class, np.ndarray) else by_class
 
 
 def _averages(matrix: Matrix, ratio: Ratio) -> Iterator[Sample]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from cm_models.classification import RATIOS, Ratio
 from cm_models.confusion import ROUNDING
-from cm_models.ranking import mean_of
+from cm_models.mean import mean_of
 from metrics_server.interval import evidence, of_ratio, quotient_variance, wilson
 from metrics_server.model import Array, Sample
 from metrics_server.sums import SEPARATOR, Sums, component
@@ -156,7 +156,7 @@ class _Labels:
             s * s * product["support", "support"] + 2 * s * p * product["support", "predicted"] + p * p * product["predicted", "predicted"],
         )
         # At 0 and 1, where no row differs, as much is known as from so many rows of one label each (Kish 1965).
-        trials = below * below / squares[2] * self.evidence
+        trials = below * below / max(squares[2], below * below / self.pairs) * self.evidence
         bounds = of_ratio(above / below, quotient_variance(above, below, squares, self.evidence), trials)
         return Sample(f"{ratio.name}_micro_ratio", {}, above / below, bounds, self.pairs)
 

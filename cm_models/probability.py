@@ -2,8 +2,8 @@
 
 Sums:
     probabilities: pairs whose prediction is a probability, or a row of them.
-    log_loss, log_loss_square: sum of -ln p of the true class, p at least 2.2e-16, and of its square.
-    brier, brier_square: sum of the Brier score of a pair, and of its square.
+    log_loss, log_loss / square: sum of -ln p of the true class, p at least 2.2e-16, and of its square.
+    brier, brier / square: sum of the Brier score of a pair, and of its square.
     score / class / ...: histogram of the probability of a class, its own pairs against the others, for rows of up to 30 columns.
     confidence / ...: histogram of the largest probability of a row, pairs that are right against the others.
     rank / r: rows in which so many columns stand before the true class, for r up to 4; rank / rest of the others.
@@ -24,6 +24,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from cm_models.confusion import ROUNDING
+from cm_models.mean import mean_of, summed
 from cm_models.score_histogram import Histograms, add, bin_of, names_of
 from metrics_server.interval import evidence, of_mean, of_ratio, wilson
 from metrics_server.model import Array, Sample
@@ -44,23 +45,18 @@ _LOWER_RANK = component("rank", "rest")
 def of_scores(y_true: Iterable[float], y_score: Iterable[float], label: str) -> dict[str, float]:
     """Sums of the probability of one class against whether the truth is that class, 1, or not, 0."""
     sums: dict[str, float] = {}
-    count, name = 0, _SCORE + label
-    log_loss = log_loss_square = brier = brier_square = 0.0
+    name = _SCORE + label
+    losses, distances = [], []
     for truth, score in zip(y_true, y_score, strict=True):
-        count += 1
         missed, given = (1 - score, score) if truth else (score, 1 - score)
-        loss = -math.log(max(SMALLEST, given))
-        log_loss += loss
-        log_loss_square += loss * loss
-        brier += missed * missed
-        brier_square += missed**4
+        losses.append(-math.log(max(SMALLEST, given)))
+        distances.append(missed * missed)
         add(sums, name, score, positive=bool(truth))
-    return {**sums, **_losses(count, log_loss, log_loss_square, brier, brier_square)} if count else {}
+    return sums | _scored(losses, distances)
 
 
-def _losses(count: int, log_loss: float, log_loss_square: float, brier: float, brier_square: float) -> dict[str, float]:
-    named = {"probabilities": float(count), "log_loss": log_loss, "log_loss_square": log_loss_square}
-    return named | {"brier": brier, "brier_square": brier_square}
+def _scored(losses: Sequence[float], distances: Sequence[float]) -> dict[str, float]:
+    return {"probabilities": float(len(losses)), **summed("log_loss", losses), **summed("brier", distances)} if losses else {}
 
 
 def of_rows(truths: Iterable[int], rows: Iterable[Sequence[float]], labels: Sequence[str]) -> dict[str, float]:
@@ -72,9 +68,7 @@ def of_rows(truths: Iterable[int], rows: Iterable[Sequence[float]], labels: Sequ
         labels: the classes of the k columns.
     """
     sums: dict[str, float] = {}
-    count = 0
-    log_loss = log_loss_square = brier = brier_square = 0.0
-    width = len(labels)
+    losses, distances, width = [], [], len(labels)
     histogram = [(names_of(_SCORE + label, "+"), names_of(_SCORE + label, "-")) for label in labels] if width <= MAX_SCORED_COLUMNS else ()
     for truth, row in zip(truths, rows, strict=True):
         known = truth < width
@@ -86,20 +80,14 @@ def of_rows(truths: Iterable[int], rows: Iterable[Sequence[float]], labels: Sequ
         sums[name] = sums.get(name, 0.0) + 1.0
         if min(row) < 0 or greatest > 1 or abs(sum(row) - 1) > SUM_TOLERANCE:
             continue
-        count += 1
-        loss = -math.log(max(SMALLEST, score))
+        losses.append(-math.log(max(SMALLEST, score)))
         distance = sum(value * value for value in row) + 1 - 2 * max(0.0, score)
-        distance = max(0.0, distance) / (2 if width == 2 else 1)
-        log_loss += loss
-        log_loss_square += loss * loss
-        brier += distance
-        brier_square += distance * distance
+        distances.append(max(0.0, distance) / (2 if width == 2 else 1))
         add(sums, CONFIDENCE, greatest, positive=row.index(greatest) == truth)
         for column, names in enumerate(histogram):
             name = names[column != truth][bin_of(row[column])]
             sums[name] = sums.get(name, 0.0) + 1.0
-    if count:
-        sums |= _losses(count, log_loss, log_loss_square, brier, brier_square)
+    sums |= _scored(losses, distances)
     if sums:
         sums["columns"] = float(width) * sum(sums.get(name, 0.0) for name in (*_RANKS, _LOWER_RANK))
     return sums
@@ -111,25 +99,22 @@ def readings(sums: Sums, exported: Sequence[str]) -> Iterator[Sample]:
     if (pairs := sums.get("probabilities", 0.0)) <= 0:
         return
     share = evidence(sums, sums.get("pairs", pairs))
-    for name, kept in (("log_loss", "log_loss"), ("brier_score", "brier")):
-        total = max(0.0, sums.get(kept, 0.0))
-        yield Sample(name, {}, total / pairs, of_mean(total, sums.get(f"{kept}_square", 0.0), pairs, share, least=0.0), pairs)
-    scores = _scores(sums)
-    if (error := _reliability(sums, scores).calibration_error()) is not None:
+    total = max(0.0, sums.get("log_loss", 0.0))
+    yield Sample("log_loss", {}, total / pairs, of_mean(total, sums.get(component("log_loss", "square"), 0.0), pairs, share, 0.0), pairs)
+    yield mean_of("brier_score", {}, "brier", sums, pairs, greatest=2.0 if sums.get("columns", 0.0) > 2 * pairs else 1.0)
+    scores, reliability = _histograms(sums)
+    if (error := reliability.calibration_error()) is not None:
         yield Sample("calibration_error_ratio", {}, error, None, pairs)
     yield from _areas("roc_auc", scores, np.minimum(scores.positives, scores.negatives), exported, share)
     yield from _areas("average_precision", scores, scores.positives, exported, share)
 
 
-def _scores(sums: Sums) -> Histograms:
-    """The histograms of the classes."""
-    return Histograms.of(_SCORE, sums, ROUNDING * sums.get("probabilities", 0.0))
-
-
-def _reliability(sums: Sums, scores: Histograms) -> Histograms:
-    """What calibration is read from: of rows the histogram of their largest probability, else that of the one class."""
-    found = Histograms.of(CONFIDENCE, sums, ROUNDING * sums.get("probabilities", 0.0))
-    return found if found.names else scores
+def _histograms(sums: Sums) -> tuple[Histograms, Histograms]:
+    """Those of the classes; and the one that calibration is read from: of the largest probability of rows, else of the one class."""
+    found = Histograms.of((_SCORE, CONFIDENCE), sums, ROUNDING * sums.get("probabilities", 0.0))
+    is_class = np.array([name != CONFIDENCE for name in found.names], dtype=bool)
+    scores = found[np.flatnonzero(is_class)]
+    return scores, scores if is_class.all() else found[np.flatnonzero(~is_class)]
 
 
 def _top_k(sums: Sums) -> Iterator[Sample]:
@@ -161,9 +146,8 @@ def _areas(name: str, scores: Histograms, supports: Array, exported: Sequence[st
 
 def tables(sums: Sums, exported: Sequence[str]) -> dict[str, list[dict[str, str | float]]]:
     """Curves by name: "reliability"; and by class "discrimination", areas with their error bounds, and "thresholds"."""
-    scores = _scores(sums)
+    scores, reliability = _histograms(sums)
     found: dict[str, list[dict[str, str | float]]] = {"reliability": [], "discrimination": [], "thresholds": []}
-    reliability = _reliability(sums, scores)
     if reliability.names:
         found["reliability"] += [
             {"pairs": pairs, "mean_score": mean, "positive_ratio": positive} for pairs, mean, positive in reliability.reliability()

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
 from cm_models.confusion import ROUNDING
-from metrics_server.interval import evidence, of_ratio, wilson
+from cm_models.mean import mean_of
+from metrics_server.interval import evidence, wilson
 from metrics_server.model import Array, Sample
 from metrics_server.sums import Sums, component
 
@@ -84,24 +85,6 @@ class Ranking:
             hits = min(ranked, max(0.0, sums.get(component("hits", str(k)), 0.0)))
             yield Sample("hit_ratio", {"k": str(k)}, hits / ranked, wilson(hits / ranked * trials, trials), ranked)
         yield mean_of("mean_reciprocal_rank", {}, "reciprocal_rank", sums, ranked)
-
-
-def mean_of(name: str, labels: Mapping[str, str], kept: str, sums: Sums, count: float) -> Sample:
-    """The mean of values in [0, 1] of which the sum and, under .../ square, that of the squares are kept.
-
-    Its interval is the score interval of a proportion with this variance: Student's would be a point while all values are equal.
-
-    Args:
-        name: of the sample.
-        labels: of the sample.
-        kept: the component.
-        sums: of the pairs.
-        count: of how many pairs there is a value, or the sum of their weights.
-    """
-    trials = count * evidence(sums, sums.get("pairs", count))
-    mean = min(1.0, max(0.0, sums.get(kept, 0.0) / count))
-    variance = max(0.0, sums.get(component(kept, "square"), 0.0) / count - mean * mean) / max(1.0, trials - 1)
-    return Sample(name, labels, mean, of_ratio(mean, variance, trials), count)
 
 
 @lru_cache(100)

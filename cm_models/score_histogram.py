@@ -83,15 +83,25 @@ class Histograms:
     sums: Array
 
     @classmethod
-    def of(cls, prefix: str, sums: Sums, least: float = 0.0) -> Histograms:
+    def of(cls, prefixes: tuple[str, ...], sums: Sums, least: float = 0.0) -> Histograms:
         """Those whose names begin so. Bins of not more than `least` are the rounding of weights."""
-        found = [(*_place_of(name), value) for name, value in sums.items() if name.startswith(prefix)]
-        names = {name: row for row, name in enumerate(dict.fromkeys(place[0] for place in found))}
-        signs = {"+": np.zeros((len(names), BINS)), "-": np.zeros((len(names), BINS)), "sum": np.zeros((len(names), TENTHS))}
-        for name, sign, number, value in found:
-            if value > least or sign == "sum":
-                signs[sign][names[name], number] = value
-        return cls(tuple(names), *signs.values())
+        found: dict[str, dict[str, list[float]]] = {}
+        for name, value in sums.items():
+            if name.startswith(prefixes):
+                whose, sign, number = _place_of(name)
+                parts = found.get(whose)
+                if parts is None:
+                    parts = found[whose] = {"+": [0.0] * BINS, "-": [0.0] * BINS, "sum": [0.0] * TENTHS}
+                if value > least or sign == "sum":
+                    parts[sign][number] = value
+        shapes = {"+": BINS, "-": BINS, "sum": TENTHS}
+        arrays = (np.array([parts[sign] for parts in found.values()]).reshape(-1, width) for sign, width in shapes.items())
+        return cls(tuple(found), *arrays)
+
+    def __getitem__(self, chosen: Array) -> Histograms:
+        """The chosen rows."""
+        names = tuple(self.names[row] for row in chosen.tolist())
+        return Histograms(names, self.positive[chosen], self.negative[chosen], self.sums[chosen])
 
     @cached_property
     def positives(self) -> Array:

@@ -28,6 +28,8 @@ _OWN: dict[str, Family] = {
     "model_confusion_retracted": Family(
         COUNTER, f"Labelled predictions that a correction took back, by true and predicted class. {_ARRIVAL}", ("truth", "prediction")
     ),
+    "model_ratings": Family(COUNTER, f"Ratings by value, each time applied. {_ARRIVAL}", ("value",)),
+    "model_ratings_retracted": Family(COUNTER, f"Ratings that a correction took back, by value. {_ARRIVAL}", ("value",)),
     "model_rewards": Family(COUNTER, "Feedback that carried a reward, by arrival."),
     "model_reward_values": Family(COUNTER, "The same by the reward, of whole numbers from -10 to 10. By arrival.", ("value",)),
     "model_label_coverage_ratio": Family(
@@ -92,6 +94,32 @@ _VALUES: dict[str, Value] = {
     "model_roc_auc_macro_ratio": Value("Mean area under the ROC curve of the classes for which it is defined.", (), has_interval=True),
     "model_average_precision_ratio": Value("Average precision of a class against the rest, from binned scores.", ("class",)),
     "model_average_precision_macro_ratio": Value("Mean average precision of the classes for which it is defined.", (), has_interval=True),
+    "model_exact_match_ratio": Value("Share of labelled predictions all of whose labels are right.", (), has_interval=True),
+    "model_hamming_loss": Value("Mean share of a prediction's labels that are wrong.", (), has_interval=True),
+    "model_jaccard_samples_ratio": Value(
+        "Mean over predictions of the labels that hold and were predicted by those that hold or were; of predictions with any.",
+        (),
+        has_interval=True,
+    ),
+    "model_ndcg": Value(
+        "Mean nDCG of the first k candidates, of predictions with a relevant one; equal scores share their ranks.",
+        ("k",),
+        has_interval=True,
+    ),
+    "model_mean_average_precision": Value(
+        "Mean average precision of the first k candidates, of predictions with a relevant one.", ("k",), has_interval=True
+    ),
+    "model_hit_ratio": Value(
+        "Share of predictions with a relevant candidate among the first k, of those that have one.", ("k",), has_interval=True
+    ),
+    "model_mean_reciprocal_rank": Value(
+        "Mean of 1 / rank of the first relevant candidate, of predictions with a relevant one.", (), has_interval=True
+    ),
+    "model_rating_mean": Value("Mean rating; a thumb up is 1, down -1, a boolean 1 or 0.", (), has_interval=True),
+    "model_rating_ratio": Value("Share of ratings of this value, an integer from -10 to 10, or other.", ("value",)),
+    "model_thumbs_up_ratio": Value(
+        "Share of thumbs up; absent when any rating of the window is none of 1, 0 and -1.", (), has_interval=True
+    ),
     "model_mean_error": Value(f"Mean of {_ERROR}, in the unit of the target.", (), has_interval=True),
     "model_mean_absolute_error": Value(f"Mean of |{_ERROR}|, in the unit of the target.", (), has_interval=True),
     "model_mean_squared_error": Value(f"Mean of ({_ERROR})², in the unit of the target squared.", (), has_interval=True),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from prometheus_client.exposition import choose_encoder
 
@@ -30,6 +31,7 @@ from metrics_server.window import RETRACTED as RETRACTED_LEDGER
 
 STATUSES = (MATCHED, DUPLICATE, CORRECTED, RETRACTED, SUPERSEDED, EXPIRED, EVICTED, UNSCORABLE, TOO_OLD, TASK_MISMATCH)
 OPENMETRICS = "application/openmetrics-text"
+KEPT_BYTES = 32 * 2**20  # of lines, for each of the two formats
 # Labels of a value that is one of many: its interval is in the JSON API, or the page would be three times as long.
 DETAILS = frozenset(("class", "value"))
 _ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
@@ -63,8 +65,8 @@ class AncestorLabels:
 
 
 @dataclass
-class _Page:
-    """Lines by family, while they are collected."""
+class _Lines:
+    """The lines of a series by family, while they are collected."""
 
     created: bool  # whether counters get a line that says since when they count
     families: dict[tuple[str, str], list[str]] = field(default_factory=dict)
@@ -93,16 +95,34 @@ class _Page:
             lines = self.families[name, kind] = []
         return lines
 
-    def text(self) -> Iterator[str]:
-        for name, kind in sorted(self.families):
-            # OpenMetrics names the family of a counter without its suffix, the older format with it.
-            shown = f"{name}_total" if kind == COUNTER and not self.created else name
-            yield f"# HELP {shown} {family_of(name, kind).help}\n# TYPE {shown} {kind}\n"
-            yield from self.families[name, kind]
+
+class _Part(NamedTuple):
+    """The lines of a series as they were at a version of its sums."""
+
+    version: object
+    texts: dict[tuple[str, str], str]
+    length: int
+
+
+def _page(parts: Iterable[_Part], *, created: bool) -> Iterator[str]:
+    """The lines of all series, family by family."""
+    families: dict[tuple[str, str], list[str]] = {}
+    for part in parts:
+        for family, text in part.texts.items():
+            families.setdefault(family, []).append(text)
+    for name, kind in sorted(families):
+        # OpenMetrics names the family of a counter without its suffix, the older format with it.
+        shown = f"{name}_total" if kind == COUNTER and not created else name
+        yield f"# HELP {shown} {family_of(name, kind).help}\n# TYPE {shown} {kind}\n"
+        yield from families[name, kind]
 
 
 class Exposition:
-    """Renders the page. It only reads, and may be called from any thread."""
+    """Renders the page. It only reads, and may be called from any thread.
+
+    The lines of a series are kept until its sums change: most of many series are quiet between two scrapes, and to read all values of
+    one takes a millisecond or two.
+    """
 
     def __init__(
         self,
@@ -120,6 +140,7 @@ class Exposition:
         self._ancestor = ancestor
         self._seldon_metrics = seldon_metrics
         self._reader = reader
+        self._parts: dict[bool, dict[int, _Part]] = {False: {}, True: {}}  # by format and series
 
     def render(self, accept: str) -> tuple[bytes, str]:
         """The page in the format that the Accept header asks for, and its content type."""
@@ -127,12 +148,33 @@ class Exposition:
             encoder, content_type = choose_encoder(accept)
         except (TypeError, ValueError):  # it stumbles over versions that are none
             encoder, content_type = choose_encoder("")
-        page = _Page(created=content_type.startswith(OPENMETRICS))
-        for series in self._catalog.current():
-            self._series(page, series, self._totals.reading(series.id))
-        return "".join(page.text()).encode() + encoder(self._telemetry.registry), content_type
+        created = content_type.startswith(OPENMETRICS)
+        parts = [(series.id, self._part(series, created=created)) for series in self._catalog.current()]
+        self._keep(parts, created=created)
+        text = "".join(_page((part for _, part in parts), created=created))
+        return text.encode() + encoder(self._telemetry.registry), content_type
 
-    def _series(self, page: _Page, series: Series, reading: Reading) -> None:
+    def _part(self, series: Series, *, created: bool) -> _Part:
+        version = self._totals.version(series.id)  # before the sums: at worst what is kept is read once more
+        kept = self._parts[created].get(series.id)
+        if kept is not None and kept.version == version:
+            return kept
+        lines = _Lines(created)
+        self._series(lines, series, self._totals.reading(series.id))
+        texts = {family: "".join(found) for family, found in lines.families.items()}
+        return _Part(version, texts, sum(map(len, texts.values())))
+
+    def _keep(self, parts: Iterable[tuple[int, _Part]], *, created: bool) -> None:
+        """Keeps the lines of the series that are there, as far as the memory for them goes."""
+        left = KEPT_BYTES
+        kept = {}
+        for series_id, part in parts:
+            left -= part.length
+            if left >= 0:
+                kept[series_id] = part
+        self._parts[created] = kept
+
+    def _series(self, page: _Lines, series: Series, reading: Reading) -> None:
         part = series.identity.slice
         labels = _label_text({**dict(zip(SERIES_LABELS, series.labels, strict=True)), **({"slice": part} if part else {})})
         ever = reading.ledgers[EVER]
@@ -149,7 +191,7 @@ class Exposition:
                     page.gauge(f"{name}_lower", shown, sample.interval[0])
                     page.gauge(f"{name}_upper", shown, sample.interval[1])
 
-    def _ancestor_families(self, page: _Page, series: Series, reading: Reading) -> None:
+    def _ancestor_families(self, page: _Lines, series: Series, reading: Reading) -> None:
         base = self._ancestor.of(series.labels)
         for sample in self._reader.ancestor_counts(series, reading.ledgers[EVER], reading.ledgers[REAPPLIED]):
             if self._seldon_metrics or not sample.name.startswith(SELDON_PREFIX):  # a user's own counters always show
@@ -168,7 +210,7 @@ def _joined(labels: str, extra: Mapping[str, str]) -> str:
     return f"{labels},{_label_text(extra)}" if extra else labels
 
 
-def _server_families(page: _Page, series: Series, labels: str, ever: Sums, exported: Sequence[str]) -> None:
+def _server_families(page: _Lines, series: Series, labels: str, ever: Sums, exported: Sequence[str]) -> None:
     """What the server itself knows of a series since it was made."""
     for name, extra, value in _server_counters(ever, exported):
         page.counter(name, _joined(labels, extra), value, series.created_at)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import count
 
 from metrics_server.store.interface import Store
 from metrics_server.sums import Sums, add_into
@@ -37,6 +38,9 @@ class Totals:
         self._windows = [Window(name, length) for name, length in windows.items()]
         self._ledgers: dict[Bucket, _BySeries] = {ledger: {} for ledger in LEDGERS}
         self._lock = threading.Lock()
+        self._versions: dict[int, int] = {}
+        self._changes = count(1)
+        self._rebuilt = 0
 
     def rebuild(self, store: Store, now: float) -> None:
         """Reads everything anew."""
@@ -47,11 +51,13 @@ class Totals:
             windows.append(Window(window.name, window.length, edge, _copy(store.totals(edge))))
         with self._lock:
             self._ledgers, self._windows = ledgers, windows
+            self._versions, self._rebuilt = {}, next(self._changes)
 
     def add(self, sums: Mapping[tuple[int, Bucket], Sums]) -> None:
         """Adds what was committed."""
         with self._lock:
             for (series_id, bucket), increments in sums.items():
+                self._versions[series_id] = next(self._changes)
                 if bucket.width <= 0:
                     _add(self._ledgers[bucket], series_id, increments)
                     continue
@@ -68,6 +74,7 @@ class Totals:
                 with self._lock:
                     for series_id, sums in gone.items():
                         _add(window.sums, series_id, sums, -1)
+                        self._versions[series_id] = next(self._changes)
                     window.edge = edge
                     swallowed = any(_has_swallowed(sums, window.sums[series_id]) for series_id, sums in gone.items())
                 if swallowed:
@@ -81,6 +88,12 @@ class Totals:
             for series_id in series_ids:
                 for by_series in (*self._ledgers.values(), *(window.sums for window in self._windows)):
                     by_series.pop(series_id, None)
+                self._versions[series_id] = next(self._changes)
+
+    def version(self, series_id: int) -> object:
+        """Something that differs whenever the sums of a series do."""
+        with self._lock:
+            return self._rebuilt, self._versions.get(series_id, 0)
 
     def ledger(self, ledger: Bucket, series_id: int) -> Sums:
         """The sums of one series in one ledger."""

@@ -243,6 +243,17 @@ def test_labels_beyond_the_limit_have_no_values_of_their_own() -> None:
     assert len(model.increments(row, row)) == 14
 
 
+@pytest.mark.parametrize("flip", [0, 1])
+def test_copies_of_a_label_tell_no_more_than_one(flip: int) -> None:
+    """Where a ratio is 0 or 1 too, averages over labels that are one and the same have about the interval of that one."""
+    y_true = np.repeat(_TRUE[:, :1], 4, axis=1)
+    samples = _keyed(MultiLabel().compute(MultiLabel().increments(y_true, np.abs(y_true - flip))))
+    for name in ("precision", "recall"):
+        one = samples[f"{name}_ratio", "0"].interval
+        for average in ("micro", "macro"):
+            assert samples[f"{name}_{average}_ratio", ""].interval == pytest.approx(one)
+
+
 def test_candidate_lists_may_differ_in_length() -> None:
     """Rows of unlike lengths come in one call each, and are one mean."""
     pairs = [([1.0, 0.0], [0.2, 0.1]), ([0.0, 0.0, 1.0], [3.0, 2.0, 1.0])]
@@ -259,6 +270,7 @@ def test_rows_without_a_relevant_candidate_change_no_value() -> None:
     assert sums["pairs"] == 65
     assert Ranking().increments(none, y_pred[:5]) == {"pairs": 5}
     assert list(Ranking().compute({"pairs": 5})) == []
+    assert list(Ranking().compute({"pairs": 5, "ranked": 5e-17})) == []  # what rounding left of weighted ones that were taken back
 
 
 def test_ratings_are_counted_by_value() -> None:
