@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks import report, state, wrk
+from benchmarks import families, report, state, wrk
 from benchmarks.contest import BATCHED, CONTESTANTS, compete
 from benchmarks.decoding import decodings
 from benchmarks.errors import BenchmarkError
@@ -27,6 +27,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "batch": ("sqlite", "batch", "tornado-batch"),
     "late": ("at-once", "late", "at-once-batch", "late-batch"),
     "start": (),
+    "families": (),
     "scrape": (),
     "ingest": (),
 }
@@ -74,8 +75,10 @@ def _measure(parts: list[str], rounds: int, seconds: int, directory: Path) -> Me
         measured.decoded = decodings(BATCHED, rounds, directory)
     if "start" in parts:
         measured.starts = state.starts(rounds, directory)
+    if "families" in parts:
+        measured.costs = families.costs()
     if "scrape" in parts:
-        measured.renderings = state.renderings(rounds)
+        measured.renderings = [state.renderings(rounds, shape) for shape in (state.SCRAPE_SHAPE, state.FLEET_SHAPE)]
     if "ingest" in parts:
         measured.scraped = state.scraped(rounds, directory)
     return measured
@@ -84,6 +87,8 @@ def _measure(parts: list[str], rounds: int, seconds: int, directory: Path) -> Me
 def _print(measured: Measured, *, is_whole: bool) -> None:
     if measured.results.runs:
         print(*report.table(measured.results), sep="\n")
+    if measured.costs:
+        print("", *report.costs_table(measured.costs), sep="\n")
     print()
     print(*report.lines_of(list(report.targets(measured))), *(report.left_out() if is_whole else ()), sep="\n")
 

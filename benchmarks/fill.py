@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 
-import msgspec
+import numpy as np
 
+from cm_models.confusion import COUNTED
+from cm_models.multiclass_one_hot import MulticlassOneHot
 from metrics_server.series import Identity, Labels
 from metrics_server.settings import Settings
 from metrics_server.store.interface import Change, Store, StoredSeries
@@ -13,15 +15,22 @@ from metrics_server.sums import Sums, component
 from metrics_server.window import DAY, EVER, HOUR, MINUTE, QUARTER, Bucket, floor
 
 MODEL = "cm_models.multiclass_numeric.MultiClassNumeric"
+PROBABILITIES = "cm_models.multiclass_one_hot.MulticlassOneHot"
 COUNT = 10.0  # pairs in every cell of every matrix
 
 
-def fill(store: Store, series: int, classes: int, buckets: int) -> float:
-    """Commits so many series with a full matrix in so many time buckets and in the ledger; returns the pairs in the buckets."""
+def fill(store: Store, series: int, classes: int, buckets: int, rows: int = 0) -> float:
+    """Commits so many series with equal sums in so many time buckets and in the ledger; returns the pairs in the buckets.
+
+    The sums are a full matrix, or those of so many rows of probabilities.
+    """
     now = time.time()
+    names = [str(number) for number in range(classes)]
+    sums, model = (_probabilities(classes, rows), PROBABILITIES) if rows else (_matrix(names), MODEL)
     for number in range(series):
-        store.commit(_change(Labels("shop", f"wine-{number}", "main", "classifier"), classes, _starts(now, buckets), now))
-    return series * buckets * classes**2 * COUNT
+        labels = Labels("shop", f"wine-{number}", "main", "classifier")
+        store.commit(_change(labels, model, names, sums, buckets=_starts(now, buckets), now=now))
+    return series * buckets * sums["pairs"]
 
 
 def sums_stored(store: Store) -> int:
@@ -38,17 +47,23 @@ def _starts(now: float, buckets: int) -> list[Bucket]:
     return [Bucket(width, floor(now - age, width) - steps * width) for (width, age), steps in chosen]
 
 
-def _change(labels: Labels, classes: int, buckets: list[Bucket], now: float) -> Change:
+def _change(labels: Labels, model: str, names: list[str], kept: Sums, *, buckets: list[Bucket], now: float) -> Change:
     identity = Identity(labels, Settings().scoring_of(labels))
-    names = [str(number) for number in range(classes)]
-    row = StoredSeries(identity.id, msgspec.json.encode(identity), now, now, {})
-    claims = {(identity.id, f"class/{slot}"): name for slot, name in enumerate(names)} | {(identity.id, "model"): MODEL}
-    matrix = _matrix(names)
-    ever = {**matrix, component("server/labels", "matched"): matrix["pairs"]}
-    sums: dict[tuple[int, Bucket], Sums] = {(identity.id, bucket): {**matrix, "server/pairs": matrix["pairs"]} for bucket in buckets}
+    row = StoredSeries(identity.id, identity.encoded, now, now, {})
+    claims = {(identity.id, f"class/{slot}"): name for slot, name in enumerate(names)} | {(identity.id, "model"): model}
+    counted = {name: value for name, value in kept.items() if name.startswith(COUNTED)}
+    ever = {**counted, component("server/labels", "matched"): kept["pairs"]}
+    sums: dict[tuple[int, Bucket], Sums] = {(identity.id, bucket): {**kept, "server/pairs": kept["pairs"]} for bucket in buckets}
     return Change(series={identity.id: row}, claims=claims, sums={**sums, (identity.id, EVER): ever})
 
 
 def _matrix(names: list[str]) -> dict[str, float]:
     cells = {component("confusion", truth, prediction): COUNT for truth in names for prediction in names}
     return {**cells, "pairs": COUNT * len(cells), "correct": COUNT * len(names)}
+
+
+def _probabilities(classes: int, rows: int) -> Sums:
+    random = np.random.default_rng(0)
+    scores = random.dirichlet(np.full(classes, 0.5), rows)
+    truths = np.array([str(random.choice(classes, p=row)) for row in scores], dtype=object)
+    return MulticlassOneHot().increments(truths, scores)

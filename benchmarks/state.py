@@ -33,8 +33,10 @@ from metrics_server.totals import Totals
 from metrics_server.window import seconds_of
 
 START_SHAPE = {"series": 98, "classes": 10, "buckets": 9}  # 100,940 sums
-SCRAPE_SHAPE = {"series": 32, "classes": 10, "buckets": 3}  # 10,000 samples
+SCRAPE_SHAPE = {"series": 19, "classes": 10, "buckets": 3}  # 10,000 samples
+FLEET_SHAPE = {"series": 1000, "classes": 3, "buckets": 3, "rows": 200}  # of probabilities
 RENDERINGS = 5  # a round
+MANY = 50_000  # samples beyond which one a round takes long enough
 SCRAPE_EVERY = 5.0  # seconds
 INGEST_SECONDS = 10  # long enough for two scrapes
 
@@ -50,16 +52,33 @@ class Starts:
 
 @dataclass
 class Renderings:
-    """Seconds to render the same samples, a value for each rendering."""
+    """Seconds to render the same samples, a value for each rendering.
 
+    Attributes:
+        ours: when every series has changed since the last time, so that all values are read from the sums.
+        quiet: when none has.
+        prometheus_client: of values that are read already.
+    """
+
+    series: int
     samples: int
     ours: list[float]
+    quiet: list[float]
     prometheus_client: list[float]
 
     @property
     def ratio(self) -> float:
         """How many times as long prometheus_client takes; renderings that followed each other are compared."""
-        return median(theirs / ours for ours, theirs in zip(self.ours, self.prometheus_client, strict=True))
+        return _ratio(self.ours, self.prometheus_client)
+
+    @property
+    def quiet_ratio(self) -> float:
+        """The same while nothing changes."""
+        return _ratio(self.quiet, self.prometheus_client)
+
+
+def _ratio(ours: list[float], theirs: list[float]) -> float:
+    return median(their / our for our, their in zip(ours, theirs, strict=True))
 
 
 @dataclass
@@ -99,22 +118,25 @@ def _filled_file(path: Path, shape: dict[str, int]) -> tuple[float, int]:
         store.close()
 
 
-def renderings(rounds: int) -> Renderings:
+def renderings(rounds: int, shape: dict[str, int]) -> Renderings:
     """Renders one page by turns with the server's exposition and with prometheus_client, in this process."""
-    exposition = _exposition()
+    catalog, totals = _filled(shape)
 
-    def render() -> bytes:
-        return exposition.render("text/plain")[0]
+    def render() -> tuple[float, float]:
+        exposition = _exposition(catalog, totals)  # which has kept nothing yet
+        return _seconds(lambda: exposition.render("text/plain")), _seconds(lambda: exposition.render("text/plain"))
 
-    families = list(text_string_to_metric_families(render().decode()))
+    families = list(text_string_to_metric_families(_exposition(catalog, totals).render("text/plain")[0].decode()))
     registry = CollectorRegistry()
     registry.register(_Families(families))
     expected = _samples(families)
     if _samples(text_string_to_metric_families(generate_latest(registry).decode())) != expected:
         raise BenchmarkError("scrape: prometheus_client does not render the same samples")
-    result = Renderings(len(expected), [], [])
-    for _ in range(rounds * RENDERINGS):
-        result.ours.append(_seconds(render))
+    result = Renderings(shape["series"], len(expected), [], [], [])
+    for _ in range(rounds * RENDERINGS if len(expected) < MANY else rounds):
+        changed, quiet = render()
+        result.ours.append(changed)
+        result.quiet.append(quiet)
         result.prometheus_client.append(_seconds(lambda: generate_latest(registry)))
     return result
 
@@ -133,14 +155,20 @@ def _samples(families: Iterable[Metric]) -> set[tuple[str, frozenset[tuple[str, 
     return {(sample.name, frozenset(sample.labels.items()), sample.value) for family in families for sample in family.samples}
 
 
-def _exposition() -> Exposition:
-    """The server's own, over a state in memory."""
+def _filled(shape: dict[str, int]) -> tuple[Catalog, Totals]:
+    """A state in memory."""
     settings, store = Settings(), MemoryStore()
-    fill(store, **SCRAPE_SHAPE)
+    fill(store, **shape)
     exported = {"max_exported_classes": settings.max_exported_classes}
     catalog = Catalog(settings.scoring_of, lambda path, parameters: load(path, {**parameters, **exported}), settings.max_series)
     totals = Totals({window: seconds_of(window) for window in settings.windows})
     _restore(catalog, totals, store)
+    return catalog, totals
+
+
+def _exposition(catalog: Catalog, totals: Totals) -> Exposition:
+    """The server's own."""
+    settings = Settings()
     ancestor = AncestorLabels("NOT_IMPLEMENTED", *image_of({}))
     reader = Reader(settings.max_exported_classes, settings.min_support)
     return Exposition(catalog, totals, Telemetry(), ancestor, seldon_metrics=settings.seldon_metrics, reader=reader)

@@ -10,22 +10,23 @@ F1 that is the interval of Takahashi, Yamamoto, Kuchiba, Koyama 2022, and for th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from cm_models.confusion import Matrix
-from metrics_server.interval import Interval, of_correlation, of_ratio, wilson
+from metrics_server.interval import of_correlation, of_ratio, wilson
 from metrics_server.model import Array, Sample
 
 
 class Gradient(NamedTuple):
     """The derivatives of a value by the hits, support and predictions of each class, and by the number of pairs."""
 
-    hits: Array | float
-    support: Array | float
-    predicted: Array | float
+    hits: Array
+    support: Array
+    predicted: Array
     pairs: float = 0.0
 
 
@@ -46,6 +47,21 @@ class Ratio(NamedTuple):
 RATIOS = (Ratio("precision", 1, 0, 1), Ratio("recall", 1, 1, 0), Ratio("f1", 2, 1, 1))
 
 
+class Overall(NamedTuple):
+    """A value of the whole matrix, with what its interval takes.
+
+    Attributes:
+        trials: how many pairs would tell as much, where the value does not vary: at its ends.
+        signed: whether its least value is -1 and not 0.
+    """
+
+    names: tuple[str, ...]
+    value: float
+    gradient: Gradient
+    trials: float
+    signed: bool = False
+
+
 def readings(matrix: Matrix, exported: Sequence[str]) -> Iterator[Sample]:
     """All values, the accuracy first. Nothing before the first pair."""
     if matrix.pairs > 0:
@@ -53,10 +69,13 @@ def readings(matrix: Matrix, exported: Sequence[str]) -> Iterator[Sample]:
         yield Sample("accuracy_ratio", {}, accuracy, wilson(matrix.correct * matrix.evidence, matrix.pairs * matrix.evidence), matrix.pairs)
         for ratio in RATIOS:  # with one label a pair, they are all the accuracy
             yield Sample(f"{ratio.name}_micro_ratio", {}, accuracy, None, matrix.pairs)
-        for ratio in RATIOS:
-            yield from _averages(matrix, ratio)
-        yield from _coefficient(matrix, "cohen_kappa", _kappa)
-        yield from _coefficient(matrix, "matthews_correlation", _matthews)
+        found = [overall for ratio in RATIOS for overall in _averages(matrix, ratio)]
+        found += [overall for overall in (_kappa(matrix), _matthews(matrix)) if overall is not None]
+        for overall, variance in zip(found, _variances(matrix, [overall.gradient for overall in found]), strict=True):
+            interval_of = of_correlation if overall.signed else of_ratio
+            bounds = interval_of(overall.value, variance, overall.trials * matrix.evidence)
+            for name in overall.names:
+                yield Sample(name, {}, overall.value, bounds, matrix.pairs)
         yield from per_class(matrix, exported)
 
 
@@ -78,19 +97,17 @@ def per_class(matrix: Matrix, exported: Sequence[str]) -> Iterator[Sample]:
             yield Sample("specificity_ratio", labels, rejected / negatives, wilson(rejected * share, negatives * share), negatives)
 
 
-def _variance(matrix: Matrix, gradient: Gradient) -> float:
-    """The variance of a value with this gradient."""
+def _variances(matrix: Matrix, gradients: Sequence[Gradient]) -> list[float]:
+    """The variances of values with these gradients."""
+    if not gradients:
+        return []
     truth, prediction, hit, count = matrix.cells
-    slope = hit * _each(gradient.hits, truth) + _each(gradient.support, truth) + _each(gradient.predicted, prediction) + gradient.pairs
-    return float(count @ (slope * slope)) / matrix.evidence
+    hits, support, predicted, pairs = (np.array(part) for part in zip(*gradients, strict=True))
+    slope = hits[:, truth] * hit + support[:, truth] + predicted[:, prediction] + pairs[:, None]
+    return (slope * slope @ count / matrix.evidence).tolist()  # type: ignore[no-any-return]
 
 
-def _each(by_class: Array | float, at: Array) -> Array | float:
-    """The derivative for each cell."""
-    return by_class[at] if isinstance(by_class, np.ndarray) else by_class
-
-
-def _averages(matrix: Matrix, ratio: Ratio) -> Iterator[Sample]:
+def _averages(matrix: Matrix, ratio: Ratio) -> Iterator[Overall]:
     """The macro average (all classes alike) and the one weighted by their support."""
     below = ratio.below(matrix)
     defined = below > 0
@@ -99,37 +116,23 @@ def _averages(matrix: Matrix, ratio: Ratio) -> Iterator[Sample]:
     inverse = np.divide(1.0, below, out=np.zeros_like(below), where=defined)
     values = ratio.hits * matrix.hits * inverse
 
-    def interval(value: float, weights: Array, by_support: Array | float, trials: float) -> Interval:
+    def gradient(weights: Array | float, by_support: Array | float) -> Gradient:
         slope = weights * values * inverse
-        gradient = Gradient(ratio.hits * weights * inverse, by_support - ratio.support * slope, -ratio.predicted * slope)
-        return of_ratio(value, _variance(matrix, gradient), trials * matrix.evidence)
+        return Gradient(ratio.hits * weights * inverse, by_support - ratio.support * slope, -ratio.predicted * slope)
 
     macro = float(values.sum()) / count
-    scale = ratio.support + ratio.predicted
+    names = (f"{ratio.name}_macro_ratio", *(("balanced_accuracy_ratio",) if ratio.name == "recall" else ()))
     # At 0 and 1, where no class varies, as much is known as from the classes' own numbers together.
-    bounds = interval(macro, np.full_like(values, 1 / count), 0.0, count * count / (scale * float(inverse.sum())))
-    yield Sample(f"{ratio.name}_macro_ratio", {}, macro, bounds, matrix.pairs)
-    if ratio.name == "recall":
-        yield Sample("balanced_accuracy_ratio", {}, macro, bounds, matrix.pairs)
+    trials = count * count / ((ratio.support + ratio.predicted) * float(inverse.sum()))
+    yield Overall(names, macro, gradient(1 / count, 0.0), trials)
     support = np.where(defined, matrix.support, 0.0)
     if (total := float(support.sum())) > 0:
         weighted = float(values @ support) / total
         by_support = np.where(defined, values - weighted, 0.0) / total
-        bounds = interval(weighted, support / total, by_support, total)
-        yield Sample(f"{ratio.name}_weighted_ratio", {}, weighted, bounds, matrix.pairs)
+        yield Overall((f"{ratio.name}_weighted_ratio",), weighted, gradient(support / total, by_support), total)
 
 
-Coefficient = Callable[[Matrix], "tuple[float, Gradient] | None"]
-
-
-def _coefficient(matrix: Matrix, name: str, of: Coefficient) -> Iterator[Sample]:
-    if (found := of(matrix)) is not None:
-        value, gradient = found
-        bounds = of_correlation(value, _variance(matrix, gradient), matrix.pairs * matrix.evidence)
-        yield Sample(name, {}, value, bounds, matrix.pairs)
-
-
-def _kappa(matrix: Matrix) -> tuple[float, Gradient] | None:
+def _kappa(matrix: Matrix) -> Overall | None:
     """(po - pe) / (1 - pe) with po the accuracy and pe = Σ support · predicted / n² (Cohen 1960); undefined when pe is 1."""
     n = matrix.pairs
     agreed, expected = matrix.correct / n, float(matrix.support @ matrix.predicted) / n / n
@@ -138,27 +141,26 @@ def _kappa(matrix: Matrix) -> tuple[float, Gradient] | None:
     left = 1 - expected
     by_expected = (agreed - 1) / left / left
     gradient = Gradient(
-        1 / n / left,
+        np.full(len(matrix.labels), 1 / n / left),
         by_expected * matrix.predicted / n / n,
         by_expected * matrix.support / n / n,
         -agreed / n / left - 2 * by_expected * expected / n,
     )
-    return (agreed - expected) / left, gradient
+    return Overall(("cohen_kappa",), (agreed - expected) / left, gradient, n, signed=True)
 
 
-def _matthews(matrix: Matrix) -> tuple[float, Gradient] | None:
+def _matthews(matrix: Matrix) -> Overall | None:
     """Covariance of the two labels by their deviations (Gorodkin 2004): undefined when either side has one class only."""
     n, correct, support, predicted = matrix.pairs, matrix.correct, matrix.support, matrix.predicted
-    covariance = correct * n - float(support @ predicted)
     of_predicted, of_support = n * n - float(predicted @ predicted), n * n - float(support @ support)
     if of_predicted <= 0 or of_support <= 0:
         return None
-    scale = float(np.sqrt(of_predicted * of_support))
-    value = covariance / scale
+    scale = math.sqrt(of_predicted * of_support)
+    value = (correct * n - float(support @ predicted)) / scale
     gradient = Gradient(
-        n / scale,
+        np.full(len(matrix.labels), n / scale),
         -predicted / scale + value * support / of_support,
         -support / scale + value * predicted / of_predicted,
         correct / scale - value * n * (1 / of_predicted + 1 / of_support),
     )
-    return value, gradient
+    return Overall(("matthews_correlation",), value, gradient, n, signed=True)

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -47,12 +48,16 @@ def increments_of(y_true: Iterable[str], y_pred: Iterable[str], known: Collectio
 def cells_of(sums: Sums) -> dict[tuple[str, str], float]:
     """The cells of the matrix, (truth, prediction) -> pairs, without the empty ones."""
     least = sums.get("pairs", 0.0) * ROUNDING
-    return {
-        (truth, prediction): count
-        for name, count in sums.items()
-        if count > least and name.startswith(_PREFIX)
-        for truth, prediction in [name[len(_PREFIX) :].split(SEPARATOR)]
-    }
+    return {cell: count for name, count in sums.items() if (cell := _cell_of(name)) is not None and count > least}
+
+
+@lru_cache(65536)
+def _cell_of(name: str) -> tuple[str, str] | None:
+    """The cell that a component is; None for any other component."""
+    if not name.startswith(_PREFIX):
+        return None
+    truth, prediction = name[len(_PREFIX) :].split(SEPARATOR)
+    return truth, prediction
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ import numpy as np
 
 from cm_models.confusion import ROUNDING
 from cm_models.mean import mean_of, summed
-from cm_models.score_histogram import Histograms, add, bin_of, names_of
+from cm_models.score_histogram import CONFIDENCE, SCORE, Histograms, add, bin_of, names_of
 from metrics_server.interval import evidence, of_mean, of_ratio, wilson
 from metrics_server.model import Array, Sample
 from metrics_server.sums import Sums, component
@@ -36,8 +36,7 @@ TOP = (2, 3, 5)  # k of the top-k accuracy
 SMALLEST = 2.0**-52  # probability whose logarithm is taken at least, as scikit-learn does
 SUM_TOLERANCE = 0.02  # how far from 1 a row of rounded probabilities may sum up to
 
-CONFIDENCE = "confidence"
-_SCORE = component("score", "")
+_SCORE = component(SCORE, "")
 _RANKS = tuple(component("rank", str(rank)) for rank in range(RANKS))
 _LOWER_RANK = component("rank", "rest")
 
@@ -111,7 +110,7 @@ def readings(sums: Sums, exported: Sequence[str]) -> Iterator[Sample]:
 
 def _histograms(sums: Sums) -> tuple[Histograms, Histograms]:
     """Those of the classes; and the one that calibration is read from: of the largest probability of rows, else of the one class."""
-    found = Histograms.of((_SCORE, CONFIDENCE), sums, ROUNDING * sums.get("probabilities", 0.0))
+    found = Histograms.of(sums, ROUNDING * sums.get("probabilities", 0.0))
     is_class = np.array([name != CONFIDENCE for name in found.names], dtype=bool)
     scores = found[np.flatnonzero(is_class)]
     return scores, scores if is_class.all() else found[np.flatnonzero(~is_class)]

@@ -34,6 +34,12 @@ _TENTH_STARTS = [0, *(EDGES.index(tenth / 10) + 1 for tenth in range(1, TENTHS))
 _TENTH_OF = tuple(bisect_right(_TENTH_STARTS, number) - 1 for number in range(BINS))
 
 
+# Where a component's part of a histogram begins, in the list of all of it.
+_SIGNS = {"+": 0, "-": BINS, "sum": 2 * BINS}
+# How the names of histograms begin.
+KINDS = SCORE, CONFIDENCE = ("score", "confidence")
+
+
 @lru_cache(1024)
 def names_of(name: str, sign: str) -> tuple[str, ...]:
     """The components of a histogram, by bin. Making their names is most of what counting costs."""
@@ -47,10 +53,12 @@ def tenths_of(name: str) -> tuple[str, ...]:
 
 
 @lru_cache(65536)
-def _place_of(name: str) -> tuple[str, str, int]:
-    """The name of a histogram, the sign and the number, from those of a component."""
-    whose, sign, number = name.rsplit(SEPARATOR, 2)
-    return whose, sign, int(number)
+def _place_of(name: str) -> tuple[str, int] | None:
+    """The name of a histogram, and the place of this component in the list of all of it; None for any other component."""
+    whose, *rest = name.rsplit(SEPARATOR, 2)
+    if len(rest) < 2 or rest[0] not in _SIGNS or whose.split(SEPARATOR)[0] not in KINDS:
+        return None
+    return whose, _SIGNS[rest[0]] + int(rest[1])
 
 
 def bin_of(score: float) -> int:
@@ -83,20 +91,18 @@ class Histograms:
     sums: Array
 
     @classmethod
-    def of(cls, prefixes: tuple[str, ...], sums: Sums, least: float = 0.0) -> Histograms:
-        """Those whose names begin so. Bins of not more than `least` are the rounding of weights."""
-        found: dict[str, dict[str, list[float]]] = {}
+    def of(cls, sums: Sums, least: float = 0.0) -> Histograms:
+        """All that are in these sums. Bins of not more than `least` are the rounding of weights."""
+        found: dict[str, list[float]] = {}
         for name, value in sums.items():
-            if name.startswith(prefixes):
-                whose, sign, number = _place_of(name)
-                parts = found.get(whose)
-                if parts is None:
-                    parts = found[whose] = {"+": [0.0] * BINS, "-": [0.0] * BINS, "sum": [0.0] * TENTHS}
-                if value > least or sign == "sum":
-                    parts[sign][number] = value
-        shapes = {"+": BINS, "-": BINS, "sum": TENTHS}
-        arrays = (np.array([parts[sign] for parts in found.values()]).reshape(-1, width) for sign, width in shapes.items())
-        return cls(tuple(found), *arrays)
+            if (place := _place_of(name)) is not None:
+                whose, at = place
+                if whose not in found:
+                    found[whose] = [0.0] * (2 * BINS + TENTHS)
+                if value > least:
+                    found[whose][at] = value
+        parts = np.array(list(found.values())).reshape(-1, 2 * BINS + TENTHS)
+        return cls(tuple(found), parts[:, :BINS], parts[:, BINS : 2 * BINS], parts[:, 2 * BINS :])
 
     def __getitem__(self, chosen: Array) -> Histograms:
         """The chosen rows."""

@@ -31,7 +31,7 @@ from metrics_server.window import RETRACTED as RETRACTED_LEDGER
 
 STATUSES = (MATCHED, DUPLICATE, CORRECTED, RETRACTED, SUPERSEDED, EXPIRED, EVICTED, UNSCORABLE, TOO_OLD, TASK_MISMATCH)
 OPENMETRICS = "application/openmetrics-text"
-KEPT_BYTES = 32 * 2**20  # of lines, for each of the two formats
+KEPT_BYTES = 64 * 2**20  # of lines, for each of the two formats
 # Labels of a value that is one of many: its interval is in the JSON API, or the page would be three times as long.
 DETAILS = frozenset(("class", "value"))
 _ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
