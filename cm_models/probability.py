@@ -1,13 +1,13 @@
 """Probabilities: what classification models read from scores beside the decision.
 
-Sums:
-    probabilities: pairs whose prediction is a probability, or a row of them.
+Sums, of pairs whose prediction is a probability or a row of them:
     log_loss, log_loss / square: sum of -ln p of the true class, p at least 2.2e-16, and of its square.
     brier, brier / square: sum of the Brier score of a pair, and of its square.
-    score / class / ...: histogram of the probability of a class, its own pairs against the others, for rows of up to 30 columns.
-    confidence / ...: histogram of the largest probability of a row, pairs that are right against the others.
-    rank / r: rows in which so many columns stand before the true class, for r up to 4; rank / rest of the others.
-    columns: sum of the number of columns of such rows.
+    score / class / ...: see `cm_models.score_histogram`; of rows with up to 30 columns.
+    confidence / + / d: pairs that are right whose largest probability is in the d-th tenth of [0, 1]; confidence / - / d those that are
+        wrong; confidence / sum / d: sum of these probabilities. Of two classes the probability of the second, and whether it is that.
+Sums of rows of any scores:
+    rank / k / r: rows of k columns in which r of them stand before the true class, for r up to 4; rank / k / rest: the others.
 
 The Brier score of a pair is the squared distance of the probabilities from the truth, Σ (p - y)², in [0, 2]; of two classes it
 is half of that, (p - y)² of the second, in [0, 1] (Brier 1950; scikit-learn's `scale_by_half="auto"`).
@@ -20,42 +20,52 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 
 import numpy as np
 
 from cm_models.confusion import ROUNDING
 from cm_models.mean import mean_of, summed
-from cm_models.score_histogram import CONFIDENCE, SCORE, Histograms, add, bin_of, names_of
+from cm_models.score_histogram import Histograms, bin_of, names_of
 from metrics_server.interval import evidence, of_mean, of_ratio, wilson
 from metrics_server.model import Array, Sample
-from metrics_server.sums import Sums, component
+from metrics_server.sums import SEPARATOR, Sums, component
 
 MAX_SCORED_COLUMNS = 30  # columns of a row up to which each has a histogram
 RANKS = 5  # places up to which they are told apart
 TOP = (2, 3, 5)  # k of the top-k accuracy
 SMALLEST = 2.0**-52  # probability whose logarithm is taken at least, as scikit-learn does
 SUM_TOLERANCE = 0.02  # how far from 1 a row of rounded probabilities may sum up to
+TENTHS = 10
 
-_SCORE = component(SCORE, "")
-_RANKS = tuple(component("rank", str(rank)) for rank in range(RANKS))
-_LOWER_RANK = component("rank", "rest")
+_CONFIDENCE = {kind: tuple(component("confidence", kind, str(tenth)) for tenth in range(TENTHS)) for kind in ("+", "-", "sum")}
+_RANK = component("rank", "")
 
 
 def of_scores(y_true: Iterable[float], y_score: Iterable[float], label: str) -> dict[str, float]:
     """Sums of the probability of one class against whether the truth is that class, 1, or not, 0."""
     sums: dict[str, float] = {}
-    name = _SCORE + label
     losses, distances = [], []
+    histogram = names_of(label, "-"), names_of(label, "+")
     for truth, score in zip(y_true, y_score, strict=True):
         missed, given = (1 - score, score) if truth else (score, 1 - score)
         losses.append(-math.log(max(SMALLEST, given)))
         distances.append(missed * missed)
-        add(sums, name, score, positive=bool(truth))
+        _confide(sums, score, right=bool(truth))
+        name = histogram[bool(truth)][bin_of(score)]
+        sums[name] = sums.get(name, 0.0) + 1.0
     return sums | _scored(losses, distances)
 
 
+def _confide(sums: dict[str, float], score: float, *, right: bool) -> None:
+    tenth = min(int(score * TENTHS), TENTHS - 1)
+    name, total = _CONFIDENCE["+" if right else "-"][tenth], _CONFIDENCE["sum"][tenth]
+    sums[name] = sums.get(name, 0.0) + 1.0
+    sums[total] = sums.get(total, 0.0) + score
+
+
 def _scored(losses: Sequence[float], distances: Sequence[float]) -> dict[str, float]:
-    return {"probabilities": float(len(losses)), **summed("log_loss", losses), **summed("brier", distances)} if losses else {}
+    return {**summed("log_loss", losses), **summed("brier", distances)} if losses else {}
 
 
 def of_rows(truths: Iterable[int], rows: Iterable[Sequence[float]], labels: Sequence[str]) -> dict[str, float]:
@@ -68,71 +78,86 @@ def of_rows(truths: Iterable[int], rows: Iterable[Sequence[float]], labels: Sequ
     """
     sums: dict[str, float] = {}
     losses, distances, width = [], [], len(labels)
-    histogram = [(names_of(_SCORE + label, "+"), names_of(_SCORE + label, "-")) for label in labels] if width <= MAX_SCORED_COLUMNS else ()
+    histogram = [(names_of(label, "+"), names_of(label, "-")) for label in labels] if width <= MAX_SCORED_COLUMNS else ()
+    ranks = _ranks(width)
     for truth, row in zip(truths, rows, strict=True):
         known = truth < width
         greatest = max(row)
         score = row[truth] if known else -1.0
         # Before the true column stand those with a higher score, and of equal ones, as scikit-learn has it, the later.
         rank = sum(value > score for value in row) + row[truth + 1 :].count(score) if known else width
-        name = _RANKS[rank] if rank < RANKS else _LOWER_RANK
+        name = ranks[min(rank, RANKS)]
         sums[name] = sums.get(name, 0.0) + 1.0
         if min(row) < 0 or greatest > 1 or abs(sum(row) - 1) > SUM_TOLERANCE:
             continue
         losses.append(-math.log(max(SMALLEST, score)))
         distance = sum(value * value for value in row) + 1 - 2 * max(0.0, score)
         distances.append(max(0.0, distance) / (2 if width == 2 else 1))
-        add(sums, CONFIDENCE, greatest, positive=row.index(greatest) == truth)
+        _confide(sums, greatest, right=row.index(greatest) == truth)
         for column, names in enumerate(histogram):
             name = names[column != truth][bin_of(row[column])]
             sums[name] = sums.get(name, 0.0) + 1.0
-    sums |= _scored(losses, distances)
-    if sums:
-        sums["columns"] = float(width) * sum(sums.get(name, 0.0) for name in (*_RANKS, _LOWER_RANK))
-    return sums
+    return sums | _scored(losses, distances)
+
+
+@lru_cache(100)
+def _ranks(width: int) -> tuple[str, ...]:
+    return tuple(component("rank", str(width), place) for place in (*map(str, range(RANKS)), "rest"))
 
 
 def readings(sums: Sums, exported: Sequence[str]) -> Iterator[Sample]:
-    """All values; nothing before the first probability."""
-    yield from _top_k(sums)
-    if (pairs := sums.get("probabilities", 0.0)) <= 0:
+    """All values; nothing before the first score."""
+    share = evidence(sums, sums.get("pairs", 0.0))
+    ranks = _ranked(sums)
+    yield from _top_k(ranks, share)
+    reliability = _reliability(sums)
+    if (pairs := sum(count for count, _, _ in reliability)) <= 0:
         return
-    share = evidence(sums, sums.get("pairs", pairs))
     total = max(0.0, sums.get("log_loss", 0.0))
     yield Sample("log_loss", {}, total / pairs, of_mean(total, sums.get(component("log_loss", "square"), 0.0), pairs, share, 0.0), pairs)
-    yield mean_of("brier_score", {}, "brier", sums, pairs, greatest=2.0 if sums.get("columns", 0.0) > 2 * pairs else 1.0)
-    scores, reliability = _histograms(sums)
-    if (error := reliability.calibration_error()) is not None:
-        yield Sample("calibration_error_ratio", {}, error, None, pairs)
+    yield mean_of("brier_score", {}, "brier", sums, pairs, greatest=2.0 if any(width > 2 for width, _ in ranks) else 1.0)
+    # Σ n_b / n · |mean score - share of hits| over bins of equal width (Naeini, Cooper, Hauskrecht 2015).
+    error = sum(count * abs(mean - hits) for count, mean, hits in reliability) / pairs
+    yield Sample("calibration_error_ratio", {}, error, None, pairs)
+    scores = _histograms(sums)
     yield from _areas("roc_auc", scores, np.minimum(scores.positives, scores.negatives), exported, share)
     yield from _areas("average_precision", scores, scores.positives, exported, share)
 
 
-def _histograms(sums: Sums) -> tuple[Histograms, Histograms]:
-    """Those of the classes; and the one that calibration is read from: of the largest probability of rows, else of the one class."""
-    found = Histograms.of(sums, ROUNDING * sums.get("probabilities", 0.0))
-    is_class = np.array([name != CONFIDENCE for name in found.names], dtype=bool)
-    scores = found[np.flatnonzero(is_class)]
-    return scores, scores if is_class.all() else found[np.flatnonzero(~is_class)]
+def _histograms(sums: Sums) -> Histograms:
+    return Histograms.of(sums, ROUNDING * sums.get("pairs", 0.0))
 
 
-def _top_k(sums: Sums) -> Iterator[Sample]:
-    counts = [max(0.0, sums.get(name, 0.0)) for name in (*_RANKS, _LOWER_RANK)]
-    if (rows := sum(counts)) <= 0:
-        return
-    share, columns = evidence(sums, sums.get("pairs", rows)), sums.get("columns", 0.0) / rows
+def _reliability(sums: Sums) -> list[tuple[float, float, float]]:
+    """(pairs, mean probability, share that is right) of each tenth of [0, 1] that has any."""
+    least, found = ROUNDING * sums.get("pairs", 0.0), []
+    for right, wrong, total in zip(*_CONFIDENCE.values(), strict=True):
+        hits, misses = (max(0.0, sums.get(name, 0.0)) for name in (right, wrong))
+        if hits + misses > least:
+            found.append((hits + misses, sums.get(total, 0.0) / (hits + misses), hits / (hits + misses)))
+    return found
+
+
+def _ranked(sums: Sums) -> list[tuple[int, list[float]]]:
+    """(columns, rows by how many columns stand before the true one) of rows of each width."""
+    widths = {int(name.split(SEPARATOR)[1]) for name in sums if name.startswith(_RANK)}
+    return [(width, [max(0.0, sums.get(name, 0.0)) for name in _ranks(width)]) for width in widths]
+
+
+def _top_k(ranks: list[tuple[int, list[float]]], share: float) -> Iterator[Sample]:
+    """Of rows with more than k columns."""
     for k in TOP:
-        if k < columns:
-            among = sum(counts[:k])
+        counts = [found for width, found in ranks if k < width]
+        if (rows := sum(map(sum, counts))) > 0:
+            among = sum(sum(found[:k]) for found in counts)
             yield Sample("top_k_accuracy_ratio", {"k": str(k)}, among / rows, wilson(among * share, rows * share), rows)
 
 
 def _areas(name: str, scores: Histograms, supports: Array, exported: Sequence[str], share: float) -> Iterator[Sample]:
     """The areas of the classes for which they are defined, and their mean."""
-    areas = zip(
-        scores.names, getattr(scores, name).tolist(), getattr(scores, f"{name}_variance")(share).tolist(), supports.tolist(), strict=True
-    )
-    found = [(names[len(_SCORE) :], value, variance, support) for names, value, variance, support in areas if support > 0]
+    columns = getattr(scores, name), getattr(scores, f"{name}_variance")(share), supports
+    rows = zip(scores.labels, *(column.tolist() for column in columns), strict=True)
+    found = [row for row in rows if row[3] > 0]
     if not found:
         return
     _, values, variances, each = zip(*found, strict=True)
@@ -145,15 +170,14 @@ def _areas(name: str, scores: Histograms, supports: Array, exported: Sequence[st
 
 def tables(sums: Sums, exported: Sequence[str]) -> dict[str, list[dict[str, str | float]]]:
     """Curves by name: "reliability"; and by class "discrimination", areas with their error bounds, and "thresholds"."""
-    scores, reliability = _histograms(sums)
-    found: dict[str, list[dict[str, str | float]]] = {"reliability": [], "discrimination": [], "thresholds": []}
-    if reliability.names:
-        found["reliability"] += [
-            {"pairs": pairs, "mean_score": mean, "positive_ratio": positive} for pairs, mean, positive in reliability.reliability()
-        ]
+    scores = _histograms(sums)
+    reliability: list[dict[str, str | float]] = [
+        {"pairs": pairs, "mean_score": mean, "positive_ratio": positive} for pairs, mean, positive in _reliability(sums)
+    ]
+    found: dict[str, list[dict[str, str | float]]] = {"reliability": reliability, "discrimination": [], "thresholds": []}
     areas = {name: getattr(scores, name).tolist() for name in ("roc_auc", "roc_auc_error", "average_precision", "average_precision_error")}
-    for row, name in enumerate(scores.names):
-        if (label := name[len(_SCORE) :]) in exported:
+    for row, label in enumerate(scores.labels):
+        if label in exported:
             known = {"average_precision": scores.positives[row] > 0, "roc_auc": scores.positives[row] > 0 < scores.negatives[row]}
             shown = {area: values[row] for area, values in areas.items() if known[area.removesuffix("_error")]}
             found["discrimination"].append({"class": label, **shown})

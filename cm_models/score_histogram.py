@@ -1,12 +1,12 @@
 """Histograms of scores in [0, 1]: what stands in for the scores themselves, and what can be read from it.
 
-Sums, under a name such as that of a class:
-    <name> / + / i: scores in the i-th bin of pairs that are positive: of this class, or right; <name> / - / i of the others.
-    <name> / sum / d: sum of the scores in the d-th tenth of [0, 1], where calibration is wanted.
+Sums:
+    score / class / + / i: scores of a class in the i-th bin, of pairs that are of this class; score / class / - / i of the others.
 
-The bins are cut at every hundredth, at 1, 2 and 5 times each power of ten down to 1e-9 from both ends, then at powers of ten;
-0 and 1 have bins of their own. A bin holds its lower edge: so whether a score reaches a threshold is exact for thresholds that
-are edges. Of the scores within one bin the order is not known, which is all the error there is: it counts them as ties.
+The bins are cut at every 0.05; near both ends at 0.07, 0.05, 0.04, 0.03, 0.02, 0.015, 0.01, 0.005, 0.002, 0.001, 0.0003, 0.0001 and then at
+ever greater powers of ten, from 0 and from 1; 0 and 1 have bins of their own. A bin holds its lower edge: so whether a score reaches
+a threshold is exact for thresholds that are edges. Of the scores within one bin the order is not known, which is all the error
+there is: they count as ties. Every bin in use is a number in each time bucket of a series, which is why there are not more.
 """
 
 from __future__ import annotations
@@ -21,44 +21,30 @@ import numpy as np
 from metrics_server.model import Array
 from metrics_server.sums import SEPARATOR, Sums, component
 
-_TAIL = [float(f"{digit}e-{power}") for power in range(9, 2, -1) for digit in (1, 2, 5)]
-_LOW = [5e-324, *(10.0**-power for power in (300, 200, 100, 70, 50, 40, *range(30, 9, -1)))]
-_HIGH = [1 - 10.0**-power for power in range(10, 16)]
-EDGES = [*_LOW, *_TAIL, *(hundredth / 100 for hundredth in range(1, 100)), *(1 - edge for edge in reversed(_TAIL)), *_HIGH, 1.0]
+_NEAR = (0.07, 0.05, 0.04, 0.03, 0.02, 0.015, 0.01, 0.005, 0.002, 0.001, 0.0003, 0.0001, 1e-5, 1e-6, 1e-7, 1e-9, 1e-12, 1e-15)
+_FAR = (1e-20, 1e-30, 1e-50, 1e-100, 1e-200, 5e-324)  # of 0 alone: a float cannot tell such numbers from 1
+EDGES = sorted({*_NEAR, *_FAR, *(1 - near for near in _NEAR), *(twentieth / 20 for twentieth in range(2, 19)), 1.0})
 BINS = len(EDGES) + 1
-TENTHS = 10
 TINY = 2.0**-1022  # in place of a denominator of 0, where the numerator is 0 too
 
-# The bin in which each tenth of [0, 1] begins.
-_TENTH_STARTS = [0, *(EDGES.index(tenth / 10) + 1 for tenth in range(1, TENTHS))]
-_TENTH_OF = tuple(bisect_right(_TENTH_STARTS, number) - 1 for number in range(BINS))
-
-
+SCORE = component("score", "")
 # Where a component's part of a histogram begins, in the list of all of it.
-_SIGNS = {"+": 0, "-": BINS, "sum": 2 * BINS}
-# How the names of histograms begin.
-KINDS = SCORE, CONFIDENCE = ("score", "confidence")
+_SIGNS = {"+": 0, "-": BINS}
 
 
 @lru_cache(1024)
-def names_of(name: str, sign: str) -> tuple[str, ...]:
-    """The components of a histogram, by bin. Making their names is most of what counting costs."""
-    return tuple(component(name, sign, str(number)) for number in range(BINS))
-
-
-@lru_cache(1024)
-def tenths_of(name: str) -> tuple[str, ...]:
-    """The components of the sums of scores, by tenth."""
-    return tuple(component(name, "sum", str(tenth)) for tenth in range(TENTHS))
+def names_of(label: str, sign: str) -> tuple[str, ...]:
+    """The components of the histogram of a class, by bin. Making their names is most of what counting costs."""
+    return tuple(component("score", label, sign, str(number)) for number in range(BINS))
 
 
 @lru_cache(65536)
 def _place_of(name: str) -> tuple[str, int] | None:
-    """The name of a histogram, and the place of this component in the list of all of it; None for any other component."""
-    whose, *rest = name.rsplit(SEPARATOR, 2)
-    if len(rest) < 2 or rest[0] not in _SIGNS or whose.split(SEPARATOR)[0] not in KINDS:
+    """The class of a histogram, and the place of this component in the list of all of it; None for any other component."""
+    if not name.startswith(SCORE):
         return None
-    return whose, _SIGNS[rest[0]] + int(rest[1])
+    label, sign, number = name[len(SCORE) :].split(SEPARATOR)
+    return label, _SIGNS[sign] + int(number)
 
 
 def bin_of(score: float) -> int:
@@ -66,48 +52,26 @@ def bin_of(score: float) -> int:
     return bisect_right(EDGES, score)
 
 
-def add(sums: dict[str, float], name: str, score: float, *, positive: bool) -> None:
-    """Counts a score, and its sum by tenths."""
-    at = bisect_right(EDGES, score)
-    counted = names_of(name, "+" if positive else "-")[at]
-    sums[counted] = sums.get(counted, 0.0) + 1.0
-    summed = tenths_of(name)[_TENTH_OF[at]]
-    sums[summed] = sums.get(summed, 0.0) + score
-
-
 @dataclass(frozen=True)
 class Histograms:
-    """Histograms of several classes. All arrays have a row for each; those by bin have a column for each bin, from 0 up.
+    """The histograms of several classes. Arrays by bin have a row for each class and a column for each bin, from 0 up."""
 
-    Attributes:
-        names: of the histograms.
-        positive, negative: scores of positives and of negatives, by bin.
-        sums: of the scores, by tenth.
-    """
-
-    names: tuple[str, ...]
+    labels: tuple[str, ...]
     positive: Array
     negative: Array
-    sums: Array
 
     @classmethod
     def of(cls, sums: Sums, least: float = 0.0) -> Histograms:
         """All that are in these sums. Bins of not more than `least` are the rounding of weights."""
         found: dict[str, list[float]] = {}
         for name, value in sums.items():
-            if (place := _place_of(name)) is not None:
-                whose, at = place
-                if whose not in found:
-                    found[whose] = [0.0] * (2 * BINS + TENTHS)
-                if value > least:
-                    found[whose][at] = value
-        parts = np.array(list(found.values())).reshape(-1, 2 * BINS + TENTHS)
-        return cls(tuple(found), parts[:, :BINS], parts[:, BINS : 2 * BINS], parts[:, 2 * BINS :])
-
-    def __getitem__(self, chosen: Array) -> Histograms:
-        """The chosen rows."""
-        names = tuple(self.names[row] for row in chosen.tolist())
-        return Histograms(names, self.positive[chosen], self.negative[chosen], self.sums[chosen])
+            if (place := _place_of(name)) is not None and value > least:
+                label, at = place
+                if label not in found:
+                    found[label] = [0.0] * (2 * BINS)
+                found[label][at] = value
+        parts = np.array(list(found.values())).reshape(-1, 2 * BINS)
+        return cls(tuple(found), parts[:, :BINS], parts[:, BINS:])
 
     @cached_property
     def positives(self) -> Array:
@@ -172,7 +136,7 @@ class Histograms:
         """
         hits, reached = self._from_above
         false = reached - hits
-        error = np.zeros(len(self.names))
+        error = np.zeros(len(self.labels))
         for ahead in (false - self.negative, false):  # negatives above the positives of the bin: those before it, or all
             last = hits + ahead + 0.5
             added = self.positive - ahead * np.log(last / (last - self.positive))
@@ -188,19 +152,6 @@ class Histograms:
         by_positive = precision - self.average_precision[:, None] + np.cumsum(share, axis=1) - falls
         spread = (self.positive * by_positive * by_positive + self.negative * falls * falls).sum(axis=1)
         return spread / np.maximum(self.positives, TINY) ** 2 / evidence
-
-    def reliability(self, row: int = 0) -> Iterator[tuple[float, float, float]]:
-        """(scores, their mean, the share of positives) of each tenth of [0, 1] that has any."""
-        positive, negative = (np.add.reduceat(part[row], _TENTH_STARTS).tolist() for part in (self.positive, self.negative))
-        for hits, misses, total in zip(positive, negative, self.sums[row].tolist(), strict=True):
-            if (count := hits + misses) > 0:
-                yield count, total / count, hits / count
-
-    def calibration_error(self, row: int = 0) -> float | None:
-        """Σ n_b / n · |mean score - share of positives| over ten bins of equal width (Naeini, Cooper, Hauskrecht 2015)."""
-        found = list(self.reliability(row))
-        count = sum(part for part, _, _ in found)
-        return sum(part * abs(mean - share) for part, mean, share in found) / count if count > 0 else None
 
     def thresholds(self, row: int) -> Iterator[dict[str, float]]:
         """At each edge that separates scores: what deciding "positive" from there on would give."""

@@ -80,7 +80,7 @@ class Reader:
         try:
             for sample in samples:
                 if self._is_valid(sample):
-                    yield sample
+                    yield sample if type(sample.value) is float else _plain(sample)
         except Exception as error:  # noqa: BLE001 - of a user's metric model; the other series must not suffer
             if (name := type(error).__name__) not in self._refused:
                 self._refused.add(name)
@@ -98,3 +98,9 @@ class Reader:
             self._refused.add(sample.name)
             logger.warning("A metric model yields %r, whose name, labels or numbers cannot be exposed", sample.name)
         return False
+
+
+def _plain(sample: Sample) -> Sample:
+    """The same with plain floats: numpy's say of what type they are when they are written."""
+    ends = sample.interval
+    return sample._replace(value=float(sample.value), interval=None if ends is None else (float(ends[0]), float(ends[1])))
