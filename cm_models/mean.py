@@ -16,7 +16,7 @@ from metrics_server.sums import Sums, component
 
 def summed(name: str, values: Sequence[float]) -> dict[str, float]:
     """The sums of these values."""
-    return {name: sum(values), component(name, "square"): sum(value * value for value in values)}
+    return {name: sum(values), component(name, "square"): sum([value * value for value in values])}
 
 
 def mean_of(name: str, labels: Mapping[str, str], kept: str, sums: Sums, count: float, *, greatest: float = 1.0) -> Sample:

@@ -85,13 +85,13 @@ def of_rows(truths: Iterable[int], rows: Iterable[Sequence[float]], labels: Sequ
         greatest = max(row)
         score = row[truth] if known else -1.0
         # Before the true column stand those with a higher score, and of equal ones, as scikit-learn has it, the later.
-        rank = sum(value > score for value in row) + row[truth + 1 :].count(score) if known else width
+        rank = len([value for value in row if value > score]) + row[truth + 1 :].count(score) if known else width
         name = ranks[min(rank, RANKS)]
         sums[name] = sums.get(name, 0.0) + 1.0
         if min(row) < 0 or greatest > 1 or abs(sum(row) - 1) > SUM_TOLERANCE:
             continue
         losses.append(-math.log(max(SMALLEST, score)))
-        distance = sum(value * value for value in row) + 1 - 2 * max(0.0, score)
+        distance = sum([value * value for value in row]) + 1 - 2 * max(0.0, score)
         distances.append(max(0.0, distance) / (2 if width == 2 else 1))
         _confide(sums, greatest, right=row.index(greatest) == truth)
         for column, names in enumerate(histogram):

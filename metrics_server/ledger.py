@@ -202,14 +202,13 @@ class Ledger:
         taken = len(pairs) - refused
         if weight != 1:
             sums = weighted(sums, taken, weight)
-        self._net(series_id, bucket, {PAIRS: float(taken)}, sign)
         if refused and sign > 0:
             self._count(series_id, LABELS + TASK_MISMATCH, refused)
         if first and taken:
             self._count(series_id, LABELS + (TOO_OLD if bucket is None else MATCHED), taken)
             series.labelled_at = self._now
             self._touched[series_id] = series
-        self._net(series_id, bucket, sums, sign)
+        self._net(series_id, bucket, {**sums, PAIRS: float(taken)}, sign)
         if series.counted is not None:
             counted = series.counted
             self._grow(series_id, {name: value for name, value in sums.items() if name.startswith(counted)}, sign, first=first)
@@ -240,6 +239,7 @@ class Ledger:
 
     def _add(self, series_id: int, bucket: Bucket, sums: Sums, sign: int = 1) -> None:
         target = self._sums.get((series_id, bucket))
-        if target is None:
-            target = self._sums[series_id, bucket] = {}
-        add_into(target, sums, sign)
+        if target is None and sign > 0:
+            self._sums[series_id, bucket] = {name: value for name, value in sums.items() if value}
+        else:
+            add_into(target if target is not None else self._sums.setdefault((series_id, bucket), {}), sums, sign)

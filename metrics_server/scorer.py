@@ -24,7 +24,11 @@ def increments_of(series: Series, model: MetricModel, pairs: list[tuple[Value, V
     refused = 0
     for rows in kinds.values():
         try:
-            add_into(result, _call(model, rows))
+            sums = _call(model, rows)
+            if result:
+                add_into(result, sums)
+            else:
+                result = sums
         except Exception:  # noqa: BLE001 - a user's model may raise anything; its rows are counted, the others must not suffer
             refused += _one_by_one(series, model, rows, result)
     return result, refused
@@ -47,7 +51,7 @@ def _one_by_one(series: Series, model: MetricModel, rows: list[tuple[Value, Valu
     return refused
 
 
-def _call(model: MetricModel, rows: Iterable[tuple[Value, Value]]) -> Sums:
+def _call(model: MetricModel, rows: Iterable[tuple[Value, Value]]) -> dict[str, float]:
     truths, predictions = zip(*rows, strict=True)
     sums = model.increments(array_of(truths), array_of(predictions))
     checked = {str(name): float(value) for name, value in sums.items()}

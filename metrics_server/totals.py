@@ -130,6 +130,7 @@ def _copy(by_series: Mapping[int, Sums]) -> _BySeries:
 
 def _add(by_series: _BySeries, series_id: int, sums: Sums, sign: int = 1) -> None:
     target = by_series.get(series_id)
-    if target is None:
-        target = by_series[series_id] = {}
-    add_into(target, sums, sign)
+    if target is None and sign > 0:
+        by_series[series_id] = dict(sums)
+    else:
+        add_into(by_series.setdefault(series_id, {}) if target is None else target, sums, sign)
