@@ -44,7 +44,8 @@ class Sample(NamedTuple):
 
     Attributes:
         interval: the ends of its 95 % interval, where there is one.
-        support: how many pairs it rests on (of a class, say, those that matter for it); None for all of the window.
+        support: how many pairs it rests on (of a class, say, those that matter for it), or the sum of their weights; None for all of
+            the window.
     """
 
     name: str

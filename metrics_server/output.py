@@ -11,7 +11,7 @@ The mean and the shares are exact, minimum, maximum and quantiles are to 2.5 %.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 
 from metrics_server import interval
 from metrics_server.logarithmic import SMALLEST, Distribution, binned
@@ -43,11 +43,8 @@ def increments(values: Iterable[tuple[str | None, float | None]]) -> Sums:
     return sums
 
 
-def compute(sums: Sums, exported: Collection[str]) -> Iterable[Sample]:
-    """Mean, minimum, maximum and quantiles of numbers, shares of classes; nothing before the first of them.
-
-    Classes that are not exported are together `__other__`; with none exported, the series has no classes.
-    """
+def compute(sums: Sums) -> Iterable[Sample]:
+    """Mean, minimum, maximum and quantiles of numbers; nothing before the first of them."""
     if (rows := sums.get(ROWS, 0.0)) > 0 and (distribution := Distribution.of(NAME, sums)) is not None:
         total = sums.get(SUM, 0.0)
         yield Sample("output_mean", {}, total / rows, interval.of_mean(total, sums.get(SQUARE, 0.0), rows), rows)
@@ -55,12 +52,19 @@ def compute(sums: Sums, exported: Collection[str]) -> Iterable[Sample]:
         yield Sample("output_max", {}, distribution.greatest, support=rows)
         for share in QUANTILES:
             yield Sample("output_quantile", {"q": str(share)}, distribution.quantile(share), support=rows)
-    classes: dict[str, float] = {}
-    for name, count in sums.items() if exported else ():
-        if name.startswith(CLASS):
-            label = name[len(CLASS) :]
-            label = label if label in exported else OTHER_CLASSES
-            classes[label] = classes.get(label, 0.0) + count
+
+
+def shares(sums: Sums, known: Iterable[str], most: int) -> Iterable[Sample]:
+    """The share of each class.
+
+    Args:
+        sums: of the predictions.
+        known: the classes of the series, in their order.
+        most: so many classes have a value of their own: those that are known, then the others; the rest are `__other__`.
+    """
+    classes = {name[len(CLASS) :]: count for name, count in sums.items() if name.startswith(CLASS)}
+    shown = set([*known, *sorted(classes)][:most]) if len(classes) > most else classes
+    others = sum(count for label, count in classes.items() if label not in shown)
     predicted = sum(classes.values())
-    for label, count in classes.items():
+    for label, count in [*((label, classes[label]) for label in classes if label in shown), *([(OTHER_CLASSES, others)] if others else [])]:
         yield Sample("predicted_class_ratio", {"class": label}, count / predicted, interval.wilson(count, predicted), predicted)

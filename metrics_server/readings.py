@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from metrics_server import output, reward
 from metrics_server.catalogue import MODEL
+from metrics_server.interval import WEIGHT_EXCESS, evidence
 from metrics_server.ledger import LOGGED, PAIRS
 from metrics_server.model import AncestorCounting, Counting, Sample, Tabular
 from metrics_server.series import Series
@@ -44,11 +45,14 @@ class Reader:
         support, logged = sums.get(PAIRS, 0.0), sums.get(LOGGED, 0.0)
         if support > 0:
             yield Sample("support", {}, support)
-            yield from self._shown(self._valid(self._of_model(series, sums)), support)
+            samples = self._valid(self._of_model(series, sums))
+            yield from self._shown(_unweighted(samples, sums) if WEIGHT_EXCESS in sums else samples, support)
         if logged > 0 and support <= logged:
             yield Sample("label_coverage_ratio", {}, support / logged, support=logged)
         yield from self._shown(reward.compute(sums), support)
-        yield from self._shown(output.compute(sums, self.exported(series) if series.has_classes or not series.task else ()), support)
+        yield from self._shown(output.compute(sums), support)
+        if series.has_classes or (not series.task and series.classes):
+            yield from self._shown(output.shares(sums, series.classes, self._max_exported_classes), support)
 
     def _of_model(self, series: Series, sums: Sums) -> Iterable[Sample]:
         return () if series.model is None else series.model.compute(sums)
@@ -79,8 +83,9 @@ class Reader:
         """Samples whose names may be exposed; a user's metric model may yield anything."""
         try:
             for sample in samples:
-                if self._is_valid(sample):
-                    yield sample if type(sample.value) is float else _plain(sample)
+                plain = sample if type(sample.value) is float and sample.interval is None else _plain(sample)
+                if self._is_valid(plain):
+                    yield plain
         except Exception as error:  # noqa: BLE001 - of a user's metric model; the other series must not suffer
             if (name := type(error).__name__) not in self._refused:
                 self._refused.add(name)
@@ -88,7 +93,7 @@ class Reader:
 
     def _is_valid(self, sample: Sample) -> bool:
         numbers = (sample.value, *(sample.interval or ()))
-        if len(numbers) in (1, 3) and all(isinstance(number, (int, float)) and math.isfinite(number) for number in numbers):
+        if len(numbers) in (1, 3) and all(type(number) is float and math.isfinite(number) for number in numbers):
             if sample.name in _KNOWN:
                 return True
             fits = all(isinstance(name, str) and _NAME.fullmatch(name) for name in (sample.name, *sample.labels))
@@ -100,7 +105,17 @@ class Reader:
         return False
 
 
+def _unweighted(samples: Iterable[Sample], sums: Sums) -> Iterator[Sample]:
+    """The same with the support that pairs of equal weight would need to tell as much: sums of weights have any unit."""
+    share = evidence(sums, sums.get("pairs", 0.0))
+    for sample in samples:
+        yield sample if sample.support is None else sample._replace(support=round(sample.support * share, 9))
+
+
 def _plain(sample: Sample) -> Sample:
-    """The same with plain floats: numpy's say of what type they are when they are written."""
-    ends = sample.interval
-    return sample._replace(value=float(sample.value), interval=None if ends is None else (float(ends[0]), float(ends[1])))
+    """The same with plain floats: numpy's say of what type they are when they are written. What is no number stays as it is."""
+    try:
+        ends = None if sample.interval is None else tuple(map(float, sample.interval))
+        return sample._replace(value=float(sample.value), interval=ends)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return sample
