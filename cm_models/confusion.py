@@ -23,7 +23,7 @@ from metrics_server.model import OTHER_CLASSES, Array, Sample
 from metrics_server.sums import SEPARATOR, Sums, component
 
 MAX_EXPORTED_CELLS = 30  # classes up to which the matrix itself is exported
-COUNTED = ("confusion", "correct", "pairs")  # the components that counters are read from
+COUNTED = ("confusion", "correct")  # the components that counters are read from
 
 # What is left of a cell after weighted pairs were taken back is a rounding error, of less than this share of all pairs.
 ROUNDING = 1e-12

@@ -58,7 +58,7 @@ class Reader:
         return () if series.model is None else series.model.compute(sums)
 
     def _shown(self, samples: Iterable[Sample], support: float) -> Iterator[Sample]:
-        least = self._min_support
+        least = self._min_support - 1e-9  # sums of weights may be off by a rounding error
         return (sample for sample in samples if (support if sample.support is None else sample.support) >= least)
 
     def counts(self, series: Series, ever: Sums, retracted: Sums) -> Iterator[Sample]:
@@ -109,7 +109,7 @@ def _unweighted(samples: Iterable[Sample], sums: Sums) -> Iterator[Sample]:
     """The same with the support that pairs of equal weight would need to tell as much: sums of weights have any unit."""
     share = evidence(sums, sums.get("pairs", 0.0))
     for sample in samples:
-        yield sample if sample.support is None else sample._replace(support=round(sample.support * share, 9))
+        yield sample if sample.support is None else sample._replace(support=sample.support * share)
 
 
 def _plain(sample: Sample) -> Sample:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from metrics_server.store.interface import Store
-from metrics_server.sums import Sums, add_into
+from metrics_server.sums import Sums, add_into, total
 from metrics_server.window import LEDGERS, Bucket, edge_of
 
 SWALLOWS = 1e4  # times what is left: leaves 12 of 16 digits
@@ -36,6 +36,7 @@ class Totals:
 
     def __init__(self, windows: Mapping[str, int]) -> None:
         self._windows = [Window(name, length) for name, length in windows.items()]
+        self._fresh: _BySeries = {}  # of all windows, not added to each of them yet
         self._ledgers: dict[Bucket, _BySeries] = {ledger: {} for ledger in LEDGERS}
         self._lock = threading.Lock()
         self._versions: dict[int, int] = {}
@@ -50,16 +51,20 @@ class Totals:
             edge = edge_of(window.length, now)
             windows.append(Window(window.name, window.length, edge, _copy(store.totals(edge))))
         with self._lock:
-            self._ledgers, self._windows = ledgers, windows
+            self._ledgers, self._windows, self._fresh = ledgers, windows, {}
             self._versions, self._rebuilt = {}, next(self._changes)
 
     def add(self, sums: Mapping[tuple[int, Bucket], Sums]) -> None:
-        """Adds what was committed."""
+        """Adds what was committed. Nearly all of it is of this minute, and in all windows: that is kept once until they slide."""
         with self._lock:
+            newest = max(window.edge for window in self._windows)
             for (series_id, bucket), increments in sums.items():
                 self._versions[series_id] = next(self._changes)
                 if bucket.width <= 0:
                     _add(self._ledgers[bucket], series_id, increments)
+                    continue
+                if bucket.start >= newest:
+                    _add(self._fresh, series_id, increments)
                     continue
                 for window in self._windows:
                     if bucket.start >= window.edge:
@@ -67,6 +72,7 @@ class Totals:
 
     def slide(self, store: Store, now: float) -> None:
         """Moves every window's far edge to where it is now. Must come before a roll-up at the same `now`."""
+        self._spread()
         for window in self._windows:
             edge = edge_of(window.length, now)
             if edge > window.edge:
@@ -82,11 +88,19 @@ class Totals:
                     with self._lock:
                         window.sums = anew
 
+    def _spread(self) -> None:
+        """Adds to each window what is in all of them."""
+        with self._lock:
+            for series_id, sums in self._fresh.items():
+                for window in self._windows:
+                    _add(window.sums, series_id, sums)
+            self._fresh = {}
+
     def drop(self, series_ids: Iterable[int]) -> None:
         """Forgets series that were deleted."""
         with self._lock:
             for series_id in series_ids:
-                for by_series in (*self._ledgers.values(), *(window.sums for window in self._windows)):
+                for by_series in (self._fresh, *self._ledgers.values(), *(window.sums for window in self._windows)):
                     by_series.pop(series_id, None)
                 self._versions[series_id] = next(self._changes)
 
@@ -103,9 +117,10 @@ class Totals:
     def reading(self, series_id: int) -> Reading:
         """The sums of one series, all of one moment."""
         with self._lock:
+            fresh = self._fresh.get(series_id, {})
             return Reading(
                 {ledger: dict(by_series.get(series_id, {})) for ledger, by_series in self._ledgers.items()},
-                {window.name: dict(window.sums.get(series_id, {})) for window in self._windows},
+                {window.name: total((window.sums.get(series_id, {}), fresh)) for window in self._windows},
             )
 
 
