@@ -11,6 +11,7 @@ Its readings as ratios are in `cm_models.classification`.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -85,7 +86,8 @@ class Matrix:
 
     @classmethod
     def of(cls, sums: Sums) -> Matrix:
-        pairs, correct = sums.get("pairs", 0.0), sums.get("correct", 0.0)
+        pairs = sums.get("pairs", 0.0)
+        correct = min(max(0.0, sums.get("correct", 0.0)), pairs or math.inf)  # after weighted corrections a rounding error is left
         found = cells_of(sums)
         labels = tuple(dict.fromkeys(label for cell in found for label in cell))
         places = {label: place for place, label in enumerate(labels)}
