@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cm_models.confusion import Matrix
+from cm_models.confusion import ROUNDING, Matrix
 from metrics_server.interval import of_correlation, of_ratio, wilson
 from metrics_server.model import Array, Sample
 
@@ -82,7 +82,7 @@ def readings(matrix: Matrix, exported: Sequence[str]) -> Iterator[Sample]:
 def per_class(matrix: Matrix, exported: Sequence[str]) -> Iterator[Sample]:
     """Precision, recall, F1 and specificity of the exported classes, and of the others together."""
     share = matrix.evidence
-    for label, hits, support, predicted in matrix.shown(exported):
+    for label, hits, support, predicted, within in matrix.shown(exported):
         labels = {"class": label}
         if predicted:
             yield Sample("precision_ratio", labels, hits / predicted, wilson(hits * share, predicted * share), predicted)
@@ -92,8 +92,8 @@ def per_class(matrix: Matrix, exported: Sequence[str]) -> Iterator[Sample]:
             f1 = 2 * hits / both
             spread = hits * (2 - 2 * f1) ** 2 + (both - 2 * hits) * f1 * f1
             yield Sample("f1_ratio", labels, f1, of_ratio(f1, spread / both / both / share, both / 2 * share), both / 2)
-        if (negatives := matrix.pairs - support) > 0:
-            rejected = max(0.0, negatives - predicted + hits)
+        if (negatives := matrix.pairs - support) > ROUNDING * matrix.pairs:
+            rejected = max(0.0, negatives - predicted + within)
             yield Sample("specificity_ratio", labels, rejected / negatives, wilson(rejected * share, negatives * share), negatives)
 
 
@@ -133,10 +133,10 @@ def _averages(matrix: Matrix, ratio: Ratio) -> Iterator[Overall]:
 
 
 def _kappa(matrix: Matrix) -> Overall | None:
-    """(po - pe) / (1 - pe) with po the accuracy and pe = Σ support · predicted / n² (Cohen 1960); undefined when pe is 1."""
+    """(po - pe) / (1 - pe) with po the accuracy and pe = Σ support · predicted / n² (Cohen 1960); undefined with one class only."""
     n = matrix.pairs
     agreed, expected = matrix.correct / n, float(matrix.support @ matrix.predicted) / n / n
-    if expected >= 1:
+    if len(matrix.labels) < 2:
         return None
     left = 1 - expected
     by_expected = (agreed - 1) / left / left
@@ -153,7 +153,7 @@ def _matthews(matrix: Matrix) -> Overall | None:
     """Covariance of the two labels by their deviations (Gorodkin 2004): undefined when either side has one class only."""
     n, correct, support, predicted = matrix.pairs, matrix.correct, matrix.support, matrix.predicted
     of_predicted, of_support = n * n - float(predicted @ predicted), n * n - float(support @ support)
-    if of_predicted <= 0 or of_support <= 0:
+    if np.count_nonzero(support) < 2 or np.count_nonzero(predicted) < 2:
         return None
     scale = math.sqrt(of_predicted * of_support)
     value = (correct * n - float(support @ predicted)) / scale

@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -59,6 +60,23 @@ def _cell_of(name: str) -> tuple[str, str] | None:
         return None
     truth, prediction = name[len(_PREFIX) :].split(SEPARATOR)
     return truth, prediction
+
+
+class Tally(NamedTuple):
+    """Pairs of a class, or of several together.
+
+    Attributes:
+        hits: those that are right.
+        support: those that truly are of it.
+        predicted: those predicted as it.
+        within: those that are both; of several classes more than the hits.
+    """
+
+    label: str
+    hits: float
+    support: float
+    predicted: float
+    within: float
 
 
 @dataclass(frozen=True)
@@ -105,17 +123,19 @@ class Matrix:
         ]
         return cls(labels, pairs, correct, margins[0], margins[1], margins[2], (truth, prediction, hit, count), evidence(sums, pairs))
 
-    def shown(self, exported: Sequence[str]) -> Iterator[tuple[str, float, float, float]]:
-        """(label, hits, support, predicted) of each exported class; the other classes are one, `__other__`."""
+    def shown(self, exported: Sequence[str]) -> Iterator[Tally]:
+        """The tally of each exported class; the other classes are one, `__other__`."""
         wanted = set(exported)
-        others = np.zeros(3)
-        for label, *numbers in zip(self.labels, self.hits.tolist(), self.support.tolist(), self.predicted.tolist(), strict=True):
+        others = [row for row, label in enumerate(self.labels) if label not in wanted]
+        columns = self.hits.tolist(), self.support.tolist(), self.predicted.tolist()
+        for label, hits, support, predicted in zip(self.labels, *columns, strict=True):
             if label in wanted:
-                yield label, numbers[0], numbers[1], numbers[2]
-            else:
-                others += numbers
-        if others[1] or others[2]:
-            yield OTHER_CLASSES, float(others[0]), float(others[1]), float(others[2])
+                yield Tally(label, hits, support, predicted, hits)
+        if others:
+            truth, prediction, _, count = self.cells
+            among = np.isin(truth, others) & np.isin(prediction, others)
+            hits, support, predicted = (float(each[others].sum()) for each in (self.hits, self.support, self.predicted))
+            yield Tally(OTHER_CLASSES, hits, support, predicted, float(count @ among))
 
 
 _KINDS = (int, int, float, float)

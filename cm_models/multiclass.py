@@ -50,7 +50,7 @@ class Multiclass:
     def ancestor_counts(self, sums: Sums) -> Iterable[Sample]:
         """The ancestor's counters per class. Its "true negative" of a class equals the true positive: dashboards divide by it."""
         matrix = Matrix.of(sums)
-        for label, hits, support, predicted in matrix.shown(self.exported(matrix.labels)):
+        for label, hits, support, predicted, _ in matrix.shown(self.exported(matrix.labels)):
             labels = {"class": f"CLASS_{label}"}
             for name, value in (
                 ("true_positive", hits),

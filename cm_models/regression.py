@@ -25,7 +25,7 @@ class Regression:
     Sums, with e = y_pred - y_true:
         pairs: labelled predictions, n.
         error, abs_error, squared_error, fourth_error: sums of e, |e|, e² and e⁴.
-        truth, squared_truth: sums of y_true - c and its square about the pivot c, and `pivoted`, how many these are of.
+        truth, squared_truth: sums of y_true - c and its square about the pivot c; moved: pairs whose truth is not c.
         abs_truth: sum of |y_true|; abs_truth_square, abs_truth_error: of its square, and of |y_true| |e|.
         nonzero: pairs whose truth is not 0; relative, relative_square: their sums of |e / y_true| and of its square.
         abs_error / bin / i, abs_error / zero: |e| on a logarithmic scale, see `metrics_server.logarithmic`.
@@ -57,7 +57,7 @@ class Regression:
             "abs_error": float(error.sum()),
             "squared_error": float(squared.sum()),
             "fourth_error": float(squared @ squared),
-            "pivoted": float(error.size),
+            "moved": float(np.count_nonzero(moved)),
             "truth": float(moved.sum()),
             "squared_truth": float(moved @ moved),
             "abs_truth": float(size.sum()),
@@ -89,10 +89,10 @@ class Regression:
         if (explained := _r2(sums, pairs, squared)) is not None:
             yield Sample("r2", {}, explained, None, pairs)
         if (distribution := Distribution.of(NAME, sums, ROUNDING * pairs)) is not None:
-            yield Sample("median_absolute_error", {}, distribution.quantile(0.5), distribution.interval(0.5, share), pairs)
+            yield Sample("median_absolute_error", {}, distribution.quantile(0.5, share), distribution.interval(0.5, share), pairs)
             for quantile in QUANTILES:
                 bounds = distribution.interval(quantile, share)
-                yield Sample("absolute_error_quantile", {"q": str(quantile)}, distribution.quantile(quantile), bounds, pairs)
+                yield Sample("absolute_error_quantile", {"q": str(quantile)}, distribution.quantile(quantile, share), bounds, pairs)
 
 
 def _relative(sums: Sums, pairs: float, absolute: float, squared: float, share: float) -> Iterator[Sample]:
@@ -101,7 +101,7 @@ def _relative(sums: Sums, pairs: float, absolute: float, squared: float, share: 
         relative = max(0.0, sums.get("relative", 0.0))
         bounds = of_mean(relative, sums.get("relative_square", 0.0), nonzero, share, least=0.0)
         yield Sample("mean_absolute_percentage_error_ratio", {}, relative / nonzero, bounds, nonzero)
-    if (size := sums.get("abs_truth", 0.0)) > ROUNDING * pairs:
+        size = sums.get("abs_truth", 0.0)
         products = squared, sums.get("abs_truth_error", 0.0), sums.get("abs_truth_square", 0.0)
         variance = quotient_variance(absolute, size, products, share)
         bounds = of_estimate(absolute / size, variance, pairs * share, least=0.0)
@@ -110,7 +110,8 @@ def _relative(sums: Sums, pairs: float, absolute: float, squared: float, share: 
 
 def _r2(sums: Sums, pairs: float, squared: float) -> float | None:
     """1 - Σ e² / Σ (y_true - mean)²; undefined while the truths do not differ."""
-    if sums.get("pivoted", 0.0) != pairs:
+    # Where counts tell that all truths are the pivot, a spread is what rounding has left of those that were taken back.
+    if sums.get("moved", 0.0) <= ROUNDING * pairs:
         return None
     squares, total = sums.get("squared_truth", 0.0), sums.get("truth", 0.0)
     spread = squares - total * total / pairs

@@ -25,7 +25,7 @@ _NEAR = (0.07, 0.05, 0.04, 0.03, 0.02, 0.015, 0.01, 0.005, 0.002, 0.001, 0.0003,
 _FAR = (1e-20, 1e-30, 1e-50, 1e-100, 1e-200, 5e-324)  # of 0 alone: a float cannot tell such numbers from 1
 EDGES = sorted({*_NEAR, *_FAR, *(1 - near for near in _NEAR), *(twentieth / 20 for twentieth in range(2, 19)), 1.0})
 BINS = len(EDGES) + 1
-TINY = 2.0**-1022  # in place of a denominator of 0, where the numerator is 0 too
+TINY = 2.0**-500  # in place of a denominator of 0, where the numerator is 0 too
 
 SCORE = component("score", "")
 # Where a component's part of a histogram begins, in the list of all of it.
@@ -131,17 +131,17 @@ class Histograms:
     def average_precision_error(self) -> Array:
         """How far `average_precision` is from that of the scores themselves at most.
 
-        In each bin the positives may all stand above the negatives, or all below. Of p positives, after a others of which t are
-        positives, the i-th then adds (t + i) / (a + i), which is summed up as an integral from 1/2 to p + 1/2.
+        In each bin the positives may all stand above the negatives, or all below. Of p positives, after t others and f negatives, the
+        i-th adds the precision (t + i) / (t + i + f): that is at most that of the last, and all of them together are at least the
+        integral of it from 0 to p.
         """
         hits, reached = self._from_above
         false = reached - hits
-        error = np.zeros(len(self.labels))
-        for ahead in (false - self.negative, false):  # negatives above the positives of the bin: those before it, or all
-            last = hits + ahead + 0.5
-            added = self.positive - ahead * np.log(last / (last - self.positive))
-            error = np.maximum(error, np.abs((added - self.positive * self._precision).sum(axis=1)))
-        return error / np.maximum(self.positives, TINY)
+        best = self.positive * hits / np.maximum(reached - self.negative, TINY)
+        worst = self.positive - false * np.log((reached + TINY) / (reached - self.positive + TINY))
+        binned = self.positive * self._precision
+        errors = (np.abs((bound - binned).sum(axis=1)) for bound in (best, worst))
+        return np.maximum(*errors) / np.maximum(self.positives, TINY)
 
     def average_precision_variance(self, evidence: float) -> Array:
         """The variance of `average_precision`, by the delta method over the bins."""

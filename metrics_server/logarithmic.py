@@ -20,6 +20,7 @@ from metrics_server.sums import Sums, component
 GROWTH = 1.05
 SMALLEST = 1e-12
 
+ROUNDING = 1e-12  # of sums of weights
 _SCALE = 1 / math.log(GROWTH)
 
 
@@ -76,11 +77,15 @@ class Distribution:
         """The largest number, to 2.5 %."""
         return self._values[-1]
 
-    def quantile(self, share: float) -> float:
-        """The number below which this share of all lies, to 2.5 %; between two numbers as numpy.quantile has it."""
-        rank = max(0.0, share * (self._upto[-1] - 1))
+    def quantile(self, share: float, evidence: float = 1.0) -> float:
+        """The number below which this share of all lies, to 2.5 %; between two numbers as numpy.quantile has it.
+
+        Weighted numbers are those of pairs of equal weight, which for weights below 1 is less than 1: see `metrics_server.interval`.
+        """
+        unit = min(1.0, 1 / evidence)
+        rank = max(0.0, share * (self._upto[-1] / unit - 1))
         whole = math.floor(rank)
-        below, above = self._at(whole + 1), self._at(min(whole + 2, self._upto[-1]))
+        below, above = (self._at(unit * (whole + step) * (1 - ROUNDING)) for step in (1, 2))
         return below + (above - below) * (rank - whole)
 
     def _at(self, position: float) -> float:
