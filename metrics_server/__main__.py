@@ -42,6 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from metrics_server.simulator import main as simulate
 
         return simulate(words[1:])
+    if words[:1] == ["replay"]:
+        from metrics_server.replay_command import main as replay
+
+        return replay(words[1:])
     _set_up_logging()
     try:
         settings = load(words, os.environ)

@@ -23,7 +23,6 @@ from metrics_server.task import UNSCORABLE, Resolved, Value
 
 logger = logging.getLogger(__name__)
 
-COUNTED_INDEXES = 100  # numbers below are counted as the classes they may turn out to be
 REVISION = 2  # of the sums of a series
 SEEN_EVERY = 3600.0  # seconds: how exactly a series remembers when it was last used
 
@@ -141,9 +140,10 @@ class Series:
         """
         if self.is_unusable:
             return None, False
-        if self.model is None and self.identity.scoring.storage_uri != "auto":
+        scoring = self.identity.scoring
+        if self.model is None and scoring.storage_uri != "auto":
             self._settle(None, None, claims)
-        label = None if self.task == "regression" else _class_of_output(value, self.identity.scoring, binary=self.task == "binary")
+        label = task.class_of_output(value, self.task, scoring.threshold, scoring.class_names)
         if label is None or not (self.has_classes or (not self.task and isinstance(value, (str, list)))):
             return label, False
         return label if self.claim_class(label, claims) else OTHER_CLASSES, True
@@ -197,14 +197,6 @@ class Series:
         if path := self.parameters.get("model"):
             self._use(path)
         return True
-
-
-def _class_of_output(value: Value, scoring: Scoring, *, binary: bool) -> str | None:
-    """The class that a prediction is, if it is one: a number as an index of up to a hundred, or a score of two classes."""
-    if binary or (isinstance(value, float) and 0 < value < 1):
-        return task.decision_of(value, scoring.threshold, scoring.class_names)
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return task.class_of(value, scoring.class_names) if not is_number or 0 <= value < COUNTED_INDEXES else None  # type: ignore[operator]
 
 
 class Catalog:

@@ -199,7 +199,7 @@ def parser() -> argparse.ArgumentParser:
         description="Pairs predictions with later truth and exposes live quality metrics of served models.",
         epilog="Every option can be set as METRICS_SERVER_<OPTION> in the environment or as a key of the --config file.\n"
         "Hyphens and underscores in options are the same. A switch is turned off by --no-<option>.\n"
-        "`metrics-server simulate --help` tells about the demonstration.",
+        "`metrics-server simulate --help` tells about the demonstration, `metrics-server replay --help` about computing from a file.",
         argument_default=argparse.SUPPRESS,
         add_help=True,
     )

@@ -23,6 +23,7 @@ Resolver: TypeAlias = Callable[[Value, Value, Sequence[str]], Resolved]
 UNSCORABLE = "unscorable"  # the two rows cannot be compared at all
 TASK_MISMATCH = "task_mismatch"  # they could be, but not by the task this series was settled on
 
+COUNTED_INDEXES = 100  # numbers below are counted as the classes that they may turn out to be
 LONGEST_LABEL = 256  # characters; a longer string is text, not a class
 
 _INTEGRAL = re.compile(r"(-?(?:0|[1-9][0-9]{0,15}))(?:\.0+)?")
@@ -109,6 +110,19 @@ def decision_of(value: Value, threshold: float, class_names: Sequence[str] = ())
     """The class that a binary prediction comes to: "1" when its score reaches the threshold; None if it is no score."""
     score = _binary_score(value, class_names)
     return None if score is None else str(int(score >= threshold))
+
+
+def class_of_output(value: Value, task: str, threshold: float, class_names: Sequence[str] = ()) -> str | None:
+    """The class that a prediction is, as far as a task that is not settled yet ("") may make it one; None if it is none.
+
+    A number may be the index of a class, up to a hundred, or the score of class 1.
+    """
+    if task == "regression":
+        return None
+    if task == "binary" or (isinstance(value, float) and 0 < value < 1):
+        return decision_of(value, threshold, class_names)
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return class_of(value, class_names) if not is_number or 0 <= value < COUNTED_INDEXES else None  # type: ignore[operator]
 
 
 def _regression(truth: Value, prediction: Value, class_names: Sequence[str]) -> Resolved:

@@ -1,0 +1,287 @@
+"""`metrics-server replay`: the numbers that a server would show, computed from a file of predictions and truths.
+
+Each record goes the way of an event on a server: decode → half → pair → commit → sums → values. Only the clock differs: all that is
+in the file counts, however old it is, and the order in which it stands there is of no consequence.
+
+    from metrics_server.replay import replay
+
+    for reading in replay([{"truth": 1, "prediction": 0.9}, {"truth": 0, "prediction": 0.2}], threshold=0.3):
+        for value in reading["values"]:
+            print(value["name"], value["labels"], value["value"])
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+
+from metrics_server.errors import BadConfiguration, Reason, Rejected
+from metrics_server.event import BATCH, OTHER, RESPONSE, Event, decode, seconds_at
+from metrics_server.group import Group, Keeping
+from metrics_server.half import Half, half_of, row_key
+from metrics_server.json import read
+from metrics_server.kept import PENDING_TRUTHS
+from metrics_server.ledger import LABELS, NOWHERE
+from metrics_server.model import MetricModel, load
+from metrics_server.readings import Reader
+from metrics_server.replay_answer import Reading, reading_of
+from metrics_server.replay_file import Line, of_dicts, opened
+from metrics_server.selection import Selection, dimensions_of
+from metrics_server.series import Catalog, Labels
+from metrics_server.settings import Settings, default_labels
+from metrics_server.settings import load as load_settings
+from metrics_server.statement import EARLIEST, LATEST, Statement, halves_of
+from metrics_server.store.interface import Change
+from metrics_server.store.memory import MemoryStore
+from metrics_server.sums import add_into
+from metrics_server.task import TASK_MISMATCH, TASKS, UNSCORABLE
+from metrics_server.window import COARSEST, DAY, EVER, HOUR, KEPT, MINUTE, Bucket, floor, seconds_of
+
+GROUP_ROWS = 16_384  # rows applied together: four times as many as on a server, where somebody waits for them
+
+# How wide the buckets of a prediction are depends on how old it is. Seen from the end of time all are a day wide; seen from its
+# beginning they are a minute wide, which is needed for steps that are shorter than a day, and costs more calls of metric models.
+END_OF_TIME, BEGIN_OF_TIME = LATEST + 30 * DAY, 6 * HOUR
+KEEPING = Keeping(history=END_OF_TIME - EARLIEST + DAY, retention=DAY, dedupe=DAY)  # nobody looks after what has expired here
+
+EVERYTHING_SINCE = 2 * EARLIEST  # before the bucket of any time there is
+
+SHOWN_REFUSALS = 10
+
+# As of a server: next to nothing here forms cycles, and each collection looks at all that is kept. The defaults cost a third of the rate.
+GC_THRESHOLDS = (200_000, 20, 100)
+
+
+class _Logged(Statement, gc=False):
+    """A line without a truth: a prediction, as a request log has it."""
+
+    truth: Any = None
+    prediction: msgspec.Raw = msgspec.Raw(b"null")
+    predicted_at: str | Annotated[float, msgspec.Meta(ge=EARLIEST, lt=LATEST)] | None = None
+
+
+_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_LOGGED = msgspec.json.Decoder(_Logged)
+
+Refused = Callable[[int, Rejected], None]
+
+
+class Replay:
+    """Records on their way through the code of the server, into a store that lives as long as this.
+
+    Attributes:
+        refused: how many records could not be used, by reason.
+        counts: how many were taken (repeats too), ignored (events of other types), or clamped: had a time in the future.
+    """
+
+    def __init__(self, settings: Settings, defaults: Labels, *, step: int = 0, on_refused: Refused = lambda number, error: None) -> None:
+        """`step` is the length in seconds of the steps of the history, 0 for none.
+
+        Raises:
+            BadConfiguration: a setting cannot be used, or the step is no number of minutes.
+        """
+        if step % MINUTE:
+            raise BadConfiguration(f"--step: want a multiple of {MINUTE}s")
+        for uri in {settings.storage_uri, *(entry.storage_uri for entry in settings.deployments)} - {None, "", "auto"}:
+            _build(settings, str(uri), {})
+        self._defaults = defaults
+        self._selection = Selection(dimensions_of(settings.slices), frozenset(settings.score_models))
+        self._catalog = Catalog(settings.scoring_of, partial(_build, settings), settings.max_series, settings.max_slices)
+        self._reader = Reader(settings.max_exported_classes, settings.min_support)
+        self._store = MemoryStore()
+        self._step = step
+        self._clock = BEGIN_OF_TIME if step % COARSEST else END_OF_TIME
+        self._now = time.time()  # what has no time of its own is taken as said now, all of it at once
+        self._on_refused = on_refused
+        self._waiting: list[tuple[int, Half]] = []
+        self._rows = 0
+        self.refused: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter()
+
+    def take(self, lines: Iterable[Line], looked: Callable[[], object] = lambda: None) -> None:
+        """Takes all these records; `looked` is called now and then."""
+        with _few_collections():
+            for number, body in lines:
+                self._take(number, body)
+                if self._rows >= GROUP_ROWS:
+                    self._commit()
+                    looked()
+            self._commit()
+            looked()
+
+    def _take(self, number: int, body: bytes | Rejected) -> None:
+        try:
+            half = self._half(body)
+        except Rejected as error:
+            self._refuse(number, error)
+            return
+        if half is None:
+            self.counts["ignored"] += 1
+            return
+        self._waiting.append((number, half))
+        self._rows += max(1, len(half.arrivals))
+
+    def _refuse(self, number: int, error: Rejected) -> None:
+        self.refused[error.reason.label] += 1
+        self._on_refused(number, error)
+
+    def _half(self, body: bytes | Rejected) -> Half | None:
+        """What a record brings; None for an event of a kind that is ignored."""
+        if isinstance(body, Rejected):
+            raise body
+        members = read(body, _MEMBERS, Reason.MALFORMED_FEEDBACK, "record")
+        if "specversion" in members:
+            (event,) = decode(BATCH, {}, b"[" + body + b"]")  # a batch is read ten times as fast
+            if isinstance(event, Rejected):
+                raise event
+            return None if event.kind == OTHER else half_of(event, self._defaults, self._now, self._selection)
+        if "truth" not in members:
+            return self._logged(read(body, _LOGGED, Reason.MALFORMED_FEEDBACK, "prediction"))
+        (half,) = halves_of(body, self._defaults, self._now, self._selection)
+        if isinstance(half, Rejected):
+            raise half
+        return half
+
+    def _logged(self, line: _Logged) -> Half:
+        """The half of a prediction whose truth comes in another line: that of the response event that it was."""
+        if bytes(line.prediction) == b"null":
+            raise Rejected(Reason.MALFORMED_FEEDBACK, "neither truth nor prediction")
+        if line.request_id in (None, ""):
+            raise Rejected(Reason.MALFORMED_FEEDBACK, "a prediction without its truth needs a request_id to join on")
+        at = seconds_at(line.predicted_at) if isinstance(line.predicted_at, str) else line.predicted_at
+        stated = {
+            "requestid": str(line.request_id),
+            "namespace": line.namespace,
+            "inferenceservicename": line.deployment,
+            "endpoint": line.predictor,
+            "modelid": line.model,
+        }
+        data = b'{"data":{"ndarray":[' + bytes(line.prediction) + b"]}}"
+        event = Event(RESPONSE, time=at, attributes={name: value for name, value in stated.items() if value}, data=data)
+        half = half_of(event, self._defaults, self._now, self._selection)
+        if line.row and half.keys:
+            return msgspec.structs.replace(half, keys=[row_key(half.keys[0][:16], line.row)])
+        return half
+
+    def _commit(self) -> None:
+        group = Group(self._store, self._catalog, KEEPING, self._clock)
+        outcomes = group.take([half for _, half in self._waiting])
+        change = group.change()
+        if self._step:
+            _fold(change, self._step)
+        self._store.commit(change)  # by its only writer: it is never refused
+        for (number, half), outcome in zip(self._waiting, outcomes, strict=True):
+            if isinstance(outcome, Rejected):
+                self._refuse(number, outcome)
+                continue
+            self.counts["taken"] += 1
+            self.counts["clamped"] += half.clamped
+        self._waiting, self._rows = [], 0
+
+    def readings(self) -> list[Reading]:
+        """The values of every series, by their labels, each before its slices."""
+        totals = self._store.totals(EVERYTHING_SINCE)
+        return [
+            reading_of(
+                self._reader,
+                series,
+                totals.get(series.id, {}),
+                self._store.history(series.id, EVERYTHING_SINCE) if self._step else None,
+            )
+            for series in self._catalog.current()
+        ]
+
+    def remarks(self) -> list[str]:
+        """What the values do not tell, in sentences."""
+        ever = self._store.ledger(EVER)
+        unscorable = sum(sums.get(LABELS + status, 0.0) for sums in ever.values() for status in (UNSCORABLE, TASK_MISMATCH))
+        waiting = self._store.ledger(KEPT).get(NOWHERE, {}).get(PENDING_TRUTHS, 0.0)
+        total = self.refused.total() + sum(self.counts[count] for count in ("taken", "ignored"))
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.refused.most_common())
+        said = {
+            f"{self.refused.total():,} of {total:,} records were refused: {reasons}": self.refused.total(),
+            f"{self.counts['ignored']:,} events are of a type that tells of no prediction": self.counts["ignored"],
+            f"{self.counts['clamped']:,} records have a time in the future, and were taken as of now": self.counts["clamped"],
+            f"{waiting:,.0f} truths are about predictions that the file does not have": waiting,
+            f"{unscorable:,.0f} truths do not fit the task of their series, and move no value; storage_uri settles it": unscorable,
+        }
+        return [text for text, count in said.items() if count]
+
+
+@contextmanager
+def _few_collections() -> Iterator[None]:
+    before = gc.get_threshold()
+    gc.set_threshold(*GC_THRESHOLDS)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+
+
+def _build(settings: Settings, path: str, parameters: Mapping[str, object]) -> MetricModel:
+    model = load(path, {**parameters, "max_exported_classes": settings.max_exported_classes}, allow_pickle=settings.allow_pickle)
+    if (wanted := getattr(model, "task", "any")) not in TASKS:
+        raise BadConfiguration(f"--storage_uri {path}: its task is {wanted!r}; want one of {', '.join(TASKS)}")
+    return model
+
+
+def _fold(change: Change, step: int) -> None:
+    """Adds the buckets of each step up, as a roll-up does."""
+    folded: dict[tuple[int, Bucket], dict[str, float]] = {}
+    for (series_id, bucket), sums in change.sums.items():
+        into = Bucket(step, floor(bucket.start, step)) if bucket.width > 0 else bucket
+        add_into(folded.setdefault((series_id, into), {}), sums)
+    change.sums = {target: sums for target, sums in folded.items() if sums}
+
+
+def replay(source: str | os.PathLike[str] | Iterable[Mapping[str, Any]], *, step: str = "", **settings: Any) -> list[Reading]:
+    """The values of the predictions and truths in a file, or in dicts such as its lines hold.
+
+    Args:
+        source: a file named .jsonl, .csv or .parquet; or an iterable of dicts, where NaN and None mean that nothing is stated.
+        step: a duration such as 1d; then each reading has `points`, the values by the time of prediction.
+        settings: as in a configuration file: threshold=0.4, class_names=["cat", "dog"], config="metrics-server.yaml" …
+
+    Warns:
+        UserWarning: some records cannot be used; the others count.
+
+    Raises:
+        BadConfiguration: a setting cannot be used.
+        BadFile: the file cannot be read.
+    """
+    refusals: list[str] = []
+
+    def refused(number: int, error: Rejected) -> None:
+        if len(refusals) < SHOWN_REFUSALS:
+            refusals.append(f"{number}: {error.reason.label}: {error.detail}")
+
+    replayed = Replay(load_settings(words_of(settings), {}), default_labels({}), step=seconds_of(step) if step else 0, on_refused=refused)
+    if isinstance(source, (str, os.PathLike)):
+        with opened(Path(source)) as found:
+            replayed.take(found.lines)
+    else:
+        replayed.take(of_dicts(source))
+    if remarks := replayed.remarks():
+        warnings.warn("\n".join([*remarks, *refusals]), stacklevel=2)
+    return replayed.readings()
+
+
+def words_of(settings: Mapping[str, Any]) -> list[str]:
+    """Settings as the words of a command line, which know how to be read."""
+    words = []
+    for name, value in settings.items():
+        if isinstance(value, bool):
+            words.append(f"--{name}" if value else f"--no-{name}")
+        elif value is not None:
+            words.append(f"--{name}={','.join(map(str, value)) if isinstance(value, (list, tuple)) else value}")
+    return words

@@ -1,0 +1,83 @@
+"""What a replay answers: plain dicts, named as in the JSON API, ready for a notebook. What is undefined is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import NotRequired, TypedDict
+
+from metrics_server.ledger import PAIRS
+from metrics_server.model import Sample
+from metrics_server.readings import Reader
+from metrics_server.series import Series
+from metrics_server.sums import Sums
+from metrics_server.window import Bucket
+
+
+class Value(TypedDict):
+    """A value, named as on /v1/metrics; the ends of its 95 % interval, and how many rows it rests on."""
+
+    name: str
+    labels: dict[str, str]
+    value: float
+    lower: NotRequired[float]
+    upper: NotRequired[float]
+    support: float
+
+
+Point = TypedDict("Point", {"from": int, "to": int, "support": float, "values": list[Value]})
+"""The values of one step: of the predictions made from `from` until before `to`, in UTC seconds."""
+
+
+class Reading(TypedDict):
+    """The values of a series, or of a slice of one, over all predictions; with steps asked for, also over those of each."""
+
+    namespace: str
+    deployment: str
+    predictor: str
+    model: str
+    slice: NotRequired[str]
+    task: str | None
+    metric_model: str | None
+    support: float
+    values: list[Value]
+    points: NotRequired[list[Point]]
+
+
+def reading_of(reader: Reader, series: Series, sums: Sums, steps: Mapping[Bucket, Sums] | None) -> Reading:
+    """The values of these sums and of the steps that they are made of."""
+    namespace, deployment, predictor, model = series.labels
+    reading: Reading = {
+        "namespace": namespace,
+        "deployment": deployment,
+        "predictor": predictor,
+        "model": model,
+        "task": series.task or None,
+        "metric_model": series.parameters.get("model"),
+        "support": sums.get(PAIRS, 0.0),
+        "values": _values(reader.values(series, sums), sums),
+    }
+    if series.identity.slice:
+        reading["slice"] = series.identity.slice
+    if steps is not None:
+        reading["points"] = [_point(reader, series, bucket, of_step) for bucket, of_step in sorted(steps.items()) if of_step]
+    return reading
+
+
+def _point(reader: Reader, series: Series, bucket: Bucket, sums: Sums) -> Point:
+    values = _values(reader.values(series, sums), sums)
+    return {"from": bucket.start, "to": bucket.start + bucket.width, "support": sums.get(PAIRS, 0.0), "values": values}
+
+
+def _values(samples: Iterable[Sample], sums: Sums) -> list[Value]:
+    return [_value(sample, sums.get(PAIRS, 0.0)) for sample in samples]
+
+
+def _value(sample: Sample, support: float) -> Value:
+    ends: dict[str, float] = {} if sample.interval is None else dict(zip(("lower", "upper"), map(float, sample.interval), strict=True))
+    return {
+        "name": f"model_{sample.name}",
+        "labels": {name: str(label) for name, label in sample.labels.items()},
+        "value": float(sample.value),
+        **ends,  # type: ignore[typeddict-item]
+        "support": support if sample.support is None else float(sample.support),
+    }
