@@ -11,13 +11,14 @@ F1 that is the interval of Takahashi, Yamamoto, Kuchiba, Koyama 2022, and for th
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
 from cm_models.confusion import ROUNDING, Matrix
-from metrics_server.interval import of_correlation, of_ratio, wilson
+from metrics_server.interval import Interval, of_correlation, of_mean_of_ratios, of_ratio, wilson
 from metrics_server.model import Array, Sample
 
 
@@ -48,18 +49,12 @@ RATIOS = (Ratio("precision", 1, 0, 1), Ratio("recall", 1, 1, 0), Ratio("f1", 2, 
 
 
 class Overall(NamedTuple):
-    """A value of the whole matrix, with what its interval takes.
-
-    Attributes:
-        trials: how many pairs would tell as much, where the value does not vary: at its ends.
-        signed: whether its least value is -1 and not 0.
-    """
+    """A value of the whole matrix, and its interval by its variance."""
 
     names: tuple[str, ...]
     value: float
     gradient: Gradient
-    trials: float
-    signed: bool = False
+    interval: Callable[[float], Interval]
 
 
 def readings(matrix: Matrix, exported: Sequence[str]) -> Iterator[Sample]:
@@ -72,8 +67,7 @@ def readings(matrix: Matrix, exported: Sequence[str]) -> Iterator[Sample]:
         found = [overall for ratio in RATIOS for overall in _averages(matrix, ratio)]
         found += [overall for overall in (_kappa(matrix), _matthews(matrix)) if overall is not None]
         for overall, variance in zip(found, _variances(matrix, [overall.gradient for overall in found]), strict=True):
-            interval_of = of_correlation if overall.signed else of_ratio
-            bounds = interval_of(overall.value, variance, overall.trials * matrix.evidence)
+            bounds = overall.interval(variance)
             for name in overall.names:
                 yield Sample(name, {}, overall.value, bounds, matrix.pairs)
         yield from per_class(matrix, exported)
@@ -122,14 +116,22 @@ def _averages(matrix: Matrix, ratio: Ratio) -> Iterator[Overall]:
 
     macro = float(values.sum()) / count
     names = (f"{ratio.name}_macro_ratio", *(("balanced_accuracy_ratio",) if ratio.name == "recall" else ()))
-    # At 0 and 1, where no class varies, as much is known as from the classes' own numbers together.
-    trials = count * count / ((ratio.support + ratio.predicted) * float(inverse.sum()))
-    yield Overall(names, macro, gradient(1 / count, 0.0), trials)
+    scale = ratio.support + ratio.predicted
+    # The variance of each class's own ratio, times the square of its denominator: of hits, misses and false alarms.
+    spread = (
+        matrix.hits * (ratio.hits - scale * values) ** 2
+        + (matrix.support - matrix.hits) * (ratio.support * values) ** 2
+        + (matrix.predicted - matrix.hits) * (ratio.predicted * values) ** 2
+    )
+    variances = (spread * inverse * inverse / matrix.evidence)[defined]
+    trials = (below / scale * matrix.evidence)[defined]
+    yield Overall(names, macro, gradient(1 / count, 0.0), partial(of_mean_of_ratios, values[defined], variances, trials))
     support = np.where(defined, matrix.support, 0.0)
     if (total := float(support.sum())) > 0:
         weighted = float(values @ support) / total
         by_support = np.where(defined, values - weighted, 0.0) / total
-        yield Overall((f"{ratio.name}_weighted_ratio",), weighted, gradient(support / total, by_support), total)
+        interval = partial(of_ratio, weighted, trials=total * matrix.evidence)
+        yield Overall((f"{ratio.name}_weighted_ratio",), weighted, gradient(support / total, by_support), interval)
 
 
 def _kappa(matrix: Matrix) -> Overall | None:
@@ -146,7 +148,8 @@ def _kappa(matrix: Matrix) -> Overall | None:
         by_expected * matrix.support / n / n,
         -agreed / n / left - 2 * by_expected * expected / n,
     )
-    return Overall(("cohen_kappa",), (agreed - expected) / left, gradient, n, signed=True)
+    value = (agreed - expected) / left
+    return Overall(("cohen_kappa",), value, gradient, partial(of_correlation, value, trials=n * matrix.evidence))
 
 
 def _matthews(matrix: Matrix) -> Overall | None:
@@ -163,4 +166,4 @@ def _matthews(matrix: Matrix) -> Overall | None:
         -support / scale + value * predicted / of_predicted,
         correct / scale - value * n * (1 / of_predicted + 1 / of_support),
     )
-    return Overall(("matthews_correlation",), value, gradient, n, signed=True)
+    return Overall(("matthews_correlation",), value, gradient, partial(of_correlation, value, trials=n * matrix.evidence))

@@ -1,7 +1,7 @@
 """Probabilities: what classification models read from scores beside the decision.
 
 Sums, of pairs whose prediction is a probability or a row of them:
-    log_loss, log_loss / square: sum of -ln p of the true class, p at least 2.2e-16, and of its square.
+    log_loss, log_loss / square, log_loss / cube: sum of -ln p of the true class, p at least 2.2e-16, of its square and of its cube.
     brier, brier / square: sum of the Brier score of a pair, and of its square.
     score / class / ...: see `cm_models.score_histogram`; of rows with up to 30 columns.
     confidence / + / d: pairs that are right whose largest probability is in the d-th tenth of [0, 1]; confidence / - / d those that are
@@ -27,7 +27,7 @@ import numpy as np
 from cm_models.confusion import ROUNDING
 from cm_models.mean import mean_of, summed
 from cm_models.score_histogram import Histograms, bin_of, names_of
-from metrics_server.interval import evidence, of_mean, of_ratio, wilson
+from metrics_server.interval import evidence, of_ratio, of_skewed, wilson
 from metrics_server.model import Array, Sample
 from metrics_server.sums import SEPARATOR, Sums, component
 
@@ -65,7 +65,10 @@ def _confide(sums: dict[str, float], score: float, *, right: bool) -> None:
 
 
 def _scored(losses: Sequence[float], distances: Sequence[float]) -> dict[str, float]:
-    return {**summed("log_loss", losses), **summed("brier", distances)} if losses else {}
+    if not losses:
+        return {}
+    cubes = {component("log_loss", "cube"): sum([loss**3 for loss in losses])}
+    return {**summed("log_loss", losses), **cubes, **summed("brier", distances)}
 
 
 def of_rows(truths: Iterable[int], rows: Iterable[Sequence[float]], labels: Sequence[str]) -> dict[str, float]:
@@ -114,7 +117,8 @@ def readings(sums: Sums, exported: Sequence[str]) -> Iterator[Sample]:
     if (pairs := sum(count for count, _, _ in reliability)) <= 0:
         return
     total = max(0.0, sums.get("log_loss", 0.0))
-    yield Sample("log_loss", {}, total / pairs, of_mean(total, sums.get(component("log_loss", "square"), 0.0), pairs, share, 0.0), pairs)
+    squares, cubes = (sums.get(component("log_loss", power), 0.0) for power in ("square", "cube"))
+    yield Sample("log_loss", {}, total / pairs, of_skewed(total, squares, cubes, pairs, share), pairs)
     yield mean_of("brier_score", {}, "brier", sums, pairs, greatest=2.0 if any(width > 2 for width, _ in ranks) else 1.0)
     # Σ n_b / n · |mean score - share of hits| over bins of equal width (Naeini, Cooper, Hauskrecht 2015).
     error = sum(count * abs(mean - hits) for count, mean, hits in reliability) / pairs

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from metrics_server.interval import evidence, of_estimate, of_mean, quotient_variance
+from metrics_server.interval import evidence, of_estimate, of_mean, of_skewed, quotient_variance
 from metrics_server.logarithmic import SMALLEST, Distribution, binned
 from metrics_server.model import Array, Sample
 from metrics_server.sums import Sums
@@ -24,7 +24,7 @@ class Regression:
 
     Sums, with e = y_pred - y_true:
         pairs: labelled predictions, n.
-        error, abs_error, squared_error, fourth_error: sums of e, |e|, e² and e⁴.
+        error, abs_error, squared_error, cubed_error, fourth_error, sixth_error: sums of e, |e|, e², |e|³, e⁴ and e⁶.
         truth, squared_truth: sums of y_true - c and its square about the pivot c; moved: pairs whose truth is not c.
         abs_truth: sum of |y_true|; abs_truth_square, abs_truth_error: of its square, and of |y_true| |e|.
         nonzero: pairs whose truth is not 0; relative, relative_square: their sums of |e / y_true| and of its square.
@@ -56,7 +56,9 @@ class Regression:
             "error": float((y_pred - y_true).sum()),
             "abs_error": float(error.sum()),
             "squared_error": float(squared.sum()),
+            "cubed_error": float(squared @ error),
             "fourth_error": float(squared @ squared),
+            "sixth_error": float((squared * squared) @ squared),
             "moved": float(np.count_nonzero(moved)),
             "truth": float(moved.sum()),
             "squared_truth": float(moved @ moved),
@@ -79,8 +81,9 @@ class Regression:
         squared = max(0.0, sums.get("squared_error", 0.0))
         absolute = max(0.0, sums.get("abs_error", 0.0))
         error = sums.get("error", 0.0)
-        squares = of_mean(squared, sums.get("fourth_error", 0.0), pairs, share, least=0.0)
-        yield Sample("mean_absolute_error", {}, absolute / pairs, of_mean(absolute, squared, pairs, share, least=0.0), pairs)
+        squares = of_skewed(squared, sums.get("fourth_error", 0.0), sums.get("sixth_error", 0.0), pairs, share)
+        bounds = of_skewed(absolute, squared, sums.get("cubed_error", 0.0), pairs, share)
+        yield Sample("mean_absolute_error", {}, absolute / pairs, bounds, pairs)
         yield Sample("mean_error", {}, error / pairs, of_mean(error, squared, pairs, share), pairs)
         yield Sample("mean_squared_error", {}, squared / pairs, squares, pairs)
         roots = None if squares is None else (math.sqrt(squares[0]), math.sqrt(squares[1]))

@@ -6,7 +6,7 @@ Sums:
 The bins are cut at every 0.05; near both ends at 0.07, 0.05, 0.04, 0.03, 0.02, 0.015, 0.01, 0.005, 0.002, 0.001, 0.0003, 0.0001 and then at
 ever greater powers of ten, from 0 and from 1; 0 and 1 have bins of their own. A bin holds its lower edge: so whether a score reaches
 a threshold is exact for thresholds that are edges. Of the scores within one bin the order is not known, which is all the error
-there is: they count as ties. Every bin in use is a number in each time bucket of a series, which is why there are not more.
+there is. Every bin in use is a number in each time bucket of a series, which is why there are not more.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ _NEAR = (0.07, 0.05, 0.04, 0.03, 0.02, 0.015, 0.01, 0.005, 0.002, 0.001, 0.0003,
 _FAR = (1e-20, 1e-30, 1e-50, 1e-100, 1e-200, 5e-324)  # of 0 alone: a float cannot tell such numbers from 1
 EDGES = sorted({*_NEAR, *_FAR, *(1 - near for near in _NEAR), *(twentieth / 20 for twentieth in range(2, 19)), 1.0})
 BINS = len(EDGES) + 1
+PRIOR = 5.0  # pairs of the rarer class that the assumed variance of `roc_auc` counts as
+_EQUAL = [0, -1]  # the bins in which all scores are equal: 0 and 1
 TINY = 2.0**-500  # in place of a denominator of 0, where the numerator is 0 too
 
 SCORE = component("score", "")
@@ -104,12 +106,18 @@ class Histograms:
         return np.cumsum(self.negative, axis=1) - self.negative / 2
 
     def roc_auc_variance(self, evidence: float) -> Array:
-        """The variance of `roc_auc` (DeLong, DeLong, Clarke-Pearson 1988)."""
+        """The variance of `roc_auc` (DeLong, DeLong, Clarke-Pearson 1988), drawn to that of Hanley and McNeil 1982."""
         positives, negatives = (np.maximum(each, TINY) for each in (self.positives, self.negatives))
         by_positive = self._negatives_below / negatives[:, None] - self.roc_auc[:, None]
         above = 1 - (np.cumsum(self.positive, axis=1) - self.positive / 2) / positives[:, None] - self.roc_auc[:, None]
         of_positives = (self.positive * by_positive * by_positive).sum(axis=1) / positives / np.maximum(positives * evidence - 1, 1)
-        return of_positives + (self.negative * above * above).sum(axis=1) / negatives / np.maximum(negatives * evidence - 1, 1)
+        of_negatives = (self.negative * above * above).sum(axis=1) / negatives / np.maximum(negatives * evidence - 1, 1)
+        # Few scores tell little of their own variance. So that of exponential scores counts as much as `PRIOR` of the rarer class.
+        auc, positives, negatives = self.roc_auc, positives * evidence, negatives * evidence
+        by_class = (positives - 1) * auc * (1 - auc) ** 2 / (2 - auc) + (negatives - 1) * auc * auc * (1 - auc) / (1 + auc)
+        exponential = np.maximum(0.0, auc * (1 - auc) + by_class) / np.maximum(positives * negatives, TINY)
+        fewer = np.minimum(positives, negatives)
+        return (fewer * (of_positives + of_negatives) + PRIOR * exponential) / (fewer + PRIOR)
 
     @cached_property
     def _from_above(self) -> tuple[Array, Array]:
@@ -124,8 +132,18 @@ class Histograms:
 
     @cached_property
     def average_precision(self) -> Array:
-        """Σ (Rn - Rn-1) Pn over the thresholds at the bins' edges; 0 without positives."""
-        return (self.positive * self._precision).sum(axis=1) / np.maximum(self.positives, TINY)
+        """Σ (Rn - Rn-1) Pn over the scores, those of a bin evenly mixed, but for those that are 0 or 1; 0 without positives.
+
+        After `above` others of which `before` are positive, p positives among n add ∫ p (before + p u) / (above + n u) du from 0 to 1.
+        """
+        hits, reached = self._from_above
+        count = np.where(self.positive + self.negative > 0, self.positive + self.negative, 1.0)
+        before, above = hits - self.positive, reached - self.positive - self.negative
+        share = self.positive / count
+        logarithm = np.where(above > 0, np.log1p(count / np.where(above > 0, above, 1.0)), 0.0)
+        added = self.positive * (share + (before - share * above) / count * logarithm)
+        added[:, _EQUAL] = (self.positive * self._precision)[:, _EQUAL]
+        return added.sum(axis=1) / np.maximum(self.positives, TINY)
 
     @property
     def average_precision_error(self) -> Array:
@@ -139,9 +157,8 @@ class Histograms:
         false = reached - hits
         best = self.positive * hits / np.maximum(reached - self.negative, TINY)
         worst = self.positive - false * np.log((reached + TINY) / (reached - self.positive + TINY))
-        binned = self.positive * self._precision
-        errors = (np.abs((bound - binned).sum(axis=1)) for bound in (best, worst))
-        return np.maximum(*errors) / np.maximum(self.positives, TINY)
+        errors = (np.abs(bound.sum(axis=1) / np.maximum(self.positives, TINY) - self.average_precision) for bound in (best, worst))
+        return np.maximum(*errors)
 
     def average_precision_variance(self, evidence: float) -> Array:
         """The variance of `average_precision`, by the delta method over the bins."""

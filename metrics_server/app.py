@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 from tornado.web import Application
 
+from metrics_server.api import Api
+from metrics_server.api_handlers import Deployment, Model, Models, OpenApi
 from metrics_server.connection import HttpServer
 from metrics_server.elasticsearch import LookUps, address_of, checked_index, tls_of
 from metrics_server.errors import BadConfiguration
@@ -22,6 +24,7 @@ from metrics_server.ingest import Ingest
 from metrics_server.kafka_config import configuration, topics
 from metrics_server.kept import Limits
 from metrics_server.model import MetricModel, load
+from metrics_server.openapi import SERIES, document, pattern_of
 from metrics_server.readings import Reader
 from metrics_server.reply import Forwarder, Replies
 from metrics_server.router import POST_ONLY, Gate, Router
@@ -94,7 +97,15 @@ class Server:
             seldon_metrics=settings.seldon_metrics,
             reader=reader,
         )
-        router = Router(self._gate, self._application(exposition))
+        api = Api(
+            self._catalog,
+            self._totals,
+            reader,
+            store,
+            windows={window: seconds_of(window) for window in settings.windows},
+            history=seconds_of(settings.history),
+        )
+        router = Router(self._gate, self._application(exposition, api))
         self._http = HttpServer(router.route, router.refused, self._telemetry.refused_connections.inc, settings.max_connections)
 
     def _elasticsearch(self, key: str) -> LookUps:
@@ -118,13 +129,18 @@ class Server:
             raise BadConfiguration(f"--storage_uri {path}: its task is {wanted!r}; want one of {', '.join(TASKS)}")
         return model
 
-    def _application(self, exposition: Exposition) -> Application:
+    def _application(self, exposition: Exposition, api: Api) -> Application:
+        described = document(self._settings.windows, has_token=bool(self._settings.token_file))
         return Application(
             [
                 ("/", Root),
                 *((path, PostOnly) for path in POST_ONLY),
                 ("/v1/metrics", Metrics, {"exposition": exposition}),
                 ("/metrics", Metrics, {"exposition": exposition}),
+                ("/v1/models", Models, {"api": api}),
+                (pattern_of("/v1/models/{namespace}/{deployment}"), Deployment, {"api": api}),
+                (pattern_of(SERIES), Model, {"api": api, "writer": self._writer, "gate": self._gate}),
+                ("/openapi.json", OpenApi, {"document": described}),
                 ("/v1/rejected", RejectedEvents, {"ingest": self._ingest}),
                 ("/healthz", Healthz),
                 ("/readyz", Readyz, {"writer": self._writer, "state": self._state}),

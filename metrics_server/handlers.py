@@ -6,14 +6,18 @@ import asyncio
 import gzip
 import json
 import re
+from collections.abc import Callable
+from concurrent.futures import Executor
 from functools import partial
 from typing import Any
 
 from tornado.web import HTTPError, RequestHandler
 
-from metrics_server.answer import error_answer
+from metrics_server.answer import Answer, error_answer, unavailable_answer
+from metrics_server.errors import Unavailable
 from metrics_server.exposition import Exposition
 from metrics_server.ingest import Ingest
+from metrics_server.query import Refusal
 from metrics_server.writer import Writer
 
 WEBHOOK_ORIGIN, WEBHOOK_RATE = "WebHook-Request-Origin", "WebHook-Request-Rate"
@@ -90,25 +94,55 @@ class PostOnly(Handler):
     ALLOWED = "POST"
 
 
-class Metrics(Handler):
-    """The page for Prometheus, rendered beside the event loop."""
+Rendered = tuple[bytes, str]  # a body and its content type
+
+
+class Rendering(Handler):
+    """A route whose answer takes long to make: that is done beside the event loop, and compressed when the client takes gzip."""
+
+    VARY = "Accept-Encoding"
+    EXECUTOR: Executor | None = None  # that of the event loop
+
+    async def respond(self, make: Callable[[], Rendered]) -> None:
+        """Answers with what is made, or says why it cannot be."""
+        zipped = bool(_TAKES_GZIP.search(self.request.headers.get("Accept-Encoding", "")))
+        try:
+            body, content_type = await asyncio.get_running_loop().run_in_executor(self.EXECUTOR, partial(_made, make, zipped=zipped))
+        except Refusal as error:
+            self.answer(error_answer(error.status, error.reason, error.detail))
+            return
+        except Unavailable as error:
+            self.answer(unavailable_answer(str(error)))
+            return
+        self.set_header("Content-Type", content_type)
+        self.set_header("Vary", self.VARY)
+        if zipped:
+            self.set_header("Content-Encoding", "gzip")
+        self.finish(body)
+
+    def answer(self, answer: Answer) -> None:
+        """Sends an answer that is made already."""
+        self.set_status(answer.status)
+        for name, value in answer.headers.items():
+            self.set_header(name, value)
+        self.finish(answer.body)
+
+
+def _made(make: Callable[[], Rendered], *, zipped: bool) -> Rendered:
+    body, content_type = make()
+    return (gzip.compress(body, compresslevel=1) if zipped else body), content_type
+
+
+class Metrics(Rendering):
+    """The page for Prometheus."""
+
+    VARY = "Accept, Accept-Encoding"
 
     def initialize(self, exposition: Exposition) -> None:
         self._exposition = exposition
 
     async def get(self) -> None:
-        zipped = bool(_TAKES_GZIP.search(self.request.headers.get("Accept-Encoding", "")))
-        accept = self.request.headers.get("Accept", "")
-        body, content_type = await asyncio.get_running_loop().run_in_executor(None, partial(self._rendered, accept, zipped=zipped))
-        self.set_header("Content-Type", content_type)
-        self.set_header("Vary", "Accept, Accept-Encoding")
-        if zipped:
-            self.set_header("Content-Encoding", "gzip")
-        self.finish(body)
-
-    def _rendered(self, accept: str, *, zipped: bool) -> tuple[bytes, str]:
-        body, content_type = self._exposition.render(accept)
-        return (gzip.compress(body, compresslevel=1) if zipped else body), content_type
+        await self.respond(partial(self._exposition.render, self.request.headers.get("Accept", "")))
 
 
 class Healthz(Handler):

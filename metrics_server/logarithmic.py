@@ -92,8 +92,10 @@ class Distribution:
         """The number at this position, counted from 1."""
         return self._values[min(bisect_left(self._upto, position), len(self._values) - 1)]
 
-    def interval(self, share: float, evidence: float) -> Interval:
+    def interval(self, share: float, evidence: float) -> Interval | None:
         """The 95 % interval of a quantile, by the order statistics within which a binomial count stays; exact to the bins.
+
+        None while the quantile may well lie beyond all the numbers: below 35 of them for the 0.9 quantile, 73 for 0.95, 381 for 0.99.
 
         Args:
             share: which quantile.
@@ -101,7 +103,9 @@ class Distribution:
         """
         count = self._upto[-1]
         spread = Z95 * math.sqrt(share * (1 - share) / (count * evidence))
-        return self._point(max(0.0, share - spread) * count), self._point(min(1.0, share + spread) * count)
+        if spread >= min(share, 1 - share):
+            return None
+        return self._point((share - spread) * count), self._point((share + spread) * count)
 
     def _point(self, position: float) -> float:
         """The number at a position in the cumulated counts; within a bin in proportion."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 from urllib.parse import parse_qs
 
@@ -15,6 +16,7 @@ from metrics_server.answer import Answer, Answered, error_answer
 from metrics_server.errors import Reason, Rejected
 from metrics_server.exchange import Exchange, Receiver
 from metrics_server.ingest import Ingest, Posted
+from metrics_server.query import Refusal
 
 MAX_HEADER_BYTES = 16 * 2**10
 
@@ -70,6 +72,21 @@ class Gate:
             sent = parse_qs(query).get("access_token", [""])[0]
         if not hmac.compare_digest(sent.strip().encode(), self._token):
             raise Rejected(Reason.UNAUTHORIZED, "a bearer token is required")
+
+    def check_owner(self, authorization: str, query: str) -> None:
+        """As `check_token`, for what only the owner of the server may do: without a token configured nobody may, a `Refusal`."""
+        if not self._token:
+            raise Refusal("this needs a token, and the server has none: start it with --token_file", 403, "forbidden")
+        self.check_token(authorization, query)
+
+    @contextmanager
+    def open_request(self) -> Iterator[None]:
+        """Counts a request as open for as long as it lasts."""
+        self.open_requests += 1
+        try:
+            yield
+        finally:
+            self.open_requests -= 1
 
 
 class Router:

@@ -20,7 +20,7 @@ from metrics_server.group import Group, Keeping, Outcome
 from metrics_server.half import Half
 from metrics_server.kept import Limits
 from metrics_server.latency import Latencies
-from metrics_server.series import Catalog
+from metrics_server.series import Catalog, Labels
 from metrics_server.store.interface import Store
 from metrics_server.telemetry import Telemetry
 from metrics_server.totals import Totals
@@ -34,6 +34,8 @@ IDLE_SECONDS = 1.0  # how often an idle writer looks after what is due
 LOOK_SECONDS = 0.2  # the same under load
 BUSY_SECONDS = 0.01  # the same while upkeep has more to do
 ATTEMPTS = 100  # how often a group is computed again because another writer came first
+
+RETIRED, UNKNOWN = "retired", "unknown"  # what became of a series that was to leave
 
 Settled = Outcome | Unavailable
 Done = Callable[[Sequence[Settled]], None]
@@ -90,6 +92,7 @@ class Writer:
             series_retention=series_retention,
         )
         self._queue: deque[Submission] = deque()
+        self._retiring: deque[tuple[Labels, Done]] = deque()
         self._wake = threading.Event()
         # Ever: what was queued is counted up in the event loop, what was taken in the writer's thread.
         self._rows_queued = self._rows_taken = 0
@@ -124,6 +127,11 @@ class Writer:
         if not self._wake.is_set():
             self._wake.set()
 
+    def retire(self, labels: Labels, done: Done) -> None:
+        """Has every series of these labels deleted between two groups, its slices too; `done` is told RETIRED, UNKNOWN or the failure."""
+        self._retiring.append((labels, done))
+        self._wake.set()
+
     @property
     def is_up(self) -> bool:
         """Whether the last use of the store succeeded."""
@@ -142,8 +150,10 @@ class Writer:
             self._wake.clear()
             while group := self._next_group():
                 self._apply(group)
+                self._retire_all()
                 self._look_after()
-            if self._stopping and not self._queue:
+            self._retire_all()
+            if self._stopping and not self._queue and not self._retiring:
                 return
             self._look_after()
 
@@ -195,6 +205,29 @@ class Writer:
                 return outcomes
             self._restore()
         raise StoreUnavailable(f"other writers came first {ATTEMPTS} times")
+
+    def _retire_all(self) -> None:
+        while self._retiring:
+            labels, done = self._retiring.popleft()
+            try:
+                outcome: Settled = RETIRED if self._retire(labels) else UNKNOWN
+            except Exception as error:  # noqa: BLE001 - whatever it was, it must not end the writer
+                self._fail(error)
+                outcome = Unavailable(str(error) if isinstance(error, StoreUnavailable) else "internal error")
+            self._deliver([(done, [outcome])])
+
+    def _retire(self, labels: Labels) -> bool:
+        """Deletes the series of these labels, of older configurations too, or they would be back with their configuration."""
+        if self._broken:
+            self._restore()
+        there = (self._catalog.get(row.id) for row in self._store.series())
+        # The whole last: as long as it is there, a request that failed half-way can be repeated.
+        leaving = sorted((series for series in there if series and series.labels == labels), key=lambda series: not series.identity.slice)
+        for series in leaving:
+            self._store.forget_series(series.id)
+            self._catalog.drop(series.id)
+            self._totals.drop([series.id])
+        return bool(leaving)
 
     def _restore(self) -> None:
         """Reads everything that is kept in memory anew; needed whenever it may differ from what is stored."""

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -33,10 +34,12 @@ from tests.running import FEEDBACK, REQUEST, RESPONSE, ROOT, RunningServer, ce, 
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
 README = ROOT / "README.md"
+CHOICE = DOCS / "how-to/choose-a-metric-model.md"
 SHOWN = [*PAGES, *([README] if README.exists() else [])]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 ADDRESS = "127.0.0.1:8080"
+_PLACEHOLDER = re.compile(r"\{\w+\}")  # a part of a path that names a series; "-" where that has no name
 
 
 def page(name: str) -> str:
@@ -98,24 +101,46 @@ def _families(server: RunningServer) -> Iterator[tuple[str, str]]:
             yield (f"{family.name}_total" if family.type == "counter" else family.name), family.type
 
 
-def test_every_family_of_a_real_page_is_documented(serve: Serve) -> None:
-    """Whatever three tasks, corrections and rewards bring to the page has a line in the reference, with its type."""
-    server = serve("--store", "memory://", "--kafka_brokers", "127.0.0.1:1")
+def test_every_family_of_a_real_page_is_documented(serve: Serve, tmp_path: Path) -> None:
+    """Whatever all tasks, corrections and rewards bring to the page has a line in the reference, with its type."""
+    config = tmp_path / "models.yaml"
+    config.write_text(_configuration())
+    server = serve("--store", "memory://", "--kafka_brokers", "127.0.0.1:1", "--config", str(config))
     server.post({"data": {"ndarray": [[5.1, 3.5, 1.4, 0.2]]}}, ce(REQUEST, "0", "r"))
     server.post({"data": {"ndarray": [[0.1, 0.2, 0.7]]}}, ce(RESPONSE, "1", "r"))
     for number, truth in enumerate((1, 2, None)):
         server.post({"truth": {"data": {"ndarray": [truth]}}, "reward": 1}, ce(FEEDBACK, f"2-{number}", "r"))
-    server.post({"data": {"ndarray": [12.5]}}, ce(RESPONSE, "3", "price", inferenceservicename="houses"))
-    server.post({"truth": {"data": {"ndarray": [14.5]}}}, ce(FEEDBACK, "4", "price", inferenceservicename="houses"))
-    for number, (truth, score) in enumerate(((0, 0.1), (1, 0.9), (0, 0.8), (1, 0.2))):
-        body = {"response": {"data": {"ndarray": [score]}}, "truth": {"data": {"ndarray": [truth]}}}
-        server.post(body, ce(FEEDBACK, f"5-{number}", f"b{number}", modelid="binary"))
+    for number, (truth, row) in enumerate(((0, [0.7, 0.2, 0.1]), (1, [0.5, 0.3, 0.2]), (2, [0.1, 0.2, 0.7]))):
+        body = {"response": {"data": {"ndarray": [row]}}, "truth": {"data": {"ndarray": [truth]}}, "reward": 1}
+        server.post(body, ce(FEEDBACK, f"3-{number}", f"w{number}"))
+    for number, (sold, price) in enumerate(((14.5, 12.5), (20.0, 21.0))):
+        names = {"inferenceservicename": "houses"}
+        server.post({"data": {"ndarray": [price]}}, ce(RESPONSE, f"4-{number}", f"price{number}", **names))
+        server.post({"truth": {"data": {"ndarray": [sold]}}}, ce(FEEDBACK, f"5-{number}", f"price{number}", **names))
+    now = time.time()
+    statements: list[dict[str, Any]] = [
+        *({"deployment": "rents", "truth": 500.5, "prediction": 500.5 + n} for n in range(400)),  # the 0.99 quantile has an interval
+        *({"deployment": "churn", "truth": t, "prediction": p} for t, p in ((0, 0.1), (1, 0.9), (0, 0.8), (1, 0.2))),
+        *({"deployment": "photos", "truth": t, "prediction": [0.9, 0.2, 0.4]} for t in ([1, 0, 1], [0, 1, 0])),
+        *({"deployment": "search", "truth": t, "prediction": [0.9, 0.2, 0.4]} for t in (0, [1, 2, 0])),
+        *(
+            {"deployment": "assistant", "request_id": "a", "truth": t, "prediction": 0, "labelled_at": now - at}
+            for at, t in ((2, "down"), (1, "up"))
+        ),
+        {"deployment": "assistant", "truth": "up", "prediction": 0},
+    ]
+    assert server.post(statements, {"Content-Type": "application/json"}, "/v1/feedback").status == 200
     text = page("reference/metrics.md")
     found = dict(_families(server))
     for name, kind in found.items():
         assert f"| `{name}` | {kind} |" in text
     documented = set(re.findall(r"^\| `((?:model|seldon|metrics_server)_\w+)` \| (?:counter|gauge|histogram) \|", text, re.MULTILINE))
     assert documented == set(found), "the page of this test shows every family there is"
+
+
+def _configuration() -> str:
+    """The configuration that the page on the choice of a metric model shows."""
+    return next(code for language, code in blocks(page("how-to/choose-a-metric-model.md")) if language == "yaml")
 
 
 def test_every_status_and_outcome_is_documented() -> None:
@@ -155,11 +180,12 @@ def test_every_route_is_documented(routes: set[tuple[str, str]], serve: Serve) -
     """The table of routes is that of the application, and each answers."""
     rows = re.findall(r"^\| (`[A-Z`, ]+`) \| `(/[^|]*)` \|", page("reference/routes.md"), re.MULTILINE)
     documented = {(method, path) for methods, paths in rows for method in re.findall(r"[A-Z]+", methods) for path in paths.split("`, `")}
-    assert documented == routes
+    assert {(method, _PLACEHOLDER.sub("([^/]+)", path)) for method, path in documented} == routes
     server = serve("--store", "memory://")
+    server.post({"truth": 1, "prediction": 1}, {"Content-Type": "application/json"}, "/v1/feedback")
     for method, path in documented:
-        if method != "POST":
-            assert server.request(method, path).status in (200, 204), (method, path)
+        if method not in ("POST", "DELETE"):
+            assert server.request(method, _PLACEHOLDER.sub("-", path)).status in (200, 204), (method, path)
 
 
 def _messages() -> Iterator[str]:
@@ -208,7 +234,7 @@ def test_the_examples_serve(serve: Serve, model: str, family: str, value: float)
     assert server.value(family) == value
 
 
-@pytest.mark.parametrize("name", ["how-to/write-a-metric-model.md", "reference/settings.md"])
+@pytest.mark.parametrize("name", ["how-to/choose-a-metric-model.md", "how-to/write-a-metric-model.md", "reference/settings.md"])
 def test_yaml_in_the_pages_is_a_configuration(name: str, tmp_path: Path, serve: Serve) -> None:
     """A server starts with each file of settings that a page shows."""
     for number, code in enumerate(code for language, code in blocks(page(name)) if language == "yaml"):
@@ -235,7 +261,9 @@ def test_promql_in_the_pages_is_understood(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", [DOCS / "tutorial.md", DOCS / "how-to/send-feedback.md", *([README] if README.exists() else [])], ids=lambda path: path.name
+    "path",
+    [DOCS / "tutorial.md", DOCS / "how-to/send-feedback.md", CHOICE, *([README] if README.exists() else [])],
+    ids=lambda path: path.name,
 )
 def test_the_commands_of_the_page_work(path: Path, serve: Serve, tmp_path: Path) -> None:
     """Every curl is answered 200, and prints what the page says; where the page restarts the server, so does the test."""
@@ -245,7 +273,9 @@ def test_the_commands_of_the_page_work(path: Path, serve: Serve, tmp_path: Path)
     wrapper.write_text(f"#!{bash}\nexec {peer('curl')} --write-out '%{{stderr}}%{{http_code}}\\n' \"$@\" 2>'{status}'\n")
     wrapper.chmod(0o755)
     environment = {**os.environ, "PATH": f"{wrapper.parent}{os.pathsep}{os.environ['PATH']}"}
-    server = serve()
+    config = tmp_path / "models.yaml"
+    config.write_text(_configuration())
+    server = serve(*(("--config", str(config)) if path == CHOICE else ()))
     ran = 0
     found = blocks(path.read_text())
     for (language, code), (following, output) in zip(found, [*found[1:], ("", "")], strict=True):
@@ -268,8 +298,14 @@ def test_the_commands_of_the_page_work(path: Path, serve: Serve, tmp_path: Path)
 
 
 def _commands(code: str) -> list[str]:
-    """The commands of a block, each with its continued lines."""
-    return [command for command in code.replace("\\\n", " ").splitlines() if command.strip()]
+    """The commands of a block, each with its continued lines and those of a quoted text."""
+    found: list[str] = []
+    for line in code.replace("\\\n", " ").splitlines():
+        if found and found[-1].count("'") % 2:
+            found[-1] += f"\n{line}"
+        elif line.strip():
+            found.append(line)
+    return found
 
 
 def test_backups_are_complete(serve: Serve, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from metrics_server.errors import StoreUnavailable
 from metrics_server.store.interface import Change, Record, Store, StoredSeries, Write
 from metrics_server.store.memory import MemoryStore
 from metrics_server.store.sqlite import SqliteStore
@@ -279,14 +281,66 @@ def test_totals_are_half_open(store: Store) -> None:
 
 
 def test_history_of_a_series(store: Store) -> None:
-    """The history holds the time buckets of one series from `since` on, each by itself."""
+    """The history holds the time buckets of one series that start at `since` or later and before `until`, each by itself."""
     buckets = [Bucket(DAY, NOW - DAY), Bucket(QUARTER, NOW), Bucket(MINUTE, NOW), Bucket(MINUTE, NOW + 60)]
     for weight, bucket in enumerate(buckets, 1):
         store.commit(Change(sums={(1, bucket): {"n": float(weight), "m": 1.0}, (2, bucket): {"n": 9.0}}))
     assert store.history(1, 0) == {bucket: {"n": float(weight), "m": 1.0} for weight, bucket in enumerate(buckets, 1)}
     assert set(store.history(1, NOW)) == set(buckets[1:])
     assert set(store.history(1, NOW + 1)) == {buckets[3]}
+    assert set(store.history(1, 0, NOW)) == {buckets[0]}
+    assert set(store.history(1, NOW, NOW + 60)) == {buckets[1], buckets[2]}
+    assert store.history(1, NOW, NOW) == {}
     assert store.history(3, 0) == {}
+
+
+def test_the_history_is_read_while_another_thread_writes(store: Store) -> None:
+    """A reader in a thread of its own meets each commit and each roll-up whole or not at all, and never hears of the other thread."""
+    change = Change(sums={(1, Bucket(MINUTE, NOW + minute * MINUTE)): {"n": 1.0, "m": 1.0} for minute in range(30)})
+    store.commit(change)
+    found: list[list[Sums]] = []
+    failed: list[BaseException] = []
+    wanted, done = threading.Event(), threading.Event()
+
+    def read() -> None:
+        try:
+            while not done.is_set() or len(found) < 20:
+                found.append(list(store.history(1, NOW - DAY, NOW + DAY).values()))
+                wanted.set()
+        except BaseException as error:
+            failed.append(error)
+            wanted.set()
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    commits = 1
+    while commits < 200 or len(found) < 20:
+        wanted.wait(10)
+        wanted.clear()
+        if failed:
+            break
+        assert store.commit(change)
+        commits += 1
+        if not commits % 4:
+            assert store.roll_up(MINUTE, QUARTER, NOW + DAY)
+            assert store.commit(Change(sums={(2, Bucket(DAY, NOW + commits * DAY)): {"n": 1.0}})), "other buckets come and go meanwhile"
+        if commits >= 200:
+            done.set()
+    done.set()
+    reader.join(20)
+    assert not failed
+    totals = [[sum(sums[name] for sums in each) for name in "nm"] for each in found]
+    assert all(n == m and n % 30 == 0 for n, m in totals), "no part of a commit is missing, no bucket is there twice"
+    assert totals == sorted(totals)
+    assert totals[0][0] < 30 * commits
+
+
+def test_the_history_ends_with_the_store(store: Store) -> None:
+    """After a close it is unavailable, in a word that callers know."""
+    store.commit(Change(sums={(1, Bucket(MINUTE, NOW)): {"n": 1.0}}))
+    store.close()
+    with pytest.raises(StoreUnavailable):
+        store.history(1, 0)
 
 
 def test_roll_up_folds_one_bucket_a_call(store: Store) -> None:

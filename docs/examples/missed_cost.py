@@ -5,29 +5,37 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from metrics_server.interval import evidence, of_mean
 from metrics_server.model import Sample
 
 MISS, FALSE_ALARM = 50.0, 1.0
 
 
 class MissedCost:
-    """Mean cost of a decision, in the currency of MISS and FALSE_ALARM.
+    """Mean cost of a decision, in the currency of MISS and FALSE_ALARM, with its 95 % interval.
 
     Sums:
         pairs: labelled predictions.
-        cost: sum of their costs.
+        cost, cost_square: sums of their costs and of the squares of these.
+
+    Args:
+        threshold: the lowest score that counts as positive.
     """
 
     task = "binary"
 
+    def __init__(self, threshold: float = 0.5) -> None:
+        self.threshold = threshold
+
     def increments(self, y_true: Any, y_pred: Any) -> Mapping[str, float]:
         """y_true is 0.0 or 1.0, y_pred a score in [0, 1]; both float, shape (n,)."""
-        decided = y_pred >= 0.5
-        misses = ((y_true == 1) & ~decided).sum()
-        alarms = ((y_true == 0) & decided).sum()
-        return {"pairs": float(y_true.size), "cost": float(MISS * misses + FALSE_ALARM * alarms)}
+        decided = y_pred >= self.threshold
+        costs = MISS * ((y_true == 1) & ~decided) + FALSE_ALARM * ((y_true == 0) & decided)
+        return {"pairs": float(y_true.size), "cost": float(costs.sum()), "cost_square": float(costs @ costs)}
 
     def compute(self, sums: Mapping[str, float]) -> Iterable[Sample]:
         """Nothing before the first pair: an undefined value is no sample, never 0."""
         if pairs := sums.get("pairs"):
-            yield Sample("mean_cost", {}, sums.get("cost", 0.0) / pairs)
+            cost = sums.get("cost", 0.0)
+            interval = of_mean(cost, sums.get("cost_square", 0.0), pairs, evidence(sums, pairs), least=0.0)
+            yield Sample("mean_cost", {}, cost / pairs, interval, support=pairs)

@@ -65,7 +65,7 @@ class Change:
 
 
 class Store(Protocol):
-    """Durable state. One thread at a time may call it."""
+    """Durable state. One thread at a time may call it; `history` alone may be called by any, meanwhile too."""
 
     def load(self, keys: Collection[bytes]) -> Mapping[bytes, Record]:
         """The records under these keys; absent ones are left out."""
@@ -87,8 +87,12 @@ class Store(Protocol):
     def totals(self, since: int, until: int | None = None) -> Mapping[int, Sums]:
         """The sums of all time buckets with since <= start < until, by series."""
 
-    def history(self, series_id: int, since: int) -> Mapping[Bucket, Sums]:
-        """The time buckets of one series from `since` on, by bucket."""
+    def history(self, series_id: int, since: int, until: int | None = None) -> Mapping[Bucket, Sums]:
+        """The time buckets of one series with since <= start < until, by bucket.
+
+        Any thread may ask, while another commits or rolls up: each of those is in the answer whole or not at all. Nobody waits for
+        it but `close`, after which it raises `StoreUnavailable`.
+        """
 
     def roll_up(self, fine: int, coarse: int, before: int) -> bool:
         """Adds the oldest bucket of the fine width that starts before `before` to its bucket of the coarse width.

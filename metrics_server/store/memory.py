@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from itertools import islice
+from threading import Lock
 
+from metrics_server.errors import StoreUnavailable
 from metrics_server.store.interface import Change, Record, StoredSeries
 from metrics_server.sums import Sums, add_into
 from metrics_server.window import Bucket
@@ -22,6 +24,8 @@ class MemoryStore:
         self._sums: dict[Bucket, dict[int, dict[str, float]]] = {}
         self._lanes: dict[int, dict[bytes, None]] = {}  # keys in the order in which their expiry was set
         self._value_bytes = 0
+        self._lock = Lock()  # held while sums change, and while `history` reads them
+        self._is_closed = False
 
     def load(self, keys: Collection[bytes]) -> Mapping[bytes, Record]:
         records = self._records
@@ -48,8 +52,9 @@ class MemoryStore:
             self._series[row.id] = known._replace(**times)
         for (series_id, name), value in change.claims.items():
             self._parameters.setdefault(series_id, {})[name] = value
-        for (series_id, bucket), sums in change.sums.items():
-            add_into(self._sums.setdefault(bucket, {}).setdefault(series_id, {}), sums)
+        with self._lock:
+            for (series_id, bucket), sums in change.sums.items():
+                add_into(self._sums.setdefault(bucket, {}).setdefault(series_id, {}), sums)
         return True
 
     def _moved(self, change: Change) -> bool:
@@ -77,24 +82,29 @@ class MemoryStore:
                     add_into(result.setdefault(series_id, {}), sums)
         return result
 
-    def history(self, series_id: int, since: int) -> Mapping[Bucket, Sums]:
-        return {
-            bucket: dict(by_series[series_id])
-            for bucket, by_series in self._sums.items()
-            if bucket.width > 0 and bucket.start >= since and series_id in by_series
-        }
+    def history(self, series_id: int, since: int, until: int | None = None) -> Mapping[Bucket, Sums]:
+        with self._lock:
+            if self._is_closed:
+                raise StoreUnavailable("the store is closed")
+            return {
+                bucket: dict(by_series[series_id])
+                for bucket, by_series in self._sums.items()
+                if bucket.width > 0 and since <= bucket.start and (until is None or bucket.start < until) and series_id in by_series
+            }
 
     def roll_up(self, fine: int, coarse: int, before: int) -> bool:
         if (bucket := self._oldest(fine, before)) is None:
             return False
-        into = self._sums.setdefault(Bucket(coarse, bucket.start - bucket.start % coarse), {})
-        for series_id, sums in self._sums.pop(bucket).items():
-            add_into(into.setdefault(series_id, {}), sums)
+        with self._lock:
+            into = self._sums.setdefault(Bucket(coarse, bucket.start - bucket.start % coarse), {})
+            for series_id, sums in self._sums.pop(bucket).items():
+                add_into(into.setdefault(series_id, {}), sums)
         return True
 
     def forget_before(self, coarsest: int, before: int) -> bool:
         bucket = self._oldest(coarsest, before)
-        return bucket is not None and self._sums.pop(bucket) is not None
+        with self._lock:
+            return bucket is not None and self._sums.pop(bucket) is not None
 
     def _oldest(self, width: int, before: int) -> Bucket | None:
         return min((b for b in self._sums if b.width == width and b.start < before), default=None)
@@ -111,8 +121,9 @@ class MemoryStore:
     def forget_series(self, series_id: int) -> None:
         self._series.pop(series_id, None)
         self._parameters.pop(series_id, None)
-        for by_series in self._sums.values():
-            by_series.pop(series_id, None)
+        with self._lock:
+            for by_series in self._sums.values():
+                by_series.pop(series_id, None)
 
     def state_bytes(self) -> int:
         # Measured: a record takes about 250 bytes beside its value (key, tuple, slot in the dictionary).
@@ -122,4 +133,5 @@ class MemoryStore:
         return
 
     def close(self) -> None:
-        return
+        with self._lock:
+            self._is_closed = True

@@ -18,12 +18,15 @@ from urllib.parse import quote
 
 from metrics_server.errors import StoreRefused, StoreUnavailable
 from metrics_server.store.interface import Change, Record, StoredSeries
+from metrics_server.store.past import Past
 from metrics_server.store.statements import (
     ADD_SUMS,
     APPLICATION_ID,
     CLAIM,
     DELETE_RECORDS,
+    DELETE_SUMS,
     LAST_ID,
+    LAST_START,
     MIGRATIONS,
     MOVE_RECORDS,
     NEW_RECORDS,
@@ -34,6 +37,7 @@ from metrics_server.store.statements import (
     SCHEMA,
     SCHEMA_VERSION,
     TOUCH,
+    WIDTHS,
     MovedError,
     chunks,
     ids_of,
@@ -41,12 +45,10 @@ from metrics_server.store.statements import (
     write_all,
 )
 from metrics_server.sums import Sums
-from metrics_server.window import COARSEST, LEVELS, Bucket
+from metrics_server.window import Bucket
 
 BUSY_SECONDS = 2.0  # how long a commit waits for another process that holds the file
 CHECKED_BYTES = 32 * 2**20  # files up to this size are checked whole at the start (about 0.2 s)
-
-WIDTHS = (*(width for width, _ in LEVELS), COARSEST)
 
 # The file is only busy; the connection is as good as before.
 _PASSING = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
@@ -63,6 +65,7 @@ class SqliteStore:
         self._path = Path(path)
         self._lock: int | None = self._claim_file()
         self._last_ids: dict[int, int] = {}  # by lane
+        self._past = Past(self._path)
         self._connection: sqlite3.Connection | None = None
         try:
             with self._refusing():
@@ -228,7 +231,7 @@ class SqliteStore:
         # Naming the widths lets SQLite seek to the stretch of time within each, instead of reading all of them.
         return self._sums_by_series(
             f"SELECT series, component, sum(value) FROM sums WHERE width IN {WIDTHS} AND start >= ? AND start < ? GROUP BY 1, 2",  # noqa: S608
-            (since, 2**62 if until is None else until),
+            (since, LAST_START if until is None else until),
         )
 
     def _sums_by_series(self, query: str, arguments: Sequence[int]) -> dict[int, Sums]:
@@ -238,13 +241,8 @@ class SqliteStore:
                 found.setdefault(series_id, {})[name] = value
         return dict(found)
 
-    def history(self, series_id: int, since: int) -> Mapping[Bucket, Sums]:
-        query = "SELECT width, start, component, value FROM sums WHERE series = ? AND width > 0 AND start >= ?"
-        found: dict[Bucket, dict[str, float]] = {}
-        with self._door() as connection:
-            for width, start, name, value in connection.execute(query, (series_id, since)):
-                found.setdefault(Bucket(width, start), {})[name] = value
-        return dict(found)
+    def history(self, series_id: int, since: int, until: int | None = None) -> Mapping[Bucket, Sums]:
+        return self._past.of(series_id, since, until)
 
     def roll_up(self, fine: int, coarse: int, before: int) -> bool:
         return self._end_oldest(fine, before, ROLL_UP, coarse)
@@ -276,7 +274,7 @@ class SqliteStore:
         with self._transaction() as connection:
             for statement in ("DELETE FROM series WHERE id = ?", "DELETE FROM parameters WHERE series = ?"):
                 connection.execute(statement, (series_id,))
-            connection.execute("DELETE FROM sums WHERE series = ?", (series_id,))
+            connection.execute(DELETE_SUMS, {"series": series_id, "since": -LAST_START, "until": LAST_START})
 
     def state_bytes(self) -> int:
         return sum(path.stat().st_size for path in (self._path, Path(f"{self._path}-wal")) if path.exists())
@@ -292,6 +290,7 @@ class SqliteStore:
             connection.close()
 
     def close(self) -> None:
+        self._past.close()
         self.recover()
         if self._lock is not None:
             lock, self._lock = self._lock, None

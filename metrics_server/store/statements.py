@@ -8,6 +8,8 @@ from functools import lru_cache
 from itertools import chain
 from typing import Any, TypeVar
 
+from metrics_server.window import COARSEST, LEDGERS, LEVELS
+
 APPLICATION_ID = 0x464D5331  # "FMS1": says that a SQLite file is ours
 SCHEMA_VERSION = 2
 
@@ -71,6 +73,20 @@ ROLL_UP = """INSERT INTO sums (series, width, start, component, value)
 SELECT series, :coarse, start - start % :coarse, component, value FROM sums
 WHERE width = :fine AND start = :start AND value != 0
 ON CONFLICT (width, start, series, component) DO UPDATE SET value = value + excluded.value"""
+
+# The starts of the buckets of each width, found by a seek each: the table is by width and start, and all series have a part in each.
+_STARTS = """WITH RECURSIVE buckets (width, start) AS (
+SELECT column1, (SELECT min(start) FROM sums WHERE width = column1 AND start >= :since AND start < :until) FROM (VALUES {widths})
+UNION ALL
+SELECT width, (SELECT min(start) FROM sums WHERE sums.width = buckets.width AND sums.start > buckets.start AND sums.start < :until)
+FROM buckets WHERE start IS NOT NULL)"""
+WIDTHS = (*(width for width, _ in LEVELS), COARSEST)
+HISTORY = f"""{_STARTS.format(widths=",".join(f"({width})" for width in WIDTHS))}
+SELECT sums.width, sums.start, component, value FROM buckets CROSS JOIN sums
+ON sums.width = buckets.width AND sums.start = buckets.start AND sums.series = :series"""  # noqa: S608 - only our widths
+DELETE_SUMS = f"""{_STARTS.format(widths=",".join(f"({width})" for width in (*(ledger.width for ledger in LEDGERS), *WIDTHS)))}
+DELETE FROM sums WHERE (width, start, series) IN (SELECT width, start, :series FROM buckets)"""  # noqa: S608 - only our widths
+LAST_START = 2**62  # beyond all
 
 # Rows a statement: as many as there are up to 64, so that a common group takes one statement of each kind and all sizes stay in
 # the statement cache; the rest of a large group goes in portions of these sizes.

@@ -1,0 +1,155 @@
+"""The JSON API without its HTTP: from the path and query of a request to the body of its answer. Any thread may ask."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from metrics_server import query
+from metrics_server.api_answer import (
+    Comparisons,
+    Entries,
+    Entry,
+    History,
+    Point,
+    Reading,
+    Table,
+    WindowReading,
+    entry_of,
+    reading_of,
+    values_of,
+    window_of,
+    with_costs,
+)
+from metrics_server.comparison import comparison_of
+from metrics_server.history import steps_of, taken
+from metrics_server.ledger import PAIRS
+from metrics_server.query import Refusal, label_of, labels_of, not_found
+from metrics_server.readings import Reader
+from metrics_server.series import Catalog, Labels, Series
+from metrics_server.store.interface import Store
+from metrics_server.sums import Sums
+from metrics_server.totals import Totals
+from metrics_server.window import edge_of
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Api:
+    """Answers from the catalog and the running totals, and questions about the past from the store.
+
+    Every method may raise `Refusal`, and `model` also `StoreUnavailable`.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        totals: Totals,
+        reader: Reader,
+        store: Store,
+        *,
+        windows: Mapping[str, int],
+        history: int,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Windows and history are lengths in seconds."""
+        self._catalog = catalog
+        self._totals = totals
+        self._reader = reader
+        self._store = store
+        self._windows = dict(windows)
+        self._history = history
+        self._clock = clock
+
+    def models(self, asked: str) -> bytes:
+        """All series."""
+        query.read(asked, ())
+        return _encode(Entries(models=[self._entry(series) for series in self._wholes()]))
+
+    def deployment(self, parts: Sequence[str], asked: str) -> bytes:
+        """The series of one deployment, or its predictors compared."""
+        found = query.read(asked, query.DEPLOYMENT)
+        namespace, deployment = map(label_of, parts)
+        series = [one for one in self._wholes() if one.labels[:2] == (namespace, deployment)]
+        if "compare" in found:
+            return _encode(self._comparisons(series, **found))
+        if found:
+            raise Refusal(f"{next(iter(found))}: only together with compare=predictor")
+        return _encode(Entries(models=[self._entry(one) for one in series]))
+
+    def model(self, parts: Sequence[str], asked: str) -> bytes:
+        """A series in its windows, or its history."""
+        found = query.read(asked, query.MODEL)
+        query.check_alone(found, query.HISTORY, ("window", "tables", *query.COSTS))
+        costs = [cost for cost in query.COSTS if cost in found]
+        if costs and not (len(costs) == len(query.COSTS) and found.get("tables")):
+            raise Refusal(f"{' and '.join(query.COSTS)}: want both, and tables=true")
+        series = self._series(labels_of(parts), found.get("slice"))
+        if any(name in found for name in query.HISTORY):
+            return _encode(self._past(series, found))
+        return _encode(self._reading(series, found))
+
+    def _wholes(self) -> list[Series]:
+        return [series for series in self._catalog.current() if not series.identity.slice]
+
+    def _entry(self, series: Series) -> Entry:
+        return entry_of(self._reader, series, self._catalog.slices_of(series.labels), self._totals.reading(series.id).windows)
+
+    def _series(self, labels: Labels, part: str | None) -> Series:
+        series = self._catalog.find(labels)
+        if series is None:
+            raise not_found("there is no such series")
+        if part is not None:
+            series = next((one for one in self._catalog.slices_of(labels) if one.identity.slice == part), None)
+        if series is None:
+            raise not_found("slice: the series has no such slice")
+        return series
+
+    def _window(self, name: str) -> str:
+        if name not in self._windows:
+            raise Refusal(f"window: want one of {', '.join(self._windows)}")
+        return name
+
+    def _reading(self, series: Series, found: Mapping[str, Any]) -> Reading:
+        names = [self._window(found["window"])] if "window" in found else list(self._windows)
+        sums, now = self._totals.reading(series.id).windows, self._clock()
+        windows = {name: self._in_window(series, sums[name], name, now, found) for name in names}
+        return reading_of(self._reader, series, self._catalog.slices_of(series.labels), windows)
+
+    def _in_window(self, series: Series, sums: Sums, name: str, now: float, found: Mapping[str, Any]) -> WindowReading:
+        tables: Mapping[str, Table] | None = self._reader.tables(series, sums) if found.get("tables") else None
+        if tables is not None and query.COSTS[0] in found:
+            tables = with_costs(tables, *(found[cost] for cost in query.COSTS))
+        return window_of(self._reader, series, sums, (edge_of(self._windows[name], now), now), tables)
+
+    def _past(self, series: Series, found: Mapping[str, Any]) -> History:
+        steps = steps_of(found.get("from"), found.get("to"), found.get("step"), self._clock(), self._history)
+        points = [
+            Point(since=step.since, until=step.until, support=step.sums.get(PAIRS, 0.0), values=values_of(self._reader, series, step.sums))
+            for step in taken(self._store.history(series.id, steps.since, steps.until), steps)
+        ]
+        shown = [point for point in points if point.support > 0 or point.values]
+        return History(since=steps.since, until=steps.until, step=steps.step, points=shown)
+
+    def _comparisons(
+        self, series: Sequence[Series], compare: str, window: str | None = None, baseline: str | None = None, model: str | None = None
+    ) -> Comparisons:
+        name = next(iter(self._windows)) if window is None else self._window(window)
+        if baseline is not None and all(one.labels.predictor != baseline for one in series):
+            raise not_found("baseline: the deployment has no such predictor")
+        groups: dict[str, dict[str, Series]] = {}
+        for one in series:
+            if model is None or one.labels.model == model:
+                groups.setdefault(one.labels.model, {})[one.labels.predictor] = one
+        return Comparisons(
+            comparisons=[
+                comparison_of(label, name, {predictor: self._values(one, name) for predictor, one in group.items()}, baseline)
+                for label, group in sorted(groups.items())
+            ]
+        )
+
+    def _values(self, series: Series, window: str) -> Any:
+        return values_of(self._reader, series, self._totals.reading(series.id).windows[window])
