@@ -10,11 +10,12 @@ from pathlib import Path
 
 from benchmarks.errors import BenchmarkError
 from benchmarks.progress import progress
+from metrics_server.catalog import Catalog
 from metrics_server.event import RESPONSE, Event
 from metrics_server.group import Group, Keeping
 from metrics_server.half import half_of
 from metrics_server.model import load
-from metrics_server.series import Catalog, Labels
+from metrics_server.series import Labels
 from metrics_server.settings import Settings
 from metrics_server.store.sqlite import SqliteStore
 from metrics_server.window import seconds_of

@@ -20,10 +20,10 @@ from benchmarks.errors import BenchmarkError
 from benchmarks.fill import fill, sums_stored
 from benchmarks.process import Process
 from benchmarks.wrk import Shape
+from metrics_server.catalog import Catalog
 from metrics_server.exposition import AncestorLabels, Exposition
 from metrics_server.model import load
 from metrics_server.readings import Reader
-from metrics_server.series import Catalog
 from metrics_server.settings import Settings, image_of
 from metrics_server.store.interface import Store
 from metrics_server.store.memory import MemoryStore

@@ -5,7 +5,7 @@ Sums, of pairs whose prediction is a probability or a row of them:
     brier, brier / square: sum of the Brier score of a pair, and of its square.
     score / class / ...: see `cm_models.score_histogram`; of rows with up to 30 columns.
     confidence / + / d: pairs that are right whose largest probability is in the d-th tenth of [0, 1]; confidence / - / d those that are
-        wrong; confidence / sum / d: sum of these probabilities. Of two classes the probability of the second, and whether it is that.
+        wrong; confidence / sum / d: sum of these probabilities. Of a score of one class the score, and whether it is that class.
 Sums of rows of any scores:
     rank / k / r: rows of k columns in which r of them stand before the true class, for r up to 4; rank / k / rest: the others.
 

@@ -23,7 +23,7 @@ from metrics_server.sums import SEPARATOR, Sums, component
 
 _NEAR = (0.07, 0.05, 0.04, 0.03, 0.02, 0.015, 0.01, 0.005, 0.002, 0.001, 0.0003, 0.0001, 1e-5, 1e-6, 1e-7, 1e-9, 1e-12, 1e-15)
 _FAR = (1e-20, 1e-30, 1e-50, 1e-100, 1e-200, 5e-324)  # of 0 alone: a float cannot tell such numbers from 1
-EDGES = sorted({*_NEAR, *_FAR, *(1 - near for near in _NEAR), *(twentieth / 20 for twentieth in range(2, 19)), 1.0})
+EDGES = sorted({*_NEAR, *_FAR, *(float(f"{1 - near:.15g}") for near in _NEAR), *(twentieth / 20 for twentieth in range(2, 19)), 1.0})
 BINS = len(EDGES) + 1
 PRIOR = 5.0  # pairs of the rarer class that the assumed variance of `roc_auc` counts as
 _EQUAL = [0, -1]  # the bins in which all scores are equal: 0 and 1

@@ -24,12 +24,13 @@ from metrics_server.api_answer import (
     window_of,
     with_costs,
 )
+from metrics_server.catalog import Catalog
 from metrics_server.comparison import comparison_of
 from metrics_server.history import steps_of, taken
 from metrics_server.ledger import PAIRS
 from metrics_server.query import Refusal, label_of, labels_of, not_found
 from metrics_server.readings import Reader
-from metrics_server.series import Catalog, Labels, Series
+from metrics_server.series import Labels, Series
 from metrics_server.store.interface import Store
 from metrics_server.sums import Sums
 from metrics_server.totals import Totals

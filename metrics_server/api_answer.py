@@ -15,15 +15,12 @@ from msgspec import UNSET, UnsetType
 from metrics_server.ledger import LOGGED, PAIRS
 from metrics_server.model import OTHER_CLASSES, Sample
 from metrics_server.query import part_of
-from metrics_server.readings import Reader
+from metrics_server.readings import OF_SERVER, Reader
 from metrics_server.series import Labels, Series
 from metrics_server.sums import Sums
 
 PATH = "/v1/models"
 Table = list[dict[str, str | float]]
-
-# Beginnings of the names of what the server itself says of every series, whatever its metric model; so these are no headlines.
-_OF_THE_SERVER = ("label_", "reward_", "output_", "predicted_")
 
 
 class Value(msgspec.Struct, kw_only=True):
@@ -196,17 +193,20 @@ def values_of(reader: Reader, series: Series, sums: Sums) -> list[Value]:
 def headline_of(reader: Reader, series: Series, sums: Sums) -> Value | None:
     """The first value of the metric model, without reading the others."""
     for sample in reader.values(series, sums):
-        if sample.name.startswith(_OF_THE_SERVER):
-            return None
         if sample.name != "support":
-            return value_of(sample, sums.get(PAIRS, 0.0))
+            return None if _is_of_server(f"model_{sample.name}") else value_of(sample, sums.get(PAIRS, 0.0))
     return None
+
+
+def _is_of_server(name: str) -> bool:
+    """Whether this is what the server itself says of every series, whatever its metric model."""
+    return name.startswith(OF_SERVER)
 
 
 def headline_among(values: Iterable[Value]) -> Value | None:
     """The same of values that were read already."""
     first = next((value for value in values if value.name != "model_support"), None)
-    return None if first is None or first.name.removeprefix("model_").startswith(_OF_THE_SERVER) else first
+    return None if first is None or _is_of_server(first.name) else first
 
 
 def entry_of(reader: Reader, series: Series, slices: Iterable[Series], windows: Mapping[str, Sums]) -> Entry:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from tornado.web import Application
 
 from metrics_server.api import Api
 from metrics_server.api_handlers import Deployment, Model, Models, OpenApi
+from metrics_server.catalog import Catalog
 from metrics_server.connection import HttpServer
 from metrics_server.elasticsearch import LookUps, address_of, checked_index, tls_of
 from metrics_server.errors import BadConfiguration
@@ -23,16 +25,15 @@ from metrics_server.handlers import Healthz, Metrics, NotFound, PostOnly, Protoc
 from metrics_server.ingest import Ingest
 from metrics_server.kafka_config import configuration, topics
 from metrics_server.kept import Limits
-from metrics_server.model import MetricModel, load
 from metrics_server.openapi import SERIES, document, pattern_of
 from metrics_server.readings import Reader
 from metrics_server.reply import Forwarder, Replies
 from metrics_server.router import POST_ONLY, Gate, Router
 from metrics_server.selection import Selection, dimensions_of
-from metrics_server.series import Catalog, Labels
+from metrics_server.series import Labels
 from metrics_server.settings import Settings
 from metrics_server.store.interface import Store
-from metrics_server.task import TASKS
+from metrics_server.task import model_at
 from metrics_server.telemetry import KafkaTelemetry, Telemetry
 from metrics_server.totals import Totals
 from metrics_server.window import seconds_of
@@ -55,6 +56,8 @@ class Server:
         self._loop = asyncio.get_running_loop()
         self._state = State()
         self._telemetry = Telemetry()
+        exported = settings.max_exported_classes
+        self._build = partial(model_at, max_exported_classes=exported, allow_pickle=settings.allow_pickle)
         self._catalog = Catalog(settings.scoring_of, self._build, settings.max_series, settings.max_slices)
         self._totals = Totals({window: seconds_of(window) for window in settings.windows})
         self._writer = Writer(
@@ -88,24 +91,7 @@ class Server:
             max_bodies_bytes=settings.max_bodies_bytes,
             token=_token(settings.token_file),
         )
-        reader = Reader(settings.max_exported_classes, settings.min_support)
-        exposition = Exposition(
-            self._catalog,
-            self._totals,
-            self._telemetry,
-            ancestor,
-            seldon_metrics=settings.seldon_metrics,
-            reader=reader,
-        )
-        api = Api(
-            self._catalog,
-            self._totals,
-            reader,
-            store,
-            windows={window: seconds_of(window) for window in settings.windows},
-            history=seconds_of(settings.history),
-        )
-        router = Router(self._gate, self._application(exposition, api))
+        router = Router(self._gate, self._application(*self._views(ancestor)))
         self._http = HttpServer(router.route, router.refused, self._telemetry.refused_connections.inc, settings.max_connections)
 
     def _elasticsearch(self, key: str) -> LookUps:
@@ -122,12 +108,14 @@ class Server:
         limits = {"max_body_bytes": settings.max_body_bytes, "max_bodies_bytes": settings.max_bodies_bytes}
         return Kafka(configuration(settings), topics(settings), self._ingest, telemetry, **limits)
 
-    def _build(self, path: str, parameters: Mapping[str, object]) -> MetricModel:
-        exported = {"max_exported_classes": self._settings.max_exported_classes}
-        model = load(path, {**parameters, **exported}, allow_pickle=self._settings.allow_pickle)
-        if (wanted := getattr(model, "task", "any")) not in TASKS:
-            raise BadConfiguration(f"--storage_uri {path}: its task is {wanted!r}; want one of {', '.join(TASKS)}")
-        return model
+    def _views(self, ancestor: AncestorLabels) -> tuple[Exposition, Api]:
+        """What shows the numbers: the page for Prometheus and the JSON API, by one reader."""
+        settings = self._settings
+        reader = Reader(settings.max_exported_classes, settings.min_support)
+        shared = self._catalog, self._totals
+        exposition = Exposition(*shared, self._telemetry, ancestor, seldon_metrics=settings.seldon_metrics, reader=reader)
+        windows = {window: seconds_of(window) for window in settings.windows}
+        return exposition, Api(*shared, reader, self._store, windows=windows, history=seconds_of(settings.history))
 
     def _application(self, exposition: Exposition, api: Api) -> Application:
         described = document(self._settings.windows, has_token=bool(self._settings.token_file))

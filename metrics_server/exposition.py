@@ -14,6 +14,7 @@ from typing import NamedTuple
 from prometheus_client.exposition import choose_encoder
 
 from metrics_server import reward
+from metrics_server.catalog import Catalog
 from metrics_server.catalogue import COUNTER, GAUGE, HISTOGRAM, family_of
 from metrics_server.distribution import DELAY, LATENCY, cumulated
 from metrics_server.ledger import LABELS, PREDICTED, PREDICTIONS, TOO_OLD
@@ -21,7 +22,7 @@ from metrics_server.model import OTHER_CLASSES, SELDON_PREFIX
 from metrics_server.oblivion import EVICTED, EXPIRED
 from metrics_server.pairing import CORRECTED, DUPLICATE, MATCHED, RETRACTED, SUPERSEDED
 from metrics_server.readings import SERIES_LABELS, Reader
-from metrics_server.series import Catalog, Labels, Series
+from metrics_server.series import Labels, Series
 from metrics_server.sums import Sums
 from metrics_server.task import TASK_MISMATCH, UNSCORABLE
 from metrics_server.telemetry import Telemetry

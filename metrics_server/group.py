@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 from metrics_server.cabinet import Cabinet, Folder
 from metrics_server.case import MAX_KEYS, Case, remember
+from metrics_server.catalog import Catalog
 from metrics_server.errors import Rejected
 from metrics_server.event import FEEDBACK, REQUEST, RESPONSE
 from metrics_server.half import Half, row_key
 from metrics_server.latency import Latencies
 from metrics_server.ledger import NOWHERE, Ledger
 from metrics_server.pairing import Arrival, arrive, settle
-from metrics_server.series import Catalog
 from metrics_server.store.interface import Change, Store
 from metrics_server.window import KEPT
 

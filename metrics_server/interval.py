@@ -24,6 +24,7 @@ Interval: TypeAlias = "tuple[float, float]"
 
 Z95 = 1.959963984540054  # the 97.5 % quantile of the normal distribution
 WEIGHT_EXCESS = "weight_excess"
+FEWEST = 4  # values that say anything of their own variance
 ROUNDING = 1e-12  # share of a number below which what is left of it means nothing
 
 
@@ -87,7 +88,7 @@ def of_mean_of_ratios(values: npt.NDArray[Any], variances: npt.NDArray[Any], tri
 
 
 def of_mean(total: float, squares: float, count: float, share: float = 1.0, least: float = -math.inf) -> Interval | None:
-    """Student's interval of a mean; None for fewer than two values.
+    """Student's interval of a mean; None for fewer than four values.
 
     Args:
         total: the sum of the values.
@@ -101,7 +102,7 @@ def of_mean(total: float, squares: float, count: float, share: float = 1.0, leas
 
 
 def of_skewed(total: float, squares: float, cubes: float, count: float, share: float = 1.0) -> Interval | None:
-    """The interval of a mean of values >= 0, a few of which may be far larger than the others; None for fewer than two values.
+    """The interval of a mean of values >= 0, a few of which may be far larger than the others; None for fewer than four values.
 
     Student's, straightened by the skewness (Hall 1992): with t = (mean - m) / error and a = skewness / √n it holds the m for which
     t + a t² / 3 + a² t³ / 27 + a / 6 is within Student's quantiles.
@@ -114,7 +115,7 @@ def of_skewed(total: float, squares: float, cubes: float, count: float, share: f
         share: their `evidence`.
     """
     mean, trials = total / count, count * share
-    if trials < 2:
+    if trials < FEWEST:
         return None
     if mean <= 0 or (spread := squares / count / mean / mean - 1) <= ROUNDING:
         return mean, mean
@@ -130,8 +131,8 @@ def _straight(at: float, slope: float) -> float:
 
 
 def of_estimate(value: float, variance: float, trials: float, least: float = -math.inf) -> Interval | None:
-    """Student's interval of a value with this variance, which was estimated from so many trials; None for fewer than two."""
-    if trials < 2:
+    """Student's interval of a value with this variance, which was estimated from so many trials; None for fewer than four."""
+    if trials < FEWEST:
         return None
     spread = student(trials - 1) * math.sqrt(variance)
     return max(least, value - spread), value + spread

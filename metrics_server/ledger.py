@@ -11,11 +11,12 @@ from collections.abc import Iterator
 
 from metrics_server import output, reward
 from metrics_server.case import Applied, Known, Said, Weight
+from metrics_server.catalog import Catalog
 from metrics_server.distribution import DELAY, LATENCY, observed
 from metrics_server.errors import Rejected
 from metrics_server.pairing import MATCHED
 from metrics_server.scorer import increments_of, weighted
-from metrics_server.series import Catalog, Labels, Series
+from metrics_server.series import Labels, Series
 from metrics_server.store.interface import Change
 from metrics_server.sums import Sums, add_into, component
 from metrics_server.task import TASK_MISMATCH, UNSCORABLE, Value

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 import msgspec
 
 from metrics_server.case import Case, decode_record, idle, waiting
+from metrics_server.catalog import Catalog
 from metrics_server.kept import EVENTS, Balance
 from metrics_server.ledger import LABELS, NOWHERE
-from metrics_server.series import Catalog
 from metrics_server.store.interface import Change, Record
 from metrics_server.sums import add_into
 from metrics_server.window import EVER, KEPT, Bucket

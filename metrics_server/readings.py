@@ -22,8 +22,8 @@ SERIES_LABELS = ("deployment_namespace", "deployment_name", "predictor_name", "m
 _NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _RESERVED = {*SERIES_LABELS, "slice", "window", "le"}
 # What the server itself says of every series; a metric model may not say it again.
-_OWN = ("model_support", "model_reward", "model_output", "model_label", "model_predict", "model_last")
-_TAKEN = {name for name in MODEL if name.startswith(_OWN)}
+OF_SERVER = ("model_support", "model_reward", "model_output", "model_label", "model_predict", "model_last")
+_TAKEN = {name for name in MODEL if name.startswith(OF_SERVER)}
 _KNOWN = {name.removeprefix("model_") for name in MODEL} - {name.removeprefix("model_") for name in _TAKEN}
 
 
@@ -77,7 +77,18 @@ class Reader:
 
     def tables(self, series: Series, sums: Sums) -> Mapping[str, list[dict[str, str | float]]]:
         """The curves of one window."""
-        return series.model.tables(sums) if isinstance(series.model, Tabular) and sums.get(PAIRS) else {}
+        if not isinstance(series.model, Tabular) or not sums.get(PAIRS):
+            return {}
+        try:
+            return {str(name): [_cells(row) for row in rows] for name, rows in series.model.tables(sums).items()}
+        except Exception as error:  # noqa: BLE001 - of a user's metric model
+            self._warn(error)
+            return {}
+
+    def _warn(self, error: Exception) -> None:
+        if (name := type(error).__name__) not in self._refused:
+            self._refused.add(name)
+            logger.warning("A metric model cannot be read: %s: %s", name, error)
 
     def _valid(self, samples: Iterable[Sample]) -> Iterator[Sample]:
         """Samples whose names may be exposed; a user's metric model may yield anything."""
@@ -87,9 +98,7 @@ class Reader:
                 if self._is_valid(plain):
                     yield plain
         except Exception as error:  # noqa: BLE001 - of a user's metric model; the other series must not suffer
-            if (name := type(error).__name__) not in self._refused:
-                self._refused.add(name)
-                logger.warning("A metric model cannot be read: %s: %s", name, error)
+            self._warn(error)
 
     def _is_valid(self, sample: Sample) -> bool:
         numbers = (sample.value, *(sample.interval or ()))
@@ -119,3 +128,9 @@ def _plain(sample: Sample) -> Sample:
         return sample._replace(value=float(sample.value), interval=ends)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         return sample
+
+
+def _cells(row: Mapping[str, str | float]) -> dict[str, str | float]:
+    """A row of a table, without numbers that are not finite."""
+    cells = {str(column): cell if isinstance(cell, str) else float(cell) for column, cell in row.items()}
+    return {column: cell for column, cell in cells.items() if isinstance(cell, str) or math.isfinite(cell)}

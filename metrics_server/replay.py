@@ -25,6 +25,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from metrics_server.catalog import Catalog
 from metrics_server.errors import BadConfiguration, Reason, Rejected
 from metrics_server.event import BATCH, OTHER, RESPONSE, Event, decode, seconds_at
 from metrics_server.group import Group, Keeping
@@ -32,19 +33,18 @@ from metrics_server.half import Half, half_of, row_key
 from metrics_server.json import read
 from metrics_server.kept import PENDING_TRUTHS
 from metrics_server.ledger import LABELS, NOWHERE
-from metrics_server.model import MetricModel, load
 from metrics_server.readings import Reader
 from metrics_server.replay_answer import Reading, reading_of
 from metrics_server.replay_file import Line, of_dicts, opened
 from metrics_server.selection import Selection, dimensions_of
-from metrics_server.series import Catalog, Labels
+from metrics_server.series import Labels
 from metrics_server.settings import Settings, default_labels
 from metrics_server.settings import load as load_settings
 from metrics_server.statement import EARLIEST, LATEST, Statement, halves_of
 from metrics_server.store.interface import Change
 from metrics_server.store.memory import MemoryStore
 from metrics_server.sums import add_into
-from metrics_server.task import TASK_MISMATCH, TASKS, UNSCORABLE
+from metrics_server.task import TASK_MISMATCH, UNSCORABLE, model_at
 from metrics_server.window import COARSEST, DAY, EVER, HOUR, KEPT, MINUTE, Bucket, floor, seconds_of
 
 GROUP_ROWS = 16_384  # rows applied together: four times as many as on a server, where somebody waits for them
@@ -92,11 +92,13 @@ class Replay:
         """
         if step % MINUTE:
             raise BadConfiguration(f"--step: want a multiple of {MINUTE}s")
+        exported = settings.max_exported_classes
+        build = partial(model_at, max_exported_classes=exported, allow_pickle=settings.allow_pickle)
         for uri in {settings.storage_uri, *(entry.storage_uri for entry in settings.deployments)} - {None, "", "auto"}:
-            _build(settings, str(uri), {})
+            build(str(uri), {})
         self._defaults = defaults
         self._selection = Selection(dimensions_of(settings.slices), frozenset(settings.score_models))
-        self._catalog = Catalog(settings.scoring_of, partial(_build, settings), settings.max_series, settings.max_slices)
+        self._catalog = Catalog(settings.scoring_of, build, settings.max_series, settings.max_slices)
         self._reader = Reader(settings.max_exported_classes, settings.min_support)
         self._store = MemoryStore()
         self._step = step
@@ -226,13 +228,6 @@ def _few_collections() -> Iterator[None]:
         yield
     finally:
         gc.set_threshold(*before)
-
-
-def _build(settings: Settings, path: str, parameters: Mapping[str, object]) -> MetricModel:
-    model = load(path, {**parameters, "max_exported_classes": settings.max_exported_classes}, allow_pickle=settings.allow_pickle)
-    if (wanted := getattr(model, "task", "any")) not in TASKS:
-        raise BadConfiguration(f"--storage_uri {path}: its task is {wanted!r}; want one of {', '.join(TASKS)}")
-    return model
 
 
 def _fold(change: Change, step: int) -> None:

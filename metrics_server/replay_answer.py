@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import NotRequired, TypedDict
+from collections.abc import Mapping
+from typing import Any, NotRequired, TypedDict
 
+import msgspec
+
+from metrics_server.api_answer import values_of
 from metrics_server.ledger import PAIRS
-from metrics_server.model import Sample
 from metrics_server.readings import Reader
 from metrics_server.series import Series
 from metrics_server.sums import Sums
 from metrics_server.window import Bucket
 
-
-class Value(TypedDict):
-    """A value, named as on /v1/metrics; the ends of its 95 % interval, and how many rows it rests on."""
-
-    name: str
-    labels: dict[str, str]
-    value: float
-    lower: NotRequired[float]
-    upper: NotRequired[float]
-    support: float
-
-
-Point = TypedDict("Point", {"from": int, "to": int, "support": float, "values": list[Value]})
+Point = TypedDict("Point", {"from": int, "to": int, "support": float, "values": list[dict[str, Any]]})
 """The values of one step: of the predictions made from `from` until before `to`, in UTC seconds."""
 
 
@@ -39,7 +29,7 @@ class Reading(TypedDict):
     task: str | None
     metric_model: str | None
     support: float
-    values: list[Value]
+    values: list[dict[str, Any]]
     points: NotRequired[list[Point]]
 
 
@@ -54,7 +44,7 @@ def reading_of(reader: Reader, series: Series, sums: Sums, steps: Mapping[Bucket
         "task": series.task or None,
         "metric_model": series.parameters.get("model"),
         "support": sums.get(PAIRS, 0.0),
-        "values": _values(reader.values(series, sums), sums),
+        "values": _values(reader, series, sums),
     }
     if series.identity.slice:
         reading["slice"] = series.identity.slice
@@ -64,20 +54,10 @@ def reading_of(reader: Reader, series: Series, sums: Sums, steps: Mapping[Bucket
 
 
 def _point(reader: Reader, series: Series, bucket: Bucket, sums: Sums) -> Point:
-    values = _values(reader.values(series, sums), sums)
+    values = _values(reader, series, sums)
     return {"from": bucket.start, "to": bucket.start + bucket.width, "support": sums.get(PAIRS, 0.0), "values": values}
 
 
-def _values(samples: Iterable[Sample], sums: Sums) -> list[Value]:
-    return [_value(sample, sums.get(PAIRS, 0.0)) for sample in samples]
-
-
-def _value(sample: Sample, support: float) -> Value:
-    ends: dict[str, float] = {} if sample.interval is None else dict(zip(("lower", "upper"), map(float, sample.interval), strict=True))
-    return {
-        "name": f"model_{sample.name}",
-        "labels": {name: str(label) for name, label in sample.labels.items()},
-        "value": float(sample.value),
-        **ends,  # type: ignore[typeddict-item]
-        "support": support if sample.support is None else float(sample.support),
-    }
+def _values(reader: Reader, series: Series, sums: Sums) -> list[dict[str, Any]]:
+    """Each with name, labels, value and support, and where it has an interval lower and upper."""
+    return msgspec.to_builtins(values_of(reader, series, sums))  # type: ignore[no-any-return]

@@ -5,16 +5,17 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from tqdm import tqdm
 
 from metrics_server.errors import BadConfiguration, Rejected
 from metrics_server.replay import SHOWN_REFUSALS, Replay, words_of
-from metrics_server.replay_answer import Reading, Value
+from metrics_server.replay_answer import Reading
 from metrics_server.replay_file import BadFile, opened
 from metrics_server.series import Labels
 from metrics_server.settings import DEFAULTS, HELP, Settings, default_labels, load
@@ -114,7 +115,7 @@ def _text(reading: Reading) -> str:
     return "\n".join(lines)
 
 
-def _cells(value: Value) -> tuple[str, ...]:
+def _cells(value: Mapping[str, Any]) -> tuple[str, ...]:
     labels = ",".join(f'{name}="{label}"' for name, label in value["labels"].items())
     return value["name"], labels, *map(_number, (value["value"], value.get("lower"), value.get("upper"), value["support"]))
 

@@ -8,12 +8,13 @@ its models take, or says why it cannot. That is decided here, once, so that no m
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 import numpy as np
 
-from metrics_server.model import Array
+from metrics_server.errors import BadConfiguration
+from metrics_server.model import Array, MetricModel, load
 
 Value: TypeAlias = "float | int | bool | str | list[float] | None"
 Resolved: TypeAlias = "tuple[Value, Value] | str"
@@ -117,8 +118,6 @@ def class_of_output(value: Value, task: str, threshold: float, class_names: Sequ
 
     A number may be the index of a class, up to a hundred, or the score of class 1.
     """
-    if task == "regression":
-        return None
     if task == "binary" or (isinstance(value, float) and 0 < value < 1):
         return decision_of(value, threshold, class_names)
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
@@ -236,6 +235,18 @@ def _is_boolean_pair(truth: Value, prediction: Value) -> bool:
 
 def _is_score_against_class(truth: Value, prediction: Value) -> bool:
     return isinstance(prediction, float) and truth in (0, 1) and 0 <= prediction <= 1 and not prediction.is_integer()
+
+
+def model_at(path: str, parameters: Mapping[str, object], *, max_exported_classes: int, allow_pickle: bool) -> MetricModel:
+    """The metric model at a dotted path, made with these parameters.
+
+    Raises:
+        BadConfiguration: it cannot be loaded, or its task is none of the table.
+    """
+    model = load(path, {**parameters, "max_exported_classes": max_exported_classes}, allow_pickle=allow_pickle)
+    if (wanted := getattr(model, "task", "any")) not in TASKS:
+        raise BadConfiguration(f"--storage_uri {path}: its task is {wanted!r}; want one of {', '.join(TASKS)}")
+    return model
 
 
 def array_of(values: Sequence[Value]) -> Array:

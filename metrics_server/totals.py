@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import count
+from sys import intern
 
 from metrics_server.store.interface import Store
 from metrics_server.sums import Sums, add_into, total
@@ -140,7 +141,8 @@ def _has_swallowed(gone: Sums, left: Sums) -> bool:
 
 
 def _copy(by_series: Mapping[int, Sums]) -> _BySeries:
-    return {series_id: {name: value for name, value in sums.items() if value} for series_id, sums in by_series.items()}
+    # Of many series and windows the same names: each is kept once.
+    return {series_id: {intern(name): value for name, value in sums.items() if value} for series_id, sums in by_series.items()}
 
 
 def _add(by_series: _BySeries, series_id: int, sums: Sums, sign: int = 1) -> None:

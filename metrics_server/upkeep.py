@@ -6,10 +6,10 @@ import math
 from collections.abc import Mapping
 
 from metrics_server import kept
+from metrics_server.catalog import Catalog
 from metrics_server.kept import EVENTS, HALVES, Limits
 from metrics_server.ledger import NOWHERE
 from metrics_server.oblivion import EVICTED, EXPIRED, leaving
-from metrics_server.series import Catalog
 from metrics_server.store.interface import Record, Store
 from metrics_server.telemetry import Telemetry
 from metrics_server.totals import Totals

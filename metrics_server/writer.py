@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 
+from metrics_server.catalog import Catalog
 from metrics_server.errors import StoreUnavailable, Unavailable
 from metrics_server.group import Group, Keeping, Outcome
 from metrics_server.half import Half
 from metrics_server.kept import Limits
 from metrics_server.latency import Latencies
-from metrics_server.series import Catalog, Labels
+from metrics_server.series import Labels
 from metrics_server.store.interface import Store
 from metrics_server.telemetry import Telemetry
 from metrics_server.totals import Totals

@@ -21,9 +21,10 @@ from pathlib import Path
 import pytest
 
 from metrics_server.__main__ import SWITCH_SECONDS
+from metrics_server.catalog import Catalog
 from metrics_server.exposition import AncestorLabels, Exposition
 from metrics_server.model import load
-from metrics_server.series import Catalog, Scoring
+from metrics_server.series import Scoring
 from metrics_server.telemetry import Telemetry
 from metrics_server.totals import Totals
 from tests.live_server import LiveServer, Page, Request, ce_time, event, feedback, live_server, logged, send, truth_only

@@ -16,13 +16,14 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as prometheus_families
 
 from metrics_server.body import decompressed
+from metrics_server.catalog import Catalog
 from metrics_server.errors import Reason, Rejected
 from metrics_server.event import FEEDBACK, KINDS, REQUEST, RESPONSE, Event, decode
 from metrics_server.exposition import AncestorLabels, Exposition
 from metrics_server.group import Group, Keeping
 from metrics_server.half import Half, half_of
 from metrics_server.model import load
-from metrics_server.series import Catalog, Labels, Scoring
+from metrics_server.series import Labels, Scoring
 from metrics_server.store.memory import MemoryStore
 from metrics_server.telemetry import Telemetry
 from metrics_server.totals import Totals

@@ -19,7 +19,7 @@ LAYERS = [
     "task",
     "store.interface store.past output reward body",
     "store.memory store.sqlite store series event",
-    "case totals scorer latency query payload.rows payload.reading payload.registry payload.pb",
+    "case totals scorer latency query catalog payload.rows payload.reading payload.registry payload.pb",
     "pairing kept selection history payload.openai payload.tensorflow payload.v2 payload.pb.tensorflow_pb2 payload.pb.inference_pb2",
     "payload.seldon payload.pb.seldon_pb2 ledger",
     "payload.protobuf readings",

@@ -35,6 +35,7 @@ from cm_models.multiclass_one_hot import MulticlassOneHot
 from cm_models.regression import Regression
 from cm_models.score_histogram import EDGES
 from metrics_server import output, reward
+from metrics_server.catalog import Catalog
 from metrics_server.event import FEEDBACK, RESPONSE, Event
 from metrics_server.group import Group, Keeping
 from metrics_server.half import Half, half_of
@@ -43,7 +44,7 @@ from metrics_server.logarithmic import Distribution, binned
 from metrics_server.model import MetricModel, Sample, load
 from metrics_server.readings import Reader
 from metrics_server.scorer import weighted
-from metrics_server.series import Catalog, Labels, Scoring, Series
+from metrics_server.series import Labels, Scoring, Series
 from metrics_server.statement import halves_of
 from metrics_server.store.sqlite import SqliteStore
 from metrics_server.sums import add_into, total

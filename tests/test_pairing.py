@@ -11,13 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metrics_server import reward
+from metrics_server.catalog import Catalog
 from metrics_server.event import FEEDBACK, RESPONSE, Event
 from metrics_server.group import Group, Keeping
 from metrics_server.half import half_of
 from metrics_server.ledger import LOGGED, PAIRS
 from metrics_server.model import load
 from metrics_server.reward import REWARDS
-from metrics_server.series import Catalog, Labels, Scoring
+from metrics_server.series import Labels, Scoring
 from metrics_server.store.memory import MemoryStore
 from metrics_server.sums import component
 from metrics_server.window import DAY, EVER, Bucket, bucket_of

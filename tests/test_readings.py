@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
+from metrics_server.catalog import Catalog
 from metrics_server.model import load
-from metrics_server.series import REVISION, Catalog, Identity, Labels, Scoring
+from metrics_server.series import REVISION, Identity, Labels, Scoring
 from metrics_server.settings import Settings
 from metrics_server.store.interface import StoredSeries
 from tests.conftest import Serve
@@ -132,7 +133,9 @@ def test_shares_of_predicted_classes_do_not_depend_on_when_the_first_truth_came(
             server.post(body, headers)
         shares.append({name: value for name, value in stated(server).items() if "class_ratio" in name})
     assert shares[0] == shares[1]
-    assert shares[0] == {"model_predicted_class_ratio class=2": 0.5} | {f"model_predicted_class_ratio class={label}": 0.25 for label in "01"}
+    assert shares[0] == {"model_predicted_class_ratio class=2": 0.5} | {
+        f"model_predicted_class_ratio class={label}": 0.25 for label in "01"
+    }
     server = serve("--store", "memory://", "--windows", "1h")
     server.post({"data": {"ndarray": [3]}}, ce(RESPONSE, "1", "r"))
     assert not [name for name in stated(server) if "class" in name]

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from metrics_server.catalog import Catalog
 from metrics_server.errors import BadConfiguration
 from metrics_server.kept import Limits
 from metrics_server.model import load
-from metrics_server.series import Catalog, Scoring
+from metrics_server.series import Scoring
 from metrics_server.store.interface import Change, Store
 from metrics_server.store.memory import MemoryStore
 from metrics_server.store.sqlite import SqliteStore
