@@ -70,11 +70,8 @@ class Connection(asyncio.Protocol):
             if reading.answer is None and reading.expects_continue:
                 self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         # What is no body: the head, trailers, and what frames chunks. The parser would keep an endless header for us.
-        if self._unframed_bytes > HEAD_BYTES + self._framing_allowance():
+        if self._unframed_bytes > HEAD_BYTES + (8 * self._reading.body_bytes if self._reading is not None else 0):
             self._refuse(Reason.HEADERS_TOO_LARGE, f"request line and headers are larger than {HEAD_BYTES} bytes")
-
-    def _framing_allowance(self) -> int:
-        return 0 if self._reading is None else 8 * self._reading.body_bytes
 
     def _decline_upgrade(self, rest: bytes) -> None:
         """Reads the request again without its offer of another protocol, which makes the parser skip the body."""
@@ -99,6 +96,10 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self._closing = True
         self._server.forget(self)
+        self._drop()
+
+    def _drop(self) -> None:
+        """Lets go of the requests that will never be answered."""
         for exchange in self._exchanges:
             exchange.receiver.on_connection_close()
         self._exchanges.clear()
@@ -204,8 +205,9 @@ class Connection(asyncio.Protocol):
         self._exchanges.popleft()
         exchange.receiver = NOBODY  # they hold each other; let go, or the garbage collector has to find them
         self._transport.write(exchange.answer)
-        if not exchange.keep_alive:
+        if not exchange.keep_alive:  # what was sent behind it is not looked at; nothing waits while the answer is read slowly
             self._closing = True
+            self._drop()
             self._transport.close()
         return True
 
