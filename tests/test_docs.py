@@ -113,7 +113,7 @@ def test_every_family_of_a_real_page_is_documented(serve: Serve, tmp_path: Path)
     for number, (truth, row) in enumerate(((0, [0.7, 0.2, 0.1]), (1, [0.5, 0.3, 0.2]), (2, [0.1, 0.2, 0.7]))):
         body = {"response": {"data": {"ndarray": [row]}}, "truth": {"data": {"ndarray": [truth]}}, "reward": 1}
         server.post(body, ce(FEEDBACK, f"3-{number}", f"w{number}"))
-    for number, (sold, price) in enumerate(((14.5, 12.5), (20.0, 21.0))):
+    for number, (sold, price) in enumerate(((14.5, 12.5), (20.0, 21.0), (18.5, 19.0), (9.5, 11.0))):
         names = {"inferenceservicename": "houses"}
         server.post({"data": {"ndarray": [price]}}, ce(RESPONSE, f"4-{number}", f"price{number}", **names))
         server.post({"truth": {"data": {"ndarray": [sold]}}}, ce(FEEDBACK, f"5-{number}", f"price{number}", **names))
@@ -127,7 +127,7 @@ def test_every_family_of_a_real_page_is_documented(serve: Serve, tmp_path: Path)
             {"deployment": "assistant", "request_id": "a", "truth": t, "prediction": 0, "labelled_at": now - at}
             for at, t in ((2, "down"), (1, "up"))
         ),
-        {"deployment": "assistant", "truth": "up", "prediction": 0},
+        *({"deployment": "assistant", "truth": truth, "prediction": 0} for truth in ("up", "up", "down")),
     ]
     assert server.post(statements, {"Content-Type": "application/json"}, "/v1/feedback").status == 200
     text = page("reference/metrics.md")
