@@ -24,6 +24,7 @@ from metrics_server.__main__ import SWITCH_SECONDS
 from metrics_server.catalog import Catalog
 from metrics_server.exposition import AncestorLabels, Exposition
 from metrics_server.model import load
+from metrics_server.readings import Reader
 from metrics_server.series import Scoring
 from metrics_server.telemetry import Telemetry
 from metrics_server.totals import Totals
@@ -494,7 +495,7 @@ def test_the_invariant_holds_in_every_scrape() -> None:
     """A page rendered beside a running event loop, as scrapes are, shows as many events received as outcomes."""
     telemetry = Telemetry()
     catalog = Catalog(lambda labels: Scoring(), lambda path, parameters: load(path, parameters), 10)
-    exposition = Exposition(catalog, Totals({}), telemetry, AncestorLabels("", "", "", ""), seldon_metrics=False, max_exported_classes=100)
+    exposition = Exposition(catalog, Totals({}), telemetry, AncestorLabels("", "", "", ""), seldon_metrics=False, reader=Reader(100, 1))
     interval = sys.getswitchinterval()
     stop = threading.Event()
 

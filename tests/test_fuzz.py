@@ -23,6 +23,7 @@ from metrics_server.exposition import AncestorLabels, Exposition
 from metrics_server.group import Group, Keeping
 from metrics_server.half import Half, half_of
 from metrics_server.model import load
+from metrics_server.readings import Reader
 from metrics_server.series import Labels, Scoring
 from metrics_server.store.memory import MemoryStore
 from metrics_server.telemetry import Telemetry
@@ -78,7 +79,7 @@ def check(content_type: str, encoding: str, headers: Mapping[str, str], body: by
         change = group.change()
         assert store.commit(change)
         totals.add(change.sums)
-    exposition = Exposition(catalog, totals, TELEMETRY, ANCESTOR, seldon_metrics=True, max_exported_classes=3)
+    exposition = Exposition(catalog, totals, TELEMETRY, ANCESTOR, seldon_metrics=True, reader=Reader(3, 1))
     _read(exposition, "", prometheus_families)
     _read(exposition, "application/openmetrics-text; version=1.0.0", openmetrics_families)
 

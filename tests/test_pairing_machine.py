@@ -556,9 +556,10 @@ class Pairing(RuleBasedStateMachine):
         stands = self.bench.store.totals(0)
         for series in self.bench.catalog.current():
             ever, retracted, again, net = (by.get(series.id, {}) for by in (*ledgers.values(), stands))
-            cells = {name for sums in (ever, net) for name in sums if name.startswith("confusion")} | {"pairs", "correct"}
+            cells = {name for sums in (ever, net) for name in sums if name.startswith("confusion")} | {"correct"}
             assert all(ever.get(name, 0.0) - retracted.get(name, 0.0) == net.get(name, 0.0) for name in cells)
-            assert ever.get(LABELS + "matched", 0.0) == ever.get("pairs", 0.0) - again.get("pairs", 0.0)
+            pairs, renewed = (sum(value for name, value in sums.items() if name.startswith("confusion")) for sums in (ever, again))
+            assert ever.get(LABELS + "matched", 0.0) == pairs - renewed
             if not series.identity.slice:
                 assert ever.get(PREDICTIONS, 0.0) == net.get(LOGGED, 0.0)
 
