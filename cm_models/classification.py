@@ -135,10 +135,10 @@ def _averages(matrix: Matrix, ratio: Ratio) -> Iterator[Overall]:
 
 
 def _kappa(matrix: Matrix) -> Overall | None:
-    """(po - pe) / (1 - pe) with po the accuracy and pe = Σ support · predicted / n² (Cohen 1960); undefined with one class only."""
+    """(po - pe) / (1 - pe) with po the accuracy and pe = Σ support · predicted / n² (Cohen 1960); undefined with one class only, or blurred ones."""
     n = matrix.pairs
     agreed, expected = matrix.correct / n, float(matrix.support @ matrix.predicted) / n / n
-    if len(matrix.labels) < 2:
+    if len(matrix.labels) < 2 or matrix.is_blurred:
         return None
     left = 1 - expected
     by_expected = (agreed - 1) / left / left
@@ -153,10 +153,10 @@ def _kappa(matrix: Matrix) -> Overall | None:
 
 
 def _matthews(matrix: Matrix) -> Overall | None:
-    """Covariance of the two labels by their deviations (Gorodkin 2004): undefined when either side has one class only."""
+    """Covariance of the two labels by their deviations (Gorodkin 2004): undefined when either side has one class only, or with blurred ones."""
     n, correct, support, predicted = matrix.pairs, matrix.correct, matrix.support, matrix.predicted
     of_predicted, of_support = n * n - float(predicted @ predicted), n * n - float(support @ support)
-    if np.count_nonzero(support) < 2 or np.count_nonzero(predicted) < 2:
+    if np.count_nonzero(support) < 2 or np.count_nonzero(predicted) < 2 or matrix.is_blurred:
         return None
     scale = math.sqrt(of_predicted * of_support)
     value = (correct * n - float(support @ predicted)) / scale

@@ -123,6 +123,12 @@ class Matrix:
         ]
         return cls(labels, pairs, correct, margins[0], margins[1], margins[2], (truth, prediction, hit, count), evidence(sums, pairs))
 
+    @property
+    def is_blurred(self) -> bool:
+        """Whether different classes were taken for each other within `__other__`: how often by chance is not known."""
+        truth, prediction, hit, count = self.cells
+        return bool(((truth == prediction) & (hit == 0) & (count > 0)).any())
+
     def shown(self, exported: Sequence[str]) -> Iterator[Tally]:
         """The tally of each exported class; the other classes are one, `__other__`."""
         wanted = set(exported)

@@ -122,3 +122,5 @@ class Catalog:
             slices = self._slices.get(series.labels, {})
             if slices.get(series.identity.slice) is series:  # and not one of another configuration
                 del slices[series.identity.slice]
+            if not slices:
+                self._slices.pop(series.labels, None)

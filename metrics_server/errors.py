@@ -28,6 +28,7 @@ class Reason(Enum):
     DUPLICATE_HEADER = ("duplicate_header", 400, "A header that must be single was sent twice.")
     MALFORMED_GZIP = ("malformed_gzip", 400, "The body looks like gzip but cannot be decompressed.")
     UNAUTHORIZED = ("unauthorized", 401, "The bearer token is missing or wrong.")
+    CROSS_SITE = ("cross_site", 403, "A browser sends this for a page of another site.")
     BODY_TIMEOUT = ("body_timeout", 408, "The body did not arrive within 10 s; sending it again may succeed.")
     BODY_TOO_LARGE = ("body_too_large", 413, "The body is larger than --max_body_bytes after decompression.")
     UNSUPPORTED_FORMAT = ("unsupported_format", 415, "A CloudEvents format other than JSON, or a body that is not JSON.")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from sys import getsizeof
 from typing import NamedTuple
 
 from prometheus_client.exposition import choose_encoder
@@ -163,7 +164,7 @@ class Exposition:
         lines = _Lines(created)
         self._series(lines, series, self._totals.reading(series.id))
         texts = {family: "".join(found) for family, found in lines.families.items()}
-        return _Part(version, texts, sum(map(len, texts.values())))
+        return _Part(version, texts, sum(map(getsizeof, texts.values())))
 
     def _keep(self, parts: Iterable[tuple[int, _Part]], *, created: bool) -> None:
         """Keeps the lines of the series that are there, as far as the memory for them goes."""

@@ -35,7 +35,8 @@ def evidence(sums: Sums, pairs: float) -> float:
         sums: of the pairs.
         pairs: the sum of their weights.
     """
-    return pairs / (pairs + sums.get(WEIGHT_EXCESS, 0.0)) if pairs > 0 else 1.0
+    squares = pairs + sums.get(WEIGHT_EXCESS, 0.0)
+    return pairs / squares if pairs > 0 and squares > 0 else 1.0
 
 
 def wilson(successes: float, trials: float) -> Interval:

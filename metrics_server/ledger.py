@@ -201,15 +201,14 @@ class Ledger:
             return
         sums, refused = increments_of(series, series.model, pairs)
         taken = len(pairs) - refused
-        if weight != 1:
-            sums = weighted(sums, taken, weight)
         if refused and sign > 0:
             self._count(series_id, LABELS + TASK_MISMATCH, refused)
         if first and taken:
             self._count(series_id, LABELS + (TOO_OLD if bucket is None else MATCHED), taken)
             series.labelled_at = self._now
             self._touched[series_id] = series
-        self._net(series_id, bucket, {**sums, PAIRS: float(taken)}, sign)
+        net = sums if weight == 1 else weighted(sums, taken, weight)
+        self._net(series_id, bucket, {**net, PAIRS: float(taken)}, sign)
         if series.counted is not None:
             counted = series.counted
             self._grow(series_id, {name: value for name, value in sums.items() if name.startswith(counted)}, sign, first=first)

@@ -237,6 +237,10 @@ def _replace_pair(said: Said, truth: Value, weight: Weight, book: Book, *, first
             book.take_pair(before)
         if said.pair is not None:
             book.apply_pair(said.pair, first=first)
+    if said.pair is not None and said.row is not None and said.row.series != said.pair.series:
+        # Its series started anew since it was logged; of what is labelled there, it was predicted there.
+        book.take_row(said.row)
+        said.row = book.apply_row(said, first=False)
     return failed
 
 

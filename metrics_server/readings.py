@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 
 from metrics_server import output, reward
 from metrics_server.catalogue import MODEL
@@ -19,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 SERIES_LABELS = ("deployment_namespace", "deployment_name", "predictor_name", "model_name")
 
-_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+_NAME = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*")
 _RESERVED = {*SERIES_LABELS, "slice", "window", "le"}
 # What the server itself says of every series; a metric model may not say it again.
 OF_SERVER = ("model_support", "model_reward", "model_output", "model_label", "model_predict", "model_last")
@@ -45,7 +46,7 @@ class Reader:
         support, logged = sums.get(PAIRS, 0.0), sums.get(LOGGED, 0.0)
         if support > 0:
             yield Sample("support", {}, support)
-            samples = self._valid(self._of_model(series, sums))
+            samples = () if series.model is None else self._valid(partial(series.model.compute, sums))
             yield from self._shown(_unweighted(samples, sums) if WEIGHT_EXCESS in sums else samples, support)
         if logged > 0 and support <= logged:
             yield Sample("label_coverage_ratio", {}, support / logged, support=logged)
@@ -54,9 +55,6 @@ class Reader:
         if series.has_classes or (not series.task and series.classes):
             yield from self._shown(output.shares(sums, series.classes, self._max_exported_classes), support)
 
-    def _of_model(self, series: Series, sums: Sums) -> Iterable[Sample]:
-        return () if series.model is None else series.model.compute(sums)
-
     def _shown(self, samples: Iterable[Sample], support: float) -> Iterator[Sample]:
         least = self._min_support - 1e-9  # sums of weights may be off by a rounding error
         return (sample for sample in samples if (support if sample.support is None else sample.support) >= least)
@@ -64,8 +62,8 @@ class Reader:
     def counts(self, series: Series, ever: Sums, retracted: Sums) -> Iterator[Sample]:
         """What the metric model counts, ever, and what corrections took back."""
         if isinstance(series.model, Counting):
-            yield from self._valid(series.model.counts(ever))
-            for sample in self._valid(series.model.counts(retracted)):
+            yield from self._valid(partial(series.model.counts, ever))
+            for sample in self._valid(partial(series.model.counts, retracted)):
                 yield sample._replace(name=f"{sample.name}_retracted")
 
     def ancestor_counts(self, series: Series, ever: Sums, reapplied: Sums) -> Iterator[Sample]:
@@ -73,7 +71,7 @@ class Reader:
         if isinstance(series.model, AncestorCounting):
             first = dict(ever)
             add_into(first, reapplied, -1)
-            yield from self._valid(series.model.ancestor_counts(first))
+            yield from self._valid(partial(series.model.ancestor_counts, first))
 
     def tables(self, series: Series, sums: Sums) -> Mapping[str, list[dict[str, str | float]]]:
         """The curves of one window."""
@@ -90,28 +88,49 @@ class Reader:
             self._refused.add(name)
             logger.warning("A metric model cannot be read: %s: %s", name, error)
 
-    def _valid(self, samples: Iterable[Sample]) -> Iterator[Sample]:
-        """Samples whose names may be exposed; a user's metric model may yield anything."""
+    def _valid(self, read: Callable[[], Iterable[Sample]]) -> Iterator[Sample]:
+        """Samples that may be exposed, as they are read; a user's metric model may yield or raise anything."""
         try:
-            for sample in samples:
-                plain = sample if type(sample.value) is float and sample.interval is None else _plain(sample)
-                if self._is_valid(plain):
+            for sample in read():
+                if sample.name in _KNOWN and _is_plain(sample):
+                    yield sample
+                elif (plain := self._checked(sample)) is not None:
                     yield plain
         except Exception as error:  # noqa: BLE001 - of a user's metric model; the other series must not suffer
             self._warn(error)
 
-    def _is_valid(self, sample: Sample) -> bool:
-        numbers = (sample.value, *(sample.interval or ()))
-        if len(numbers) in (1, 3) and all(type(number) is float and math.isfinite(number) for number in numbers):
-            if sample.name in _KNOWN:
-                return True
-            fits = all(isinstance(name, str) and _NAME.fullmatch(name) for name in (sample.name, *sample.labels))
-            if fits and not _RESERVED & set(sample.labels) and f"model_{sample.name}" not in _TAKEN:
-                return True
+    def _checked(self, sample: Sample) -> Sample | None:
+        """The same with plain floats; None if it cannot be exposed."""
+        names = (sample.name, *sample.labels)
+        fits = all(isinstance(name, str) and _NAME.fullmatch(name) for name in names) and not _RESERVED & set(sample.labels)
+        if fits and f"model_{sample.name}" not in _TAKEN and (plain := _plain(sample)) is not None:
+            return plain
         if sample.name not in self._refused:
             self._refused.add(sample.name)
             logger.warning("A metric model yields %r, whose name, labels or numbers cannot be exposed", sample.name)
+        return None
+
+
+def _plain(sample: Sample) -> Sample | None:
+    """The same with plain floats: numpy's say of what type they are when they are written. None if it has other than finite numbers."""
+    ends, support = sample.interval, sample.support
+    try:
+        lower_upper = None if ends is None else (float(ends[0]), float(ends[1]))
+        plain = sample._replace(value=float(sample.value), interval=lower_upper, support=None if support is None else float(support))
+    except (TypeError, ValueError, LookupError):
+        return None
+    return plain if _is_plain(plain) else None
+
+
+def _is_plain(sample: Sample) -> bool:
+    """Whether all its numbers are finite floats; asked for every sample of a page."""
+    _, _, value, ends, support = sample
+    if type(value) is not float or value - value or not (support is None or type(support) is float):
         return False
+    if ends is None:
+        return True
+    lower, upper = ends
+    return type(lower) is float is type(upper) and not lower - lower and not upper - upper
 
 
 def _unweighted(samples: Iterable[Sample], sums: Sums) -> Iterator[Sample]:
@@ -119,15 +138,6 @@ def _unweighted(samples: Iterable[Sample], sums: Sums) -> Iterator[Sample]:
     share = evidence(sums, sums.get("pairs", 0.0))
     for sample in samples:
         yield sample if sample.support is None else sample._replace(support=sample.support * share)
-
-
-def _plain(sample: Sample) -> Sample:
-    """The same with plain floats: numpy's say of what type they are when they are written. What is no number stays as it is."""
-    try:
-        ends = None if sample.interval is None else tuple(map(float, sample.interval))
-        return sample._replace(value=float(sample.value), interval=ends)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return sample
 
 
 def _cells(row: Mapping[str, str | float]) -> dict[str, str | float]:

@@ -36,7 +36,7 @@ POST_ONLY = ("/v1/feedback", ingress.PATH.pattern)
 # How far above the limit a body is still read, and thrown away: a sender cut off while it sends never sees the answer.
 DISCARDED_FACTOR = 16
 
-_USED = frozenset(("content-type", "content-encoding", "content-length", "authorization"))
+_USED = frozenset(("content-type", "content-encoding", "content-length", "authorization", "sec-fetch-site"))
 
 # Header names as sent -> (name in lower case without its prefix, whether it is an attribute of an event). Senders write a few
 # dozen names over and over; the bound keeps hostile ones out.
@@ -165,6 +165,8 @@ class EventRequest:
         if self._exchange.head_bytes > MAX_HEADER_BYTES:
             raise Rejected(Reason.HEADERS_TOO_LARGE, f"the headers are larger than {MAX_HEADER_BYTES} bytes")
         self._gate.check_token(others.get("authorization", ""), query)
+        if others.get("sec-fetch-site") == "cross-site":  # only browsers say so; they send text to any site unasked
+            raise Rejected(Reason.CROSS_SITE, "pages of other sites may not send events through their visitors' browsers")
         self._type = others.get("content-type", "")
         self._encoding = others.get("content-encoding", "")
         if int(others.get("content-length", "0")) > self._gate.max_body_bytes:  # digits: the parser has checked it

@@ -29,7 +29,8 @@ from metrics_server.window import FUTURE_TOLERANCE
 EARLIEST, LATEST = -62_135_596_800, 253_402_300_800
 
 
-HEAVIEST = 1e6  # weight of a truth
+# Weights of a truth: their squares differ by 12 digits, so that no correction of a heavy one erases what light ones have told.
+LIGHTEST, HEAVIEST = 1e-3, 1e3
 
 
 class Statement(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -102,8 +103,8 @@ def _half_or_refusal(statement: Statement | Rejected, defaults: Labels, now: flo
 
 def _half_of(statement: Statement, defaults: Labels, now: float, selection: Selection) -> Half:
     weight = 1 if statement.weight in (None, 1) else statement.weight
-    if not 0 < weight <= HEAVIEST:
-        raise Rejected(Reason.MALFORMED_FEEDBACK, f"weight: want a number above 0, and up to {HEAVIEST:g}")
+    if not LIGHTEST <= weight <= HEAVIEST:
+        raise Rejected(Reason.MALFORMED_FEEDBACK, f"weight: want a number from {LIGHTEST:g} to {HEAVIEST:g}")
     stated = _names(statement.namespace or "", statement.deployment or "", statement.predictor or "", statement.model or "")
     labels = Labels(*(part or default for part, default in zip(stated, defaults, strict=True)))
     truth, prediction = _row(statement.truth, "truth"), _row(statement.prediction, "prediction")

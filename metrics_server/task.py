@@ -24,6 +24,7 @@ Resolver: TypeAlias = Callable[[Value, Value, Sequence[str]], Resolved]
 UNSCORABLE = "unscorable"  # the two rows cannot be compared at all
 TASK_MISMATCH = "task_mismatch"  # they could be, but not by the task this series was settled on
 
+MOST_LABELS = 1000  # of a row of many labels, each of which takes three sums
 COUNTED_INDEXES = 100  # numbers below are counted as the classes that they may turn out to be
 LONGEST_LABEL = 256  # characters; a longer string is text, not a class
 
@@ -141,6 +142,8 @@ def _multilabel(truth: Value, prediction: Value, class_names: Sequence[str]) -> 
         return TASK_MISMATCH
     if len(truth) != len(prediction):
         return UNSCORABLE
+    if len(truth) > MOST_LABELS:
+        return TASK_MISMATCH
     fits = {0.0, 1.0}.issuperset(truth) and min(prediction) >= 0 and max(prediction) <= 1
     return (truth, prediction) if fits else TASK_MISMATCH
 

@@ -78,16 +78,15 @@ class Totals:
             edge = edge_of(window.length, now)
             if edge > window.edge:
                 gone = store.totals(window.edge, edge)
+                left = {series_id: dict(window.sums.get(series_id, {})) for series_id in gone}  # only this thread writes
+                for series_id, sums in gone.items():
+                    add_into(left[series_id], sums, -1)
+                swallowed = any(_has_swallowed(sums, left[series_id]) for series_id, sums in gone.items())
+                anew = _copy(store.totals(edge)) if swallowed else {**window.sums, **left}
                 with self._lock:
-                    for series_id, sums in gone.items():
-                        _add(window.sums, series_id, sums, -1)
+                    window.edge, window.sums = edge, anew
+                    for series_id in gone:
                         self._versions[series_id] = next(self._changes)
-                    window.edge = edge
-                    swallowed = any(_has_swallowed(sums, window.sums[series_id]) for series_id, sums in gone.items())
-                if swallowed:
-                    anew = _copy(store.totals(edge))
-                    with self._lock:
-                        window.sums = anew
 
     def _spread(self) -> None:
         """Adds to each window what is in all of them."""

@@ -359,7 +359,7 @@ REFUSED = [
     ("null with nothing to take back", {"truth": None, "prediction": 1}, 422, "malformed_feedback"),
     ("a weight of 0", {**GOOD, "weight": 0}, 422, "malformed_feedback"),
     ("a negative weight", {**GOOD, "weight": -1}, 422, "malformed_feedback"),
-    ("a weight beyond the limit", {**GOOD, "weight": 1e7}, 422, "malformed_feedback"),
+    ("a weight beyond the limit", {**GOOD, "weight": 1e4}, 422, "malformed_feedback"),
     ("a weight of true", {**GOOD, "weight": True}, 422, "malformed_feedback"),
     ("a row below 0", {**GOOD, "row": -1}, 422, "malformed_feedback"),
     ("a row beyond the last", {**GOOD, "row": MAX_ROWS}, 422, "malformed_feedback"),

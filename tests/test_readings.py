@@ -50,7 +50,7 @@ TRUTHS, SAID, WEIGHTS = [2, 1, 0, 1, 2, 2, 0], [2, 1, 1, 1, 0, 2, 0], [1, 2.5, 0
 
 
 def test_weights_are_those_of_scikit_learn(server: RunningServer) -> None:
-    """Every value is scikit-learn's with sample_weight; support and labels are counted, not weighed; confusion is weighed."""
+    """Every value is scikit-learn's with sample_weight; support and all counters are counted, not weighed."""
     tell(server, *({"truth": t, "prediction": p, "weight": w} for t, p, w in zip(TRUTHS, SAID, WEIGHTS, strict=True)))
     found = stated(server)
     for name, wanted in (
@@ -62,7 +62,8 @@ def test_weights_are_those_of_scikit_learn(server: RunningServer) -> None:
         assert found[f"model_{name}"] == pytest.approx(wanted, rel=1e-9)
     assert found["model_support"] == len(TRUTHS)
     assert server.value("model_labels_total", status="matched") == len(TRUTHS)
-    assert server.value("model_confusion_total") == pytest.approx(sum(WEIGHTS))
+    assert server.value("model_confusion_total") == len(TRUTHS)
+    assert server.value("seldon_metric_true_positive_total") == sum(t == p for t, p in zip(TRUTHS, SAID, strict=True))
 
 
 def test_weighted_pairs_tell_less_than_as_many_equal_ones(server: RunningServer) -> None:
@@ -168,6 +169,8 @@ def test_numbers_of_a_users_model_may_be_numpys(serve: Serve, tmp_path: Path) ->
         "        yield Sample('mine', {}, np.float64(0.5), (np.float32(0.25), 1))\n"
         "        yield Sample('nan', {}, float('nan'))\n"
         "        yield Sample('half', {}, 1.0, (1.0,))\n"
+        "        yield Sample('unsupported', {}, 1.0, None, 'many')\n"
+        "        yield Sample('__own', {}, 1.0)\n"
         "        yield Sample('last', {}, 2)\n"
     )
     server = serve("--store", "memory://", "--windows", "1h", "--storage_uri", "own.Own", environment={"PYTHONPATH": str(tmp_path)})
@@ -188,3 +191,54 @@ def test_sums_of_an_older_revision_are_another_series() -> None:
     assert catalog.current() == []
     made = catalog.admit(labels, 2.0, {})
     assert (made.identity.scoring.revision, made.id != old.id) == (REVISION, True)
+
+
+@pytest.mark.parametrize("body", ["return [Sample('x', {}, 1 / s['no'])]", "raise ValueError('own')", "return None"])
+def test_a_users_model_that_cannot_be_read_costs_only_its_own_values(serve: Serve, tmp_path: Path, body: str) -> None:
+    """Whether it yields or returns: the page and the API show all other series, and the log says why, once."""
+    (tmp_path / "own.py").write_text(
+        "from metrics_server.model import Sample\nclass Own:\n    def increments(self, t, p): return {'pairs': float(t.size)}\n"
+        f"    def compute(self, s): {body}\n    counts = tables = compute\n"
+    )
+    (tmp_path / "own.yaml").write_text("deployments: [{deployment: own, storage_uri: own.Own}]\n")
+    server = serve("--store", "memory://", "--config", str(tmp_path / "own.yaml"), environment={"PYTHONPATH": str(tmp_path)})
+    tell(server, {"truth": 1, "prediction": 1}, {"truth": 1, "prediction": 1, "deployment": "own"})
+    for _ in range(2):
+        assert server.value("model_accuracy_ratio", deployment_name="wine", window="1h") == 1
+        assert server.value("model_support", deployment_name="own", window="1h") == 1
+        for path in ("", "/-/own/-/-?tables=true", "/-/own?compare=predictor"):
+            assert server.get(f"/v1/models{path}").status == 200
+    assert 1 <= server.log.read_text().count("A metric model cannot be read") <= 2  # once for each kind of error
+
+
+def test_agreement_beyond_chance_is_not_guessed_among_classes_that_share_a_name(serve: Serve) -> None:
+    """Where different classes overflowed into __other__, kappa and Matthews' correlation are absent, and were never below -1."""
+    server = serve("--store", "memory://", "--windows", "1h", "--max_classes", "2")
+    tell(server, {"truth": "a", "prediction": "a"}, {"truth": "b", "prediction": "b"}, {"truth": "c", "prediction": "c"})
+    assert server.value("model_cohen_kappa", **ONE) == 1
+    tell(server, *({"truth": f"t{n}", "prediction": f"p{n}"} for n in range(50)))
+    assert server.value("model_cohen_kappa", **ONE) is None
+    assert server.value("model_matthews_correlation", **ONE) is None
+    assert server.value("model_accuracy_ratio", **ONE) == pytest.approx(3 / 53)
+
+
+def test_light_weights_after_a_heavy_one_was_taken_back_are_read(server: RunningServer) -> None:
+    """Whatever weights a truth may have, every page can be read, and an interval holds its value."""
+    tell(server, {"request_id": "heavy", "truth": 1, "prediction": 0, "weight": 1000, "labelled_at": NOW - 9})
+    tell(server, *({"truth": 1, "prediction": 1, "weight": 0.001} for _ in range(3)))
+    tell(server, {"request_id": "heavy", "truth": None, "labelled_at": NOW - 5})
+    found = stated(server)
+    assert found["model_accuracy_ratio"] == pytest.approx(1)
+    assert found["model_accuracy_ratio_lower"] == pytest.approx(0.43850, abs=1e-4)  # as of three pairs
+    for weight in (1e-17, 0.0009, 1001):
+        answer = server.post({"truth": 1, "prediction": 1, "weight": weight}, {"Content-Type": "application/json"}, "/v1/feedback")
+        assert (answer.status, answer.reason) == (422, "malformed_feedback")
+
+
+def test_pages_of_other_sites_send_nothing(server: RunningServer) -> None:
+    """A browser tells that a page of another site made it send; that is refused, whatever the content type, and counts nothing."""
+    for path in ("/", "/v1/feedback", "/api/v1.0/feedback"):
+        headers = {"Content-Type": "text/plain", "Sec-Fetch-Site": "cross-site", "Origin": "http://evil.example"}
+        answer = server.post({"truth": {"data": {"ndarray": [1]}}, "response": {"data": {"ndarray": [1]}}}, headers, path)
+        assert (answer.status, answer.reason) == (403, "cross_site")
+    assert server.value("model_support", **ONE) is None
