@@ -12,7 +12,7 @@ import pytest
 
 from metrics_server.case import Case, decode_record
 from metrics_server.kept import EVENT_COUNT, HALF_COUNT
-from metrics_server.ledger import NOWHERE
+from metrics_server.ledger import LOGGED, NOWHERE, PAIRS
 from metrics_server.reward import REWARDS
 from metrics_server.reward import SUM as REWARD_SUM
 from metrics_server.series import Identity
@@ -94,3 +94,16 @@ def test_a_truth_meets_a_prediction_that_an_older_version_kept(path: Path) -> No
     assert (bench.net()[MAIN][REWARDS], bench.net()[MAIN][REWARD_SUM]) == (1, 2.0)
     assert all(value >= 0 for value in bench.store.ledger(KEPT)[NOWHERE].values())
     bench.store.close()
+
+
+def test_what_is_labelled_in_a_new_series_was_predicted_there() -> None:
+    """When a series starts anew, a prediction that the old one has logged counts where its label does, so that coverage stays a share."""
+    bench = Bench()
+    bench.send(*(Sent("response", f"{n}", NOW - 5, f"r{n}", MAIN, ("", ""), response=(1,)) for n in range(3)))
+    bench.scoring = msgspec.structs.replace(bench.scoring, revision=2)
+    bench.restart()
+    bench.send(Sent("response", "3", NOW - 4, "r3", MAIN, ("", ""), response=(1,)))
+    bench.send(Sent("feedback", "4", NOW, "r0", MAIN, ("", ""), truth=(1,)))
+    assert (bench.net()[MAIN][LOGGED], bench.net()[MAIN][PAIRS]) == (2, 1)
+    (old,) = (row.id for row in bench.store.series() if row.id != bench.catalog.find(MAIN).id)  # type: ignore[union-attr]
+    assert sum(sums.get(LOGGED, 0) for sums in bench.store.history(old, 0).values()) == 2

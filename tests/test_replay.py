@@ -335,6 +335,113 @@ def test_bad_cells_lose_nothing_else(tmp_path: Path) -> None:
     assert [int(number) for number in re.findall(r"^(\d+):", shown, re.MULTILINE)] == [3, 4, 5]
 
 
+def test_bytes_are_the_text_they_hold(tmp_path: Path) -> None:
+    """Binary columns and bytes in dicts, also in lists, are read as UTF-8, and what is none is refused and counted."""
+    import numpy as np
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    ids = pa.array([b"1", b"2", b"3"])
+    for kind in (pa.binary(), pa.large_binary(), pa.binary(3), pa.dictionary(pa.int32(), pa.binary())):
+        truths = pa.array([b"cat", b"dog", b"cat"], pa.binary()).cast(kind)
+        parquet.write_table(pa.table({"request_id": ids, "truth": truths, "prediction": ["cat", "dog", "cat"]}), tmp_path / "a.parquet")
+        found = replay(tmp_path / "a.parquet")
+        assert _accuracy(found) == (1.0, 3)
+        assert _value(found, "model_recall_ratio", **{"class": "cat"}) == 1.0
+    event = _event(
+        FEEDBACK, "1", "e", {"truth": {"data": {"ndarray": [b"cat"]}}, "response": {"data": {"ndarray": ["cat"]}}}, "2026-03-02T05:00:00Z"
+    )
+    assert _accuracy(replay([event])) == (1.0, 1)
+    same = (b"caf\xc3\xa9", bytearray(b"caf\xc3\xa9"), memoryview(b"caf\xc3\xa9"), np.bytes_(b"caf\xc3\xa9"), [b"caf\xc3\xa9"])
+    assert _accuracy(replay({"truth": text, "prediction": "café"} for text in [*same, np.array([b"caf\xc3\xa9"])])) == (1.0, 6)
+    broken = pa.array([b"cat", b"\xff", b"dog"])
+    for column in (broken, broken.view(pa.string()), pa.array([[b"cat"], [b"\xff"], [b"dog"]])):
+        parquet.write_table(pa.table({"truth": column, "prediction": ["cat", "cat", "dog"]}), tmp_path / "b.parquet")
+        with pytest.warns(UserWarning, match="1 of 3 records were refused: 1 invalid_utf8\\n2: "):
+            assert _accuracy(replay(tmp_path / "b.parquet")) == (1.0, 2)
+
+
+def test_what_no_json_can_hold_is_refused_also_in_lists() -> None:
+    """An infinity of numpy in a list, and a list that holds itself, cost their own records alone."""
+    import numpy as np
+
+    endless: list[Any] = []
+    endless.append(endless)
+    records = [{"truth": 1, "prediction": value} for value in ([0.5, np.float32("inf")], endless, [np.float64(0.25), 0.75])]
+    with pytest.warns(UserWarning, match="2 of 3 records were refused: 1 not_a_number, 1 malformed_feedback\\n1: .*\\n2: "):
+        assert _accuracy(replay(records)) == (1.0, 1)
+
+
+def test_times_beyond_the_calendar_lose_nothing_else(tmp_path: Path) -> None:
+    """A Parquet time before the year 1 or after 9999 costs its own record alone, whatever its type and zone."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    kinds = [pa.timestamp(unit, zone) for unit in ("ms", "us") for zone in (None, "UTC", "Asia/Tokyo")]
+    for kind in (*kinds, pa.timestamp("s"), pa.date32()):
+        far = 2**30 if kind == pa.date32() else 2**60
+        times = pa.array([1, -far, 2, far, None]).cast(pa.int32() if kind == pa.date32() else pa.int64()).view(kind)
+        table = pa.table({"truth": [1] * 5, "prediction": [0.9] * 5, "predicted_at": times})
+        parquet.write_table(table, tmp_path / "a.parquet")
+        with pytest.warns(UserWarning, match="2 of 5 records were refused: 2 bad_time\\n2: bad_time: .*\\n4: bad_time: "):
+            assert _accuracy(replay(tmp_path / "a.parquet")) == (1.0, 3)
+
+
+@pytest.mark.parametrize("zone", ["Europe/Paris", "Mars/Phobos"])
+def test_zones_of_a_table_are_of_no_consequence(tmp_path: Path, zone: str) -> None:
+    """A time of a Parquet file counts from 1970 in UTC, in whatever zone it is to be shown, also one that is unknown or of 1850."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    times = pa.array([-3_786_825_600_000_000, MIDNIGHT * 10**6], pa.timestamp("us", zone))
+    parquet.write_table(pa.table({"truth": [1, 1], "prediction": [0.9, 0.9], "predicted_at": times}), tmp_path / "a.parquet")
+    (reading,) = replay(tmp_path / "a.parquet", step="1d")
+    assert [point["from"] for point in reading["points"]] == [-3_786_825_600, MIDNIGHT]
+
+
+def test_a_date_is_its_midnight(tmp_path: Path) -> None:
+    """A date without a time is midnight UTC in every form of a file, and one that no calendar has is refused."""
+    import datetime
+
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    said = {"request_id": "a", "truth": 1, "prediction": 0.9, "predicted_at": "2026-03-02", "labelled_at": "2026-03-03"}
+    expected = replay([{**said, "predicted_at": MIDNIGHT, "labelled_at": MIDNIGHT + DAY}], step="1d")
+    assert [point["from"] for point in expected[0]["points"]] == [MIDNIGHT]
+    dated = {**said, "predicted_at": datetime.date(2026, 3, 2), "labelled_at": datetime.date(2026, 3, 3)}
+    parquet.write_table(pa.Table.from_pylist([said]), tmp_path / "text.parquet")
+    parquet.write_table(pa.Table.from_pylist([dated]), tmp_path / "date.parquet")
+    (tmp_path / "a.csv").write_text(f"{','.join(said)}\n{','.join(map(str, said.values()))}\n")
+    alone = {name: said[name] for name in ("request_id", "prediction", "predicted_at")}
+    apart = _written(tmp_path / "b.jsonl", [alone, {name: said[name] for name in ("request_id", "truth", "labelled_at")}])
+    whole = _written(tmp_path / "a.jsonl", [said])
+    for same in (tmp_path / "text.parquet", tmp_path / "date.parquet", tmp_path / "a.csv", whole, apart, [said], [dated]):
+        assert replay(same, step="1d") == expected
+    for wrong in ("2026-02-30", "2026-3-2", "02/03/2026"):
+        with pytest.warns(UserWarning, match="1 of 1 records were refused: 1 bad_time"):
+            assert replay([{**said, "predicted_at": wrong}]) == []
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "blank.jsonl", "a.csv", "head.csv", "a.jsonl.gz", "a.parquet", "none.parquet"])
+def test_a_file_without_records_is_told(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where there is no record, that is said, nothing is printed in its place, and the status is 1."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    parquet.write_table(pa.table({"truth": pa.array([], pa.int64()), "prediction": pa.array([], pa.float64())}), tmp_path / "a.parquet")
+    parquet.write_table(pa.table({}), tmp_path / "none.parquet")
+    content = {"blank.jsonl": b"\n \n", "head.csv": b"truth,prediction\n", "a.jsonl.gz": gzip.compress(b"")}
+    if not name.endswith(".parquet"):
+        (tmp_path / name).write_bytes(content.get(name, b""))
+    assert main([str(tmp_path / name)]) == 1
+    assert capsys.readouterr() == ("", "metrics-server replay: no records\n")
+    assert main([str(tmp_path / name), "--format", "json"]) == 1
+    assert capsys.readouterr() == ("[]\n", "metrics-server replay: no records\n")
+    with pytest.warns(UserWarning, match="^no records$"):
+        assert replay(tmp_path / name) == []
+
+
 def test_what_is_odd_is_told() -> None:
     """Truths without a prediction, times in the future, other events and pairs that do not fit are mentioned."""
     records = [
@@ -393,6 +500,7 @@ def test_wrong_usage_is_explained(tmp_path: Path, capsys: pytest.CaptureFixture[
         (["--step", "90s"], "--step"),
         (["--storage_uri", "no.Such"], "--storage_uri"),
         (["--threshold", "x"], "threshold"),
+        (["--threshold", "2"], "--threshold 2.0: want a number from 0 to 1"),
     ):
         assert main([str(path), *words]) == 2
         assert said in capsys.readouterr().err

@@ -71,6 +71,17 @@ def test_deployments_have_their_own_scoring(tmp_path: Path) -> None:
     assert settings.scoring_of(Labels("x", "wine", "", "")) == Settings().scoring_of(Labels("", "", "", ""))
 
 
+def test_a_threshold_of_a_deployment_is_one_of_scores(tmp_path: Path) -> None:
+    """An entry of `deployments` whose threshold is no number from 0 to 1 is refused by its place and key; 0 and 1 are taken."""
+    path = tmp_path / "config.yaml"
+    path.write_text("deployments:\n- {deployment: a, threshold: 1}\n- {deployment: b, threshold: 0}\n- {deployment: c}\n")
+    assert [entry.threshold for entry in load(["--config", str(path)], {}).deployments] == [1.0, 0.0, None]
+    for wrong in ("50", "-0.5", ".nan"):
+        path.write_text(f"deployments:\n- {{deployment: a}}\n- {{deployment: b, threshold: {wrong}}}\n")
+        with pytest.raises(BadConfiguration, match=r"^--deployments\[1\]\.threshold .*: want a number from 0 to 1$"):
+            load(["--config", str(path)], {})
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -84,6 +95,9 @@ def test_deployments_have_their_own_scoring(tmp_path: Path) -> None:
         (["--tls_cert", "x"], "--tls_cert and --tls_key"),
         (["--log_level", "LOUD"], "--log_level LOUD"),
         (["--max_series", "0"], "--max_series"),
+        (["--threshold", "2"], "--threshold 2.0: want a number from 0 to 1"),
+        (["--threshold=-0.1"], "--threshold -0.1: want a number from 0 to 1"),
+        (["--threshold", "nan"], "--threshold nan: want a number from 0 to 1"),
         (["--config", "/no/such/file"], "--config /no/such/file"),
     ],
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from metrics_server.series import Scoring
 from metrics_server.store.interface import Change, Store
 from metrics_server.store.memory import MemoryStore
 from metrics_server.store.sqlite import SqliteStore
+from metrics_server.sums import Sums
 from metrics_server.telemetry import Telemetry
 from metrics_server.totals import Totals
 from metrics_server.upkeep import Upkeep
@@ -396,3 +397,34 @@ def test_an_outlier_that_leaves_a_window_takes_no_digits_along(make: Callable[[P
     totals.slide(store, edge_of_now + 3600 + 90)
     assert totals.reading(1).windows["1h"] == {"squared_error": 11.5}
     store.close()
+
+
+class Watched(MemoryStore):
+    """A memory store that looks at the running totals whenever it is asked for sums, as a scrape may at any moment."""
+
+    totals_seen: Totals | None = None
+    versions: dict[object, list[Mapping[str, Sums]]]
+
+    def totals(self, since: int, until: int | None = None) -> Mapping[int, Sums]:
+        found = super().totals(since, until)
+        if self.totals_seen is not None:
+            self.versions.setdefault(self.totals_seen.version(1), []).append(self.totals_seen.reading(1).windows)
+        return found
+
+
+def test_no_scrape_sees_digits_that_an_outlier_swallowed() -> None:
+    """While an outlier leaves a window, whoever reads sees what was before or what is after, and each has a version of its own."""
+    store, now = Watched(), 1_790_000_040.0 + 30
+    totals = Totals({"1h": 3600})
+    totals.rebuild(store, now)
+    for at, value in ((now - 3600, 1e20), (now - 60, 0.1)):
+        change = Change(sums={(1, Bucket(MINUTE, floor(at, MINUTE))): {"x": value}})
+        assert store.commit(change)
+        totals.add(change.sums)
+    store.totals_seen, store.versions = totals, {}
+    totals.slide(store, now + 60)
+    store.totals(0)
+    assert [list(map(dict, {str(w): w for w in seen}.values())) for seen in store.versions.values()] == [
+        [{"1h": {"x": 1e20}}],
+        [{"1h": {"x": 0.1}}],
+    ]
