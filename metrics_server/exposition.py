@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from sys import getsizeof
 from typing import NamedTuple
 
@@ -205,7 +206,13 @@ def _escaped(value: str) -> str:
 
 
 def _label_text(labels: Mapping[str, str]) -> str:
-    return ",".join(f'{name}="{_escaped(str(value))}"' for name, value in labels.items())
+    return _text_of(tuple([(name, str(value)) for name, value in labels.items()]))
+
+
+@lru_cache(10_000)
+def _text_of(labels: tuple[tuple[str, str], ...]) -> str:
+    """Labels as text. The same few stand on nearly all lines of a series."""
+    return ",".join(f'{name}="{_escaped(value)}"' for name, value in labels)
 
 
 def _joined(labels: str, extra: Mapping[str, str]) -> str:

@@ -13,7 +13,7 @@ from itertools import count
 from sys import intern
 
 from metrics_server.store.interface import Store
-from metrics_server.sums import Sums, add_into, total
+from metrics_server.sums import Sums, add_into
 from metrics_server.window import LEDGERS, Bucket, edge_of
 
 SWALLOWS = 1e4  # times what is left: leaves 12 of 16 digits
@@ -120,7 +120,7 @@ class Totals:
             fresh = self._fresh.get(series_id, {})
             return Reading(
                 {ledger: dict(by_series.get(series_id, {})) for ledger, by_series in self._ledgers.items()},
-                {window.name: total((window.sums.get(series_id, {}), fresh)) for window in self._windows},
+                {window.name: _merged(window.sums.get(series_id, {}), fresh) for window in self._windows},
             )
 
 
@@ -137,6 +137,12 @@ def _has_swallowed(gone: Sums, left: Sums) -> bool:
     return any(
         abs(value) > SWALLOWS * abs(left.get(name, 0.0)) and not (abs(value) < EXACT and value.is_integer()) for name, value in gone.items()
     )
+
+
+def _merged(sums: Sums, fresh: Sums) -> Sums:
+    merged = dict(sums)
+    add_into(merged, fresh)
+    return merged
 
 
 def _copy(by_series: Mapping[int, Sums]) -> _BySeries:
