@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import time
 import warnings
 from collections import Counter
@@ -70,6 +71,7 @@ class _Logged(Statement, gc=False):
     predicted_at: str | Annotated[float, msgspec.Meta(ge=EARLIEST, lt=LATEST)] | None = None
 
 
+_DATE = re.compile(rb'"\d{4}-\d\d-\d\d"')  # without a time: a server refuses it, but tables have such
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _LOGGED = msgspec.json.Decoder(_Logged)
 
@@ -147,6 +149,9 @@ class Replay:
             if isinstance(event, Rejected):
                 raise event
             return None if event.kind == OTHER else half_of(event, self._defaults, self._now, self._selection)
+        if dates := [name for name in ("predicted_at", "labelled_at") if name in members and _DATE.fullmatch(members[name])]:
+            members |= {name: msgspec.Raw(bytes(members[name])[:-1] + b'T00:00:00Z"') for name in dates}
+            body = msgspec.json.encode(members)
         if "truth" not in members:
             return self._logged(read(body, _LOGGED, Reason.MALFORMED_FEEDBACK, "prediction"))
         (half,) = halves_of(body, self._defaults, self._now, self._selection)
@@ -190,6 +195,11 @@ class Replay:
             self.counts["clamped"] += half.clamped
         self._waiting, self._rows = [], 0
 
+    @property
+    def total(self) -> int:
+        """How many records there were."""
+        return self.refused.total() + self.counts["taken"] + self.counts["ignored"]
+
     def readings(self) -> list[Reading]:
         """The values of every series, by their labels, each before its slices."""
         totals = self._store.totals(EVERYTHING_SINCE)
@@ -208,9 +218,10 @@ class Replay:
         ever = self._store.ledger(EVER)
         unscorable = sum(sums.get(LABELS + status, 0.0) for sums in ever.values() for status in (UNSCORABLE, TASK_MISMATCH))
         waiting = self._store.ledger(KEPT).get(NOWHERE, {}).get(PENDING_TRUTHS, 0.0)
-        total = self.refused.total() + sum(self.counts[count] for count in ("taken", "ignored"))
+        total = self.total
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.refused.most_common())
         said = {
+            "no records": not total,
             f"{self.refused.total():,} of {total:,} records were refused: {reasons}": self.refused.total(),
             f"{self.counts['ignored']:,} events are of a type that tells of no prediction": self.counts["ignored"],
             f"{self.counts['clamped']:,} records have a time in the future, and were taken as of now": self.counts["clamped"],
@@ -248,7 +259,7 @@ def replay(source: str | os.PathLike[str] | Iterable[Mapping[str, Any]], *, step
         settings: as in a configuration file: threshold=0.4, class_names=["cat", "dog"], config="metrics-server.yaml" …
 
     Warns:
-        UserWarning: some records cannot be used; the others count.
+        UserWarning: there are no records, or some cannot be used; the others count.
 
     Raises:
         BadConfiguration: a setting cannot be used.

@@ -40,13 +40,14 @@ HEAD = ("name", "labels", "value", "lower", "upper", "support")
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs the command; 0 when all was taken, 1 when some records were refused, 2 when nothing could be done, 130 after Ctrl-C."""
+    """Runs the command; 0 when all was taken, 1 when records were refused or missing, 2 when nothing could be done, 130 after Ctrl-C."""
     options = vars(_parser().parse_args(arguments))
     path, step, shown = Path(options.pop("file")), options.pop("step"), _FORMATS[options.pop("format")]
     try:
         settings = load(words_of(options), os.environ)
         replayed = _replayed(path, settings, seconds_of(step) if step else 0)
-        print(shown(replayed.readings()), flush=True)
+        if text := shown(replayed.readings()):
+            print(text, flush=True)
     except (BadConfiguration, BadFile) as error:
         print(f"metrics-server replay: {error}", file=sys.stderr)
         return 2
@@ -56,7 +57,7 @@ def main(arguments: Sequence[str]) -> int:
     except BrokenPipeError:  # as of `| head`; what is left to write goes nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    return 1 if replayed.refused else 0
+    return 1 if replayed.refused or not replayed.total else 0
 
 
 def _replayed(path: Path, settings: Settings, step: int) -> Replay:

@@ -1,6 +1,7 @@
 """Records to replay: the lines of a JSONL or CSV file, the rows of a Parquet file, or dicts, each as the JSON that would be posted.
 
-JSON is passed on as it stands. A table has no null of its own: there an empty cell, None and NaN all mean that nothing is stated.
+JSON is passed on as it stands. A table has no null of its own: there an empty cell, None and NaN all mean that nothing is stated. Bytes
+are the text that they hold.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ _SPREAD = re.compile(r"(truth|prediction)\.(0|[1-9]\d*)")
 # What a cell holds that is no JSON. Python, and so pandas, begins booleans with a capital.
 _WORDS = {b"True": True, b"False": False}
 _MISSING_TYPES = ("NAType", "NaTType")  # of pandas
+_PLAIN_TYPES = frozenset((str, int, bool, float, type(None)))  # what JSON has
 
 _decode = msgspec.json.Decoder().decode
 
@@ -99,7 +101,7 @@ def opened(path: Path) -> Iterator[Source]:
 def of_dicts(records: Iterable[Mapping[str, Any]]) -> Iterator[Line]:
     """Dicts as records. Values may be of numpy or pandas; NaN and None mean that nothing is stated."""
     for number, record in enumerate(records, 1):
-        yield Line(number, _encoded(record))
+        yield Line(number, _json(record, _stated))
 
 
 def _jsonl(file: _File) -> Iterator[Line]:
@@ -209,19 +211,29 @@ def _parquet(file: _File) -> Iterator[Line]:
         table = parquet.ParquetFile(file.raw)
         names = table.schema_arrow.names
         columns = _cells(names)
+        schema = pa.schema([field.with_type(_readable(pa, field.type)) for field in table.schema_arrow])
         for batch in table.iter_batches(BATCH_ROWS):
-            for record in pa.Table.from_batches([batch]).cast(_microseconds(pa, batch.schema), safe=False).to_pylist():
+            for record in _rows(pa.Table.from_batches([batch]).cast(schema, safe=False)):
                 number += 1
-                yield Line(number, _encoded(_gathered(record, columns, names)))
+                yield Line(number, record if isinstance(record, Rejected) else _json(_gathered(record, columns, names), _stated))
             file.share = number / table.metadata.num_rows
     except pa.ArrowException as error:
         raise BadFile(str(error).partition("\n")[0]) from error
 
 
-def _microseconds(pa: Any, schema: Any) -> Any:
-    """The schema with the times that Python can hold."""
-    fields = [field.with_type(pa.timestamp("us", field.type.tz)) if pa.types.is_timestamp(field.type) else field for field in schema]
-    return pa.schema(fields)
+def _readable(pa: Any, kind: Any) -> Any:
+    """The type, of times one that Python can hold: microseconds at the finest, and in UTC, which is what they count in, whatever the zone."""
+    return pa.timestamp("us" if kind.unit == "ns" else kind.unit, kind.tz and "UTC") if pa.types.is_timestamp(kind) else kind
+
+
+def _rows(table: Any) -> Iterable[dict[str, Any] | Rejected]:
+    """The rows; where Python cannot hold them all, one by one, so that only the others are refused."""
+    try:
+        return list(table.to_pylist())
+    except (ValueError, OverflowError) as error:
+        if table.num_rows > 1:
+            return (row for at in range(table.num_rows) for row in _rows(table.slice(at, 1)))
+        return [Rejected(Reason.BAD_TIME, "a time outside the years 1 to 9999") if isinstance(error, OverflowError) else _unwritable(error)]
 
 
 def _gathered(record: dict[str, Any], columns: list[_Column], names: Sequence[str]) -> dict[str, Any]:
@@ -236,12 +248,8 @@ def _gathered(record: dict[str, Any], columns: list[_Column], names: Sequence[st
     return found
 
 
-def _encoded(record: Mapping[str, Any]) -> bytes | Rejected:
-    try:
-        stated = {name: value for name, given in record.items() if (value := _plain(given)) is not None}
-    except Rejected as error:
-        return error.bare()
-    return _json(stated)
+def _stated(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, given in record.items() if (value := _plain(given)) is not None}
 
 
 def _plain(value: Any) -> Any:
@@ -250,6 +258,14 @@ def _plain(value: Any) -> Any:
         if math.isinf(value):
             raise Rejected(Reason.NOT_A_NUMBER, "an infinity where a number is needed")
         return None if math.isnan(value) else float(value)
+    if type(value) in _PLAIN_TYPES:
+        return value
+    if isinstance(value, (list, tuple)):  # most hold numbers alone, which JSON has: NaN is null there
+        return value if _PLAIN_TYPES.issuperset(map(type, value)) else [_plain(element) for element in value]
+    if isinstance(value, dict):
+        return {name: _plain(element) for name, element in value.items()}
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return str(value, "utf-8")
     if type(value).__name__ in _MISSING_TYPES:
         return None
     if isinstance(value, datetime):
@@ -259,22 +275,22 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _of_numpy(value: Any) -> Any:
-    if (plain := _plain(value)) is value:
-        raise TypeError(f"{type(value).__name__} is no value of JSON")
-    return plain
+_encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
-_encode = msgspec.json.Encoder(enc_hook=_of_numpy, decimal_format="number").encode
-
-
-def _json(record: object) -> bytes | Rejected:
+def _json(record: Mapping[str, Any], made: Callable[[Mapping[str, Any]], dict[str, Any]] = dict) -> bytes | Rejected:
     try:
-        return _encode(record)
-    except UnicodeEncodeError:
-        return Rejected(Reason.INVALID_UTF8, "a cell is not valid UTF-8")
+        return _encode(made(record))
+    except Rejected as error:
+        return error.bare()
     except (TypeError, ValueError, OverflowError, NotImplementedError, RecursionError) as error:
-        return _refused(f"no JSON can be made of it: {error}")
+        return _unwritable(error)
+
+
+def _unwritable(error: Exception) -> Rejected:
+    if isinstance(error, UnicodeError):
+        return Rejected(Reason.INVALID_UTF8, "a cell is not valid UTF-8")
+    return _refused(f"no JSON can be made of it: {error}")
 
 
 def _refused(detail: str) -> Rejected:

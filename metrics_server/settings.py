@@ -123,6 +123,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def __post_init__(self) -> None:
         """Checks what types cannot say; raises BadConfiguration."""
         self._check_times()
+        self._check_thresholds()
         if self.event_type in KINDS:
             raise BadConfiguration(
                 f"--event_type {self.event_type} is a type of events this server takes in: replies would come back as input"
@@ -151,6 +152,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         ):
             if getattr(self, name) < 1:
                 raise BadConfiguration(f"--{name}: want a positive number")
+
+    def _check_thresholds(self) -> None:
+        stated = {"threshold": self.threshold}
+        stated |= {
+            f"deployments[{at}].threshold": entry.threshold for at, entry in enumerate(self.deployments) if entry.threshold is not None
+        }
+        for name, threshold in stated.items():
+            if not 0 <= threshold <= 1:  # NaN neither
+                raise BadConfiguration(f"--{name} {threshold}: want a number from 0 to 1")
 
     def _check_times(self) -> None:
         for name in ("history", "retention", "dedupe_retention", "series_retention"):
