@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from typing import Any
 
 import msgspec
@@ -26,7 +28,8 @@ from metrics_server.api_answer import (
 )
 from metrics_server.catalog import Catalog
 from metrics_server.comparison import comparison_of
-from metrics_server.history import steps_of, taken
+from metrics_server.errors import StoreUnavailable, Unavailable
+from metrics_server.history import Step, steps_of, taken
 from metrics_server.ledger import PAIRS
 from metrics_server.query import Refusal, label_of, labels_of, not_found
 from metrics_server.readings import Reader
@@ -36,13 +39,51 @@ from metrics_server.sums import Sums
 from metrics_server.totals import Totals
 from metrics_server.window import edge_of
 
+WAIT_SECONDS = 10.0  # for a turn; who waited longer has mostly left, and whoever comes now would wait behind it
+READ_SECONDS = 10.0  # for one history
+MAX_VALUES = 100_000  # in one history
+
 _encode = msgspec.json.Encoder().encode
+
+
+class Patience:
+    """Whether somebody waits for an answer, and for how long. Made when the question comes; any thread may end it."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._came = clock()
+        self._latest = math.inf
+        self._end = ""
+
+    def end(self, why: str) -> None:
+        """Nobody waits any more."""
+        self._end = why
+
+    def begin(self) -> None:
+        """The question's turn has come; raises `Unavailable` if that took too long, or nobody waits."""
+        if self._clock() > self._came + WAIT_SECONDS:
+            self.end("too much is asked at once")
+        self.check()
+
+    def limit(self, seconds: float) -> None:
+        """From now on it may take so long."""
+        self._latest = self._clock() + seconds
+
+    def is_over(self) -> bool:
+        return bool(self._end) or self._clock() > self._latest
+
+    def check(self) -> None:
+        """Raises what ended it."""
+        if self._end:
+            raise Unavailable(self._end)
+        if self.is_over():
+            raise Refusal(f"from: to read so much takes longer than {READ_SECONDS:g} s; want less time between `from` and `to`")
 
 
 class Api:
     """Answers from the catalog and the running totals, and questions about the past from the store.
 
-    Every method may raise `Refusal`, and `model` also `StoreUnavailable`.
+    Every method may raise `Refusal`, and `model` also `Unavailable`.
     """
 
     def __init__(
@@ -81,8 +122,8 @@ class Api:
             raise Refusal(f"{next(iter(found))}: only together with compare=predictor")
         return _encode(Entries(models=[self._entry(one) for one in series]))
 
-    def model(self, parts: Sequence[str], asked: str) -> bytes:
-        """A series in its windows, or its history."""
+    def model(self, parts: Sequence[str], asked: str, patience: Patience | None = None) -> bytes:
+        """A series in its windows, or its history, unless somebody loses patience."""
         found = query.read(asked, query.MODEL)
         query.check_alone(found, query.HISTORY, ("window", "tables", *query.COSTS))
         costs = [cost for cost in query.COSTS if cost in found]
@@ -90,7 +131,7 @@ class Api:
             raise Refusal(f"{' and '.join(query.COSTS)}: want both, and tables=true")
         series = self._series(labels_of(parts), found.get("slice"))
         if any(name in found for name in query.HISTORY):
-            return _encode(self._past(series, found))
+            return _encode(self._past(series, found, patience or Patience()))
         return _encode(self._reading(series, found))
 
     def _wholes(self) -> list[Series]:
@@ -126,14 +167,29 @@ class Api:
             tables = with_costs(tables, *(found[cost] for cost in query.COSTS))
         return window_of(self._reader, series, sums, (edge_of(self._windows[name], now), now), tables)
 
-    def _past(self, series: Series, found: Mapping[str, Any]) -> History:
+    def _past(self, series: Series, found: Mapping[str, Any], patience: Patience) -> History:
         steps = steps_of(found.get("from"), found.get("to"), found.get("step"), self._clock(), self._history)
-        points = [
-            Point(since=step.since, until=step.until, support=step.sums.get(PAIRS, 0.0), values=values_of(self._reader, series, step.sums))
-            for step in taken(self._store.history(series.id, steps.since, steps.until), steps)
-        ]
-        shown = [point for point in points if point.support > 0 or point.values]
-        return History(since=steps.since, until=steps.until, step=steps.step, points=shown)
+        patience.limit(READ_SECONDS)
+        points: list[Point] = []
+        room = MAX_VALUES
+        try:
+            with closing(self._store.steps(series.id, *steps, patience.is_over)) as stretches:
+                for step in taken(stretches, steps):
+                    patience.check()
+                    point = self._point(series, step)
+                    room -= len(point.values)
+                    if room < 0:
+                        raise Refusal(f"step: more than {MAX_VALUES} values; want longer steps, or less time between `from` and `to`")
+                    if point.support > 0 or point.values:
+                        points.append(point)
+        except StoreUnavailable:
+            patience.check()
+            raise
+        return History(since=steps.since, until=steps.until, step=steps.step, points=points)
+
+    def _point(self, series: Series, step: Step) -> Point:
+        values = values_of(self._reader, series, step.sums)
+        return Point(since=step.since, until=step.until, support=step.sums.get(PAIRS, 0.0), values=values)
 
     def _comparisons(
         self, series: Sequence[Series], compare: str, window: str | None = None, baseline: str | None = None, model: str | None = None

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from tornado.web import Application
 
 from metrics_server.api import Api
-from metrics_server.api_handlers import Deployment, Model, Models, OpenApi
+from metrics_server.api_handlers import Deployment, Desk, Model, Models, OpenApi
 from metrics_server.catalog import Catalog
 from metrics_server.connection import HttpServer
 from metrics_server.elasticsearch import LookUps, address_of, checked_index, tls_of
@@ -44,6 +44,7 @@ if TYPE_CHECKING:  # the driver is an extra
 
 logger = logging.getLogger(__name__)
 
+ASKED_SECONDS = 2.0  # at most, of the time to drain, for the answers of the JSON API
 LOOK_UP_SECONDS = 2.0  # at most, of the time to drain, for look-ups that wait: nobody does for their answers
 
 
@@ -91,6 +92,7 @@ class Server:
             max_bodies_bytes=settings.max_bodies_bytes,
             token=_token(settings.token_file),
         )
+        self._desk = Desk()
         router = Router(self._gate, self._application(*self._views(ancestor)))
         self._http = HttpServer(router.route, router.refused, self._telemetry.refused_connections.inc, settings.max_connections)
 
@@ -118,6 +120,7 @@ class Server:
         return exposition, Api(*shared, reader, self._store, windows=windows, history=seconds_of(settings.history))
 
     def _application(self, exposition: Exposition, api: Api) -> Application:
+        asked = {"api": api, "desk": self._desk}
         described = document(self._settings.windows, has_token=bool(self._settings.token_file))
         return Application(
             [
@@ -125,9 +128,9 @@ class Server:
                 *((path, PostOnly) for path in POST_ONLY),
                 ("/v1/metrics", Metrics, {"exposition": exposition}),
                 ("/metrics", Metrics, {"exposition": exposition}),
-                ("/v1/models", Models, {"api": api}),
-                (pattern_of("/v1/models/{namespace}/{deployment}"), Deployment, {"api": api}),
-                (pattern_of(SERIES), Model, {"api": api, "writer": self._writer, "gate": self._gate}),
+                ("/v1/models", Models, asked),
+                (pattern_of("/v1/models/{namespace}/{deployment}"), Deployment, asked),
+                (pattern_of(SERIES), Model, {**asked, "writer": self._writer, "gate": self._gate}),
                 ("/openapi.json", OpenApi, {"document": described}),
                 ("/v1/rejected", RejectedEvents, {"ingest": self._ingest}),
                 ("/healthz", Healthz),
@@ -175,6 +178,7 @@ class Server:
         if self._kafka is not None:
             self._kafka.stop()
         self._http.drain()
+        desk = asyncio.create_task(self._desk.stop(min(ASKED_SECONDS, self._settings.drain_seconds)))
         while self._is_busy and self._loop.time() < deadline:  # noqa: ASYNC110 - a counter of the hot path, looked at once
             await asyncio.sleep(0.01)
         if self._look_ups is not None:
@@ -186,6 +190,7 @@ class Server:
             await self._loop.run_in_executor(None, self._kafka.join, max(0.1, deadline - self._loop.time()))
         if self._forwarder is not None:
             self._forwarder.stop()
+        await desk
         self._http.close()
         if drained:
             self._store.close()

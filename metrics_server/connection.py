@@ -101,7 +101,7 @@ class Connection(asyncio.Protocol):
     def _drop(self) -> None:
         """Lets go of the requests that will never be answered."""
         for exchange in self._exchanges:
-            exchange.receiver.on_connection_close()
+            exchange.lose()
         self._exchanges.clear()
 
     def pause_writing(self) -> None:

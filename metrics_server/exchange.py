@@ -73,6 +73,7 @@ class Exchange(HTTPConnection):
         self.receiver: Receiver = NOBODY
         self._connection = connection
         self._parts: list[bytes] = []
+        self._on_loss: Callable[[], None] | None = None
 
     @property
     def expects_continue(self) -> bool:
@@ -120,6 +121,12 @@ class Exchange(HTTPConnection):
             lines.append("Connection: keep-alive")
         return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1") + body
 
+    def lose(self) -> None:
+        """Tells who works on the answer that it will never be sent."""
+        self.receiver.on_connection_close()
+        if self._on_loss is not None:
+            self._on_loss()
+
     # Tornado's HTTPConnection.
 
     def write_headers(self, start_line: Any, headers: HTTPHeaders, chunk: bytes | None = None) -> Future[None]:
@@ -139,4 +146,4 @@ class Exchange(HTTPConnection):
             self._connection.answered()
 
     def set_close_callback(self, callback: Callable[[], None] | None) -> None:
-        """Nothing here waits for a client: an answer to one that has gone is dropped."""
+        self._on_loss = callback

@@ -7,12 +7,13 @@ roll-up.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from metrics_server.query import Refusal
-from metrics_server.sums import Sums, total
-from metrics_server.window import COARSEST, DAY, HOUR, MINUTE, Bucket, bucket_of, floor, oldest_start
+from metrics_server.store.interface import Stretch
+from metrics_server.sums import Sums
+from metrics_server.window import COARSEST, DAY, HOUR, MINUTE, bucket_of, floor, oldest_start
 
 MAX_POINTS = 2000
 FEW_POINTS = 100  # what a step that nobody chose leads to at most
@@ -85,17 +86,13 @@ def _too_fine(step: int, finest: int) -> Refusal:
     )
 
 
-def taken(buckets: Mapping[Bucket, Sums], steps: Steps) -> Iterator[Step]:
-    """The steps that hold anything, in the order of time.
+def taken(stretches: Iterable[Stretch], steps: Steps) -> Iterator[Step]:
+    """The steps that hold anything, in the order of time, of what a store has added up by them.
 
     Raises:
         Refusal: a bucket is wider than a step; it was rolled up since the steps were checked.
     """
-    parts: dict[int, list[Sums]] = {}
-    for bucket, sums in buckets.items():
-        if steps.step % bucket.width:
-            raise _too_fine(steps.step, bucket.width)
-        parts.setdefault(floor(bucket.start, steps.step), []).append(sums)
-    for start in sorted(parts):
-        if sums := total(parts[start]):
-            yield Step(start, start + steps.step, sums)
+    for start, width, sums in stretches:
+        if steps.step % width:
+            raise _too_fine(steps.step, width)
+        yield Step(start, start + steps.step, sums)

@@ -138,11 +138,11 @@ OPERATIONS: dict[str, dict[str, Operation]] = {
     f"{INGRESS}/api/v0.1/feedback": {"post": _INGRESS},
     "/v1/metrics": {"get": _METRICS},
     "/metrics": {"get": _METRICS},
-    "/v1/models": {"get": Operation("All series.", {200: ("The list.", Body((Entries,))), **_BAD_QUERY})},
+    "/v1/models": {"get": Operation("All series.", {200: ("The list.", Body((Entries,))), **_BAD_QUERY, **_UNAVAILABLE})},
     "/v1/models/{namespace}/{deployment}": {
         "get": Operation(
             "The series of a deployment, or with `compare` its predictors compared.",
-            {200: ("The list, or the comparisons.", Body((Entries, Comparisons))), **_BAD_QUERY, **_NOT_FOUND},
+            {200: ("The list, or the comparisons.", Body((Entries, Comparisons))), **_BAD_QUERY, **_NOT_FOUND, **_UNAVAILABLE},
             query.DEPLOYMENT,
         ),
     },

@@ -135,6 +135,11 @@ def read(query: str, parameters: Iterable[Parameter]) -> dict[str, Any]:
     return found
 
 
+def asks_for(query: str, names: Iterable[str]) -> bool:
+    """Whether any of these parameters is in a query, whatever else is wrong with it."""
+    return any(name in names for name, _ in parse_qsl(query, keep_blank_values=True, errors="replace"))
+
+
 def check_alone(found: Mapping[str, Any], one: Iterable[str], others: Iterable[str]) -> None:
     """Refuses a query with a parameter of each of two sets that exclude each other."""
     first, second = (next((name for name in names if name in found), None) for names in (one, others))

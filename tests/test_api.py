@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import http.client
 import json
 import math
 import re
+import socket
+import struct
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -19,16 +24,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from metrics_server.api import READ_SECONDS, WAIT_SECONDS, Patience
+from metrics_server.app import Server
+from metrics_server.errors import StoreUnavailable, Unavailable
+from metrics_server.exposition import AncestorLabels
 from metrics_server.history import MAX_POINTS, Steps, steps_of, taken
 from metrics_server.query import Refusal, label_of, part_of
-from metrics_server.store.interface import Change, Store
+from metrics_server.series import Labels
+from metrics_server.settings import Settings
+from metrics_server.store.interface import Change, Store, Stretch, Stretches, never
 from metrics_server.store.memory import MemoryStore
 from metrics_server.store.sqlite import SqliteStore
 from metrics_server.sums import add_into
 from metrics_server.window import DAY, HOUR, MINUTE, QUARTER, Bucket, bucket_of, roll_ups
 from tests.conftest import Serve
-from tests.live_server import LiveServer, live_server
-from tests.running import FEEDBACK, RESPONSE, ROOT, Answer, RunningServer, ce, peer
+from tests.live_server import LiveServer, Reply, Request, live_server, send
+from tests.running import FEEDBACK, RESPONSE, ROOT, Answer, RunningServer, ce, free_port, peer
 
 WINE = "/v1/models/shop/wine/main/classifier"
 TOKEN = "s3cret"
@@ -425,7 +436,7 @@ def test_a_roll_up_does_not_change_the_history(name: str, tmp_path: Path) -> Non
     def asked() -> Iterator[tuple[Any, ...]]:
         for age, step in ((5 * HOUR, MINUTE), (7 * DAY, QUARTER), (7 * DAY, HOUR), (9 * DAY, DAY), (9 * DAY, 2 * DAY)):
             steps = steps_of(NOW - age, NOW, step, NOW, HISTORY)
-            yield tuple(taken(store.history(1, steps.since, steps.until), steps))
+            yield tuple(taken(store.steps(1, *steps), steps))
 
     before = list(asked())
     for fine, coarse, until in roll_ups(NOW):
@@ -435,7 +446,7 @@ def test_a_roll_up_does_not_change_the_history(name: str, tmp_path: Path) -> Non
     assert list(asked()) == before
     assert all(len(points) > 4 for points in before)
     with pytest.raises(Refusal):
-        list(taken(store.history(1, 0), Steps(0, int(NOW), MINUTE)))
+        list(taken(store.steps(1, 0, int(NOW), MINUTE), Steps(0, int(NOW), MINUTE)))
     store.close()
 
 
@@ -450,6 +461,142 @@ def test_history_without_its_file_is_unavailable(owned: RunningServer, tmp_path:
     assert support(owned) == 1
     (tmp_path / "elsewhere").rename(hidden)
     assert got(owned, f"{WINE}?step=1h")["points"]
+
+
+# What takes long
+
+
+class EndlessStore(MemoryStore):
+    """Its past takes for ever to read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun = threading.Event()
+        self.ended = threading.Event()
+
+    def steps(self, series_id: int, since: int, until: int, step: int, is_over: Callable[[], bool] = never) -> Stretches:
+        self.begun.set()
+        while not is_over():
+            self.ended.wait(0.001)
+        self.ended.set()
+        raise StoreUnavailable("it is over")
+        yield Stretch(0, MINUTE, {})
+
+
+class Endless:
+    """A server in this process on such a store, and clients that ask it; each in a thread of its own."""
+
+    def __init__(self) -> None:
+        self.store = EndlessStore()
+        self.port = free_port()
+        self.server = Server(
+            Settings(http_port=self.port, host="127.0.0.1", drain_seconds=30.0),
+            self.store,
+            Labels("", "", "", ""),
+            AncestorLabels("", "", "", ""),
+        )
+        self._clients = ThreadPoolExecutor(64)
+
+    def ask(self, path: str, body: Any = None) -> asyncio.Future[Reply]:
+        request = None if body is None else Request({"Content-Type": "application/json"}, json.dumps(body).encode())
+        return asyncio.get_running_loop().run_in_executor(self._clients, partial(send, self.port, request, path))
+
+    async def start(self) -> None:
+        await self.server.start()
+        names = {"namespace": "shop", "deployment": "wine", "predictor": "main", "model": "classifier"}
+        assert (await self.ask("/v1/feedback", [{**names, **pair} for pair in pairs(1, 1)])).status == 200
+
+    async def begun(self) -> None:
+        await asyncio.get_running_loop().run_in_executor(None, self.store.begun.wait, 10)
+
+    async def ended(self) -> bool:
+        return await asyncio.get_running_loop().run_in_executor(None, self.store.ended.wait, 10)
+
+
+def test_a_long_reading_holds_up_nobody_else() -> None:
+    """While one reads the past, lists and windows are answered, and of too many who wait for the past the last are told to come again."""
+
+    async def run() -> None:
+        endless = Endless()
+        await endless.start()
+        pasts = [endless.ask(f"{WINE}?step=1h") for _ in range(40)]
+        await endless.begun()
+        done, _ = await asyncio.wait(pasts, return_when=asyncio.FIRST_COMPLETED)
+        refusal = done.pop().result()
+        assert (refusal.status, refusal.headers["Retry-After"]) == (503, "1")
+        assert (await endless.ask("/v1/models")).status == 200
+        assert (await endless.ask(WINE)).status == 200
+        assert not endless.store.ended.is_set(), "the first is still at it"
+        started = time.monotonic()
+        assert await endless.server.stop()
+        assert time.monotonic() - started < 2, "of 30 s to drain"
+        assert {answer.status for answer in await asyncio.gather(*pasts)} == {503}
+
+    asyncio.run(run())
+
+
+def test_a_stop_does_not_wait_for_the_past() -> None:
+    """Who reads the past when the server is told to stop gets a 503 at once, and the server ends as drained."""
+
+    async def run() -> None:
+        endless = Endless()
+        await endless.start()
+        past = endless.ask(f"{WINE}?step=1h")
+        await endless.begun()
+        started = time.monotonic()
+        assert await endless.server.stop()
+        assert time.monotonic() - started < 2, "of 30 s to drain"
+        answer = await past
+        assert (answer.status, json.loads(answer.body)["error"]["detail"]) == (503, "the server is stopping")
+
+    asyncio.run(run())
+
+
+def test_nobody_reads_for_who_has_gone() -> None:
+    """When the connection breaks, the reading ends."""
+
+    async def run() -> None:
+        endless = Endless()
+        await endless.start()
+        _, writer = await asyncio.open_connection("127.0.0.1", endless.port)
+        writer.write(f"GET {WINE}?step=1h HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        await endless.begun()
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.close()
+        assert await endless.ended()
+        await endless.server.stop()
+
+    asyncio.run(run())
+
+
+def test_patience_ends() -> None:
+    """A question that waited too long for its turn is not begun, and one that takes too long says what to ask instead."""
+    now = 0.0
+    waited, slow = Patience(lambda: now), Patience(lambda: now)
+    slow.begin()
+    slow.limit(READ_SECONDS)
+    now = WAIT_SECONDS + 0.1
+    with pytest.raises(Unavailable):
+        waited.begin()
+    assert slow.is_over()
+    with pytest.raises(Refusal, match="want less time between"):
+        slow.check()
+
+
+def test_an_answer_has_a_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A history of more values than one answer may hold is refused, and says what to ask instead."""
+    monkeypatch.setattr("metrics_server.api.MAX_VALUES", 10)
+
+    async def run() -> None:
+        endless = Endless()
+        endless.store.steps = partial(MemoryStore.steps, endless.store)  # type: ignore[method-assign] # as any other
+        await endless.start()
+        answer = await endless.ask(f"{WINE}?step=1h")
+        assert answer.status == 400
+        assert "want longer steps" in json.loads(answer.body)["error"]["detail"]
+        await endless.server.stop()
+
+    asyncio.run(run())
 
 
 # Comparison

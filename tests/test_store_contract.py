@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import tempfile
 import threading
+import tracemalloc
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,6 +71,7 @@ def seen(store: Store, keys: set[bytes]) -> dict[str, Any]:
         "ledgers": {ledger: plain(store.ledger(ledger)) for ledger in LEDGERS},
         "totals": plain(store.totals(0)),
         "history": {series_id: plain(store.history(series_id, 0)) for series_id in (-1, 1, 2, 3)},
+        "steps": [(part.start, part.sums) for step in (QUARTER, DAY) for part in store.steps(1, 0, NOW + 9 * DAY, step)],
     }
 
 
@@ -341,6 +344,67 @@ def test_the_history_ends_with_the_store(store: Store) -> None:
     store.close()
     with pytest.raises(StoreUnavailable):
         store.history(1, 0)
+
+
+def test_steps_are_the_history_added_up(store: Store) -> None:
+    """The buckets of a series are added up by the step they start in, in the order of time; what comes to nothing is left out."""
+    buckets = [Bucket(DAY, NOW - DAY), Bucket(QUARTER, NOW), Bucket(MINUTE, NOW), Bucket(MINUTE, NOW + 60), Bucket(MINUTE, NOW + DAY)]
+    for weight, bucket in enumerate(buckets, 1):
+        store.commit(Change(sums={(1, bucket): {"n": float(weight), "m": 1.0, "gone": 1.0}, (2, bucket): {"n": 9.0}}))
+        store.commit(Change(sums={(1, bucket): {"gone": -1.0}}))
+    by_day = [(NOW - DAY, DAY, {"n": 1.0, "m": 1.0}), (NOW, QUARTER, {"n": 9.0, "m": 3.0}), (NOW + DAY, MINUTE, {"n": 5.0, "m": 1.0})]
+    assert list(store.steps(1, 0, NOW + 2 * DAY, DAY)) == by_day
+    assert list(store.steps(1, NOW, NOW + DAY, DAY)) == by_day[1:2]
+    assert [part.start for part in store.steps(1, NOW, NOW + DAY, MINUTE)] == [NOW, NOW + 60]
+    assert list(store.steps(1, NOW + 60, NOW + DAY, DAY)) == [(NOW, MINUTE, {"n": 4.0, "m": 1.0})]
+    assert list(store.steps(3, 0, NOW + DAY, DAY)) == []
+    many = {(3, Bucket(MINUTE, NOW + minute * MINUTE)): {"n": 1.0} for minute in range(100)}
+    store.commit(Change(sums=many))
+    assert list(store.steps(3, 0, NOW + DAY, DAY)) == [(NOW, MINUTE, {"n": 100.0})]
+
+
+def test_a_reader_can_be_ended(store: Store) -> None:
+    """Who reads step by step stops when it is over, and when the store is closed, which does not wait for the rest."""
+    store.commit(Change(sums={(1, Bucket(DAY, NOW + day * DAY)): {"n": 1.0} for day in range(9)}))
+    asked = iter((False, False, True))
+    stretches = store.steps(1, 0, NOW + 9 * DAY, DAY, lambda: next(asked))
+    assert [next(stretches).start, next(stretches).start] == [NOW, NOW + DAY]
+    with pytest.raises(StoreUnavailable):
+        next(stretches)
+    unread = store.steps(1, 0, NOW + 9 * DAY, DAY)
+    next(unread)
+    thread = threading.Thread(target=store.close)
+    thread.start()
+    while _is_open(store):
+        pass
+    with pytest.raises(StoreUnavailable):
+        next(unread)
+    thread.join(1)
+    assert not thread.is_alive()
+    with pytest.raises(StoreUnavailable):
+        next(store.steps(1, 0, NOW, DAY))
+
+
+def _is_open(store: Store) -> bool:
+    try:
+        store.history(1, 0)
+    except StoreUnavailable:
+        return False
+    return True
+
+
+def test_steps_take_the_memory_of_one(tmp_path: Path) -> None:
+    """A file of many full buckets is read in the memory of one of them, whether they lie in one step or in as many."""
+    with closing(SqliteStore(str(tmp_path / "state.db"))) as store:
+        full = {f"a component of some length, number {number}": 1.0 for number in range(1000)}
+        store.commit(Change(sums={(1, Bucket(MINUTE, NOW + minute * MINUTE)): full for minute in range(120)}))
+        for step, steps in ((DAY, 1), (MINUTE, 120)):
+            tracemalloc.start()
+            found = sum(len(part.sums) // 1000 for part in store.steps(1, 0, NOW + DAY, step))
+            _, peak = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+            assert found == steps
+            assert peak < 2**20, "all of them are 20 MB"
 
 
 def test_roll_up_folds_one_bucket_a_call(store: Store) -> None:

@@ -9,9 +9,9 @@ assume, except that a failed `commit` may or may not have been applied: the call
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeAlias
 
 from metrics_server.sums import Sums
 from metrics_server.window import Bucket
@@ -53,6 +53,22 @@ class StoredSeries(NamedTuple):
     labelled_at: float = 0.0
 
 
+class Stretch(NamedTuple):
+    """Time buckets added up: since when, how wide the widest of them is, and their sums, never empty and without what is 0."""
+
+    start: int
+    width: int
+    sums: Sums
+
+
+Stretches: TypeAlias = Generator[Stretch, None, None]
+
+
+def never() -> bool:
+    """For who waits as long as it takes."""
+    return False
+
+
 @dataclass
 class Change:
     """What is applied at once: records, series, claims, sums to add, records to delete."""
@@ -65,7 +81,7 @@ class Change:
 
 
 class Store(Protocol):
-    """Durable state. One thread at a time may call it; `history` alone may be called by any, meanwhile too."""
+    """Durable state. One thread at a time may call it; `history` and `steps` alone may be called by any, meanwhile too."""
 
     def load(self, keys: Collection[bytes]) -> Mapping[bytes, Record]:
         """The records under these keys; absent ones are left out."""
@@ -91,7 +107,14 @@ class Store(Protocol):
         """The time buckets of one series with since <= start < until, by bucket.
 
         Any thread may ask, while another commits or rolls up: each of those is in the answer whole or not at all. Nobody waits for
-        it but `close`, after which it raises `StoreUnavailable`.
+        it but `close`, after which it raises `StoreUnavailable`. It takes as much memory as there is; `steps` does not.
+        """
+
+    def steps(self, series_id: int, since: int, until: int, step: int, is_over: Callable[[], bool] = never) -> Stretches:
+        """What `history` has, added up by the multiple of `step` that a bucket starts in, in the order of time.
+
+        One step is in memory at a time, however much there is. As for `history`, each commit and roll-up is in a step whole or not at
+        all. `close` ends it, and so does `is_over`, which is asked several times a second: with `StoreUnavailable`.
         """
 
     def roll_up(self, fine: int, coarse: int, before: int) -> bool:

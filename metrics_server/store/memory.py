@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from itertools import islice
 from threading import Lock
 
 from metrics_server.errors import StoreUnavailable
-from metrics_server.store.interface import Change, Record, StoredSeries
+from metrics_server.store.interface import Change, Record, StoredSeries, Stretch, Stretches, never
 from metrics_server.sums import Sums, add_into
-from metrics_server.window import Bucket
+from metrics_server.window import Bucket, floor
 
 _ABSENT = (Record(0, b""), -1.0)
 
@@ -90,6 +90,35 @@ class MemoryStore:
                 bucket: dict(by_series[series_id])
                 for bucket, by_series in self._sums.items()
                 if bucket.width > 0 and since <= bucket.start and (until is None or bucket.start < until) and series_id in by_series
+            }
+
+    def steps(self, series_id: int, since: int, until: int, step: int, is_over: Callable[[], bool] = never) -> Stretches:
+        with self._lock:
+            if self._is_closed:
+                raise StoreUnavailable("the store is closed")
+            starts = {floor(bucket.start, step) for bucket in self._sums if bucket.width > 0 and since <= bucket.start < until}
+        for start in sorted(starts):
+            parts = self._in_step(series_id, max(start, since), min(start + step, until), step)
+            widest, sums = max((bucket.width for bucket in parts), default=0), dict[str, float]()
+            while parts:
+                if is_over():
+                    raise StoreUnavailable("the reading was ended")
+                add_into(sums, parts.popitem()[1])
+            if sums:
+                yield Stretch(start, widest, sums)
+
+    def _in_step(self, series_id: int, since: int, until: int, step: int) -> dict[Bucket, Sums]:
+        """Copies, so that nobody waits while they are added up; also of what was meanwhile rolled up over the ends of the step."""
+        with self._lock:
+            if self._is_closed:
+                raise StoreUnavailable("the store is closed")
+            return {
+                bucket: by_series[series_id].copy()
+                for bucket, by_series in self._sums.items()
+                if bucket.width > 0
+                and bucket.start < until
+                and (bucket.start >= since or (bucket.width > step and bucket.start + bucket.width > since))
+                and series_id in by_series
             }
 
     def roll_up(self, fine: int, coarse: int, before: int) -> bool:

@@ -10,14 +10,14 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import takewhile
 from pathlib import Path
 from urllib.parse import quote
 
 from metrics_server.errors import StoreRefused, StoreUnavailable
-from metrics_server.store.interface import Change, Record, StoredSeries
+from metrics_server.store.interface import Change, Record, StoredSeries, Stretches, never
 from metrics_server.store.past import Past
 from metrics_server.store.statements import (
     ADD_SUMS,
@@ -243,6 +243,9 @@ class SqliteStore:
 
     def history(self, series_id: int, since: int, until: int | None = None) -> Mapping[Bucket, Sums]:
         return self._past.of(series_id, since, until)
+
+    def steps(self, series_id: int, since: int, until: int, step: int, is_over: Callable[[], bool] = never) -> Stretches:
+        return self._past.steps(series_id, since, until, step, is_over)
 
     def roll_up(self, fine: int, coarse: int, before: int) -> bool:
         return self._end_oldest(fine, before, ROLL_UP, coarse)

@@ -81,9 +81,14 @@ UNION ALL
 SELECT width, (SELECT min(start) FROM sums WHERE sums.width = buckets.width AND sums.start > buckets.start AND sums.start < :until)
 FROM buckets WHERE start IS NOT NULL)"""
 WIDTHS = (*(width for width, _ in LEVELS), COARSEST)
-HISTORY = f"""{_STARTS.format(widths=",".join(f"({width})" for width in WIDTHS))}
+_STARTS_OF_TIME = _STARTS.format(widths=",".join(f"({width})" for width in WIDTHS))
+STARTS = f"{_STARTS_OF_TIME} SELECT width, start FROM buckets WHERE start IS NOT NULL"  # noqa: S608 - only our widths
+HISTORY = f"""{_STARTS_OF_TIME}
 SELECT sums.width, sums.start, component, value FROM buckets CROSS JOIN sums
 ON sums.width = buckets.width AND sums.start = buckets.start AND sums.series = :series"""  # noqa: S608 - only our widths
+_BUCKET = "SELECT component, value FROM sums WHERE start = ? AND width = ? AND series = ?"
+_BUCKETS = """SELECT component, sum(value) FROM (VALUES {rows}) AS bucket CROSS JOIN sums
+ON sums.start = bucket.column1 AND sums.width = bucket.column2 AND sums.series = ? GROUP BY 1"""
 DELETE_SUMS = f"""{_STARTS.format(widths=",".join(f"({width})" for width in (*(ledger.width for ledger in LEDGERS), *WIDTHS)))}
 DELETE FROM sums WHERE (width, start, series) IN (SELECT width, start, :series FROM buckets)"""  # noqa: S608 - only our widths
 LAST_START = 2**62  # beyond all
@@ -133,3 +138,8 @@ def write(connection: sqlite3.Connection, statement: str, rows: Sequence[Sequenc
 def _of_size(statement: str, rows: int, columns: int) -> str:
     """The statement with question marks for so many rows."""
     return statement.format(rows=",".join(["(" + ",".join("?" * columns) + ")"] * rows))
+
+
+def added_up(buckets: int) -> str:
+    """Adds up so many buckets, each given by start and width, of a series, by component."""
+    return _BUCKET if buckets == 1 else _of_size(_BUCKETS, buckets, 2)
