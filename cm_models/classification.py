@@ -17,9 +17,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cm_models.confusion import ROUNDING, Matrix
+from cm_models.confusion import Matrix
 from metrics_server.interval import Interval, of_correlation, of_mean_of_ratios, of_ratio, wilson
 from metrics_server.model import Array, Sample
+from metrics_server.sums import ROUNDING
 
 
 class Gradient(NamedTuple):

@@ -22,13 +22,10 @@ import numpy as np
 
 from metrics_server.interval import evidence
 from metrics_server.model import OTHER_CLASSES, Array, Sample
-from metrics_server.sums import SEPARATOR, Sums, component
+from metrics_server.sums import ROUNDING, SEPARATOR, Sums, component
 
 MAX_EXPORTED_CELLS = 30  # classes up to which the matrix itself is exported
 COUNTED = ("confusion", "correct")  # the components that counters are read from
-
-# What is left of a cell after weighted pairs were taken back is a rounding error, of less than this share of all pairs.
-ROUNDING = 1e-12
 
 _PREFIX = component("confusion", "")
 

@@ -6,10 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from cm_models.confusion import ROUNDING
 from metrics_server.interval import evidence, of_mean, wilson
 from metrics_server.model import Array, Sample
-from metrics_server.sums import Sums, component
+from metrics_server.sums import ROUNDING, Sums, component
 
 VALUES = range(-10, 11)  # ratings that are counted each, for every scale in use: thumbs, stars, 0 to 10, -5 to 5
 OTHER = "other"

@@ -9,11 +9,10 @@ from functools import lru_cache
 import numpy as np
 
 from cm_models.classification import RATIOS, Ratio
-from cm_models.confusion import ROUNDING
 from cm_models.mean import mean_of
 from metrics_server.interval import evidence, of_ratio, quotient_variance, wilson
 from metrics_server.model import Array, Sample
-from metrics_server.sums import SEPARATOR, Sums, component
+from metrics_server.sums import ROUNDING, SEPARATOR, Sums, component
 
 COUNTS = ("hits", "support", "predicted")
 _PRODUCTS = tuple((a, b) for at, a in enumerate(COUNTS) for b in COUNTS[at:])

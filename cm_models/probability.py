@@ -24,12 +24,11 @@ from functools import lru_cache
 
 import numpy as np
 
-from cm_models.confusion import ROUNDING
 from cm_models.mean import mean_of, summed
 from cm_models.score_histogram import Histograms, bin_of, names_of
 from metrics_server.interval import evidence, of_ratio, of_skewed, wilson
 from metrics_server.model import Array, Sample
-from metrics_server.sums import SEPARATOR, Sums, component
+from metrics_server.sums import ROUNDING, SEPARATOR, Sums, component
 
 MAX_SCORED_COLUMNS = 30  # columns of a row up to which each has a histogram
 RANKS = 5  # places up to which they are told apart

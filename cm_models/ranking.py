@@ -8,11 +8,10 @@ from functools import lru_cache
 
 import numpy as np
 
-from cm_models.confusion import ROUNDING
 from cm_models.mean import mean_of
 from metrics_server.interval import evidence, wilson
 from metrics_server.model import Array, Sample
-from metrics_server.sums import Sums, component
+from metrics_server.sums import ROUNDING, Sums, component
 
 
 @dataclass(frozen=True)

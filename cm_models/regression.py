@@ -11,11 +11,10 @@ import numpy as np
 from metrics_server.interval import evidence, of_estimate, of_mean, of_skewed, quotient_variance
 from metrics_server.logarithmic import SMALLEST, Distribution, binned
 from metrics_server.model import Array, Sample
-from metrics_server.sums import Sums
+from metrics_server.sums import ROUNDING, Sums
 
 QUANTILES = (0.9, 0.95, 0.99)
 NAME = "abs_error"
-ROUNDING = 1e-12  # share of a sum below which what is left of it after subtractions means nothing
 
 
 @dataclass(frozen=True)

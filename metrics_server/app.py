@@ -153,9 +153,8 @@ class Server:
             StoreUnavailable: the state cannot be read.
             BadConfiguration: a metric model cannot be loaded, or the address cannot be listened on.
         """
-        for uri in {entry.storage_uri for entry in self._settings.deployments} | {self._settings.storage_uri}:
-            if uri not in (None, "", "auto"):
-                self._build(str(uri), {})  # a model that cannot be loaded stops the start, not the first event
+        for path in self._settings.model_paths:
+            self._build(path, {})  # a model that cannot be loaded stops the start, not the first event
         context = _ssl_context(self._settings)
         self._writer.start()
         try:

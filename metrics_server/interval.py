@@ -18,14 +18,13 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from metrics_server.sums import Sums
+from metrics_server.sums import ROUNDING, Sums
 
 Interval: TypeAlias = "tuple[float, float]"
 
 Z95 = 1.959963984540054  # the 97.5 % quantile of the normal distribution
 WEIGHT_EXCESS = "weight_excess"
 FEWEST = 4  # values that say anything of their own variance
-ROUNDING = 1e-12  # share of a number below which what is left of it means nothing
 
 
 def evidence(sums: Sums, pairs: float) -> float:

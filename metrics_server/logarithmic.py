@@ -15,12 +15,11 @@ from collections.abc import Iterable
 from itertools import accumulate
 
 from metrics_server.interval import Z95, Interval
-from metrics_server.sums import Sums, component
+from metrics_server.sums import ROUNDING, Sums, component
 
 GROWTH = 1.05
 SMALLEST = 1e-12
 
-ROUNDING = 1e-12  # of sums of weights
 _SCALE = 1 / math.log(GROWTH)
 
 

@@ -96,8 +96,8 @@ class Replay:
             raise BadConfiguration(f"--step: want a multiple of {MINUTE}s")
         exported = settings.max_exported_classes
         build = partial(model_at, max_exported_classes=exported, allow_pickle=settings.allow_pickle)
-        for uri in {settings.storage_uri, *(entry.storage_uri for entry in settings.deployments)} - {None, "", "auto"}:
-            build(str(uri), {})
+        for path in settings.model_paths:
+            build(path, {})
         self._defaults = defaults
         self._selection = Selection(dimensions_of(settings.slices), frozenset(settings.score_models))
         self._catalog = Catalog(settings.scoring_of, build, settings.max_series, settings.max_slices)

@@ -177,6 +177,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         for window in self.windows:
             check_window(window, seconds_of(self.history))
 
+    @property
+    def model_paths(self) -> set[str]:
+        """The metric models that are named."""
+        return {path for path in (self.storage_uri, *(entry.storage_uri for entry in self.deployments)) if path and path != "auto"}
+
     def scoring_of(self, labels: Labels) -> Scoring:
         """How predictions with these labels are scored: by the first entry of `deployments` that matches."""
         found = next((entry for entry in self.deployments if entry.matches(labels)), Deployment())

@@ -21,6 +21,9 @@ SEPARATOR = "\x1f"
 # correction would erase what was there (ulp(1e24) is 1.3e8 when squares are summed).
 LARGEST = 1e12
 
+# What is left of real sums after all that was added is taken back: less than this share of it. Of counts nothing is left.
+ROUNDING = 1e-12
+
 
 def component(*parts: str) -> str:
     """The name of a component made of several parts, such as ("confusion", truth, prediction)."""
