@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from metrics_server.interval import evidence, of_estimate, of_mean, of_skewed, quotient_variance
-from metrics_server.logarithmic import SMALLEST, Distribution, binned
+from metrics_server.logarithmic import SMALLEST, Distribution, binned, rows
 from metrics_server.model import Array, Sample
 from metrics_server.sums import ROUNDING, Sums
 
 QUANTILES = (0.9, 0.95, 0.99)
-NAME = "abs_error"
+NAME = "error"
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Regression:
         truth, squared_truth: sums of y_true - c and its square about the pivot c; moved: pairs whose truth is not c.
         abs_truth: sum of |y_true|; abs_truth_square, abs_truth_error: of its square, and of |y_true| |e|.
         nonzero: pairs whose truth is not 0; relative, relative_square: their sums of |e / y_true| and of its square.
-        abs_error / bin / i, abs_error / zero: |e| on a logarithmic scale, see `metrics_server.logarithmic`.
+        error / bin / i, error / zero: e on a logarithmic scale, see `metrics_server.logarithmic`.
 
     Of truths near 1e8 that differ by 1, Σ y² - (Σ y)² / n loses every digit; about a pivot near them none is lost.
 
@@ -47,12 +47,13 @@ class Regression:
         """Both arrays are float, shape (n,), n >= 0, and of magnitude up to 1e12."""
         if not y_true.size:
             return {}
-        error, size, moved = np.abs(y_pred - y_true), np.abs(y_true), y_true - self.pivot
+        signed, size, moved = y_pred - y_true, np.abs(y_true), y_true - self.pivot
+        error = np.abs(signed)
         squared = np.square(error)
         relative = error[size >= SMALLEST] / size[size >= SMALLEST]
         sums = {
             "pairs": float(error.size),
-            "error": float((y_pred - y_true).sum()),
+            "error": float(signed.sum()),
             "abs_error": float(error.sum()),
             "squared_error": float(squared.sum()),
             "cubed_error": float(squared @ error),
@@ -68,7 +69,7 @@ class Regression:
             "relative": float(relative.sum()),
             "relative_square": float(relative @ relative),
         }
-        return sums | binned(NAME, error.tolist())
+        return sums | binned(NAME, signed.tolist())
 
     def compute(self, sums: Sums) -> Iterable[Sample]:
         """Mean absolute error first, then the others. Nothing before the first pair."""
@@ -90,11 +91,16 @@ class Regression:
         yield from _relative(sums, pairs, absolute, squared, share)
         if (explained := _r2(sums, pairs, squared)) is not None:
             yield Sample("r2", {}, explained, None, pairs)
-        if (distribution := Distribution.of(NAME, sums, ROUNDING * pairs)) is not None:
+        if (distribution := Distribution.of_magnitudes(NAME, sums, ROUNDING * pairs)) is not None:
             yield Sample("median_absolute_error", {}, distribution.quantile(0.5, share), distribution.interval(0.5, share), pairs)
             for quantile in QUANTILES:
                 bounds = distribution.interval(quantile, share)
                 yield Sample("absolute_error_quantile", {"q": str(quantile)}, distribution.quantile(quantile, share), bounds, pairs)
+
+    def tables(self, sums: Sums) -> dict[str, list[dict[str, str | float]]]:
+        """Under "errors" how many pairs have an error from `lower` to `upper`, ascending; those nearer to 0 than 1e-12 are one row."""
+        found = rows(NAME, sums, ROUNDING * sums.get("pairs", 0.0))
+        return {"errors": [{"lower": lower, "upper": upper, "pairs": number} for lower, upper, number in found]} if found else {}
 
 
 def _relative(sums: Sums, pairs: float, absolute: float, squared: float, share: float) -> Iterator[Sample]:

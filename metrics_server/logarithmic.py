@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Iterable
-from itertools import accumulate
+from collections.abc import Iterable, Iterator
+from itertools import accumulate, count
 
 from metrics_server.interval import Z95, Interval
 from metrics_server.sums import ROUNDING, Sums, component
 
 GROWTH = 1.05
 SMALLEST = 1e-12
+MOST_ROWS = 200  # of a table
 
 _SCALE = 1 / math.log(GROWTH)
 
@@ -44,6 +45,43 @@ def binned(name: str, values: Iterable[float]) -> dict[str, float]:
     return sums
 
 
+def _bins(name: str, sums: Sums) -> Iterator[tuple[int, int, float]]:
+    """(sign, index, how many numbers) of each bin; of zero the sign and the index are 0."""
+    zero, prefix = zero_of(name), prefix_of(name)
+    if zero in sums:
+        yield 0, 0, sums[zero]
+    for part, number in sums.items():
+        if part.startswith(prefix):
+            yield -1 if part[len(prefix)] == "-" else 1, int(part[len(prefix) + 1 :]), number
+
+
+def rows(name: str, sums: Sums, least: float) -> list[tuple[float, float, float]]:
+    """(lower, upper, how many numbers) of all bins that hold more than `least`, ascending.
+
+    Neighbours of one sign are put together, as many everywhere on the scale, until there are at most 200.
+    """
+    bins = [found for found in _bins(name, sums) if found[2] > least]
+    for width in count(1):
+        merged: dict[tuple[int, int], float] = {}
+        for sign, index, number in bins:
+            place = sign, sign * -(-index // width)
+            merged[place] = merged.get(place, 0.0) + number
+        if len(merged) <= MOST_ROWS:
+            break
+    return [(*_edges(sign, sign * place, width), number) for (sign, place), number in sorted(merged.items())]
+
+
+def _edges(sign: int, index: int, width: int) -> Interval:
+    """The ends of the index-th of the bins that are so many fine ones wide."""
+    inner, outer = max(SMALLEST, GROWTH ** (width * (index - 1))), GROWTH ** (width * index)
+    return {-1: (-outer, -inner), 0: (-SMALLEST, SMALLEST), 1: (inner, outer)}[sign]
+
+
+def _middle(index: int) -> float:
+    """The point of a bin whose relative distance to both edges is the same."""
+    return 2 * GROWTH**index / (GROWTH + 1)
+
+
 class Distribution:
     """A distribution read from its bins. It has at least one number."""
 
@@ -54,16 +92,19 @@ class Distribution:
         self._upto = list(accumulate(self._counts))
 
     @classmethod
-    def of(cls, name: str, sums: Sums, least: float = 0.0) -> Distribution | None:
-        """The distribution of this name; None when it is empty. Bins of not more than `least` are the rounding of weights."""
-        zero, prefix = zero_of(name), prefix_of(name)
-        bins = [(0.0, sums[zero])] if sums.get(zero, 0.0) > least else []
-        for part, count in sums.items():
-            if count > least and part.startswith(prefix):
-                sign, index = part[len(prefix)], int(part[len(prefix) + 1 :])
-                # The point of the bin whose relative distance to both edges is the same.
-                middle = 2 * GROWTH**index / (GROWTH + 1)
-                bins.append((-middle if sign == "-" else middle, count))
+    def of(cls, name: str, sums: Sums) -> Distribution | None:
+        """The distribution of this name; None when it is empty."""
+        bins = [(sign * _middle(index), number) for sign, index, number in _bins(name, sums) if number > 0]
+        return cls(bins) if bins else None
+
+    @classmethod
+    def of_magnitudes(cls, name: str, sums: Sums, least: float) -> Distribution | None:
+        """The same of the numbers without their signs. Bins of not more than `least` are the rounding of weights."""
+        merged: dict[float, float] = {}
+        for sign, index, number in _bins(name, sums):
+            middle = abs(sign) * _middle(index)
+            merged[middle] = merged.get(middle, 0.0) + number
+        bins = [(middle, number) for middle, number in merged.items() if number > least]
         return cls(bins) if bins else None
 
     @property

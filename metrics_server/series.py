@@ -23,7 +23,7 @@ from metrics_server.task import UNSCORABLE, Resolved, Value
 
 logger = logging.getLogger(__name__)
 
-REVISION = 2  # of the sums of a series
+REVISION = 3  # of the sums of a series
 
 
 class Labels(NamedTuple):

@@ -643,7 +643,7 @@ def _counts(sums: Mapping[str, float]) -> dict[str, float]:
     return {name: value for name, value in sums.items() if name.startswith(COUNTS) and "\x1fsum\x1f" not in name and value}
 
 
-COUNTS = ("pairs", "correct", "confusion", "score", "rank", "columns", "probabilities", "confidence", "moved", "nonzero", "abs_error\x1f")
+COUNTS = ("pairs", "correct", "confusion", "score", "rank", "columns", "probabilities", "confidence", "moved", "nonzero", "error\x1f")
 
 
 @each
