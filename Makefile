@@ -14,7 +14,7 @@ $(INSTALLED): pyproject.toml setup.py
 	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) is missing; install Python 3.11 or later, or say make PYTHON=python3.12"; exit 1; }
 	@echo "Installing into $(VENV); this takes about half a minute, once"
 	@$(PYTHON) -m venv $(VENV) || { echo "make: $(PYTHON) cannot make virtual environments; install its venv package (Debian: python3-venv)"; exit 1; }
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo,test]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo,web,test]'
 	@touch $@
 
 test: $(INSTALLED)

@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status: 0 after a clean stop, 1 when it could not start, 2 for wrong usage."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] == ["simulate"]:
-        from metrics_server.simulator import main as simulate
+        from metrics_server.simulation.command import main as simulate
 
         return simulate(words[1:])
     if words[:1] == ["replay"]:

@@ -1,4 +1,4 @@
-"""The JSON API without its HTTP: from the path and query of a request to the body of its answer. Any thread may ask."""
+"""The JSON API without its HTTP: from the path and query of a request to its answer. Any thread may ask."""
 
 from __future__ import annotations
 
@@ -8,19 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
-import msgspec
-
 from metrics_server import query
 from metrics_server.api_answer import (
     Comparisons,
-    Entries,
-    Entry,
     History,
     Point,
     Reading,
     Table,
     WindowReading,
-    entry_of,
     reading_of,
     values_of,
     window_of,
@@ -31,19 +26,18 @@ from metrics_server.comparison import comparison_of
 from metrics_server.errors import StoreUnavailable, Unavailable
 from metrics_server.history import Step, steps_of, taken
 from metrics_server.ledger import PAIRS
+from metrics_server.listing import Entries, Entry, Standing, entry_of, standing_of
 from metrics_server.query import Refusal, label_of, labels_of, not_found
 from metrics_server.readings import Reader
 from metrics_server.series import Labels, Series
 from metrics_server.store.interface import Store
 from metrics_server.sums import Sums
 from metrics_server.totals import Totals
-from metrics_server.window import edge_of
+from metrics_server.window import EVER, edge_of
 
 WAIT_SECONDS = 10.0  # for a turn; who waited longer has mostly left, and whoever comes now would wait behind it
 READ_SECONDS = 10.0  # for one history
 MAX_VALUES = 100_000  # in one history
-
-_encode = msgspec.json.Encoder().encode
 
 
 class Patience:
@@ -106,39 +100,58 @@ class Api:
         self._history = history
         self._clock = clock
 
-    def models(self, asked: str) -> bytes:
+    def models(self, asked: str) -> Entries:
         """All series."""
         query.read(asked, ())
-        return _encode(Entries(models=[self._entry(series) for series in self._wholes()]))
+        return Entries(models=self.entries())
 
-    def deployment(self, parts: Sequence[str], asked: str) -> bytes:
+    def deployment(self, parts: Sequence[str], asked: str) -> Entries | Comparisons:
         """The series of one deployment, or its predictors compared."""
         found = query.read(asked, query.DEPLOYMENT)
-        namespace, deployment = map(label_of, parts)
-        series = [one for one in self._wholes() if one.labels[:2] == (namespace, deployment)]
         if "compare" in found:
-            return _encode(self._comparisons(series, **found))
+            return self.comparisons(parts, found)
         if found:
             raise Refusal(f"{next(iter(found))}: only together with compare=predictor")
-        return _encode(Entries(models=[self._entry(one) for one in series]))
+        return Entries(models=self.entries(parts))
 
-    def model(self, parts: Sequence[str], asked: str, patience: Patience | None = None) -> bytes:
+    def model(self, parts: Sequence[str], asked: str, patience: Patience | None = None) -> Reading | History:
         """A series in its windows, or its history, unless somebody loses patience."""
         found = query.read(asked, query.MODEL)
         query.check_alone(found, query.HISTORY, ("window", "tables", *query.COSTS))
         costs = [cost for cost in query.COSTS if cost in found]
         if costs and not (len(costs) == len(query.COSTS) and found.get("tables")):
             raise Refusal(f"{' and '.join(query.COSTS)}: want both, and tables=true")
-        series = self._series(labels_of(parts), found.get("slice"))
         if any(name in found for name in query.HISTORY):
-            return _encode(self._past(series, found, patience or Patience()))
-        return _encode(self._reading(series, found))
+            return self.history(parts, found, patience or Patience())
+        return self.reading(parts, found)
+
+    # The same, of what was read from a query. `parts` are those of the path.
+
+    def entries(self, parts: Sequence[str] = ()) -> list[Entry]:
+        """The series whose labels begin with these parts."""
+        begin = tuple(map(label_of, parts))
+        return [self._entry(series) for series in self._wholes() if series.labels[: len(begin)] == begin]
+
+    def reading(self, parts: Sequence[str], found: Mapping[str, Any]) -> Reading:
+        """A series, or a slice of it, in its windows."""
+        series = self._series(labels_of(parts), found.get("slice"))
+        names = [self._window(found["window"])] if "window" in found else list(self._windows)
+        reading, now = self._totals.reading(series.id), self._clock()
+        windows = {name: self._in_window(series, reading.windows[name], name, now, found) for name in names}
+        return reading_of(self._reader, series, self._catalog.slices_of(series.labels), reading.ledgers[EVER], windows)
+
+    def slices(self, parts: Sequence[str], window: str) -> dict[str, Standing]:
+        """Where the slices of a series stand in a window, by name."""
+        sums_of = self._totals.reading
+        slices = self._catalog.slices_of(self._series(labels_of(parts), None).labels)
+        return {part.identity.slice: standing_of(self._reader, part, sums_of(part.id).windows[self._window(window)]) for part in slices}
 
     def _wholes(self) -> list[Series]:
         return [series for series in self._catalog.current() if not series.identity.slice]
 
     def _entry(self, series: Series) -> Entry:
-        return entry_of(self._reader, series, self._catalog.slices_of(series.labels), self._totals.reading(series.id).windows)
+        reading = self._totals.reading(series.id)
+        return entry_of(self._reader, series, self._catalog.slices_of(series.labels), reading.ledgers[EVER], reading.windows)
 
     def _series(self, labels: Labels, part: str | None) -> Series:
         series = self._catalog.find(labels)
@@ -155,19 +168,15 @@ class Api:
             raise Refusal(f"window: want one of {', '.join(self._windows)}")
         return name
 
-    def _reading(self, series: Series, found: Mapping[str, Any]) -> Reading:
-        names = [self._window(found["window"])] if "window" in found else list(self._windows)
-        sums, now = self._totals.reading(series.id).windows, self._clock()
-        windows = {name: self._in_window(series, sums[name], name, now, found) for name in names}
-        return reading_of(self._reader, series, self._catalog.slices_of(series.labels), windows)
-
     def _in_window(self, series: Series, sums: Sums, name: str, now: float, found: Mapping[str, Any]) -> WindowReading:
         tables: Mapping[str, Table] | None = self._reader.tables(series, sums) if found.get("tables") else None
         if tables is not None and query.COSTS[0] in found:
             tables = with_costs(tables, *(found[cost] for cost in query.COSTS))
         return window_of(self._reader, series, sums, (edge_of(self._windows[name], now), now), tables)
 
-    def _past(self, series: Series, found: Mapping[str, Any], patience: Patience) -> History:
+    def history(self, parts: Sequence[str], found: Mapping[str, Any], patience: Patience) -> History:
+        """A series, or a slice of it, step by step."""
+        series = self._series(labels_of(parts), found.get("slice"))
         steps = steps_of(found.get("from"), found.get("to"), found.get("step"), self._clock(), self._history)
         patience.limit(READ_SECONDS)
         points: list[Point] = []
@@ -191,10 +200,11 @@ class Api:
         values = values_of(self._reader, series, step.sums)
         return Point(since=step.since, until=step.until, support=step.sums.get(PAIRS, 0.0), values=values)
 
-    def _comparisons(
-        self, series: Sequence[Series], compare: str, window: str | None = None, baseline: str | None = None, model: str | None = None
-    ) -> Comparisons:
-        name = next(iter(self._windows)) if window is None else self._window(window)
+    def comparisons(self, parts: Sequence[str], found: Mapping[str, Any]) -> Comparisons:
+        """The predictors of a deployment beside each other."""
+        series = [one for one in self._wholes() if one.labels[:2] == tuple(map(label_of, parts))]
+        baseline, model = found.get("baseline"), found.get("model")
+        name = self._window(found["window"]) if "window" in found else next(iter(self._windows))
         if baseline is not None and all(one.labels.predictor != baseline for one in series):
             raise not_found("baseline: the deployment has no such predictor")
         groups: dict[str, dict[str, Series]] = {}

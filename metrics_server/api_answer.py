@@ -12,6 +12,7 @@ from urllib.parse import quote
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from metrics_server.distribution import DELAY, cumulated
 from metrics_server.ledger import LOGGED, PAIRS
 from metrics_server.model import OTHER_CLASSES, Sample
 from metrics_server.query import part_of
@@ -32,29 +33,6 @@ class Value(msgspec.Struct, kw_only=True):
     lower: float | UnsetType = UNSET
     upper: float | UnsetType = UNSET
     support: float
-
-
-class Entry(msgspec.Struct, kw_only=True):
-    """A series in the list; `headline` is the first value of its metric model, by window."""
-
-    namespace: str
-    deployment: str
-    predictor: str
-    model: str
-    path: str
-    slices: list[str]
-    task: str | None
-    metric_model: str | None
-    created_at: float
-    last_prediction_at: float | None
-    last_label_at: float | None
-    headline: dict[str, Value] | None
-
-
-class Entries(msgspec.Struct, kw_only=True):
-    """The series that there are."""
-
-    models: list[Entry]
 
 
 class Parameters(msgspec.Struct, kw_only=True):
@@ -86,6 +64,14 @@ class WindowReading(msgspec.Struct, kw_only=True):
     tables: dict[str, Table] | UnsetType = UNSET
 
 
+class LabelDelay(msgspec.Struct, kw_only=True):
+    """How long after their predictions labels came, ever; a bucket is a bound in seconds and how many came up to it, ascending."""
+
+    buckets: list[tuple[float, float]]
+    count: float
+    sum: float
+
+
 class Reading(msgspec.Struct, kw_only=True):
     """A series, or a slice of one, in its windows; `headline` is the name of the first value of its metric model."""
 
@@ -102,6 +88,7 @@ class Reading(msgspec.Struct, kw_only=True):
     last_prediction_at: float | None
     last_label_at: float | None
     headline: str | None
+    label_delay: LabelDelay | UnsetType = UNSET
     windows: dict[str, WindowReading]
 
 
@@ -190,15 +177,7 @@ def values_of(reader: Reader, series: Series, sums: Sums) -> list[Value]:
     return [value_of(sample, support) for sample in reader.values(series, sums)]
 
 
-def headline_of(reader: Reader, series: Series, sums: Sums) -> Value | None:
-    """The first value of the metric model, without reading the others."""
-    for sample in reader.values(series, sums):
-        if sample.name != "support":
-            return None if _is_of_server(f"model_{sample.name}") else value_of(sample, sums.get(PAIRS, 0.0))
-    return None
-
-
-def _is_of_server(name: str) -> bool:
+def is_of_server(name: str) -> bool:
     """Whether this is what the server itself says of every series, whatever its metric model."""
     return name.startswith(OF_SERVER)
 
@@ -206,17 +185,11 @@ def _is_of_server(name: str) -> bool:
 def headline_among(values: Iterable[Value]) -> Value | None:
     """The same of values that were read already."""
     first = next((value for value in values if value.name != "model_support"), None)
-    return None if first is None or _is_of_server(first.name) else first
+    return None if first is None or is_of_server(first.name) else first
 
 
-def entry_of(reader: Reader, series: Series, slices: Iterable[Series], windows: Mapping[str, Sums]) -> Entry:
-    """A series as it stands in the list."""
-    found = {window: value for window, sums in windows.items() if (value := headline_of(reader, series, sums)) is not None}
-    return Entry(path=path_of(series.labels), slices=_names(slices), headline=found or None, **_about(series))
-
-
-def reading_of(reader: Reader, series: Series, slices: Iterable[Series], windows: Mapping[str, WindowReading]) -> Reading:
-    """A series with what its windows say."""
+def reading_of(reader: Reader, series: Series, slices: Iterable[Series], ever: Sums, windows: Mapping[str, WindowReading]) -> Reading:
+    """A series with what its ledger of all that was applied and its windows say."""
     scoring, pivot = series.identity.scoring, series.parameters.get("pivot")
     parameters = Parameters(
         threshold=scoring.threshold,
@@ -227,10 +200,26 @@ def reading_of(reader: Reader, series: Series, slices: Iterable[Series], windows
     )
     first = next((value.name for window in windows.values() if (value := headline_among(window.values)) is not None), None)
     part = series.identity.slice or UNSET
-    return Reading(slice=part, slices=_names(slices), parameters=parameters, headline=first, windows=dict(windows), **_about(series))
+    return Reading(
+        slice=part,
+        slices=names_of(slices),
+        parameters=parameters,
+        headline=first,
+        label_delay=_label_delay(ever),
+        windows=dict(windows),
+        **about(series),
+    )
 
 
-def _about(series: Series) -> dict[str, Any]:
+def _label_delay(ever: Sums) -> LabelDelay | UnsetType:
+    if (found := cumulated(DELAY, ever)) is None:
+        return UNSET
+    *bounded, (_, labels) = found[0]
+    return LabelDelay(buckets=[(float(bound), count) for bound, count in bounded], count=labels, sum=found[1])
+
+
+def about(series: Series) -> dict[str, Any]:
+    """What every answer about a series says of it."""
     return {
         **series.labels._asdict(),
         "task": series.task or None,
@@ -241,7 +230,8 @@ def _about(series: Series) -> dict[str, Any]:
     }
 
 
-def _names(slices: Iterable[Series]) -> list[str]:
+def names_of(slices: Iterable[Series]) -> list[str]:
+    """The names of slices."""
     return [part.identity.slice for part in slices]
 
 
@@ -259,8 +249,14 @@ def window_of(reader: Reader, series: Series, sums: Sums, span: tuple[float, flo
     )
 
 
+def class_order(label: str) -> tuple[bool, bool, int, str]:
+    """Numbers by their size, then names; what stands for other classes last."""
+    is_number = label.isdecimal() and len(label) < 19
+    return label == OTHER_CLASSES, not is_number, int(label) if is_number else 0, label
+
+
 def _confusion(reader: Reader, series: Series, sums: Sums) -> Confusion | UnsetType:
-    """The matrix of a classification: the classes that occur in their order, those without a place in the matrix last, as one."""
+    """The matrix of a classification: of the classes that occur; those without a place in the matrix are one, the last."""
     cells = {
         (sample.labels["truth"], sample.labels["prediction"]): float(sample.value)
         for sample in reader.counts(series, sums, {})
@@ -268,9 +264,7 @@ def _confusion(reader: Reader, series: Series, sums: Sums) -> Confusion | UnsetT
     }
     if not cells:
         return UNSET
-    occurring = {label for cell in cells for label in cell}
-    ordered = [label for label in list(series.classes) if label in occurring]
-    ordered += sorted(occurring.difference(ordered), key=lambda label: (label == OTHER_CLASSES, label))
+    ordered = sorted({label for cell in cells for label in cell}, key=class_order)
     return Confusion(classes=ordered, counts=[[cells.get((truth, prediction), 0.0) for prediction in ordered] for truth in ordered])
 
 

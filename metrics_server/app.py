@@ -9,19 +9,22 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from tornado.ioloop import PeriodicCallback
 from tornado.web import Application
 
 from metrics_server.api import Api
-from metrics_server.api_handlers import Deployment, Desk, Model, Models, OpenApi
+from metrics_server.api_answer import PATH
+from metrics_server.api_handlers import Deployment, Model, Models, OpenApi
 from metrics_server.catalog import Catalog
 from metrics_server.connection import HttpServer
+from metrics_server.desk import Desk
 from metrics_server.elasticsearch import LookUps, address_of, checked_index, tls_of
 from metrics_server.errors import BadConfiguration
 from metrics_server.exposition import AncestorLabels, Exposition
 from metrics_server.group import Keeping
-from metrics_server.handlers import Healthz, Metrics, NotFound, PostOnly, Protocol, Readyz, RejectedEvents, Root, State
+from metrics_server.handlers import Healthz, Metrics, NotFound, PostOnly, Protocol, Readyz, RejectedEvents, State
 from metrics_server.ingest import Ingest
 from metrics_server.kafka_config import configuration, topics
 from metrics_server.kept import Limits
@@ -36,6 +39,8 @@ from metrics_server.store.interface import Store
 from metrics_server.task import model_at
 from metrics_server.telemetry import KafkaTelemetry, Telemetry
 from metrics_server.totals import Totals
+from metrics_server.web import handlers as web
+from metrics_server.web.pulse import EVERY_SECONDS, Pulse
 from metrics_server.window import seconds_of
 from metrics_server.writer import Done, Settled, Writer
 
@@ -57,6 +62,8 @@ class Server:
         self._loop = asyncio.get_running_loop()
         self._state = State()
         self._telemetry = Telemetry()
+        self._pulse = Pulse(self._telemetry)
+        self._beating = PeriodicCallback(self._pulse.beat, EVERY_SECONDS * 1000)
         exported = settings.max_exported_classes
         self._build = partial(model_at, max_exported_classes=exported, allow_pickle=settings.allow_pickle)
         self._catalog = Catalog(settings.scoring_of, self._build, settings.max_series, settings.max_slices)
@@ -124,7 +131,7 @@ class Server:
         described = document(self._settings.windows, has_token=bool(self._settings.token_file))
         return Application(
             [
-                ("/", Root),
+                *self._pages(api),
                 *((path, PostOnly) for path in POST_ONLY),
                 ("/v1/metrics", Metrics, {"exposition": exposition}),
                 ("/metrics", Metrics, {"exposition": exposition}),
@@ -140,6 +147,23 @@ class Server:
             default_handler_class=NotFound,
             log_function=lambda handler: None,  # what failed is counted, and logged where it failed
         )
+
+    def _pages(self, api: Api) -> list[tuple[str, type[web.Page | web.Trend | web.Static], dict[str, Any]]]:
+        """The routes of the page."""
+        windows = {window: seconds_of(window) for window in self._settings.windows}
+        site = web.Site(
+            api, self._telemetry, self._pulse, self._ingest.rejections, windows=windows, has_token=bool(self._settings.token_file)
+        )
+        shown = {"site": site, "desk": self._desk}
+        return [
+            ("/", web.Front, shown),
+            ("/ui", web.Overview, shown),
+            (pattern_of(SERIES.replace(PATH, "/ui/models")), web.Model, shown),
+            (pattern_of("/ui/deployments/{namespace}/{deployment}"), web.Deployment, shown),
+            (pattern_of(SERIES.replace(PATH, "/ui/trends")), web.Trend, shown),
+            ("/ui/health", web.Health, shown),
+            (pattern_of("/ui/static/{name}"), web.Static, {}),
+        ]
 
     def _deliver(self, outcomes: list[tuple[Done, Sequence[Settled]]]) -> None:
         """Takes the outcomes of a group from the writer's thread to the event loop."""
@@ -157,6 +181,7 @@ class Server:
             self._build(path, {})  # a model that cannot be loaded stops the start, not the first event
         context = _ssl_context(self._settings)
         self._writer.start()
+        self._beating.start()
         try:
             await self._http.listen(self._settings.host, self._settings.http_port, context)
         except OSError as error:
@@ -172,6 +197,7 @@ class Server:
     async def stop(self) -> bool:
         """Serves for the shutdown delay, then takes no more, applies and answers what was received; says whether all was."""
         self._state.stopping = True
+        self._beating.stop()
         await asyncio.sleep(self._settings.shutdown_delay)
         deadline = self._loop.time() + self._settings.drain_seconds
         if self._kafka is not None:

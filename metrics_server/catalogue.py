@@ -50,11 +50,16 @@ _OWN: dict[str, Family] = {
 
 
 class Value(NamedTuple):
-    """A gauge by window: what it is, its further labels, and whether the ends of its 95 % interval are gauges too."""
+    """A gauge by window: what it is, its further labels, and whether the ends of its 95 % interval are gauges too.
+
+    Attributes:
+        better: 1 if more of it is better, -1 if less is, 0 if neither.
+    """
 
     help: str
     labels: tuple[str, ...] = ()
     has_interval: bool = False
+    better: int = 1
 
 
 def _averaged(name: str, of: str, *, micro: str) -> dict[str, Value]:
@@ -70,12 +75,14 @@ def _averaged(name: str, of: str, *, micro: str) -> dict[str, Value]:
 _ERROR = "prediction - truth"
 _VALUES: dict[str, Value] = {
     "model_reward_mean": Value("Mean reward.", (), has_interval=True),
-    "model_reward_ratio": Value("Share of rewards that are this whole number, from -10 to 10.", ("value",)),
-    "model_output_mean": Value("Mean of numeric predictions in the request log, labelled or not.", (), has_interval=True),
-    "model_output_min": Value("Smallest numeric prediction in the request log, to 2.5 %."),
-    "model_output_max": Value("Largest numeric prediction in the request log, to 2.5 %."),
-    "model_output_quantile": Value("Quantile of numeric predictions in the request log, to 2.5 %.", ("q",)),
-    "model_predicted_class_ratio": Value("Share of predictions in the request log that are this class, labelled or not.", ("class",)),
+    "model_reward_ratio": Value("Share of rewards that are this whole number, from -10 to 10.", ("value",), better=0),
+    "model_output_mean": Value("Mean of numeric predictions in the request log, labelled or not.", (), has_interval=True, better=0),
+    "model_output_min": Value("Smallest numeric prediction in the request log, to 2.5 %.", better=0),
+    "model_output_max": Value("Largest numeric prediction in the request log, to 2.5 %.", better=0),
+    "model_output_quantile": Value("Quantile of numeric predictions in the request log, to 2.5 %.", ("q",), better=0),
+    "model_predicted_class_ratio": Value(
+        "Share of predictions in the request log that are this class, labelled or not.", ("class",), better=0
+    ),
     "model_accuracy_ratio": Value("Share of labelled predictions that are right.", (), has_interval=True),
     "model_balanced_accuracy_ratio": Value("Mean recall of the classes that occur.", (), has_interval=True),
     **_averaged("precision", "tp / (tp + fp)", micro="tp / (tp + fp) of all classes together; of one label each the accuracy."),
@@ -85,17 +92,17 @@ _VALUES: dict[str, Value] = {
     "model_matthews_correlation": Value("Correlation of truth and prediction, -1 to 1.", (), has_interval=True),
     "model_cohen_kappa": Value("Agreement beyond chance, -1 to 1.", (), has_interval=True),
     "model_top_k_accuracy_ratio": Value("Share of rows whose true class is among the k highest scores.", ("k",), has_interval=True),
-    "model_log_loss": Value("Mean of -ln of the probability given to the true class.", (), has_interval=True),
+    "model_log_loss": Value("Mean of -ln of the probability given to the true class.", (), has_interval=True, better=-1),
     "model_brier_score": Value(
-        "Mean squared distance of the probabilities from the truth: 0 to 2, of two classes 0 to 1.", (), has_interval=True
+        "Mean squared distance of the probabilities from the truth: 0 to 2, of two classes 0 to 1.", (), has_interval=True, better=-1
     ),
-    "model_calibration_error_ratio": Value("Mean distance of probability and share of hits, over ten bins of probability."),
+    "model_calibration_error_ratio": Value("Mean distance of probability and share of hits, over ten bins of probability.", better=-1),
     "model_roc_auc_ratio": Value("Area under the ROC curve of a class against the rest, from binned scores.", ("class",)),
     "model_roc_auc_macro_ratio": Value("Mean area under the ROC curve of the classes for which it is defined.", (), has_interval=True),
     "model_average_precision_ratio": Value("Average precision of a class against the rest, from binned scores.", ("class",)),
     "model_average_precision_macro_ratio": Value("Mean average precision of the classes for which it is defined.", (), has_interval=True),
     "model_exact_match_ratio": Value("Share of labelled predictions all of whose labels are right.", (), has_interval=True),
-    "model_hamming_loss": Value("Mean share of a prediction's labels that are wrong.", (), has_interval=True),
+    "model_hamming_loss": Value("Mean share of a prediction's labels that are wrong.", (), has_interval=True, better=-1),
     "model_jaccard_samples_ratio": Value(
         "Mean over predictions of the labels that hold and were predicted by those that hold or were; of predictions with any.",
         (),
@@ -116,21 +123,23 @@ _VALUES: dict[str, Value] = {
         "Mean of 1 / rank of the first relevant candidate, of predictions with a relevant one.", (), has_interval=True
     ),
     "model_rating_mean": Value("Mean rating; a thumb up is 1, down -1, a boolean 1 or 0.", (), has_interval=True),
-    "model_rating_ratio": Value("Share of ratings of this value, an integer from -10 to 10, or other.", ("value",)),
+    "model_rating_ratio": Value("Share of ratings of this value, an integer from -10 to 10, or other.", ("value",), better=0),
     "model_thumbs_up_ratio": Value(
         "Share of thumbs up; absent when any rating of the window is none of 1, 0 and -1.", (), has_interval=True
     ),
-    "model_mean_error": Value(f"Mean of {_ERROR}, in the unit of the target.", (), has_interval=True),
-    "model_mean_absolute_error": Value(f"Mean of |{_ERROR}|, in the unit of the target.", (), has_interval=True),
-    "model_mean_squared_error": Value(f"Mean of ({_ERROR})², in the unit of the target squared.", (), has_interval=True),
-    "model_root_mean_squared_error": Value("Root of the mean squared error, in the unit of the target.", (), has_interval=True),
+    "model_mean_error": Value(f"Mean of {_ERROR}, in the unit of the target.", (), has_interval=True, better=0),
+    "model_mean_absolute_error": Value(f"Mean of |{_ERROR}|, in the unit of the target.", (), has_interval=True, better=-1),
+    "model_mean_squared_error": Value(f"Mean of ({_ERROR})², in the unit of the target squared.", (), has_interval=True, better=-1),
+    "model_root_mean_squared_error": Value("Root of the mean squared error, in the unit of the target.", (), has_interval=True, better=-1),
     "model_mean_absolute_percentage_error_ratio": Value(
-        f"Mean of |{_ERROR}| / |truth|, of pairs whose truth is not 0.", (), has_interval=True
+        f"Mean of |{_ERROR}| / |truth|, of pairs whose truth is not 0.", (), has_interval=True, better=-1
     ),
-    "model_weighted_absolute_percentage_error_ratio": Value(f"Sum of |{_ERROR}| by the sum of |truth|.", (), has_interval=True),
+    "model_weighted_absolute_percentage_error_ratio": Value(f"Sum of |{_ERROR}| by the sum of |truth|.", (), has_interval=True, better=-1),
     "model_r2": Value("1 - mean squared error / variance of the truths."),
-    "model_median_absolute_error": Value(f"Median of |{_ERROR}|, in the unit of the target, to 2.5 %.", (), has_interval=True),
-    "model_absolute_error_quantile": Value(f"Quantile of |{_ERROR}|, in the unit of the target, to 2.5 %.", ("q",), has_interval=True),
+    "model_median_absolute_error": Value(f"Median of |{_ERROR}|, in the unit of the target, to 2.5 %.", (), has_interval=True, better=-1),
+    "model_absolute_error_quantile": Value(
+        f"Quantile of |{_ERROR}|, in the unit of the target, to 2.5 %.", ("q",), has_interval=True, better=-1
+    ),
 }
 
 
@@ -156,6 +165,11 @@ SELDON: dict[str, Family] = {
     "seldon_metric_false_positive": Family(COUNTER, _SELDON.format("Predicted as this class, and is another."), ("class",)),
     "seldon_metric_false_negative": Family(COUNTER, _SELDON.format("Is this class, and was predicted as another."), ("class",)),
 }
+
+
+def direction_of(name: str) -> int:
+    """1 if more of the value of this name is better, -1 if less is, 0 if neither or if only a user's own metric model knows."""
+    return _VALUES[name].better if name in _VALUES else 0
 
 
 def family_of(name: str, kind: str) -> Family:

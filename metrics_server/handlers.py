@@ -21,8 +21,12 @@ from metrics_server.query import Refusal
 from metrics_server.writer import Writer
 
 WEBHOOK_ORIGIN, WEBHOOK_RATE = "WebHook-Request-Origin", "WebHook-Request-Rate"
-_TAKES_GZIP = re.compile(r"gzip(?!\s*;\s*q=0(\.0*)?\s*(,|$))", re.IGNORECASE)
 REASONS = {401: "unauthorized", 404: "not_found", 405: "method_not_allowed"}
+
+
+def takes(accepted: str, what: str) -> bool:
+    """Whether a header such as Accept names this, and not as refused."""
+    return bool(re.search(rf"{re.escape(what)}(?!\s*;\s*q=0(\.0*)?\s*(,|$))", accepted, re.IGNORECASE))
 
 
 class State:
@@ -105,7 +109,7 @@ class Rendering(Handler):
 
     async def respond(self, make: Callable[[], Rendered]) -> None:
         """Answers with what is made, or says why it cannot be."""
-        zipped = bool(_TAKES_GZIP.search(self.request.headers.get("Accept-Encoding", "")))
+        zipped = takes(self.request.headers.get("Accept-Encoding", ""), "gzip")
         try:
             body, content_type = await asyncio.get_running_loop().run_in_executor(self.EXECUTOR, partial(_made, make, zipped=zipped))
         except Refusal as error:

@@ -13,12 +13,13 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from metrics_server import __version__, query
-from metrics_server.api_answer import Comparisons, Entries, History, Reading
+from metrics_server.api_answer import PATH, Comparisons, History, Reading
+from metrics_server.listing import Entries
 from metrics_server.query import Parameter
 from metrics_server.statement import Statement
 
 REFERENCE = "#/components/schemas/{name}"
-JSON, TEXT = "application/json", "text/plain"
+JSON, TEXT, HTML = "application/json", "text/plain", "text/html"
 
 
 class Fault(msgspec.Struct):
@@ -81,7 +82,7 @@ class Operation(NamedTuple):
 
 ERROR = Body((Error,))
 PLAIN = Body((), (TEXT,))
-SERIES = "/v1/models/{namespace}/{deployment}/{predictor}/{model}"
+SERIES = PATH + "/{namespace}/{deployment}/{predictor}/{model}"
 INGRESS = "/seldon/{namespace}/{deployment}"
 _UNAVAILABLE = {503: ("Not now; come again after `Retry-After` seconds.", ERROR)}
 _REFUSALS = {
@@ -124,10 +125,20 @@ _STATEMENTS = Operation(
     who="sender",
 )
 
+
+def _page(help_: str, parameters: Iterable[Parameter]) -> Operation:
+    """A page for people, or with `figures` what is drawn on it."""
+    wrong = {status: (f"A page that says so: {why}", Body((), (HTML,))) for status, why in ((400, "a parameter."), (404, "no such name."))}
+    later = {503: ("A page that says so: come again.", Body((), (HTML,)))}
+    return Operation(
+        help_, {200: ("The page, or the figures.", Body((dict[str, Any],), (HTML, JSON))), **wrong, **later}, tuple(parameters)
+    )
+
+
 # Path -> method -> operation. HEAD is answered wherever GET is.
 OPERATIONS: dict[str, dict[str, Operation]] = {
     "/": {
-        "get": Operation("Says that the server is there.", {200: ("`Alive`", PLAIN)}),
+        "get": Operation("The page of `/ui` for a browser, for others a word.", {200: ("The page, or `Alive`.", Body((), (HTML, TEXT)))}),
         "post": _EVENTS,
         "options": Operation("The web hook handshake of CloudEvents.", {204: ("Any origin may send.", None)}),
     },
@@ -164,6 +175,20 @@ OPERATIONS: dict[str, dict[str, Operation]] = {
             },
             who="owner",
         ),
+    },
+    "/ui": {"get": _page("The page of all series.", query.OVERVIEW_PAGE)},
+    SERIES.replace(PATH, "/ui/models"): {"get": _page("The page of a series.", query.MODEL_PAGE)},
+    SERIES.replace(PATH, "/ui/trends"): {
+        "get": Operation(
+            "The trend of a series as a picture.",
+            {200: ("The picture.", Body((), ("image/svg+xml",))), **_BAD_QUERY, **_NOT_FOUND, **_UNAVAILABLE},
+            query.TREND,
+        )
+    },
+    "/ui/deployments/{namespace}/{deployment}": {"get": _page("The predictors of a deployment side by side.", query.DEPLOYMENT_PAGE)},
+    "/ui/health": {"get": _page("The page of the server itself.", query.HEALTH_PAGE)},
+    "/ui/static/{name}": {
+        "get": Operation("A file of the page.", {200: ("It.", Body((), ("text/css", "text/javascript", "image/svg+xml"))), **_NOT_FOUND})
     },
     "/v1/rejected": {"get": Operation("The latest refused events, the newest first.", {200: ("The list.", Body((list[RejectedEvent],)))})},
     "/healthz": {"get": Operation("Whether the process answers.", {200: ("`ok`", PLAIN)})},

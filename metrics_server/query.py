@@ -19,6 +19,7 @@ from metrics_server.window import seconds_of
 
 LATEST = 253_402_300_800  # Unix seconds of the year 10000; milliseconds of our time lie far beyond
 MAX_PARAMETERS = 20
+MAX_PAGES = 10_000
 NUMBER = r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"
 DURATION = "[1-9][0-9]{0,8}[smhd]"
 
@@ -84,6 +85,24 @@ def _dimension(text: str) -> str:
     return text
 
 
+def _look(text: str) -> str:
+    if text not in ("light", "dark"):
+        raise ValueError("want light or dark")
+    return text
+
+
+def _ordinal(text: str) -> int:
+    if not re.fullmatch("[1-9][0-9]{0,4}", text) or (number := int(text)) > MAX_PAGES:
+        raise ValueError(f"want a whole number from 1 to {MAX_PAGES}")
+    return number
+
+
+def _share(text: str) -> float:
+    if not 0 <= (number := _number(text)) <= 1:
+        raise ValueError("want a number from 0 to 1")
+    return number
+
+
 _TEXT = {"type": "string"}
 _TIME = {"anyOf": [{"type": "number", "minimum": 0, "exclusiveMaximum": LATEST}, {"type": "string", "format": "date-time"}]}
 _COST = {"type": "number", "minimum": -LARGEST, "maximum": LARGEST}
@@ -92,7 +111,7 @@ WINDOW = Parameter("window", "Only this one of the configured windows.", _TEXT, 
 MODEL = (
     WINDOW,
     Parameter("slice", "The slice of the series with this name, such as `tenant=b 7`.", _TEXT, str),
-    Parameter("tables", "Also the curves: reliability, discrimination, thresholds.", {"type": "boolean"}, _flag),
+    Parameter("tables", "Also the curves: reliability, discrimination, thresholds, errors.", {"type": "boolean"}, _flag),
     Parameter("cost_false_positive", "Each row of `thresholds` gets the mean cost of a pair, from this.", _COST, _number),
     Parameter("cost_false_negative", "Each row of `thresholds` gets the mean cost of a pair, from this.", _COST, _number),
     Parameter("from", "History: since when. Unix seconds or RFC 3339; a day before `to` by default.", _TIME, _time),
@@ -107,6 +126,30 @@ DEPLOYMENT = (
     Parameter("baseline", "The predictor that the others are compared with; that of the largest support by default.", _TEXT, str),
     Parameter("model", "Only this model.", _TEXT, str),
 )
+
+_FIGURES = Parameter(
+    "figures",
+    "The figures of the page in these colours, as Bokeh's JSON, in its place.",
+    {"type": "string", "enum": ["light", "dark"]},
+    _look,
+)
+_METRIC = Parameter("metric", "The value that is shown over time.", _TEXT, str)
+OVERVIEW_PAGE = (
+    WINDOW,
+    Parameter("q", "Only series whose names hold this.", _TEXT, str),
+    Parameter("page", "Which page of a long list.", {"type": "integer", "minimum": 1, "maximum": MAX_PAGES}, _ordinal),
+)
+MODEL_PAGE = (
+    WINDOW,
+    *(parameter for parameter in MODEL if parameter.name in ("slice", *COSTS)),
+    _METRIC,
+    Parameter("class", "The class whose scores and thresholds are shown.", _TEXT, str),
+    Parameter("threshold", "The threshold that is tried.", {"type": "number", "minimum": 0, "maximum": 1}, _share),
+    _FIGURES,
+)
+DEPLOYMENT_PAGE = (*(parameter for parameter in DEPLOYMENT if parameter.name != "compare"), _METRIC, _FIGURES)
+TREND = (WINDOW, Parameter("at", "When the list was made: so that a browser asks anew now and then.", _TIME, _time))
+HEALTH_PAGE = (_FIGURES,)
 TOKEN = (Parameter("access_token", "The token, where no header can be sent.", _TEXT, str),)
 
 

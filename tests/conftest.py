@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests import browser
 from tests.running import RunningServer
 
 Serve = Callable[..., RunningServer]
@@ -26,3 +27,15 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
     yield start
     for server in started:
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[browser.Chromium]:
+    """A real browser for all tests that want one."""
+    yield from browser.chromium()
+
+
+@pytest.fixture
+def open_tab(chromium: browser.Chromium) -> Iterator[browser.OpenTab]:
+    """Opens tabs on a server, and closes them after the test."""
+    yield from browser.tabs(chromium)

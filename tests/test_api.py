@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -168,7 +169,7 @@ def test_values_of_classes_have_intervals(server: RunningServer) -> None:
 
 
 def test_the_list_tells_what_there_is(server: RunningServer) -> None:
-    """It names each series with its path, slices, task, metric model and headline; what is not known before a pair is null."""
+    """It names each series with its path, slices, task, metric model and standing by window; what is not known before a pair is null."""
     _fill(server)
     models = {entry["model"]: entry for entry in got(server, "/v1/models")["models"]}
     assert set(models) == {"classifier", "price", "fraud", "unlabelled"}
@@ -177,12 +178,19 @@ def test_the_list_tells_what_there_is(server: RunningServer) -> None:
     assert wine["metric_model"] == "cm_models.multiclass_one_hot.MulticlassOneHot"
     assert abs(wine["created_at"] - time.time()) < 60
     assert wine["created_at"] <= wine["last_label_at"] <= wine["last_prediction_at"] <= time.time(), "the last three rows have no label"
-    assert {window: value["name"] for window, value in wine["headline"].items()} == dict.fromkeys(("1h", "1d"), "model_accuracy_ratio")
-    assert wine["headline"]["1h"] == got(server, WINE)["windows"]["1h"]["values"][1]
-    assert models["price"]["headline"]["1h"]["name"] == "model_mean_absolute_error"
+    reading = got(server, WINE)["windows"]
+    for window, standing in wine["windows"].items():
+        assert standing["headline"] == reading[window]["values"][1]
+        assert standing["headline"]["name"] == "model_accuracy_ratio"
+        assert standing["support"] == reading[window]["support"]
+        assert standing["support"] / standing["predictions"] == reading[window]["coverage"]
+    assert list(wine["windows"]) == ["1h", "1d"]
+    assert wine["labels"] == {"matched": wine["windows"]["1d"]["support"]}
+    assert models["price"]["windows"]["1h"]["headline"]["name"] == "model_mean_absolute_error"
     assert models["price"]["last_prediction_at"] is None
     unlabelled = models["unlabelled"]
-    assert [unlabelled[name] for name in ("task", "metric_model", "headline", "last_label_at")] == [None] * 4
+    assert [unlabelled[name] for name in ("task", "metric_model", "last_label_at")] == [None] * 3
+    assert unlabelled["windows"]["1h"]["headline"] is None
 
 
 def test_the_list_of_a_deployment(server: RunningServer) -> None:
@@ -213,6 +221,39 @@ def test_a_reading_tells_of_its_series(server: RunningServer) -> None:
         assert abs(shown["to"] - time.time()) < 60
         assert seconds <= shown["to"] - shown["from"] < seconds + QUARTER
     assert sorted(got(server, WINE)["parameters"]["classes"]) == ["0", "1", "2"]
+
+
+def test_the_delay_of_labels_is_that_of_the_page(server: RunningServer) -> None:
+    """Bounds, counts and sum are those of the histogram, of a slice its own; without a label of the request log there are none."""
+    now = time.time()
+    for number, seconds in enumerate([0.0, 5.0, 5.0, 2 * HOUR, 31 * DAY]):
+        log(server, f"r{number}", "cat", tenant="b" if number % 2 else "a", time=datetime.fromtimestamp(now - seconds, UTC).isoformat())
+        tell(server, {"truth": "cat", "request_id": f"r{number}", "labelled_at": now})
+    tell(server, {"truth": "cat", "prediction": "cat", "model": "self-contained"})
+    samples = server.samples()
+    for path, part, count in ((WINE, "", 5), (f"{WINE}?slice=tenant%3Da", "tenant=a", 3), (f"{WINE}?slice=tenant%3Db", "tenant=b", 2)):
+        shown = got(server, path)["label_delay"]
+        page = {
+            (name.removeprefix("model_label_delay_seconds_"), dict(labels).get("le")): value
+            for (name, labels), value in samples.items()
+            if name.startswith("model_label_delay_seconds_") and dict(labels).get("slice", "") == part and not name.endswith("_created")
+        }
+        assert {("bucket", f"{bound:g}"): found for bound, found in shown["buckets"]} == {
+            (kind, f"{float(bound):g}"): value for (kind, bound), value in page.items() if bound not in {None, "+Inf"}
+        }
+        assert (shown["count"], shown["sum"]) == (page["count", None], page["sum", None])
+        assert shown["count"] == page["bucket", "+Inf"] == count
+        assert [bound for bound, _ in shown["buckets"]] == sorted(bound for bound, _ in shown["buckets"])
+    assert got(server, WINE)["label_delay"]["sum"] == pytest.approx(2 * HOUR + 31 * DAY + 10, abs=0.1)
+    assert "label_delay" not in got(server, WINE.replace("classifier", "self-contained"))
+
+
+def test_the_table_of_errors(server: RunningServer) -> None:
+    """A regression's table has the pairs by their error, prediction minus truth, with its sign."""
+    tell(server, *({"truth": 10.5, "prediction": 10.5 + error, "model": "price"} for error in (-3.0, 0.0, 0.5, 0.5)))
+    rows = got(server, f"{WINE.removesuffix('classifier')}price?tables=true")["windows"]["1h"]["tables"]["errors"]
+    assert [row["pairs"] for row in rows] == [1, 1, 2]
+    assert [row["lower"] < error < row["upper"] for row, error in zip(rows, (-3.0, 0.0, 0.5), strict=True)] == [True] * 3
 
 
 def test_the_confusion_matrix(server: RunningServer) -> None:
@@ -881,10 +922,10 @@ def test_few_pairs_are_held_back_everywhere(serve: Serve) -> None:
     names = {value["name"] for value in got(server, WINE)["windows"]["1h"]["values"]}
     assert names == {"model_support"}
     assert {value["name"] for value in got(server, f"{WINE}?step=1h")["points"][0]["values"]} == {"model_support"}
-    assert got(server, "/v1/models")["models"][0]["headline"] is None
+    assert got(server, "/v1/models")["models"][0]["windows"]["1h"]["headline"] is None
     assert got(server, "/v1/models/shop/wine?compare=predictor")["comparisons"][0]["headline"] is None
     tell(server, *pairs(1, 0))
-    assert got(server, "/v1/models")["models"][0]["headline"]["1h"]["value"] == 1
+    assert got(server, "/v1/models")["models"][0]["windows"]["1h"]["headline"]["value"] == 1
 
 
 # The page that shows it

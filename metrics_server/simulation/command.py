@@ -1,6 +1,7 @@
-"""`metrics-server simulate`: shows a server at work on a stream of real predictions and late labels.
+"""`metrics-server simulate`: stands in for a cluster, and shows a server at work on what that cluster logs.
 
-It starts the server if it is asked to, sends the stream, and prints what the server's metrics say of it.
+It starts the server if it is asked to, serves models behind an ingress, tells the server what they did in the last hours, goes on
+with calls of its own, and prints what the server's metrics say of it all.
 """
 
 from __future__ import annotations
@@ -12,61 +13,32 @@ import math
 import os
 import shutil
 import signal
-import socket
-import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import webbrowser
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from random import Random
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import urlsplit
 
-from prometheus_client.parser import text_string_to_metric_families
+from metrics_server.simulation.cluster import NAMESPACE, Deployment, Failed, cluster
+from metrics_server.simulation.delivery import Copies, Delivery, Known, Link
+from metrics_server.simulation.executor import Executor
+from metrics_server.simulation.executor_event import batch
+from metrics_server.simulation.ingress import HOST, served
+from metrics_server.simulation.outcome import outcome_of
+from metrics_server.simulation.server import Child, started
+from metrics_server.simulation.story import Story
+from metrics_server.simulation.traffic import Due, Past, Traffic
 
-from metrics_server.executor_event import Origin
-from metrics_server.simulated_stream import DATASETS, Failed, HeldOut, Link, Stream, held_out
-
-READY_SECONDS = 30.0
-STOP_SECONDS = 25.0  # beyond the server's own --drain_seconds
 LIVE_SECONDS, LINE_SECONDS = 1.0, 3.0  # between summaries on a terminal, and elsewhere
-
-
-class Numbers(NamedTuple):
-    """What the server says on /v1/metrics. Ratios are None until the first label; support and ratios are of the last hour."""
-
-    events: float
-    labels: float
-    repeats: float
-    support: float
-    accuracy: float | None
-    lower: float | None
-    upper: float | None
-
-    def __str__(self) -> str:
-        counted = f"labels {self.labels:,.0f}  events {self.events:,.0f}  repeats {self.repeats:,.0f}"
-        if None in (self.accuracy, self.lower, self.upper):
-            return f"no accuracy before the first label  {counted}"
-        # The most wanted first: a narrow terminal cuts the end.
-        return f"accuracy {self.accuracy:.3f} (95 %: {self.lower:.3f} to {self.upper:.3f})  support {self.support:,.0f}  {counted}"
-
-
-def numbers_of(page: str, deployment: str) -> Numbers:
-    """Reads the server's counters and one deployment's gauges from a page of Prometheus' text format."""
-    gauges: dict[str, float] = {}
-    counts: dict[tuple[str, str], float] = {}
-    for family in text_string_to_metric_families(page):
-        for name, labels, value, *_ in family.samples:
-            if name == "metrics_server_events_total":
-                counts[labels["type"], labels["outcome"]] = value
-            elif labels.get("deployment_name") == deployment and labels.get("window") == "1h":
-                gauges[name] = value
-    ratios = (gauges.get(f"model_accuracy_ratio{end}") for end in ("", "_lower", "_upper"))
-    labelled, repeated = (counts.get(("feedback", outcome), 0.0) for outcome in ("accepted", "duplicate"))
-    return Numbers(sum(counts.values()), labelled, repeated, gauges.get("model_support", 0.0), *ratios)
+HOUR = 3600.0
+PAST_HOURS = 12.0
+JSON = "-H 'Content-Type: application/json'"
+PREDICTION = '{"data": {"ndarray": [[5.9, 3.0, 5.1, 1.8]]}}'
+FEEDBACK = '{"truth": {"data": {"ndarray": [2]}}}'
 
 
 class Console:
@@ -97,98 +69,115 @@ class Console:
             print(flush=True)
 
 
-@dataclass(frozen=True)
-class Child:
-    """A server started by --serve; its log goes to a file, the console stays readable."""
+@dataclass
+class Play:
+    """The story as it is told to a server: first the past, then what happens now."""
 
-    process: subprocess.Popen[bytes]
-    log: Path
+    options: argparse.Namespace
+    deployments: dict[str, Deployment]
+    link: Link
+    delivery: Delivery
+    executor: Executor
+    console: Console
+    past: Past | None = None  # while it is told
 
-    def check(self) -> None:
-        """Raises Failed when it has ended."""
-        if self.process.poll() is not None:
-            raise self.failure(f"the server stopped with status {self.process.returncode}")
+    async def run(self) -> None:
+        """Plays to the end, which comes after --count calls, or never."""
+        known, now = await self.link.known(), time.time()
+        due = await self._tell_past(known, now) if self.options.past else []
+        if self.options.open:
+            await asyncio.to_thread(webbrowser.open, self.options.url)
+        story = self._story(Random(self.options.seed), known, now)  # noqa: S311 - a simulation
+        await Traffic(story, self.executor, self.delivery, self.options.rate).run(self.options.count, due)
+        await self.delivery.drain()
+        if not self.options.rate:
+            await asyncio.Event().wait()
 
-    def failure(self, what: str) -> Failed:
-        lines = self.log.read_text(errors="replace").splitlines()[-10:]
-        return Failed("\n  ".join([f"{what}; the end of its log, {self.log}:", *lines]))
+    async def line(self) -> str | None:
+        """How it stands."""
+        if self.past:
+            return f"Telling the last {_span(self.past.seconds)} ... {self.past.share:.0%}"
+        page = await self.link.page()
+        if page is None:
+            return None
+        dropped = f"  dropped {self.delivery.dropped:,}" if self.delivery.dropped else ""
+        return f"{outcome_of(page, NAMESPACE)}{dropped}"
 
-    async def ready(self, link: Link) -> None:
-        deadline = time.monotonic() + READY_SECONDS
-        while not await link.is_ready():
-            self.check()
-            if time.monotonic() > deadline:
-                raise self.failure(f"the server was not ready after {READY_SECONDS:.0f} s")
-            await asyncio.sleep(0.1)
-        self.check()
+    async def _tell_past(self, known: list[Known], now: float) -> list[Due]:
+        """Tells what the server does not know yet of each deployment; returns the labels that are still to come."""
+        random = Random(self.options.seed)  # noqa: S311 - a simulation
+        since = dict.fromkeys(self.deployments, now - self.options.past * HOUR)
+        for one in known:
+            path = f"{one.namespace}/{one.deployment}"
+            if path in since:
+                since[path] = max(since[path], await self.link.known_until(one, since[path]))
+        copies = Copies(self.options.repeats, random)
+        self.past = past = Past(self._story(random, known, now), since, now, copies, random)
+        batches, told = past.batches(), 0
+        while messages := await asyncio.to_thread(next, batches, None):
+            await self.link.post(batch(messages))
+            told += len(messages)
+        self.past = None
+        self.console.say(f"Told {told:,} events of the last {_span(past.seconds)} in {time.time() - now:.1f} s.")
+        return past.due
 
-    def stop(self) -> None:
-        """Blocks, so that a second Ctrl-C does not leave it behind."""
-        self.process.terminate()
-        try:
-            self.process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-
-
-@contextmanager
-def _served(options: argparse.Namespace) -> Iterator[Child | None]:
-    if not options.serve:
-        yield None
-        return
-    port = str(urlsplit(options.url).port or 80)
-    with socket.socket() as probe:
-        probe.settimeout(1)
-        if probe.connect_ex(("127.0.0.1", int(port))) == 0:
-            raise Failed(f"port {port} is taken: stop what listens there, or choose another with --url http://127.0.0.1:PORT")
-    descriptor, log = tempfile.mkstemp(prefix="metrics-server-", suffix=".log")
-    command = [sys.executable, "-m", "metrics_server", "--host", "127.0.0.1", "--http_port", port, "--store", options.store]
-    with os.fdopen(descriptor, "wb") as output:
-        # In a session of its own the terminal's Ctrl-C does not reach it before the last events have.
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True)  # noqa: S603 - ourselves
-    child = Child(process, Path(log))
-    try:
-        yield child
-    finally:
-        child.stop()
+    def _story(self, random: Random, known: list[Known], now: float) -> Story:
+        """The story began with the first past that the server was told."""
+        options = self.options
+        met = [one.created_at for one in known if f"{one.namespace}/{one.deployment}" in self.deployments]
+        drift_at = min([*met, now]) + (options.drift_after - options.past) * HOUR
+        return Story(list(self.deployments.values()), random, options.label_delay, options.label_share, drift_at)
 
 
-async def _simulate(options: argparse.Namespace, child: Child | None, console: Console) -> None:
-    console.say(f"Training a classifier on the {options.dataset} data ...")
-    held = await asyncio.to_thread(held_out, options.dataset)
+def _span(seconds: float) -> str:
+    return f"{seconds / HOUR:.3g} hours" if seconds >= HOUR else f"{seconds / 60:.0f} minutes"
+
+
+async def _simulate(options: argparse.Namespace, child: Child | None, console: Console, stack: ExitStack) -> None:
+    console.say("Training the models ...")
+    deployments = await asyncio.to_thread(cluster)
     link = Link(options.url, console.say)
+    # Two, since who draws first from one depends on how fast the server answers.
+    balancing, repeating = Random(options.seed), Random(options.seed)  # noqa: S311 - a simulation
+    delivery = Delivery(link, Copies(options.repeats, repeating))
+    executor = Executor(delivery.log, time.time_ns, balancing)
+    stack.enter_context(served(options.ingress_port, deployments, executor))
     if child is not None:
         await child.ready(link)
-    _greet(options, child, held, console)
-    origin = Origin("demo", options.dataset, "main", "classifier")
-    random = Random(options.seed)  # noqa: S311 - a simulation
-    stream = Stream(link, origin, held, random, options.rate, options.label_delay, options.label_share)
-    sending = asyncio.create_task(stream.run(options.count))
+    _greet(options, child, deployments, console)
+    play = Play(options, deployments, link, delivery, executor, console)
+    delivering, playing = asyncio.create_task(delivery.run()), asyncio.create_task(play.run())
     try:
         done = False
         while not done:  # the last look is after the end
-            done = bool((await asyncio.wait({sending}, timeout=console.seconds))[0])
+            done = bool((await asyncio.wait({playing}, timeout=console.seconds))[0])
             if child is not None:
                 child.check()
-            if page := await link.page():
-                console.show(str(numbers_of(page, origin.deployment)))
-        await sending
+            if line := await play.line():
+                console.show(line)
+        await playing
     finally:
-        sending.cancel()
-        await asyncio.gather(sending, return_exceptions=True)
+        for task in (playing, delivering):
+            task.cancel()
+        await asyncio.gather(playing, delivering, return_exceptions=True)
         console.settle()
 
 
-def _greet(options: argparse.Namespace, child: Child | None, held: HeldOut, console: Console) -> None:
-    url = options.url
-    labels = f"{options.label_share:.0%} labelled after {options.label_delay:g} s on average"
-    console.say(f"Sending {options.rate:g} predictions a second of {len(held.classes)} classes to {url}, {labels}. Ctrl-C stops.")
+def _greet(options: argparse.Namespace, child: Child | None, deployments: dict[str, Deployment], console: Console) -> None:
+    ingress = f"http://{HOST}:{options.ingress_port}/seldon"
+    first = next(iter(deployments))
     if child is not None:
         console.say(f"Server process {child.process.pid}, state in {options.store}, log in {child.log}")
-    feedback = '{"response":{"data":{"ndarray":[[0.1,0.9]]}},"truth":{"data":{"ndarray":[1]}}}'
-    console.say(f"\nSend a feedback of your own, and see the metrics:\n  curl -H 'Content-Type: application/json' -d '{feedback}' {url}/")
-    console.say(f"  curl -s {url}/v1/metrics | grep model_accuracy_ratio\n")
+    console.say(
+        f"\n  page     {options.url}/\n  metrics  {options.url}/v1/metrics\n"
+        f"  ingress  {ingress}/NAMESPACE/DEPLOYMENT/api/v1.0/predictions of {', '.join(deployments)}\n\n"
+        "Ask for a prediction, then tell what was true; they meet by Seldon-Puid:\n"
+        f"  curl -H 'Seldon-Puid: mine-1' {JSON} -d '{PREDICTION}' {ingress}/{first}/api/v1.0/predictions\n"
+        f"  curl -H 'Seldon-Puid: mine-1' {JSON} -d '{FEEDBACK}' {ingress}/{first}/api/v1.0/feedback\n"
+    )
+    own = f"{options.rate:g} calls a second" if options.rate else "No calls"
+    labels = f", {options.label_share:.0%} labelled after {options.label_delay:g} s or more" if options.rate else ""
+    console.say(f"{own} of our own{labels}. Ctrl-C stops.")
 
 
 async def _main(options: argparse.Namespace) -> int:
@@ -200,8 +189,9 @@ async def _main(options: argparse.Namespace) -> int:
     logging.getLogger("tornado").addHandler(logging.NullHandler())
     console = Console()
     try:
-        with _served(options) as child:
-            await _simulate(options, child, console)
+        with ExitStack() as stack:
+            child = stack.enter_context(started(options.url, options.store)) if options.serve else None
+            await _simulate(options, child, console, stack)
     except Failed as error:
         print(f"metrics-server simulate: {error}", file=sys.stderr)
         return 1
@@ -217,24 +207,36 @@ def _number(text: str) -> float:
     return value
 
 
+def _share(text: str) -> float:
+    value = _number(text)
+    if value > 1:
+        raise argparse.ArgumentTypeError("want a share from 0 to 1")
+    return value
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="metrics-server simulate",
-        description="Sends a stream of real predictions and late labels to a metrics server and shows the accuracy it computes.",
+        description="Stands in for a cluster: serves models behind an ingress such as Seldon's, logs to a metrics server, and shows what that says.",
     )
 
-    def add(*spellings: str, text: str, **kind: Any) -> None:
-        parser.add_argument(*spellings, help=f"{text} (default: %(default)s)", **kind)
+    def add(name: str, text: str, **kind: Any) -> None:
+        shown = " (default: %(default)s)" if "default" in kind else ""
+        parser.add_argument(*dict.fromkeys([f"--{name}", f"--{name.replace('_', '-')}"]), help=text + shown, **kind)
 
-    parser.add_argument("--serve", action="store_true", help="start a server at the port of --url, and stop it in the end")
-    add("--url", default="http://127.0.0.1:8080", text="address of the server")
-    add("--store", default="sqlite:///metrics-server.db", text="where the server of --serve keeps its state")
-    add("--dataset", choices=DATASETS, default=DATASETS[0], text="data set of scikit-learn to learn and predict")
-    add("--rate", type=_number, default=20.0, metavar="N", text="requests per second")
-    add("--label_delay", "--label-delay", type=_number, default=3.0, metavar="SECONDS", text="mean time from a prediction to its label")
-    add("--label_share", "--label-share", type=_number, default=0.8, metavar="SHARE", text="share of the predictions that get a label")
-    add("--count", type=int, default=0, metavar="N", text="stop after so many requests; 0 goes on until Ctrl-C")
-    parser.add_argument("--seed", type=int, metavar="N", help="makes rows, labels and delays the same in every run")
+    add("serve", "start a server at the port of --url, and stop it in the end", action="store_true")
+    add("open", "open the server's page in a browser once there is something to see", action="store_true")
+    add("url", "address of the server", default="http://127.0.0.1:8080")
+    add("store", "where the server of --serve keeps its state", default="sqlite:///metrics-server.db")
+    add("ingress_port", "port of the ingress, on this machine only", type=int, default=8003, metavar="N")
+    add("past", f"hours to tell of before the start (default: {PAST_HOURS:g}; with --rate 0: 0)", type=_number, metavar="HOURS")
+    add("rate", "calls a second of our own; 0: only those that come to the ingress", type=_number, default=5.0, metavar="N")
+    add("label_delay", "mean time from a prediction to its label; 10 times that for diabetes", type=_number, default=3.0, metavar="SECONDS")
+    add("label_share", "share of the predictions that get a label", type=_share, default=0.8, metavar="SHARE")
+    add("repeats", "share of the events that are delivered twice", type=_share, default=0.03, metavar="SHARE")
+    add("drift_after", "time from the beginning of the past until inputs of diabetes drift", type=_number, default=8.0, metavar="HOURS")
+    add("count", "stop after so many calls of our own; 0 goes on until Ctrl-C", type=int, default=0, metavar="N")
+    add("seed", "makes calls, labels and delays the same in every run", type=int, metavar="N")
     return parser
 
 
@@ -251,8 +253,12 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
         parser.error(f"--url {options.url}: want an address such as http://127.0.0.1:8080")
     if options.serve and (url.scheme, url.hostname, url.path) not in [("http", host, "") for host in ("127.0.0.1", "localhost")]:
         parser.error(f"--serve listens at http://127.0.0.1, --url says {options.url}")
-    if not options.rate or options.count < 0 or options.label_share > 1:
-        parser.error("want a --rate above 0, a --count of at least 0 and a --label_share from 0 to 1")
+    if not 0 < options.ingress_port < 65536:
+        parser.error(f"--ingress_port {options.ingress_port}: want 1 to 65535")
+    if options.count < 0 or (options.count and not options.rate):
+        parser.error("--count: want at least 0, and a --rate above 0")
+    if options.past is None:
+        options.past = PAST_HOURS if options.rate else 0.0
     return options
 
 

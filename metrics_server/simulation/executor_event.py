@@ -1,17 +1,19 @@
 """The events that a Seldon executor logs: CloudEvents 1.0 over HTTP in binary mode, as they are on the wire.
 
-Pure: ids, time and payload come in, headers and body go out.
+Pure: ids, time and body come in, headers and body go out.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from random import Random
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 from uuid import UUID
+
+REQUEST, RESPONSE, FEEDBACK = "inference.request", "inference.response", "feedback"
 
 Message: TypeAlias = "tuple[dict[str, str], bytes]"  # HTTP headers and body
 
@@ -51,25 +53,11 @@ def timestamp(at_ns: int) -> str:
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{nanoseconds:09d}Z"
 
 
-def request_event(origin: Origin, stamp: Stamp, puid: str, names: Sequence[str], rows: Sequence[Sequence[float]]) -> Message:
-    """Features on their way to the model; `names` are the columns of `rows`."""
-    return _event("inference.request", origin, stamp, puid, {"data": {"names": names, "ndarray": rows}})
+def event(kind: str, origin: Origin, stamp: Stamp, puid: str, body: bytes, *, content_type: str = "application/json") -> Message:
+    """What is logged of a call: its body as it was, of kind REQUEST, RESPONSE or FEEDBACK.
 
-
-def response_event(origin: Origin, stamp: Stamp, puid: str, names: Sequence[str], rows: Sequence[Sequence[float]]) -> Message:
-    """The model's answer; `names` are the classes, `rows` their probabilities."""
-    return _event("inference.response", origin, stamp, puid, {"data": {"names": names, "ndarray": rows}, "meta": {}})
-
-
-def feedback_event(
-    origin: Origin, stamp: Stamp, puid: str, truth: Sequence[Any], response: Sequence[Sequence[float]] | None = None
-) -> Message:
-    """The truth of a prediction, one row each: a class index or a one-hot row. `puid` is the prediction's: the client sent it again."""
-    own = {} if response is None else {"response": {"data": {"ndarray": response}}}
-    return _event("feedback", origin, stamp, puid, {**own, "truth": {"data": {"ndarray": truth}}})
-
-
-def _event(kind: str, origin: Origin, stamp: Stamp, puid: str, payload: Mapping[str, Any]) -> Message:
+    `puid` is the call's. Feedback meets its prediction where the client sent the prediction's again.
+    """
     headers = {
         "Ce-Specversion": "1.0",
         "Ce-Id": stamp.event_id,
@@ -84,7 +72,17 @@ def _event(kind: str, origin: Origin, stamp: Stamp, puid: str, payload: Mapping[
         "Ce-Protocol": "seldon",
         "Ce-Traceparent": stamp.traceparent,
         "Traceparent": stamp.traceparent,
-        "Content-Type": "application/json",
+        "Content-Type": content_type,
         "User-Agent": "Go-http-client/1.1",
     }
-    return headers, json.dumps(payload, separators=(",", ":")).encode()
+    return headers, body
+
+
+def batch(messages: Iterable[Message]) -> Message:
+    """Many events in one message, in the batched mode of CloudEvents; their bodies are JSON."""
+    return {"Content-Type": "application/cloudevents-batch+json"}, b"[" + b",".join(_structured(*message) for message in messages) + b"]"
+
+
+def _structured(headers: Mapping[str, str], body: bytes) -> bytes:
+    attributes = {name[3:].lower(): value for name, value in headers.items() if name.startswith("Ce-")}
+    return json.dumps(attributes, separators=(",", ":"))[:-1].encode() + b',"data":' + body + b"}"

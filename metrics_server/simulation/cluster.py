@@ -1,0 +1,123 @@
+"""What the simulated cluster serves: scikit-learn's models, and the rows that they were not trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array: TypeAlias = NDArray[np.float64]
+Predict: TypeAlias = "Callable[[Array], Array]"
+
+NAMESPACE = "seldon"
+IRIS_SHARE, DIGITS_SHARE, DIABETES_SHARE = 0.2, 0.1, 0.5  # to learn from: so little that the models are wrong now and then
+CANARY_SHARE = 0.25  # of the calls
+SEEN_PIXELS = 24  # of 64, by the canary: it is right for 69 % of the digits, not for 92 %
+DRIFT_COLUMN, DRIFT = 2, 0.1  # the body mass index, two standard deviations off in the end: the mean error grows by a half
+
+
+class Failed(Exception):
+    """The simulation cannot go on; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A predictor of a deployment: a graph of one node, and its share of the calls."""
+
+    name: str
+    node: str
+    predict: Predict  # shape (n, features) to (n, classes), or to (n,)
+    share: float = 1.0
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The rows a model was not trained on, and what turned out: class indexes, or values."""
+
+    features: list[str]
+    rows: Array
+    truths: list[float]
+    classes: int = 0  # 0: a regression
+    drift: tuple[int, float] | None = None  # a column, and what its values are off by in the end
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """A deployment of the cluster."""
+
+    namespace: str
+    name: str
+    predictors: tuple[Predictor, ...]
+    held_out: HeldOut
+    delay_factor: float = 1.0  # how much longer its labels take than others
+
+    @property
+    def path(self) -> str:
+        """Namespace and name, as they stand in the paths of the ingress."""
+        return f"{self.namespace}/{self.name}"
+
+
+def cluster() -> dict[str, Deployment]:
+    """All deployments by their path, trained; the same every time.
+
+    Raises:
+        Failed: scikit-learn is missing.
+    """
+    try:
+        import sklearn  # noqa: F401 - asked for here, where a sentence can be said about it
+    except ImportError as error:
+        raise Failed("the simulation needs scikit-learn: pip install scikit-learn (the extra demo)") from error
+    return {deployment.path: deployment for deployment in (_iris(), _digits(), _diabetes())}
+
+
+def _iris() -> Deployment:
+    from sklearn.datasets import load_iris
+
+    known, labels, held_out = _split(load_iris(), IRIS_SHARE, classes=3)
+    predictor = Predictor("default", "classifier", _classifier(known, labels))
+    return Deployment(NAMESPACE, "multiclass-model", (predictor,), held_out)
+
+
+def _digits() -> Deployment:
+    from sklearn.datasets import load_digits
+
+    known, labels, held_out = _split(load_digits(), DIGITS_SHARE, classes=10)
+    narrow = _classifier(known[:, :SEEN_PIXELS], labels)
+    predictors = (
+        Predictor("main", "classifier", _classifier(known, labels), 1 - CANARY_SHARE),
+        Predictor("canary", "classifier", lambda rows: narrow(rows[:, :SEEN_PIXELS]), CANARY_SHARE),
+    )
+    return Deployment(NAMESPACE, "digits", predictors, held_out)
+
+
+def _diabetes() -> Deployment:
+    from sklearn.datasets import load_diabetes
+    from sklearn.linear_model import LinearRegression
+
+    known, values, held_out = _split(load_diabetes(), DIABETES_SHARE, classes=0, drift=(DRIFT_COLUMN, DRIFT))
+    predictor = Predictor("default", "regressor", LinearRegression().fit(known, values).predict)
+    return Deployment(NAMESPACE, "diabetes", (predictor,), held_out, delay_factor=10)
+
+
+def _split(bunch: Any, share: float, *, classes: int, drift: tuple[int, float] | None = None) -> tuple[Array, Array, HeldOut]:
+    """The rows to learn from, their truths, and the rows held out."""
+    from sklearn.model_selection import train_test_split
+
+    known, rows, labels, truths = train_test_split(
+        bunch.data, bunch.target, train_size=share, stratify=bunch.target if classes else None, random_state=0
+    )
+    return known, labels, HeldOut([str(name) for name in bunch.feature_names], rows, truths.tolist(), classes, drift)
+
+
+def _classifier(rows: Array, labels: Array) -> Predict:
+    """Probabilities of the classes."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    fitted = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(rows, labels)
+    predict: Predict = fitted.predict_proba
+    return predict

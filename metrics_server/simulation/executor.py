@@ -1,0 +1,126 @@
+"""What a Seldon executor does with a call: it picks a predictor, asks its model, answers, and logs what it saw.
+
+Pure but for the clock, the random numbers and the log, which come in.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from random import Random, SystemRandom
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from metrics_server import __version__
+from metrics_server.simulation.cluster import Array, Deployment, Predictor
+from metrics_server.simulation.executor_event import FEEDBACK, REQUEST, RESPONSE, Message, Origin, event, new_stamp, new_uuid
+
+IMAGE = f"metrics-server-simulator:{__version__}"
+MAX_NUMBER = 1e12  # so that no model answers inf
+EMPTY = b'{"data":{"tensor":{"shape":[0]}},"meta":{}}'  # what feedback is answered with
+
+
+class BadInput(Exception):
+    """A model cannot use what it was sent."""
+
+
+class Call(NamedTuple):
+    """A call of a client, as far as an executor looks at it."""
+
+    body: bytes
+    puid: str = ""  # of the header Seldon-Puid
+    content_type: str = "application/json"
+    is_logged: bool = True
+
+
+class Answer(NamedTuple):
+    """Status, puid and JSON of the answer."""
+
+    status: int
+    puid: str
+    body: bytes
+
+
+class Executor:
+    """The executors of all deployments: each call is one call of one model, and is logged in mode `all`."""
+
+    def __init__(self, log: Callable[[Message], None], clock_ns: Callable[[], int], random: Random) -> None:
+        self._log, self._clock_ns, self._random = log, clock_ns, random
+        self._ids = SystemRandom()  # never repeated, or a server that keeps its state would take a second run for repeats
+
+    def predict(self, deployment: Deployment, call: Call) -> Answer:
+        """Of a call that fails the request alone is logged."""
+        predictor, puid = self._balanced(deployment), call.puid or new_uuid(self._ids)
+        self._note(REQUEST, deployment, predictor, puid, call)
+        try:
+            body = _reply(predictor, len(deployment.held_out.features), call.body)
+        except BadInput as error:
+            return Answer(400, puid, failure(str(error)))
+        self._note(RESPONSE, deployment, predictor, puid, call._replace(body=body, content_type="application/json"))
+        return Answer(200, puid, body)
+
+    def feedback(self, deployment: Deployment, call: Call) -> Answer:
+        """Balanced afresh, and logged before the model sees it, be it as it may."""
+        puid = call.puid or new_uuid(self._ids)
+        self._note(FEEDBACK, deployment, self._balanced(deployment), puid, call)
+        try:
+            _message(call.body)
+        except BadInput as error:
+            return Answer(400, puid, failure(str(error)))
+        return Answer(200, puid, EMPTY)
+
+    def _balanced(self, deployment: Deployment) -> Predictor:
+        predictors = deployment.predictors
+        return self._random.choices(predictors, [predictor.share for predictor in predictors])[0]
+
+    def _note(self, kind: str, deployment: Deployment, predictor: Predictor, puid: str, call: Call) -> None:
+        if call.is_logged:
+            origin = Origin(deployment.namespace, deployment.name, predictor.name, predictor.node)
+            self._log(event(kind, origin, new_stamp(self._ids, self._clock_ns()), puid, call.body, content_type=call.content_type))
+
+
+def failure(info: str, reason: str = "MICROSERVICE_BAD_DATA") -> bytes:
+    """An error as Seldon's model servers tell it."""
+    return json.dumps({"status": {"code": -1, "info": info, "reason": reason, "status": 1}}).encode()
+
+
+def _reply(predictor: Predictor, columns: int, body: bytes) -> bytes:
+    """What the model server around the predictor's model answers, in the form that the request has."""
+    message = _message(body)
+    data, meta = message.get("data"), message.get("meta")
+    rows, is_tensor = _rows(data)
+    if rows.ndim != 2 or rows.shape[1] != columns or not len(rows):
+        raise BadInput(f"want rows of {columns} numbers, got the shape {list(rows.shape)}")
+    if not (np.abs(rows) < MAX_NUMBER).all():  # NaN is not less either
+        raise BadInput(f"want numbers below {MAX_NUMBER:g}")
+    values = predictor.predict(rows)
+    names = [f"t:{n}" for n in range(values.shape[1])] if values.ndim > 1 else []
+    said = {"tensor": {"shape": values.shape, "values": values.ravel().tolist()}} if is_tensor else {"ndarray": values.tolist()}
+    puid = {"puid": meta["puid"]} if isinstance(meta, dict) and "puid" in meta else {}
+    answer = {"data": {"names": names, **said}, "meta": {**puid, "requestPath": {predictor.node: IMAGE}}}
+    return json.dumps(answer, separators=(",", ":")).encode()
+
+
+def _message(body: bytes) -> dict[str, Any]:
+    try:
+        message = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"the body is not JSON: {error}") from error
+    if not isinstance(message, dict):
+        raise BadInput("the body is not a JSON object")
+    return message
+
+
+def _rows(data: Any) -> tuple[Array, bool]:
+    """The rows of a request, and whether they came as a tensor."""
+    if isinstance(data, dict):
+        tensor = data.get("tensor")
+        try:
+            if isinstance(tensor, dict):
+                return np.array(tensor.get("values"), float).reshape(tensor.get("shape")), True
+            if "ndarray" in data:
+                return np.array(data["ndarray"], float), False
+        except (ValueError, TypeError, OverflowError) as error:
+            raise BadInput(f"the rows are no table of numbers: {error}") from error
+    raise BadInput("want rows in data.ndarray or data.tensor")

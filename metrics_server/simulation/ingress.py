@@ -1,0 +1,76 @@
+"""The HTTP side of the simulated cluster: the paths of Seldon's ingress, answered as the executors behind it answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http import HTTPStatus
+from typing import Any
+
+from tornado.httpserver import HTTPServer
+from tornado.web import Application, RequestHandler
+
+from metrics_server.simulation.cluster import Deployment, Failed
+from metrics_server.simulation.executor import Call, Executor, failure
+
+HOST = "127.0.0.1"
+MAX_BODY_BYTES = 8 * 2**20
+
+
+class JsonHandler(RequestHandler):
+    """Errors in Seldon's form; every path that is no other's is here, and unknown."""
+
+    def prepare(self) -> None:
+        self.send_error(HTTPStatus.NOT_FOUND)
+
+    def set_default_headers(self) -> None:
+        self.clear_header("Server")
+        self.set_header("Content-Type", "application/json")
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        self.finish(failure(HTTPStatus(status_code).phrase, HTTPStatus(status_code).name))
+
+
+class CallHandler(JsonHandler):
+    """Predictions and feedback."""
+
+    def initialize(self, cluster: Mapping[str, Deployment], executor: Executor) -> None:
+        """Takes what every call is about."""
+        self.cluster, self.executor = cluster, executor
+
+    def prepare(self) -> None:
+        pass
+
+    def post(self, path: str, what: str) -> None:
+        """Asks the executor, off whose path the events leave."""
+        deployment = self.cluster.get(path)
+        if deployment is None:
+            self.set_status(HTTPStatus.NOT_FOUND)
+            self.finish(failure(f"no deployment {path}; there are {', '.join(self.cluster)}", "NOT_FOUND"))
+            return
+        headers = self.request.headers
+        is_logged = headers.get("Seldon-Skip-Logging", "").lower() not in ("true", "on", "1")
+        call = Call(self.request.body, headers.get("Seldon-Puid", ""), headers.get("Content-Type", "application/json"), is_logged)
+        answer = (self.executor.predict if what == "predictions" else self.executor.feedback)(deployment, call)
+        self.set_status(answer.status)
+        self.set_header("Seldon-Puid", answer.puid)
+        self.finish(answer.body)
+
+
+@contextmanager
+def served(port: int, cluster: Mapping[str, Deployment], executor: Executor) -> Iterator[None]:
+    """Listens for calls from this machine.
+
+    Raises:
+        Failed: the port is taken.
+    """
+    call = (r"/seldon/([^/]+/[^/]+)/api/v(?:0\.1|1\.0)/(predictions|feedback)", CallHandler, {"cluster": cluster, "executor": executor})
+    server = HTTPServer(Application([call], default_handler_class=JsonHandler), max_body_size=MAX_BODY_BYTES)
+    try:
+        server.listen(port, HOST)
+    except OSError as error:
+        raise Failed(f"the ingress cannot listen on port {port}: {error.strerror}; choose another with --ingress_port") from error
+    try:
+        yield
+    finally:
+        server.stop()

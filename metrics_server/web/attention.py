@@ -1,0 +1,132 @@
+"""What deserves a look: the notices of each series, and the order that they give the series in.
+
+All of it is read from the running totals, so that it costs nothing to ask often.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from metrics_server.api_answer import Value
+from metrics_server.catalogue import direction_of
+from metrics_server.interval import of_difference
+from metrics_server.listing import Entry
+from metrics_server.task import TASK_MISMATCH
+from metrics_server.web import wording
+from metrics_server.web.chart.form import ends_of, metric_title
+
+BAD, WARN, NOTE = 2, 1, 0
+FEW_LABELS = 30.0  # below it an interval of 95 % is wider than most differences that matter
+LOW_COVERAGE = 0.1
+MANY_PREDICTIONS = 50.0  # so many without a label are worth a word
+
+
+class Notice(NamedTuple):
+    """Something worth a look."""
+
+    severity: int
+    text: str
+
+
+def shown(value: Value) -> str:
+    """The value with the digits that its interval leaves meaning."""
+    return wording.number(value.value, ends_of(value))
+
+
+class Ranked(NamedTuple):
+    """A series with its notices, the gravest first."""
+
+    entry: Entry
+    notices: list[Notice]
+
+    @property
+    def worst(self) -> int:
+        """The severity of the gravest notice, -1 without any."""
+        return self.notices[0].severity if self.notices else -1
+
+
+def ranked(entries: Sequence[Entry], window: str, windows: Mapping[str, int], now: float) -> list[Ranked]:
+    """The series, those that need attention most first; of equal ones in the order of their labels.
+
+    Args:
+        entries: all predictors of a deployment must be among them, to be compared.
+        window: the window that is looked at.
+        windows: all of them with their seconds.
+        now: Unix seconds.
+    """
+    baselines = _baselines(entries, window)
+    found = []
+    for entry in entries:
+        notices = sorted(_notices(entry, baselines[_group(entry)], window, windows, now), key=lambda notice: -notice.severity)
+        found.append(Ranked(entry, notices))
+    return sorted(found, key=lambda one: [-notice.severity for notice in one.notices] + [1])
+
+
+def worse(value: Value, than: Value) -> tuple[float, float] | None:
+    """The ends of how much worse one value is than the same of other pairs, as numbers above 0; None if that is not beyond doubt."""
+    direction, ours, theirs = direction_of(value.name), ends_of(value), ends_of(than)
+    if value.name != than.name or not direction or ours is None or theirs is None:
+        return None
+    lower, upper = sorted(-direction * end for end in of_difference(value.value, ours, than.value, theirs))
+    return (lower, upper) if lower > 0 else None
+
+
+def _group(entry: Entry) -> tuple[str, str, str]:
+    return entry.namespace, entry.deployment, entry.model
+
+
+def _baselines(entries: Iterable[Entry], window: str) -> dict[tuple[str, str, str], Entry]:
+    """Of each deployment and model, the predictor of the largest support; of equal ones, the first."""
+    found: dict[tuple[str, str, str], Entry] = {}
+    for entry in entries:
+        known = found.setdefault(_group(entry), entry)
+        if entry.windows[window].support > known.windows[window].support:
+            found[_group(entry)] = entry
+    return found
+
+
+def _notices(entry: Entry, baseline: Entry, window: str, windows: Mapping[str, int], now: float) -> Iterator[Notice]:
+    here, longest = entry.windows[window], max(windows, key=lambda name: windows[name])
+    if here.headline is not None:
+        yield from _of_predictor(here.headline, entry, baseline, window)
+        yield from _of_time(here.headline, entry.windows[longest].headline, longest)
+    if mismatched := entry.labels.get(TASK_MISMATCH):
+        yield Notice(
+            WARN,
+            f"{wording.count(mismatched)} truths do not fit the task {entry.task}, which the first pair decided: name the metric model"
+            " with --storage_uri, or for this deployment in the configuration file",
+        )
+    yield from _of_labels(entry, window, now)
+
+
+def _of_predictor(value: Value, entry: Entry, baseline: Entry, window: str) -> Iterator[Notice]:
+    other = baseline.windows[window].headline
+    if baseline is not entry and other is not None and (by := worse(value, other)) is not None:
+        difference = abs(value.value - other.value)
+        amount = f"{wording.number(difference, by)} (95 %: {wording.number(by[0], by)} to {wording.number(by[1], by)})"
+        yield Notice(BAD, f"{metric_title(value.name)} {amount} worse than predictor {baseline.predictor or wording.UNNAMED}")
+
+
+def _of_time(value: Value, longer: Value | None, name: str) -> Iterator[Notice]:
+    """A window is part of the longer one, so the difference is, if anything, larger than this says."""
+    if longer is not None and worse(value, longer) is not None:
+        yield Notice(BAD, f"{metric_title(value.name)} {shown(value)} is worse than the {shown(longer)} of {name}")
+
+
+def _of_labels(entry: Entry, window: str, now: float) -> Iterator[Notice]:
+    here = entry.windows[window]
+    seen = max(entry.last_prediction_at or 0.0, entry.last_label_at or 0.0)
+    if not here.predictions and not here.support:
+        if seen:
+            yield Notice(WARN, f"nothing in {window}; the last event came {wording.ago(seen, now)}")
+        return
+    if not here.support:
+        if here.predictions >= MANY_PREDICTIONS:
+            last = f"the last came {wording.ago(entry.last_label_at, now)}" if entry.last_label_at else "none has ever come"
+            yield Notice(WARN, f"no labels for {wording.count(here.predictions)} predictions; {last}")
+        return
+    if here.predictions >= MANY_PREDICTIONS and here.support < LOW_COVERAGE * here.predictions:
+        yield Notice(WARN, f"only {wording.percent(here.support / here.predictions)} of the predictions are labelled")
+    if here.support < FEW_LABELS:
+        yield Notice(NOTE, f"few labels: {wording.count(here.support)}")

@@ -1,0 +1,56 @@
+"""Figures: charts as Bokeh draws them.
+
+A drawing sees the layout of a chart and the names of its columns, never what is in them: so a drawing is brought up to date by new
+columns alone, in the one source of data, which has the name of the chart. In columns that BokehJS is given, a number that is missing
+must be NaN: it takes null for 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from bokeh.embed import json_item
+from bokeh.models import ColumnDataSource, LayoutDOM
+
+from metrics_server.web.chart.form import Chart
+from metrics_server.web.figure.decision import confusion_matrix, reliability, score_histogram, threshold_curve
+from metrics_server.web.figure.distribution import bars_by_name, error_distribution
+from metrics_server.web.figure.form import Layout
+from metrics_server.web.figure.look import LIGHT, LOOKS, Look
+from metrics_server.web.figure.timeline import commit_times, compared_over_time, event_rates, metric_over_time, output_quantiles
+
+__all__ = ["DRAWINGS", "LIGHT", "LOOKS", "Look", "draw", "item"]
+
+Drawing = Callable[[Layout, ColumnDataSource, Look], LayoutDOM]
+
+DRAWINGS: Mapping[str, Drawing] = {
+    "metric_over_time": metric_over_time,
+    "compared_over_time": compared_over_time,
+    "output_quantiles": output_quantiles,
+    "event_rates": event_rates,
+    "commit_times": commit_times,
+    "confusion_matrix": confusion_matrix,
+    "reliability": reliability,
+    "score_histogram": score_histogram,
+    "threshold_curve": threshold_curve,
+    "error_distribution": error_distribution,
+    "label_delay": bars_by_name,
+    "class_shares": bars_by_name,
+}
+
+
+def draw(chart: Chart, look: Look = LIGHT) -> LayoutDOM:
+    """The figure of a chart; its title is left to the page."""
+    source = ColumnDataSource(data={name: _cells(cells) for name, cells in chart.columns.items()}, name=chart.name)
+    return DRAWINGS[chart.name](chart.layout, source, look)
+
+
+def item(chart: Chart, look: Look = LIGHT) -> dict[str, Any]:
+    """The same for `Bokeh.embed.embed_item`."""
+    return dict(json_item(draw(chart, look)))
+
+
+def _cells(cells: list[Any]) -> Any:
+    return cells if any(isinstance(cell, str) for cell in cells) else np.array(cells, dtype=float)

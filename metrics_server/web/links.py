@@ -1,0 +1,47 @@
+"""Addresses on the page, relative to its root: it may be served under any prefix."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from metrics_server.api_answer import PATH
+from metrics_server.listing import Entry
+from metrics_server.query import part_of
+
+MODELS, DEPLOYMENTS, TRENDS, HEALTH, STATIC = "ui/models", "ui/deployments", "ui/trends", "ui/health", "ui/static"
+
+
+def model(path: str, **query: Any) -> str:
+    """The page of the series that the JSON API has under this path."""
+    return _with(path.replace(PATH, MODELS, 1), query)
+
+
+def trend(path: str, **query: Any) -> str:
+    """The picture of its trend."""
+    return _with(path.replace(PATH, TRENDS, 1), query)
+
+
+def deployment(namespace: str, name: str, **query: Any) -> str:
+    """The page that compares the predictors of a deployment."""
+    return _with("/".join((DEPLOYMENTS, *(quote(part_of(part), safe="") for part in (namespace, name)))), query)
+
+
+def parts_of(entry: Entry) -> list[str]:
+    """The parts of the path of a series, as they are before they are percent-encoded."""
+    return [part_of(label) for label in (entry.namespace, entry.deployment, entry.predictor, entry.model)]
+
+
+def changed(query: Mapping[str, Any], **changes: Any) -> str:
+    """The query of this page with other values; None takes one out."""
+    return _with("", {**query, **changes})
+
+
+def root_of(path: str) -> str:
+    """The way from a page to the root: "" or as many "../" as it takes."""
+    return "../" * (path.count("/") - 1)
+
+
+def _with(path: str, query: Mapping[str, Any]) -> str:
+    return f"{path}?{text}" if (text := urlencode({name: value for name, value in query.items() if value is not None})) else path or "?"
