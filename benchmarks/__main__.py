@@ -80,7 +80,7 @@ def _measure(parts: list[str], rounds: int, seconds: int, directory: Path) -> Me
     if "scrape" in parts:
         measured.renderings = [state.renderings(rounds, shape) for shape in (state.SCRAPE_SHAPE, state.FLEET_SHAPE)]
     if "ingest" in parts:
-        measured.scraped = state.scraped(rounds, directory)
+        measured.disturbed = state.disturbed(rounds, directory)
     return measured
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
@@ -37,7 +38,8 @@ SCRAPE_SHAPE = {"series": 19, "classes": 10, "buckets": 3}  # 10,000 samples
 FLEET_SHAPE = {"series": 1000, "classes": 3, "buckets": 3, "rows": 200}  # of probabilities
 RENDERINGS = 5  # a round
 MANY = 50_000  # samples beyond which one a round takes long enough
-SCRAPE_EVERY = 5.0  # seconds
+ASKED_EVERY = 5.0  # seconds
+WATCHERS = 5  # each with the list of models open, and a model
 INGEST_SECONDS = 10  # long enough for two scrapes
 
 
@@ -82,17 +84,17 @@ def _ratio(ours: list[float], theirs: list[float]) -> float:
 
 
 @dataclass
-class Scraped:
-    """p99 of ingest in milliseconds, without scrapes and with them, a pair for each round."""
+class Disturbed:
+    """p99 of ingest in milliseconds: by itself, with scrapes, and with pages open; a number of each for each round."""
 
     samples: int
-    alone: list[float]
-    scraped: list[float]
+    alone: list[float] = field(default_factory=list)
+    scraped: list[float] = field(default_factory=list)
+    watched: list[float] = field(default_factory=list)
 
-    @property
-    def ratio(self) -> float:
-        """How many times as long with scrapes."""
-        return median(with_them / without for without, with_them in zip(self.alone, self.scraped, strict=True))
+    def ratio(self, disturbed: list[float]) -> float:
+        """How many times as long as without."""
+        return median(with_them / without for without, with_them in zip(self.alone, disturbed, strict=True))
 
 
 def starts(rounds: int, directory: Path) -> Starts:
@@ -185,47 +187,49 @@ def _seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def scraped(rounds: int, directory: Path) -> Scraped:
-    """Ingest on a server that shows 10,000 samples, by turns without scrapes and with one every 5 s."""
-    path = directory / "scraped.db"
+def disturbed(rounds: int, directory: Path) -> Disturbed:
+    """Ingest on a server that shows 10,000 samples, by turns undisturbed, with a scrape every 5 s, and with pages open."""
+    path = directory / "disturbed.db"
     _filled_file(path, SCRAPE_SHAPE)
     with process.metrics_server(directory, f"sqlite:///{path}") as server:
         wrk.run(server.port, Shape(), 1)
         samples = len([line for line in server.get("/v1/metrics").splitlines() if not line.startswith("#")])
-        result = Scraped(samples, [], [])
+        model = json.loads(server.get("/v1/models"))["models"][0]["path"].replace("/v1/", "/ui/")
+        server.get(f"{model}?figures=light")  # Bokeh is imported once in the life of a server
+        result = Disturbed(samples)
+        turns = [(result.alone, []), (result.scraped, ["/v1/metrics"]), (result.watched, ["/ui", model] * WATCHERS)]
         for number in range(rounds):
-            for is_scraped in (False, True) if number % 2 == 0 else (True, False):
-                with _scraping(server, on=is_scraped):
-                    load_seen = wrk.run(server.port, Shape(), INGEST_SECONDS)
-                (result.scraped if is_scraped else result.alone).append(load_seen.p99)
+            for seen, paths in turns if number % 2 == 0 else reversed(turns):
+                with _asking(server, paths):
+                    seen.append(wrk.run(server.port, Shape(), INGEST_SECONDS).p99)
     return result
 
 
 @contextmanager
-def _scraping(server: Process, *, on: bool) -> Iterator[None]:
-    """Scrapes beside the block, first after half the interval."""
+def _asking(server: Process, paths: Sequence[str]) -> Iterator[None]:
+    """Asks for all of these every 5 s beside the block, first after half of that."""
     ended, failures = threading.Event(), list[Exception]()
 
-    def scrape() -> None:
-        wait = SCRAPE_EVERY / 2
+    def ask() -> None:
+        wait = ASKED_EVERY / 2
         while not ended.wait(wait):
-            wait = SCRAPE_EVERY
-            try:
-                # As Prometheus asks. Not decoded here: this process is to take no time from the server.
-                url = f"http://127.0.0.1:{server.port}/v1/metrics"
-                request = urllib.request.Request(url, headers={"Accept-Encoding": "gzip"})
-                urllib.request.urlopen(request, timeout=SCRAPE_EVERY).read()
-            except OSError as error:
-                failures.append(error)
+            wait = ASKED_EVERY
+            for path in paths:
+                try:
+                    # As Prometheus and browsers ask. Not decoded here: this process is to take no time from the server.
+                    request = urllib.request.Request(f"http://127.0.0.1:{server.port}{path}", headers={"Accept-Encoding": "gzip"})
+                    urllib.request.urlopen(request, timeout=ASKED_EVERY).read()
+                except OSError as error:
+                    failures.append(error)
 
-    thread = threading.Thread(target=scrape, daemon=True)
-    if on:
+    thread = threading.Thread(target=ask, daemon=True)
+    if paths:
         thread.start()
     try:
         yield
     finally:
         ended.set()
-    if on:
-        thread.join(SCRAPE_EVERY)
+    if paths:
+        thread.join(ASKED_EVERY)
     if failures:
-        raise BenchmarkError(f"ingest: a scrape failed: {failures[0]}")
+        raise BenchmarkError(f"ingest: a request beside it failed: {failures[0]}")
