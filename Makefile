@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: check test run bench lint types docs clean
+.PHONY: check test run bench lint types docs notebooks clean
 .DEFAULT_GOAL := check
 
 check: lint types test
@@ -33,6 +33,9 @@ run: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks
+
+notebooks: $(INSTALLED)
+	$(BIN)/python notebooks/build.py
 
 docs: $(INSTALLED)
 	$(BIN)/python docs/generate.py
