@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from typing import Any
+from typing import Any, TypeAlias
 
 from metrics_server import query
 from metrics_server.api_answer import (
@@ -15,6 +15,7 @@ from metrics_server.api_answer import (
     Point,
     Reading,
     Table,
+    Value,
     WindowReading,
     reading_of,
     values_of,
@@ -40,6 +41,9 @@ READ_SECONDS = 10.0  # for one history
 MAX_VALUES = 100_000  # in one history
 
 
+Read: TypeAlias = "Callable[[Reader, Series, Sums], list[Value]]"
+
+
 class Patience:
     """Whether somebody waits for an answer, and for how long. Made when the question comes; any thread may end it."""
 
@@ -60,8 +64,8 @@ class Patience:
         self.check()
 
     def limit(self, seconds: float) -> None:
-        """From now on it may take so long."""
-        self._latest = self._clock() + seconds
+        """It may take so long in all, from the first time that this is said."""
+        self._latest = min(self._latest, self._clock() + seconds)
 
     def is_over(self) -> bool:
         return bool(self._end) or self._clock() > self._latest
@@ -174,8 +178,8 @@ class Api:
             tables = with_costs(tables, *(found[cost] for cost in query.COSTS))
         return window_of(self._reader, series, sums, (edge_of(self._windows[name], now), now), tables)
 
-    def history(self, parts: Sequence[str], found: Mapping[str, Any], patience: Patience) -> History:
-        """A series, or a slice of it, step by step."""
+    def history(self, parts: Sequence[str], found: Mapping[str, Any], patience: Patience, read: Read = values_of) -> History:
+        """A series, or a slice of it, step by step, with all values or those that are read."""
         series = self._series(labels_of(parts), found.get("slice"))
         steps = steps_of(found.get("from"), found.get("to"), found.get("step"), self._clock(), self._history)
         patience.limit(READ_SECONDS)
@@ -185,7 +189,7 @@ class Api:
             with closing(self._store.steps(series.id, *steps, patience.is_over)) as stretches:
                 for step in taken(stretches, steps):
                     patience.check()
-                    point = self._point(series, step)
+                    point = self._point(series, step, read)
                     room -= len(point.values)
                     if room < 0:
                         raise Refusal(f"step: more than {MAX_VALUES} values; want longer steps, or less time between `from` and `to`")
@@ -196,8 +200,8 @@ class Api:
             raise
         return History(since=steps.since, until=steps.until, step=steps.step, points=points)
 
-    def _point(self, series: Series, step: Step) -> Point:
-        values = values_of(self._reader, series, step.sums)
+    def _point(self, series: Series, step: Step, read: Read) -> Point:
+        values = read(self._reader, series, step.sums)
         return Point(since=step.since, until=step.until, support=step.sums.get(PAIRS, 0.0), values=values)
 
     def comparisons(self, parts: Sequence[str], found: Mapping[str, Any]) -> Comparisons:

@@ -151,9 +151,9 @@ class Server:
     def _pages(self, api: Api) -> list[tuple[str, type[web.Page | web.Trend | web.Static], dict[str, Any]]]:
         """The routes of the page."""
         windows = {window: seconds_of(window) for window in self._settings.windows}
-        site = web.Site(
-            api, self._telemetry, self._pulse, self._ingest.rejections, windows=windows, has_token=bool(self._settings.token_file)
-        )
+        seen = api, self._telemetry, self._pulse, self._ingest.rejections
+        has_token = bool(self._settings.token_file)
+        site = web.Site(*seen, windows=windows, has_token=has_token, is_store_up=lambda: self._writer.is_up)
         shown = {"site": site, "desk": self._desk}
         return [
             ("/", web.Front, shown),

@@ -53,17 +53,18 @@ class Lane:
 
 
 class Desk:
-    """Where questions wait: those about the past, which may take seconds, by themselves, as do pages, and none with the scrapes."""
+    """Where questions wait: those about the past, which may take seconds, by themselves; pages and pictures too, and none with the scrapes."""
 
     def __init__(self) -> None:
         self.readings = Lane("api", threads=2, waiting=100)
         self.past = Lane("past", threads=1, waiting=20)
         self.pages = Lane("pages", threads=1, waiting=50)
+        self.pictures = Lane("pictures", threads=1, waiting=300)
 
     async def stop(self, seconds: float) -> None:
         """Answers what takes milliseconds, and tells who asked about the past to ask elsewhere; after so many seconds it ends anyhow."""
-        lanes = self.past, self.pages, self.readings
-        for slow in lanes[:2]:
+        lanes = self.past, self.pages, self.pictures, self.readings
+        for slow in lanes[:-1]:
             slow.stop()
         deadline = time.monotonic() + seconds
         while any(lane.is_busy for lane in lanes) and time.monotonic() < deadline:  # noqa: ASYNC110 - counters, looked at once

@@ -9,6 +9,7 @@ import msgspec
 from metrics_server.api_answer import Value, about, is_of_server, names_of, path_of, value_of
 from metrics_server.ledger import LABELS, LOGGED, PAIRS
 from metrics_server.readings import Reader
+from metrics_server.reward import REWARDS
 from metrics_server.series import Series
 from metrics_server.sums import Sums
 
@@ -16,11 +17,12 @@ from metrics_server.sums import Sums
 class Standing(msgspec.Struct, kw_only=True):
     """A series in one window; `headline` is the first value of its metric model, null while there is none.
 
-    `support` are labelled pairs, `predictions` rows of the request log, both by prediction time.
+    `support` are labelled pairs, `predictions` rows of the request log, `rewards` feedback with a reward, all by prediction time.
     """
 
     support: float
     predictions: float
+    rewards: float
     headline: Value | None
 
 
@@ -58,7 +60,8 @@ def headline_of(reader: Reader, series: Series, sums: Sums) -> Value | None:
 
 def standing_of(reader: Reader, series: Series, sums: Sums) -> Standing:
     """A series in one window, from the sums of that."""
-    return Standing(support=sums.get(PAIRS, 0.0), predictions=sums.get(LOGGED, 0.0), headline=headline_of(reader, series, sums))
+    support, predictions, rewards = (sums.get(name, 0.0) for name in (PAIRS, LOGGED, REWARDS))
+    return Standing(support=support, predictions=predictions, rewards=rewards, headline=headline_of(reader, series, sums))
 
 
 def entry_of(reader: Reader, series: Series, slices: Iterable[Series], ever: Sums, windows: Mapping[str, Sums]) -> Entry:

@@ -197,7 +197,7 @@ OPERATIONS: dict[str, dict[str, Operation]] = {
     "/openapi.json": {"get": Operation("This document.", {200: ("It.", Body((dict[str, Any],)))})},
 }
 
-_PART = "One part of the name of a series, percent-encoded; `-` if it is empty, and one hyphen more if it consists of hyphens."
+_PART = "One part of the name of a series, percent-encoded; `-` if it is empty, and one hyphen more if it consists of hyphens, or of hyphens before `.` or `..`."
 
 
 def pattern_of(path: str) -> str:

@@ -194,17 +194,19 @@ def _shown(name: str) -> str:
     return name[:64].encode("unicode_escape").decode()
 
 
-# A part of a path cannot be empty, so "-" stands for that; a part that consists of hyphens has one more.
+# A part of a path cannot be empty, and "." and ".." mean something else there. So these have a hyphen before them, and so has whatever
+# begins with hyphens and goes on as one of these.
+_SHIFTED = ("", ".", "..")
 
 
 def part_of(text: str) -> str:
     """How a label is written as a part of a path, before it is percent-encoded."""
-    return text if text.strip("-") else f"-{text}"
+    return f"-{text}" if text.lstrip("-") in _SHIFTED else text
 
 
 def label_of(part: str) -> str:
     """The label that a part of a path means."""
-    return part if part.strip("-") else part[1:]
+    return part[1:] if part.lstrip("-") in _SHIFTED else part
 
 
 def labels_of(parts: Sequence[str]) -> Labels:

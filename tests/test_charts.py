@@ -231,7 +231,7 @@ def test_shares_of_the_matrix_are_of_the_truths_row() -> None:
     assert cells["0 cat", "1 dog"] == (0.25, 2, 0)
     assert cells["__other__", "0 cat"] == (0.25, 1, 2)
     assert cells["1 dog", "0 cat"] == (None, 0, 1)
-    assert found.summary == "66.7 % of 12 labelled predictions are on the diagonal. Most often mistaken: 0 cat for 1 dog, 2 of 8."
+    assert found.summary == "50.0 % of 12 labelled predictions are on the diagonal. Most often mistaken: 0 cat for 1 dog, 2 of 8."
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,11 @@ from metrics_server.api_answer import History, Point, Value
 from metrics_server.listing import Entry, Standing
 from metrics_server.web import wording
 from metrics_server.web.attention import BAD, NOTE, WARN, ranked
+from metrics_server.web.recent import Recent
 from metrics_server.web.sparkline import sparkline
 from tests.page_html import Html
 from tests.running import RESPONSE, RunningServer, ce, peer
+from tests.test_faults import locked
 
 JSON = {"Content-Type": "application/json"}
 BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
@@ -252,12 +254,9 @@ def test_only_a_browser_gets_the_page_at_the_root(server: RunningServer, accept:
         ("/ui?window=2h", 400, "window: want one of 1h, 1d"),
         ("/ui?windw=1h", 400, "windw: no such parameter"),
         ("/ui?page=0", 400, "page: want a whole number"),
-        (f"/ui/models/{SERIES[0]}?metric=model_r2", 400, "metric: want one of"),
         (f"/ui/models/{SERIES[0]}?threshold=7", 400, "threshold: want a number from 0 to 1"),
-        (f"/ui/models/{SERIES[0]}?class=9", 400, "class: want one of"),
         ("/ui/models/a/b/c/d", 404, "there is no such series"),
         ("/ui/deployments/a/b", 404, "there is no such deployment"),
-        ("/ui/deployments/shop/wine?model=x", 400, "model: want one of"),
         ("/ui/deployments/shop/wine?baseline=x", 404, "no such predictor"),
     ],
 )
@@ -268,6 +267,88 @@ def test_errors_are_pages_too(server: RunningServer, path: str, status: int, wor
     page = Html(answer.body.decode())
     assert words in page.text
     assert "All models" in page.text
+
+
+@pytest.mark.parametrize("asked", ["metric=model_r2", "class=9", "metric=model_ndcg%7Bk%3D%2210%22%7D", "slice=", "threshold=0.999"])
+def test_a_page_that_stays_open_never_turns_into_an_error(server: RunningServer, asked: str) -> None:
+    """A metric or a class that is not there, or is no longer, gives way to the one that is shown first."""
+    assert "accuracy in 1h" in html(server, f"/ui/models/{SERIES[0]}?{asked}").text
+    assert "Side by side" in html(server, "/ui/deployments/shop/wine?model=x&metric=y").text
+
+
+def test_headlines_with_labels_have_their_pages(serve: Any, tmp_path: Path) -> None:
+    """A ranking, whose headline is nDCG at k, has its page, its trend and its comparison, over time too."""
+    config = tmp_path / "models.yaml"
+    config.write_text("deployments:\n  - deployment: search\n    storage_uri: cm_models.ranking.Ranking\n")
+    server = serve("--store", "memory://", "--config", str(config))
+    rows = [
+        {"deployment": "search", "predictor": predictor, "prediction": [0.9, 0.2, 0.4], "truth": truth}
+        for predictor in ("main", "canary")
+        for truth in ([1, 0, 0], [0, 1, 0])
+    ]
+    assert server.post(rows * 20, JSON, "/v1/feedback").status == 200
+    page = html(server, "/ui/models/-/search/main/-")
+    assert "ndcg" in page.text.lower()
+    key = next(given["value"] for given in page.all("option") if "selected" in given)
+    assert re.fullmatch(r'model_ndcg\{k="\d+"\}', key)
+    other = next(given["value"] for given in page.all("option") if given["value"].startswith("model_hit_ratio"))
+    for path in ("/ui/models/-/search/main/-", "/ui/deployments/-/search"):
+        for metric in (key, other):
+            page = html(server, f"{path}?metric={quote(metric)}")
+            assert [given["value"] for given in page.all("option") if "selected" in given][0] == metric
+            assert any(given.get("data-chart", "").endswith("_over_time") for given in page.all("figure"))
+    assert b"<circle" in server.get("/ui/trends/-/search/main/-").body
+
+
+@pytest.mark.parametrize("name", [".", "..", "-", "--", "-.", "a/../b", " c"])
+def test_any_name_has_its_page(serve: Any, name: str) -> None:
+    """Also one that would mean something else in a path."""
+    server = serve("--store", "memory://")
+    pairs = [{**dict.fromkeys(("namespace", "deployment", "predictor", "model"), name), "prediction": "a", "truth": "a"}] * 3
+    assert server.post(pairs, JSON, "/v1/feedback").status == 200
+    (row,) = [link for link in html(server, "/").links() if link.startswith("ui/models/")]
+    path = urljoin("/", row)
+    assert path.startswith("/ui/models/")
+    assert {one.value for one in html(server, path).data if one.name == "model_support"} == {3.0}
+    assert server.get(path.replace("/ui/", "/v1/").partition("?")[0]).status == 200
+
+
+def test_a_store_in_trouble_leaves_the_page_standing(tmp_path: Path) -> None:
+    """What is in memory is shown with a word on what is missing; a past that cannot be read takes nothing with it but its charts."""
+    server = RunningServer(tmp_path, "--store", "sqlite:///state.db")
+    paths = ("/ui", f"/ui/models/{SERIES[0]}", "/ui/deployments/shop/wine", "/ui/health")
+    try:
+        assert server.post(list(_statements(3)), JSON, "/v1/feedback").status == 200
+        assert 'data-chart="metric_over_time"' in server.get(f"{paths[1]}?window=1h").body.decode()
+        with locked(tmp_path / "state.db"):
+            assert server.post({"deployment": "x", "truth": 1, "prediction": 1}, JSON, "/v1/feedback").status == 503
+            assert all("The store cannot be used" in html(server, path).text for path in paths)
+        for file in tmp_path.glob("state.db*"):  # who opens it from now on finds no database
+            file.rename(file.with_suffix(".away"))
+        (tmp_path / "state.db").write_text("no database" * 100)
+        for path in paths[1:3]:
+            page = html(server, f"{path}?window=1d")
+            assert {one.name for one in page.data} > {"model_accuracy_ratio", "model_log_loss"}
+            assert "over time" not in " ".join(given.get("data-chart", "").replace("_", " ") for given in page.all("figure"))
+    finally:
+        server.process.kill()
+        server.process.wait()
+
+
+def test_who_looks_at_the_same_shares_it() -> None:
+    """What was made a moment ago is not made again; later it is, and no more is kept than that."""
+    now, made = [0.0], list[int]()
+
+    def make() -> int:
+        made.append(len(made))
+        return made[-1]
+
+    recent: Recent[int] = Recent(1.0, 2, lambda: now[0])
+    assert [recent.get("a", make), recent.get("a", make), recent.get("b", make)] == [0, 0, 1]
+    now[0] = 0.9
+    assert recent.get("a", make) == 0
+    now[0] = 1.0
+    assert [recent.get("a", make), recent.get("b", make), recent.get("c", make), recent.get("a", make)] == [2, 3, 4, 5]
 
 
 def test_the_empty_page_says_what_to_do(serve: Any, tmp_path: Path) -> None:
@@ -283,9 +364,10 @@ def test_the_empty_page_says_what_to_do(serve: Any, tmp_path: Path) -> None:
     for command in commands:
         ran = subprocess.run([peer("bash"), "-c", f"{command} --fail -sS"], env=os.environ, capture_output=True, text=True, check=False)
         assert ran.returncode == 0, ran.stderr
-    filled = html(server, "/")
-    assert "fruit" in filled.text
-    assert {one.value for one in filled.data if one.name == "model_accuracy_ratio"} == {1.0}
+    deadline = time.monotonic() + 10
+    while ("model_support", 2.0) not in {(one.name, one.value) for one in html(server, "/").data}:  # shared for a second
+        assert time.monotonic() < deadline
+    assert {one.value for one in html(server, "/").data if one.name == "model_accuracy_ratio"} == {1.0}
 
 
 def test_without_bokeh_the_page_shows_the_data(serve: Any, tmp_path: Path) -> None:
@@ -313,13 +395,14 @@ def test_files_of_the_page_may_be_kept(server: RunningServer) -> None:
         assert server.get(f"/ui/static/{name}").status == 404
 
 
-def _value(value: float, lower: float, upper: float, name: str = "model_accuracy_ratio") -> Value:
-    return Value(name=name, labels={}, value=value, lower=lower, upper=upper, support=100)
+def _value(value: float, lower: float, upper: float, name: str = "model_accuracy_ratio", support: float = 100) -> Value:
+    return Value(name=name, labels={}, value=value, lower=lower, upper=upper, support=support)
 
 
 def _entry(predictor: str, headline: Value | None, support: float, predictions: float = 0.0, **more: Any) -> Entry:
     longest = more.pop("longest", headline)
-    standing = Standing(support=support, predictions=predictions, headline=headline)
+    counts = {"support": support, "predictions": predictions, "rewards": more.pop("rewards", 0.0)}
+    standing = Standing(**counts, headline=headline)
     given = {
         "namespace": "shop",
         "deployment": "wine",
@@ -334,7 +417,7 @@ def _entry(predictor: str, headline: Value | None, support: float, predictions: 
         "last_label_at": 900.0,
         "labels": {},
     }
-    windows = {"1h": standing, "1d": Standing(support=support, predictions=predictions, headline=longest)}
+    windows = {"1h": standing, "1d": Standing(**counts, headline=longest)}
     return Entry(**{**given, "windows": windows, **more})
 
 
@@ -354,13 +437,22 @@ def _entry(predictor: str, headline: Value | None, support: float, predictions: 
             "worse",
         ),
         (_entry("main", _value(5, 4.5, 5.5, "model_output_mean"), 500, longest=_value(3, 2.9, 3.1, "model_output_mean")), None, ""),
-        (_entry("main", None, 0, 60, last_label_at=None), WARN, "no labels for 60 predictions; none has ever come"),
-        (_entry("main", None, 0, 60), WARN, "no labels for 60 predictions; the last came 1.7 min ago"),
+        (_entry("main", None, 0, 60, last_label_at=None), WARN, "no labels yet for 60 predictions; none has ever come"),
+        (_entry("main", None, 0, 60), NOTE, "no labels yet for 60 predictions; the last came 1.7 min ago"),
+        (_entry("main", None, 0, 60, last_label_at=-4000.0), WARN, "no labels yet for 60 predictions; the last came 1.4 h ago"),
+        (_entry("main", None, 0, 60, rewards=9.0), None, ""),
+        (_entry("main", None, 0, 0, rewards=9.0), None, ""),
         (_entry("main", None, 0, 49), None, ""),
-        (_entry("main", None, 0, 0), WARN, "nothing in 1h; the last event came 1.7 min ago"),
+        (_entry("main", None, 0, 0), WARN, "no prediction was made in 1h; the last event came 1.7 min ago"),
         (_entry("main", _value(0.9, 0.85, 0.93), 40, 500), WARN, "only 8.0 % of the predictions are labelled"),
         (_entry("main", _value(0.9, 0.5, 0.99), 9, 9), NOTE, "few labels: 9"),
-        (_entry("main", _value(0.9, 0.85, 0.93), 500, labels={"task_mismatch": 3.0}), WARN, "name the metric model with --storage_uri"),
+        (
+            _entry("main", _value(0.9, 0.85, 0.93), 500, labels={"task_mismatch": 3.0}),
+            WARN,
+            "3 truths so far did not fit the task multiclass",
+        ),
+        (_entry("main", _value(0.9, 0.85, 0.93), 500, labels={"task_mismatch": 3.0, "matched": 500.0}), NOTE, "--storage_uri"),
+        (_entry("main", _value(0.0, 0.0, 0.79, support=1), 1, longest=_value(0.9, 0.89, 0.91)), NOTE, "few labels: 1"),
     ],
     ids=lambda case: case if isinstance(case, str) else "",
 )
@@ -379,6 +471,8 @@ def test_a_worse_predictor_leads_the_list() -> None:
     order = ranked([fine, quiet, worse], "1h", {"1h": 3600, "1d": 86400}, 1000.0)
     assert [one.entry for one in order] == [worse, quiet, fine]
     assert "0.30 (95 %: 0.20 to 0.40) worse than predictor main" in order[0].notices[0].text
+    few = _entry("canary", _value(0.0, 0.0, 0.4, support=5), 5)
+    assert [notice.severity for _, notices in ranked([fine, few], "1h", {"1h": 3600}, 1000.0) for notice in notices] == [NOTE]
 
 
 @pytest.mark.parametrize(
@@ -421,11 +515,11 @@ def _history(values: dict[int, float]) -> History:
 
 def test_a_trend_does_not_bridge_what_is_missing() -> None:
     """Steps that follow each other are one line, a step by itself is a dot, and nothing is an empty picture."""
-    text = sparkline(_history({0: 0.9, 1: 0.8, 2: 0.7, 5: 0.9, 8: 0.9, 9: 0.8}), "model_accuracy_ratio").decode()
+    text = sparkline(_history({0: 0.9, 1: 0.8, 2: 0.7, 5: 0.9, 8: 0.9, 9: 0.8})).decode()
     assert (text.count("<polyline"), text.count("<circle"), text.count("<polygon")) == (2, 1, 3)
     first = re.search(r'<polyline points="([^"]+)"', text)
     assert first is not None
     spots = [tuple(map(float, spot.split(","))) for spot in first[1].split()]
     assert [x for x, _ in spots] == sorted(x for x, _ in spots)
     assert [y for _, y in spots] == sorted(y for _, y in spots), "downwards is larger in a picture"
-    assert "<p" not in sparkline(_history({}), "model_accuracy_ratio").decode()
+    assert "<p" not in sparkline(_history({})).decode()

@@ -385,7 +385,7 @@ def test_every_label_is_counted_once(tmp_path: Path, serve: Serve) -> None:
     assert simulation.process.returncode == 0, output
     last = output.splitlines()[-1]
     assert re.fullmatch(
-        r"accuracy .*multiclass-model [01]\.\d{3}  mean error diabetes \d+\.\d  labels 60  events \d+  repeats \d+", last
+        r"accuracy .*multiclass-model [01]\.\d{3}  mean absolute error diabetes \d+\.\d  labels 60  events \d+  repeats \d+", last
     ), output
     assert server.value("model_support", window="1h") == 60
     assert server.value("model_predictions_total") == 60

@@ -148,14 +148,15 @@ async def _simulate(options: argparse.Namespace, child: Child | None, console: C
     play = Play(options, deployments, link, delivery, executor, console)
     delivering, playing = asyncio.create_task(delivery.run()), asyncio.create_task(play.run())
     try:
-        done = False
+        done: set[asyncio.Task[None]] = set()
         while not done:  # the last look is after the end
-            done = bool((await asyncio.wait({playing}, timeout=console.seconds))[0])
+            done = (await asyncio.wait({playing, delivering}, timeout=console.seconds, return_when=asyncio.FIRST_COMPLETED))[0]
             if child is not None:
                 child.check()
             if line := await play.line():
                 console.show(line)
-        await playing
+        for task in done:  # delivering has no end: if it came to one, it failed
+            task.result()
     finally:
         for task in (playing, delivering):
             task.cancel()

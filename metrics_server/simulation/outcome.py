@@ -7,7 +7,7 @@ from typing import NamedTuple
 from prometheus_client.parser import text_string_to_metric_families
 
 WINDOW = "1h"
-SHOWN = {"model_accuracy_ratio": ("accuracy", ".3f"), "model_mean_absolute_error": ("mean error", ".1f")}  # word and form
+SHOWN = {"model_accuracy_ratio": ("accuracy", ".3f"), "model_mean_absolute_error": ("mean absolute error", ".1f")}  # word and form
 EVENTS = "metrics_server_events_total"
 
 
@@ -34,7 +34,12 @@ def outcome_of(page: str, namespace: str) -> Outcome:
         for name, labels, value, *_ in family.samples:
             if name == EVENTS:
                 counts[labels["type"], labels["outcome"]] = value
-            elif name in SHOWN and labels.get("deployment_namespace") == namespace and labels.get("window") == WINDOW:
+            elif (
+                name in SHOWN
+                and labels.get("deployment_namespace") == namespace
+                and labels.get("window") == WINDOW
+                and "slice" not in labels
+            ):
                 word, form = SHOWN[name]
                 values.setdefault(word, {})[_name(labels)] = f"{value:{form}}"
     repeats = sum(count for (_, outcome), count in counts.items() if outcome == "duplicate")

@@ -81,3 +81,5 @@ def started(url: str, store: str) -> Iterator[Child]:
         yield child
     finally:
         child.stop()
+        if process.returncode == 0:  # or somebody wants to read why
+            child.log.unlink(missing_ok=True)

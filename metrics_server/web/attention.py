@@ -19,6 +19,7 @@ from metrics_server.web.chart.form import ends_of, metric_title
 BAD, WARN, NOTE = 2, 1, 0
 FEW_LABELS = 30.0  # below it an interval of 95 % is wider than most differences that matter
 LOW_COVERAGE = 0.1
+MANY_MISMATCHES = 0.01  # of the truths
 MANY_PREDICTIONS = 50.0  # so many without a label are worth a word
 
 
@@ -64,9 +65,11 @@ def ranked(entries: Sequence[Entry], window: str, windows: Mapping[str, int], no
 
 
 def worse(value: Value, than: Value) -> tuple[float, float] | None:
-    """The ends of how much worse one value is than the same of other pairs, as numbers above 0; None if that is not beyond doubt."""
+    """The ends of how much worse one value is than the same of other pairs, as numbers above 0; None if that is open to doubt."""
     direction, ours, theirs = direction_of(value.name), ends_of(value), ends_of(than)
-    if value.name != than.name or not direction or ours is None or theirs is None:
+    if (value.name, value.labels) != (than.name, than.labels) or not direction or ours is None or theirs is None:
+        return None
+    if min(value.support, than.support) < FEW_LABELS:  # an interval of so few says too often what is not so
         return None
     lower, upper = sorted(-direction * end for end in of_difference(value.value, ours, than.value, theirs))
     return (lower, upper) if lower > 0 else None
@@ -92,12 +95,10 @@ def _notices(entry: Entry, baseline: Entry, window: str, windows: Mapping[str, i
         yield from _of_predictor(here.headline, entry, baseline, window)
         yield from _of_time(here.headline, entry.windows[longest].headline, longest)
     if mismatched := entry.labels.get(TASK_MISMATCH):
-        yield Notice(
-            WARN,
-            f"{wording.count(mismatched)} truths do not fit the task {entry.task}, which the first pair decided: name the metric model"
-            " with --storage_uri, or for this deployment in the configuration file",
-        )
-    yield from _of_labels(entry, window, now)
+        text = f"{wording.count(mismatched)} truths so far did not fit the task {entry.task}: --storage_uri, or the configuration file"
+        severity = WARN if mismatched >= MANY_MISMATCHES * sum(entry.labels.values()) else NOTE
+        yield Notice(severity, f"{text} for this deployment, can name another metric model")
+    yield from _of_labels(entry, window, windows[window], now)
 
 
 def _of_predictor(value: Value, entry: Entry, baseline: Entry, window: str) -> Iterator[Notice]:
@@ -114,19 +115,26 @@ def _of_time(value: Value, longer: Value | None, name: str) -> Iterator[Notice]:
         yield Notice(BAD, f"{metric_title(value.name)} {shown(value)} is worse than the {shown(longer)} of {name}")
 
 
-def _of_labels(entry: Entry, window: str, now: float) -> Iterator[Notice]:
+def _of_labels(entry: Entry, window: str, seconds: int, now: float) -> Iterator[Notice]:
     here = entry.windows[window]
     seen = max(entry.last_prediction_at or 0.0, entry.last_label_at or 0.0)
-    if not here.predictions and not here.support:
+    if not here.predictions and not here.support and not here.rewards:
         if seen:
-            yield Notice(WARN, f"nothing in {window}; the last event came {wording.ago(seen, now)}")
-        return
-    if not here.support:
-        if here.predictions >= MANY_PREDICTIONS:
-            last = f"the last came {wording.ago(entry.last_label_at, now)}" if entry.last_label_at else "none has ever come"
-            yield Notice(WARN, f"no labels for {wording.count(here.predictions)} predictions; {last}")
-        return
-    if here.predictions >= MANY_PREDICTIONS and here.support < LOW_COVERAGE * here.predictions:
+            yield Notice(WARN, f"no prediction was made in {window}; the last event came {wording.ago(seen, now)}")
+    elif not here.support:
+        if here.predictions >= MANY_PREDICTIONS and not here.rewards:
+            yield from _unlabelled(entry, here.predictions, now - seconds, now)
+    elif here.predictions >= MANY_PREDICTIONS and here.support < LOW_COVERAGE * here.predictions:
         yield Notice(WARN, f"only {wording.percent(here.support / here.predictions)} of the predictions are labelled")
-    if here.support < FEW_LABELS:
+    elif here.support < FEW_LABELS:
         yield Notice(NOTE, f"few labels: {wording.count(here.support)}")
+
+
+def _unlabelled(entry: Entry, predictions: float, since: float, now: float) -> Iterator[Notice]:
+    """Labels that come, but not yet for these predictions, are only late."""
+    none = f"no labels yet for {wording.count(predictions)} predictions"
+    if entry.last_label_at is None:
+        yield Notice(WARN, f"{none}; none has ever come")
+    else:
+        severity = NOTE if entry.last_label_at >= since else WARN
+        yield Notice(severity, f"{none}; the last came {wording.ago(entry.last_label_at, now)}")

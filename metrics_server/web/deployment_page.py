@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from metrics_server.api import Api
-from metrics_server.api_answer import Comparison, Difference, Value
+from metrics_server.api_answer import Difference, Value
 from metrics_server.catalogue import direction_of
 from metrics_server.query import label_of, not_found
 from metrics_server.web import chart, links
+from metrics_server.web.measure import headline_among, key_of, measures_of
 from metrics_server.web.question import Question
 
 _Named = TypeVar("_Named", Value, Difference)
-_NOT_COMPARED = ("model_support", "model_label_coverage_ratio")
 
 
 def deployment_page(api: Api, question: Question) -> dict[str, Any]:
@@ -26,10 +26,11 @@ def deployment_page(api: Api, question: Question) -> dict[str, Any]:
     model = question.choose("model", models, models[0])
     baseline = {"baseline": found["baseline"]} if "baseline" in found else {}
     (comparison,) = api.comparisons(parts, {"window": window, "model": model, **baseline}).comparisons
-    names = _names(comparison)
-    metric = question.choose("metric", names, comparison.headline)
+    metrics = measures_of(value for row in comparison.predictors for value in row.values)
+    headline = headline_among(metrics.values(), comparison.headline)
+    metric = question.choose("metric", metrics, None if headline is None else key_of(headline))
     shown = {entry.predictor: entry for entry in entries if entry.model == model}
-    drawn = None if metric is None else _over_time(api, question, [links.parts_of(entry) for entry in shown.values()], metric)
+    drawn = None if metric is None else _over_time(api, question, [links.parts_of(entry) for entry in shown.values()], metrics[metric])
     return {
         "namespace": label_of(parts[0]),
         "deployment": label_of(parts[1]),
@@ -41,26 +42,21 @@ def deployment_page(api: Api, question: Question) -> dict[str, Any]:
         "entries": shown,
         "predictions": sum(entry.windows[window].predictions for entry in shown.values()),
         "metric": metric,
-        "metrics": names,
-        "rows": {name: [_plain(row.values, name) for row in comparison.predictors] for name in names},
-        "differences": {name: [_plain(row.differences, name) for row in comparison.predictors] for name in names},
+        "metrics": metrics,
+        "rows": {key: [_same(row.values, value) for row in comparison.predictors] for key, value in metrics.items()},
+        "differences": {key: [_same(row.differences, value) for row in comparison.predictors] for key, value in metrics.items()},
         "direction_of": direction_of,
         "asked": question.asked,
         "charts": {} if drawn is None else {drawn.name: drawn},
     }
 
 
-def _over_time(api: Api, question: Question, series: Sequence[Sequence[str]], metric: str) -> chart.Chart | None:
-    histories = {label_of(parts[2]): api.history(parts, question.span, question.patience) for parts in series[: chart.MOST_COMPARED]}
-    return chart.compared_over_time(histories, metric)
+def _over_time(api: Api, question: Question, series: Sequence[Sequence[str]], metric: Value) -> chart.Chart | None:
+    found = {label_of(parts[2]): question.history(api, parts) for parts in series[: chart.MOST_COMPARED]}
+    histories = {predictor: history for predictor, history in found.items() if history is not None}
+    return chart.compared_over_time(histories, metric.name, metric.labels)
 
 
-def _names(comparison: Comparison) -> list[str]:
-    """The values that are one number by window, of any predictor."""
-    found = {value.name: None for row in comparison.predictors for value in row.values if not value.labels}
-    return [name for name in found if name not in _NOT_COMPARED]
-
-
-def _plain(values: Sequence[_Named], name: str) -> _Named | None:
-    """The one of this name that is of no class."""
-    return next((value for value in values if value.name == name and not value.labels), None)
+def _same(values: Sequence[_Named], one: Value) -> _Named | None:
+    """The one of this name with these labels."""
+    return next((value for value in values if value.name == one.name and value.labels == one.labels), None)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -17,7 +18,7 @@ from metrics_server import query
 from metrics_server.answer import Answer
 from metrics_server.api import Api, Patience
 from metrics_server.desk import Asking, Desk, Lane
-from metrics_server.handlers import Handler, Rendered, Root, takes
+from metrics_server.handlers import Rendered, Rendering, Root, takes
 from metrics_server.ingest import Rejections
 from metrics_server.query import Parameter
 from metrics_server.telemetry import Telemetry
@@ -28,8 +29,11 @@ from metrics_server.web.model_page import model_page
 from metrics_server.web.overview import overview
 from metrics_server.web.pulse import Pulse
 from metrics_server.web.question import Question
+from metrics_server.web.recent import Recent
 from metrics_server.web.trend import trend
 
+VIEW_SECONDS, KEPT_VIEWS = 1.0, 50  # shared by all who look at the same
+PICTURE_SECONDS, KEPT_PICTURES = 60, 2000
 FOR_EVER = "public, max-age=31536000, immutable"
 _HOST = re.compile(r"[\w.\-\[\]:]{1,255}")
 
@@ -44,7 +48,10 @@ class Site:
     rejections: Rejections
     windows: Mapping[str, int]
     has_token: bool
+    is_store_up: Callable[[], bool]
     clock: Callable[[], float] = time.time
+    views: Recent[dict[str, Any]] = field(default_factory=lambda: Recent(VIEW_SECONDS, KEPT_VIEWS))
+    pictures: Recent[bytes] = field(default_factory=lambda: Recent(PICTURE_SECONDS, KEPT_PICTURES))
 
     def question(self, parts: Sequence[str], found: Mapping[str, Any], patience: Patience) -> Question:
         """What was asked for, now."""
@@ -79,15 +86,16 @@ class Page(Asking):
 
     def _made(self, parts: Sequence[str], patience: Patience) -> Rendered:
         question = self._site.question(parts, query.read(self.request.query, self.PARAMETERS), patience)
-        context = self.view(question)
+        context = self._site.views.get((self.TEMPLATE, parts, self.request.query), lambda: self.view(question))
         if "figures" in question.found:
             return render.figures(context["charts"], question.found["figures"]), render.JSON
         return self._html(self.TEMPLATE, question.now, context)
 
     def _html(self, template: str, now: float, context: Mapping[str, Any]) -> Rendered:
         self.set_header("Content-Security-Policy", render.POLICY.format(nonce=self._nonce))
-        sender = {"origin": self._origin(), "credentials": " -H 'Authorization: Bearer …'" if self._site.has_token else ""}
-        return render.html(template, links.root_of(self.request.path), self._nonce, now, {**sender, **context}), render.HTML
+        credentials = " -H 'Authorization: Bearer …'" if self._site.has_token else ""
+        given = {"origin": self._origin(), "credentials": credentials, "is_store_up": self._site.is_store_up()}
+        return render.html(template, links.root_of(self.request.path), self._nonce, now, {**given, **context}), render.HTML
 
     def _origin(self) -> str:
         """The address that this page was asked for by, to be pasted into a shell."""
@@ -169,27 +177,29 @@ class Trend(Asking):
         self._site = site
 
     async def get(self, *parts: str) -> None:
-        self.set_header("Cache-Control", "private, max-age=60")
         self.set_header("Content-Security-Policy", "default-src 'none'")
-        await self.ask(self._desk.pages, partial(self._made, parts))
+        await self.ask(self._desk.pictures, partial(self._made, parts))
 
     def _made(self, parts: Sequence[str], patience: Patience) -> Rendered:
         question = self._site.question(parts, query.read(self.request.query, query.TREND), patience)
-        return trend(self._site.api, question), "image/svg+xml"
+        picture = self._site.pictures.get((parts, self.request.query), lambda: trend(self._site.api, question))
+        self.set_header("Cache-Control", f"private, max-age={PICTURE_SECONDS}")  # but not of an error
+        return picture, "image/svg+xml"
 
 
-class Static(Handler):
+class Static(Rendering):
     """Files of the page. Their addresses hold their digest, so a browser may keep them."""
 
-    def get(self, name: str) -> None:
+    async def get(self, name: str) -> None:
         try:
             found = asset.asset(name)
         except FileNotFoundError:
             raise HTTPError(404) from None
-        zipped = takes(self.request.headers.get("Accept-Encoding", ""), "gzip")
+        is_zipped = takes(self.request.headers.get("Accept-Encoding", ""), "gzip")
+        body = await asyncio.get_running_loop().run_in_executor(None, asset.zipped, name) if is_zipped else found.body
         self.set_header("Content-Type", asset.TYPES[name])
         self.set_header("Cache-Control", FOR_EVER if self.request.query == f"v={found.digest}" else "no-cache")
-        self.set_header("Vary", "Accept-Encoding")
-        if zipped:
+        self.set_header("Vary", self.VARY)
+        if is_zipped:
             self.set_header("Content-Encoding", "gzip")
-        self.finish(found.zipped if zipped else found.body)
+        self.finish(body)

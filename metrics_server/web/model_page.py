@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -14,9 +15,15 @@ from metrics_server.listing import Entry, Standing
 from metrics_server.query import COSTS
 from metrics_server.web import attention, chart, links
 from metrics_server.web.chart.form import ends_of
+from metrics_server.web.measure import headline_among, key_of, measures_of
 from metrics_server.web.question import Question
 
 _NOT_LISTED = ("model_support", "model_label_coverage_ratio")
+_COLUMNS = {
+    "thresholds": ("threshold", "tp", "fp", "fn", "tn"),
+    "reliability": ("pairs", "mean_score", "positive_ratio"),
+    "errors": ("lower", "upper", "pairs"),
+}
 
 
 class Slice(NamedTuple):
@@ -50,15 +57,16 @@ class Thresholds(NamedTuple):
 def model_page(api: Api, question: Question) -> dict[str, Any]:
     """What the template shows."""
     parts, found, window = question.parts, question.found, question.window
-    part = {"slice": found["slice"]} if "slice" in found else {}
+    part = {"slice": found["slice"]} if found.get("slice") else {}
     costs = {cost: found.get(cost, 1.0) for cost in COSTS}
     reading = api.reading(parts, {"window": window, "tables": True, **costs, **part})
-    history = api.history(parts, {**question.span, **part}, question.patience)
+    history = question.history(api, parts, **part)
     here = reading.windows[window]
-    metrics = _plain_names(here.values)
-    metric = question.choose("metric", metrics, reading.headline or next(iter(metrics), None))
+    metrics, headline = measures_of(here.values), headline_among(here.values, reading.headline)
+    metric = question.choose("metric", metrics, next(iter(metrics), None) if headline is None else key_of(headline))
     thresholds = _thresholds(here, reading, question, costs)
     entries = [entry for entry in api.entries(parts[:2]) if entry.model == reading.model]
+    standings = api.slices(parts, window)
     return {
         "reading": reading,
         "here": here,
@@ -66,22 +74,18 @@ def model_page(api: Api, question: Question) -> dict[str, Any]:
         "windows": list(question.windows),
         "metric": metric,
         "metrics": metrics,
-        "headline": next((value for value in here.values if value.name == reading.headline and not value.labels), None),
+        "headline": headline,
         "values": [value for value in here.values if value.name not in _NOT_LISTED and "class" not in value.labels],
         "by_class": _by_class(here.values),
         "thresholds": thresholds,
         "predictors": _predictors(entries, reading, window),
         "deployment_link": links.deployment(reading.namespace, reading.deployment, window=window, model=reading.model),
-        "slices": _slices(api.slices(parts, window), question.asked),
+        "slices": _slices(standings, question.asked),
+        "are_ranked": _are_ranked(standings),
         "notices": [] if part else _notices(entries, reading, question),
         "asked": question.asked,
-        "charts": _charts(reading, here, history, metric, thresholds),
+        "charts": _charts(reading, here, history, None if metric is None else metrics[metric], thresholds),
     }
-
-
-def _plain_names(values: Iterable[Value]) -> list[str]:
-    """Values that are one number by window."""
-    return list(dict.fromkeys(value.name for value in values if not value.labels and value.name != "model_support"))
 
 
 def _by_class(values: Iterable[Value]) -> dict[str, dict[str, Value]]:
@@ -95,18 +99,20 @@ def _by_class(values: Iterable[Value]) -> dict[str, dict[str, Value]]:
 
 def _thresholds(here: WindowReading, reading: Reading, question: Question, costs: dict[str, float]) -> Thresholds | None:
     rows = _table(here, "thresholds")
-    classes = sorted({str(row["class"]) for row in rows}, key=class_order)
+    classes = sorted({str(row["class"]) for row in rows if "class" in row}, key=class_order)
     class_ = question.choose("class", classes, "1" if "1" in classes else next(iter(classes), None))
     if class_ is None:
         return None
     threshold = question.found.get("threshold", reading.parameters.threshold)
-    tried = [row for row in rows if row["class"] == class_]
+    tried = [row for row in rows if row.get("class") == class_]
     row = min(tried, key=lambda row: abs(float(row["threshold"]) - threshold))
-    return Thresholds(classes, class_, threshold, costs, row, min(tried, key=lambda row: float(row.get("cost", 0.0))))
+    return Thresholds(classes, class_, threshold, costs, row, min(tried, key=lambda row: float(row.get("cost", math.inf))))
 
 
 def _table(here: WindowReading, name: str) -> Table:
-    return [] if here.tables is UNSET else here.tables.get(name, [])
+    """The rows of a table that have all that is drawn of it: a user's metric model may give this name to anything."""
+    rows = [] if here.tables is UNSET else here.tables.get(name, [])
+    return [row for row in rows if all(isinstance(row.get(column), float) for column in _COLUMNS[name])]
 
 
 def _predictors(entries: Sequence[Entry], reading: Reading, window: str) -> list[Predictor]:
@@ -123,9 +129,16 @@ def _predictors(entries: Sequence[Entry], reading: Reading, window: str) -> list
 
 
 def _slices(standings: Mapping[str, Standing], asked: Mapping[str, Any]) -> list[Slice]:
-    """The worst first: by the end of the interval that speaks for them, so that a few pairs do not make a slice the worst."""
+    """The worst first: by the end of the interval that speaks for them, so that a few pairs do not make a slice the worst.
+
+    Where nobody knows whether more or less of the headline is better, they are in the order of their names.
+    """
     found = [Slice(name, standing, links.changed(asked, slice=name)) for name, standing in standings.items()]
-    return sorted(found, key=lambda slice_: _promise(slice_.standing.headline))
+    return sorted(found, key=lambda slice_: _promise(slice_.standing.headline)) if _are_ranked(standings) else found
+
+
+def _are_ranked(standings: Mapping[str, Standing]) -> bool:
+    return any(standing.headline is not None and direction_of(standing.headline.name) for standing in standings.values())
 
 
 def _promise(value: Value | None) -> tuple[bool, float]:
@@ -141,13 +154,13 @@ def _notices(entries: Sequence[Entry], reading: Reading, question: Question) -> 
 
 
 def _charts(
-    reading: Reading, here: WindowReading, history: History, metric: str | None, thresholds: Thresholds | None
+    reading: Reading, here: WindowReading, history: History | None, metric: Value | None, thresholds: Thresholds | None
 ) -> dict[str, chart.Chart]:
     """By name."""
     names = reading.parameters.class_names
     rows = _table(here, "thresholds")
     drawn = [
-        chart.metric_over_time(history, metric) if metric else None,
+        None if history is None or metric is None else chart.metric_over_time(history, metric.name, metric.labels),
         None if here.confusion is UNSET else chart.confusion_matrix(here.confusion, names),
         chart.reliability(_table(here, "reliability")),
         chart.score_histogram(rows, thresholds.class_) if thresholds else None,
@@ -155,6 +168,6 @@ def _charts(
         chart.error_distribution(_table(here, "errors")),
         None if reading.label_delay is UNSET else chart.label_delay(reading.label_delay),
         chart.class_shares(here.values),
-        chart.output_quantiles(history),
+        None if history is None else chart.output_quantiles(history),
     ]
     return {one.name: one for one in drawn if one is not None}

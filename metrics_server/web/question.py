@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from metrics_server.api import Patience
+from metrics_server.api import Api, Patience
+from metrics_server.api_answer import History
+from metrics_server.errors import StoreUnavailable
 from metrics_server.query import Refusal
 from metrics_server.window import edge_of
 
@@ -47,9 +49,14 @@ class Question:
         """What stood in the query of the page, for links that change a part of it."""
         return {name: value for name, value in self.found.items() if name != "figures"}
 
-    def choose(self, name: str, among: Sequence[str], default: str | None) -> str | None:
-        """One of several by this parameter; raises `Refusal` for another."""
-        chosen: str | None = self.found.get(name) or default
-        if chosen is not None and chosen not in among:
-            raise Refusal(f"{name}: want one of {', '.join(among) or 'nothing yet'}")
-        return chosen
+    def choose(self, name: str, among: Collection[str], default: str | None) -> str | None:
+        """One of several by this parameter; the default for one that is not there, or is no longer: an open page must not turn into an error."""
+        chosen: str | None = self.found.get(name)
+        return chosen if chosen in among else default
+
+    def history(self, api: Api, parts: Sequence[str], **part: str) -> History | None:
+        """The history of a series, or of a `slice` of it, in the window; None while the store cannot be used."""
+        try:
+            return api.history(parts, {**self.span, **part}, self.patience)
+        except StoreUnavailable:
+            return None

@@ -15,7 +15,7 @@ from tornado.template import Loader
 
 from metrics_server import __version__
 from metrics_server.web import asset, attention, links, wording
-from metrics_server.web.chart.form import Chart, ends_of, metric_title
+from metrics_server.web.chart.form import Chart, ends_of, metric_title, value_title
 
 HTML, JSON = "text/html; charset=utf-8", "application/json"
 # Nothing from elsewhere, nothing inline. BokehJS writes style elements; page.js gives them the nonce.
@@ -39,7 +39,14 @@ def html(template: str, root: str, nonce: str, now: float, context: Mapping[str,
         _warm_up()
     words = {name: getattr(wording, name) for name in ("number", "count", "percent", "duration", "ago", "moment", "class_title")}
     given = {"root": root, "nonce": nonce, "now": now, "version": __version__, "asset": address, "has_figures": has_figures}
-    made = {"json": _text, "layout_of": layout_of, "rows_of": _rows, "metric_title": metric_title, "UNSET": UNSET}
+    made = {
+        "json": _text,
+        "layout_of": layout_of,
+        "rows_of": _rows,
+        "metric_title": metric_title,
+        "value_title": value_title,
+        "UNSET": UNSET,
+    }
     read = {"shown": attention.shown, "ends_of": ends_of, "changed": links.changed, "model_link": links.model}
     found = _loader.load(f"{template}.html").generate(**words, **given, **made, **read, here_is=template, **context)
     return bytes(found)

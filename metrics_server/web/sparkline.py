@@ -25,22 +25,18 @@ class Ends(NamedTuple):
 _Spot = tuple[float, Ends]
 
 
-def sparkline(history: History, name: str) -> bytes:
-    """The value of this name by prediction time. An empty picture where there is none."""
-    runs = list(_runs(history, name))
+def sparkline(history: History) -> bytes:
+    """The first value of each step by prediction time. An empty picture where there is none."""
+    runs = list(_runs(history))
     ends = [end for run in runs for _, end in run]
     parts = "".join(_drawn(runs, *_scale(ends))) if ends else ""
     size = f'width="{WIDTH:.0f}" height="{HEIGHT:.0f}" viewBox="0 0 {WIDTH:.0f} {HEIGHT:.0f}"'
     return f'<svg xmlns="http://www.w3.org/2000/svg" {size}>{parts}</svg>'.encode()
 
 
-def _runs(history: History, name: str) -> Iterator[list[_Spot]]:
+def _runs(history: History) -> Iterator[list[_Spot]]:
     """The steps that follow each other, in picture coordinates of time: a line must not bridge what is missing."""
-    spots = []
-    for point in history.points:
-        value = next((value for value in point.values if value.name == name and not value.labels), None)
-        if value is not None:
-            spots.append((int((point.since - history.since) // history.step), _ends(value)))
+    spots = [(int((point.since - history.since) // history.step), _ends(point.values[0])) for point in history.points if point.values]
     steps = max(1.0, (history.until - history.since) / history.step)
     for _, run in groupby(enumerate(spots), key=lambda numbered: numbered[1][0] - numbered[0]):
         yield [(MARGIN + (step + 0.5) / steps * (WIDTH - 2 * MARGIN), ends) for _, (step, ends) in run]

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from metrics_server.api_answer import Confusion, Table
+from metrics_server.model import OTHER_CLASSES
 from metrics_server.web import wording
 from metrics_server.web.chart.form import Chart, Columns, transposed
 
@@ -23,18 +24,24 @@ def confusion_matrix(confusion: Confusion, names: Sequence[str] = ()) -> Chart |
     for place, (truth, row) in enumerate(zip(classes, confusion.counts, strict=True)):
         total = sum(row)
         for column, (prediction, count) in enumerate(zip(classes, row, strict=True)):
-            share = count / total if total else None
+            share = None if not total or _is_mixed(confusion.classes[place], confusion.classes[column]) else count / total
             text = f"{wording.count(count)} of {wording.count(total)} ({wording.percent(share)})"
             written = _compact(count) if count and len(classes) <= MOST_WRITTEN else ""
             cells.append((column, place, count, share, written, truth, prediction, f"is {truth}, predicted {prediction}", text))
     columns = transposed(("x", "y", "count", "share", "text", "truth", "prediction", "what", "said"), cells)
     headings = {"truth": "truth", "prediction": "prediction", "count": "pairs", "share": "share of the truth"}
-    summary = _matrix_said(classes, confusion.counts)
+    summary = _matrix_said(confusion.classes, classes, confusion.counts)
     return Chart("confusion_matrix", "Confusion matrix", summary, columns, headings, {"classes": classes})
 
 
-def _matrix_said(classes: Sequence[str], counts: Sequence[Sequence[float]]) -> str:
-    total, right = sum(map(sum, counts)), sum(row[place] for place, row in enumerate(counts))
+def _is_mixed(truth: str, prediction: str) -> bool:
+    """Whether right and wrong are mixed in a cell: that of all classes without a place of their own."""
+    return truth == prediction == OTHER_CLASSES
+
+
+def _matrix_said(labels: Sequence[str], classes: Sequence[str], counts: Sequence[Sequence[float]]) -> str:
+    total = sum(map(sum, counts))
+    right = sum(row[place] for place, row in enumerate(counts) if not _is_mixed(labels[place], labels[place]))
     told = f"{wording.percent(right / total)} of {wording.count(total)} labelled predictions are on the diagonal."
     wrong = [(count, row, column) for row, of in enumerate(counts) for column, count in enumerate(of) if row != column and count]
     if not wrong:

@@ -19,10 +19,13 @@ QUANTILES = ("0.05", "0.25", "0.5", "0.75", "0.95")
 Labels = Mapping[str, str]
 
 
-def metric_over_time(history: History, name: str) -> Chart | None:
-    """A metric by time of prediction with its 95 % interval, and under it how many predictions there were and how many have a label."""
-    labels = _labels_of([history], name)
-    if labels is None:
+def metric_over_time(history: History, name: str, labels: Labels | None = None) -> Chart | None:
+    """A metric by time of prediction with its 95 % interval, and under it how many predictions there were and how many have a label.
+
+    `labels` are those that the metric has beside those of the series, such as a class; without them it is the first of that name.
+    """
+    labels = _labels_of([history], name) if labels is None else labels
+    if labels is None or not any(_value(point, name, labels) for point in history.points):
         return None
     points = _steps(history)
     values = [_value(point, name, labels) for point in points]
@@ -46,11 +49,11 @@ def metric_over_time(history: History, name: str) -> Chart | None:
     return Chart("metric_over_time", f"{capital(title)} over time", summary.strip(), columns, headings, layout)
 
 
-def compared_over_time(histories: Mapping[str, History], name: str) -> Chart | None:
-    """A metric of several predictors by time of prediction. Their histories have the same step."""
+def compared_over_time(histories: Mapping[str, History], name: str, labels: Labels | None = None) -> Chart | None:
+    """A metric of several predictors by time of prediction, with `labels` as above. Their histories have the same step."""
     shown = dict(list(histories.items())[:MOST_COMPARED])
-    labels = _labels_of(shown.values(), name)
-    if labels is None:
+    labels = _labels_of(shown.values(), name) if labels is None else labels
+    if labels is None or not any(_value(point, name, labels) for history in shown.values() for point in history.points):
         return None
     whole = _around(list(shown.values()))
     found = {predictor: [_value(point, name, labels) for point in _steps(whole, history)] for predictor, history in shown.items()}

@@ -227,6 +227,7 @@ async function refresh() {
 }
 
 function show(fresh) {
+  if (!fresh.getElementById("main")) throw new Error("this is another's page, such as a sign-in");
   document.body.classList.remove("stale");
   document.title = fresh.title;
   for (const id of ["main", "state"]) {
