@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: check test run bench lint types docs notebooks clean
+.PHONY: check test coverage run bench lint types docs notebooks screenshots clean
 .DEFAULT_GOAL := check
 
 check: lint types test
@@ -18,6 +18,9 @@ $(INSTALLED): pyproject.toml setup.py
 	@touch $@
 
 test: $(INSTALLED)
+	$(BIN)/python -m pytest
+
+coverage: $(INSTALLED)
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest; status=$$?; $(BIN)/coverage combine --quiet && $(BIN)/coverage report; exit $$status
 
@@ -39,6 +42,9 @@ notebooks: $(INSTALLED)
 
 docs: $(INSTALLED)
 	$(BIN)/python docs/generate.py
+
+screenshots: $(INSTALLED)
+	$(BIN)/python -m docs.screenshots
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis

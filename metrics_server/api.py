@@ -25,7 +25,7 @@ from metrics_server.api_answer import (
 from metrics_server.catalog import Catalog
 from metrics_server.comparison import comparison_of
 from metrics_server.errors import StoreUnavailable, Unavailable
-from metrics_server.history import Step, steps_of, taken
+from metrics_server.history import FEW_POINTS, Step, steps_of, taken
 from metrics_server.ledger import PAIRS
 from metrics_server.listing import Entries, Entry, Standing, entry_of, standing_of
 from metrics_server.query import Refusal, label_of, labels_of, not_found
@@ -178,10 +178,12 @@ class Api:
             tables = with_costs(tables, *(found[cost] for cost in query.COSTS))
         return window_of(self._reader, series, sums, (edge_of(self._windows[name], now), now), tables)
 
-    def history(self, parts: Sequence[str], found: Mapping[str, Any], patience: Patience, read: Read = values_of) -> History:
-        """A series, or a slice of it, step by step, with all values or those that are read."""
+    def history(
+        self, parts: Sequence[str], found: Mapping[str, Any], patience: Patience, read: Read = values_of, few: int = FEW_POINTS
+    ) -> History:
+        """A series, or a slice of it, step by step, with all values or those that are read; a few steps, when none is asked for."""
         series = self._series(labels_of(parts), found.get("slice"))
-        steps = steps_of(found.get("from"), found.get("to"), found.get("step"), self._clock(), self._history)
+        steps = steps_of(found.get("from"), found.get("to"), found.get("step"), self._clock(), self._history, few=few)
         patience.limit(READ_SECONDS)
         points: list[Point] = []
         room = MAX_VALUES

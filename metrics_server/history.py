@@ -42,8 +42,8 @@ class Step(NamedTuple):
     sums: Sums
 
 
-def steps_of(since: float | None, until: float | None, step: int | None, now: float, history: int) -> Steps:
-    """The steps from `since` to `until`, whole ones; what is older than the history is left out.
+def steps_of(since: float | None, until: float | None, step: int | None, now: float, history: int, *, few: int = FEW_POINTS) -> Steps:
+    """The steps from `since` to `until`, whole ones; what is older than the history is left out. Without a step there are a few.
 
     Raises:
         Refusal: there would be too many, or the buckets that are kept are too wide for the step.
@@ -55,7 +55,7 @@ def steps_of(since: float | None, until: float | None, step: int | None, now: fl
     begin = max(begin, oldest_start(now, history))
     end = max(end, begin)
     if step is None:
-        step = next((s for s in STEPS if _fits(s, begin, now, history) and _whole(begin, end, s).number <= FEW_POINTS), STEPS[-1])
+        step = next((s for s in STEPS if _fits(s, begin, now, history) and _whole(begin, end, s).number <= few), STEPS[-1])
     if not _fits(step, begin, now, history):
         raise _too_fine(step, _width(begin, now, history))
     steps = _whole(begin, end, step)

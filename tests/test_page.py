@@ -123,7 +123,7 @@ def test_the_comparison_has_the_numbers_of_the_metrics(server: RunningServer) ->
     page = html(server, "/ui/deployments/shop/wine?window=1d")
     canary, main = (_gauges(server, f"shop/wine/{predictor}/classifier", "1d") for predictor in ("canary", "main"))
     found = [one for one in page.data if one.name == "model_accuracy_ratio"]
-    assert [one.value for one in found] == [canary["model_accuracy_ratio", ()], main["model_accuracy_ratio", ()]]
+    assert [one.value for one in found] == [main["model_accuracy_ratio", ()], canary["model_accuracy_ratio", ()]], "the baseline first"
     assert "worse" in page.text
 
 
@@ -470,7 +470,7 @@ def test_a_worse_predictor_leads_the_list() -> None:
     quiet = _entry("other", None, 0, deployment="beer")
     order = ranked([fine, quiet, worse], "1h", {"1h": 3600, "1d": 86400}, 1000.0)
     assert [one.entry for one in order] == [worse, quiet, fine]
-    assert "0.30 (95 %: 0.20 to 0.40) worse than predictor main" in order[0].notices[0].text
+    assert "accuracy is 0.30 (95 %: 0.20 to 0.40) lower than that of predictor main" in order[0].notices[0].text
     few = _entry("canary", _value(0.0, 0.0, 0.4, support=5), 5)
     assert [notice.severity for _, notices in ranked([fine, few], "1h", {"1h": 3600}, 1000.0) for notice in notices] == [NOTE]
 

@@ -104,9 +104,9 @@ def _notices(entry: Entry, baseline: Entry, window: str, windows: Mapping[str, i
 def _of_predictor(value: Value, entry: Entry, baseline: Entry, window: str) -> Iterator[Notice]:
     other = baseline.windows[window].headline
     if baseline is not entry and other is not None and (by := worse(value, other)) is not None:
-        difference = abs(value.value - other.value)
-        amount = f"{wording.number(difference, by)} (95 %: {wording.number(by[0], by)} to {wording.number(by[1], by)})"
-        yield Notice(BAD, f"{metric_title(value.name)} {amount} worse than predictor {baseline.predictor or wording.UNNAMED}")
+        difference, ends = abs(value.value - other.value), " to ".join(wording.number(end, by) for end in by)
+        amount = f"{wording.number(difference, by)} (95 %: {ends}) {'lower' if direction_of(value.name) > 0 else 'higher'}"
+        yield Notice(BAD, f"{metric_title(value.name)} is {amount} than that of predictor {baseline.predictor or wording.UNNAMED}")
 
 
 def _of_time(value: Value, longer: Value | None, name: str) -> Iterator[Notice]:

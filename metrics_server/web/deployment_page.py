@@ -26,6 +26,7 @@ def deployment_page(api: Api, question: Question) -> dict[str, Any]:
     model = question.choose("model", models, models[0])
     baseline = {"baseline": found["baseline"]} if "baseline" in found else {}
     (comparison,) = api.comparisons(parts, {"window": window, "model": model, **baseline}).comparisons
+    comparison.predictors.sort(key=lambda row: row.predictor != comparison.baseline)  # the baseline first
     metrics = measures_of(value for row in comparison.predictors for value in row.values)
     headline = headline_among(metrics.values(), comparison.headline)
     metric = question.choose("metric", metrics, None if headline is None else key_of(headline))

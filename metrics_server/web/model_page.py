@@ -75,7 +75,7 @@ def model_page(api: Api, question: Question) -> dict[str, Any]:
         "metric": metric,
         "metrics": metrics,
         "headline": headline,
-        "values": [value for value in here.values if value.name not in _NOT_LISTED and "class" not in value.labels],
+        "values": sorted((value for value in here.values if _is_listed(value)), key=_is_repeated),
         "by_class": _by_class(here.values),
         "thresholds": thresholds,
         "predictors": _predictors(entries, reading, window),
@@ -86,6 +86,16 @@ def model_page(api: Api, question: Question) -> dict[str, Any]:
         "asked": question.asked,
         "charts": _charts(reading, here, history, None if metric is None else metrics[metric], thresholds),
     }
+
+
+def _is_listed(value: Value) -> bool:
+    """Whether it stands by itself: neither above all others nor in the table of classes."""
+    return value.name not in _NOT_LISTED and "class" not in value.labels
+
+
+def _is_repeated(value: Value) -> bool:
+    """Micro averages repeat the accuracy where each pair has one label; then they have no interval."""
+    return "_micro_" in value.name and ends_of(value) is None
 
 
 def _by_class(values: Iterable[Value]) -> dict[str, dict[str, Value]]:

@@ -37,7 +37,9 @@ def html(template: str, root: str, nonce: str, now: float, context: Mapping[str,
     has_figures = asset.has_bokeh()
     if has_figures:
         _warm_up()
-    words = {name: getattr(wording, name) for name in ("number", "count", "percent", "duration", "ago", "moment", "class_title")}
+    words = {
+        name: getattr(wording, name) for name in ("number", "count", "percent", "duration", "ago", "moment", "class_title", "task_title")
+    }
     given = {"root": root, "nonce": nonce, "now": now, "version": __version__, "asset": address, "has_figures": has_figures}
     made = {
         "json": _text,
@@ -54,8 +56,10 @@ def html(template: str, root: str, nonce: str, now: float, context: Mapping[str,
 
 @cache
 def _warm_up() -> None:
-    """Begins to import Bokeh, while the browser reads its first page; a server whose page nobody opens goes without its 45 MB."""
-    threading.Thread(target=import_module, args=("metrics_server.web.figure",), name="bokeh", daemon=True).start()
+    """Imports Bokeh when the first page is read, for the next; a server whose page nobody opens goes without its 45 MB."""
+    later = threading.Timer(1.0, import_module, ("metrics_server.web.figure",))
+    later.daemon = True
+    later.start()
 
 
 def figures(charts: Mapping[str, Chart], look: str) -> bytes:

@@ -11,10 +11,12 @@ from metrics_server.sums import Sums
 from metrics_server.web.question import Question
 from metrics_server.web.sparkline import sparkline
 
+STEPS = 36  # at most: more would show the chance of few labels, on so little space
+
 
 def trend(api: Api, question: Question) -> bytes:
     """SVG."""
-    return sparkline(api.history(question.parts, question.span, question.patience, _headline))
+    return sparkline(api.history(question.parts, question.span, question.patience, _headline, STEPS))
 
 
 def _headline(reader: Reader, series: Series, sums: Sums) -> list[Value]:

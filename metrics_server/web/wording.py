@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 UNNAMED = "–"  # noqa: RUF001 - a dash, for what has no name or no value
+_TASKS = {"one_hot": "multiclass, with scores", "feedback": "human feedback"}
 _UNITS = ((86_400.0, "d"), (3_600.0, "h"), (60.0, "min"), (1.0, "s"))
 
 
@@ -65,3 +66,8 @@ def class_title(label: str, names: Sequence[str]) -> str:
     if label.isdecimal() and len(label) < 9 and int(label) < len(names):
         return f"{label} {names[int(label)]}"
     return label
+
+
+def task_title(task: str | None) -> str:
+    """What pairs are taken for, in words; it is decided by the first of them."""
+    return UNNAMED if task is None else _TASKS.get(task, task)

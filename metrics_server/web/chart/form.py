@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from msgspec import UNSET
@@ -79,3 +79,9 @@ def capital(sentence: str) -> str:
 def transposed(names: tuple[str, ...], rows: list[tuple[Any, ...]]) -> Columns:
     """Rows as columns of these names."""
     return {name: [row[place] for row in rows] for place, name in enumerate(names)}
+
+
+def lone(values: Sequence[float | None]) -> list[float | None]:
+    """Those values that have no neighbour to draw a line to."""
+    around = zip((None, *values), values, (*values[1:], None), strict=False)
+    return [None if before is not None or after is not None else value for before, value, after in around]

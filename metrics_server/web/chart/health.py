@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from metrics_server.web import wording
-from metrics_server.web.chart.form import MILLISECONDS, Chart, Columns
+from metrics_server.web.chart.form import MILLISECONDS, Chart, Columns, lone
 
 _OUTCOMES = ("accepted", "duplicate", "ignored", "rejected", "unavailable")
 
@@ -34,8 +34,8 @@ class Beat(NamedTuple):
 
 
 def event_rates(beats: Sequence[Beat]) -> Chart | None:
-    """Events per second by outcome: those accepted, and what else there was."""
-    if not beats:
+    """Events per second by outcome: those accepted, and what else there was. One beat is no line."""
+    if len(beats) < 2:
         return None
     names = [name for name in _OUTCOMES if name == "accepted" or any(beat.events.get(name) for beat in beats)]
     columns: Columns = {"at": [beat.at * MILLISECONDS for beat in beats], "when": [_when(beat) for beat in beats]}
@@ -53,12 +53,12 @@ def event_rates(beats: Sequence[Beat]) -> Chart | None:
 def commit_times(beats: Sequence[Beat]) -> Chart | None:
     """How long commits take, and under it the events that wait."""
     taken = [beat for beat in beats if beat.commit_seconds is not None]
-    if not taken:
+    if not taken or len(beats) < 2:
         return None
     columns: Columns = {
         "at": [beat.at * MILLISECONDS for beat in beats],
-        "value_0": [_milliseconds(beat.commit_seconds) for beat in beats],
-        "value_1": [_milliseconds(beat.commit_p99) for beat in beats],
+        **_times("0", [beat.commit_seconds for beat in beats]),
+        **_times("1", [beat.commit_p99 for beat in beats]),
         "commits": [beat.commits for beat in beats],
         "queue": [beat.queue for beat in beats],
         "pending": [beat.pending for beat in beats],
@@ -84,8 +84,10 @@ def _rate(per_second: float) -> str:
     return f"{wording.number(per_second)}/s"
 
 
-def _milliseconds(seconds: float | None) -> float | None:
-    return None if seconds is None else seconds * MILLISECONDS
+def _times(number: str, found: Sequence[float | None]) -> Columns:
+    """A line in milliseconds, and the spots of those without a neighbour."""
+    times = [None if seconds is None else seconds * MILLISECONDS for seconds in found]
+    return {f"value_{number}": times, f"lone_{number}": lone(times)}
 
 
 def _time(seconds: float | None) -> str:

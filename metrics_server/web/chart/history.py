@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 from metrics_server.api_answer import History, Point, Value
 from metrics_server.web import wording
-from metrics_server.web.chart.form import MILLISECONDS, Chart, Columns, capital, ends_of, metric_title, said, transposed, value_title
+from metrics_server.web.chart.form import MILLISECONDS, Chart, Columns, capital, ends_of, lone, metric_title, said, transposed, value_title
 from metrics_server.window import DAY
 
 MOST_COMPARED = 6  # predictors: as many as there are colours that can be told apart
@@ -86,7 +85,7 @@ def output_quantiles(history: History) -> Chart | None:
     columns: Columns = {
         "at": _middles(history, len(points)),
         **{_column(q): [None if value is None else value.value for value in values] for q, values in found.items()},
-        "lone": _lone(found["0.5"]),
+        "lone": lone([None if value is None else value.value for value in found["0.5"]]),
         "when": _whens(history, len(points)),
         "said": ["" if row[2] is None else f"median {wording.number(row[2].value)}" for row in rows],
         "half": [_between("half", row[1], row[3]) for row in rows],
@@ -149,12 +148,7 @@ def _value(point: Point | None, name: str, labels: Labels | None = None) -> Valu
 def _drawn(values: Sequence[Value | None]) -> Columns:
     """The columns of a line with its band; `lone` are those values that have no neighbour to draw a line to."""
     rows = [(None, None, None) if value is None else (value.value, *(ends_of(value) or (None, None))) for value in values]
-    return transposed(("value", "lower", "upper"), rows) | {"lone": _lone(values)}
-
-
-def _lone(values: Sequence[Value | None]) -> list[Any]:
-    around = zip((None, *values), values, (*values[1:], None), strict=False)
-    return [None if value is None or before is not None or after is not None else value.value for before, value, after in around]
+    return transposed(("value", "lower", "upper"), rows) | {"lone": lone([None if value is None else value.value for value in values])}
 
 
 def _rows_said(support: float, coverage: Value | None) -> str:

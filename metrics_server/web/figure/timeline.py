@@ -89,6 +89,8 @@ def commit_times(layout: Layout, source: ColumnDataSource, look: Look) -> Layout
     said = ("when", *(f"said_{number}" for number in range(4)))
     above = plot(look, None, number_axis(look, "time of a commit (ms)"), y_range=from_zero())
     lines = [(name, line(above, source, look, "at", f"value_{number}", series=number)) for number, name in enumerate(layout["names"])]
+    for number in range(len(lines)):
+        spots(above, source, look, "at", f"lone_{number}", series=number)
     legend(above, look, lines)
     hover(above, lines[0][1], said, "vline")
     lower = below(look, above, time_axis(look), "queue")
