@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks import families, report, state, wrk
+from benchmarks import browser, families, report, state, wrk
 from benchmarks.contest import BATCHED, CONTESTANTS, compete
 from benchmarks.decoding import decodings
 from benchmarks.errors import BenchmarkError
@@ -30,6 +30,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "families": (),
     "scrape": (),
     "ingest": (),
+    "page": (),
 }
 DISK = "/var/tmp"
 
@@ -81,6 +82,8 @@ def _measure(parts: list[str], rounds: int, seconds: int, directory: Path) -> Me
         measured.renderings = [state.renderings(rounds, shape) for shape in (state.SCRAPE_SHAPE, state.FLEET_SHAPE)]
     if "ingest" in parts:
         measured.disturbed = state.disturbed(rounds, directory)
+    if "page" in parts:
+        measured.visits = browser.visits(rounds, directory)
     return measured
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from benchmarks.browser import Visits
 from benchmarks.contest import CONTESTANTS, Results
 from benchmarks.families import Cost
 from benchmarks.state import WATCHERS, Disturbed, Renderings, Starts
@@ -20,6 +21,7 @@ class Measured:
     costs: list[Cost] | None = None
     renderings: list[Renderings] | None = None
     disturbed: Disturbed | None = None
+    visits: Visits | None = None
     decoded: list[float] | None = None  # events a second
 
 
@@ -34,6 +36,7 @@ class Target:
 
 
 MAX_START_SECONDS = 1.5
+MAX_LOAD_SECONDS = 1.0
 MAX_DISTURBED_P99 = 2.0  # times the p99 of ingest by itself
 MIN_BATCHED_RATE = 50_000  # events a second
 MIN_LATE = 0.6  # times the pairs/s at once
@@ -118,6 +121,10 @@ def targets(measured: Measured) -> Iterator[Target]:
         yield from _renderings(rendered)
     if measured.disturbed:
         yield from _disturbed(measured.disturbed)
+    if seen := measured.visits:
+        for page, seconds in (("the list of models, first of a server", seen.overview), ("the page of a model", seen.model)):
+            yield Target(f"{page}: loaded", f"< {MAX_LOAD_SECONDS:g} s", f"{median(seconds):.2f} s", median(seconds) < MAX_LOAD_SECONDS)
+        yield Target("the page of a model: charts drawn", "", f"{median(seen.drawn):.2f} s")
 
 
 def _disturbed(ingest: Disturbed) -> Iterator[Target]:

@@ -21,7 +21,7 @@ WIDTH = 1280
 
 # Name -> page, colours, height.
 PICTURES = {
-    "overview": ("ui", "light", 360),
+    "overview": ("ui", "light", 400),
     "model": ("ui/models/seldon/multiclass-model/default/classifier?window=1d", "light", 1300),
     "drift": ("ui/models/seldon/diabetes/default/regressor?window=1d", "light", 560),
     "canary": ("ui/deployments/seldon/digits?window=1d", "light", 800),

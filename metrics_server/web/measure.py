@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from msgspec import UNSET
+
 from metrics_server.api_answer import Value
 
 _DETAILS = frozenset(("class", "value"))  # labels of a value that is one of many
@@ -17,10 +19,16 @@ def key_of(value: Value) -> str:
 
 
 def measures_of(values: Iterable[Value]) -> dict[str, Value]:
-    """The measures among values, by their key."""
-    return {key_of(value): value for value in values if value.name != _SUPPORT and not value.labels.keys() & _DETAILS}
+    """The measures among values, by their key; those that repeat others come last."""
+    found = (value for value in values if value.name != _SUPPORT and not value.labels.keys() & _DETAILS)
+    return {key_of(value): value for value in sorted(found, key=is_repeated)}
 
 
 def headline_among(values: Iterable[Value], name: str | None) -> Value | None:
     """The headline, of which an answer of the API tells the name: the first that has it."""
     return next((value for value in values if value.name == name), None)
+
+
+def is_repeated(value: Value) -> bool:
+    """Micro averages repeat the accuracy where each pair has one label; then they have no interval."""
+    return "_micro_" in value.name and value.lower is UNSET

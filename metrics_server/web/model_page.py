@@ -15,7 +15,7 @@ from metrics_server.listing import Entry, Standing
 from metrics_server.query import COSTS
 from metrics_server.web import attention, chart, links
 from metrics_server.web.chart.form import ends_of
-from metrics_server.web.measure import headline_among, key_of, measures_of
+from metrics_server.web.measure import headline_among, is_repeated, key_of, measures_of
 from metrics_server.web.question import Question
 
 _NOT_LISTED = ("model_support", "model_label_coverage_ratio")
@@ -75,7 +75,7 @@ def model_page(api: Api, question: Question) -> dict[str, Any]:
         "metric": metric,
         "metrics": metrics,
         "headline": headline,
-        "values": sorted((value for value in here.values if _is_listed(value)), key=_is_repeated),
+        "values": sorted((value for value in here.values if _is_listed(value)), key=is_repeated),
         "by_class": _by_class(here.values),
         "thresholds": thresholds,
         "predictors": _predictors(entries, reading, window),
@@ -91,11 +91,6 @@ def model_page(api: Api, question: Question) -> dict[str, Any]:
 def _is_listed(value: Value) -> bool:
     """Whether it stands by itself: neither above all others nor in the table of classes."""
     return value.name not in _NOT_LISTED and "class" not in value.labels
-
-
-def _is_repeated(value: Value) -> bool:
-    """Micro averages repeat the accuracy where each pair has one label; then they have no interval."""
-    return "_micro_" in value.name and ends_of(value) is None
 
 
 def _by_class(values: Iterable[Value]) -> dict[str, dict[str, Value]]:

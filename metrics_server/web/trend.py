@@ -11,7 +11,7 @@ from metrics_server.sums import Sums
 from metrics_server.web.question import Question
 from metrics_server.web.sparkline import sparkline
 
-STEPS = 36  # at most: more would show the chance of few labels, on so little space
+STEPS = 24  # at most: more would show the chance of few labels, on so little space
 
 
 def trend(api: Api, question: Question) -> bytes:
