@@ -552,7 +552,8 @@ def test_ctrl_c_ends_it(tmp_path: Path) -> None:
     path = _written(tmp_path / "a.jsonl", ["no object", *_pairs(100) * 2000])
     # Not measured: coverage never lets go of its lock when the interrupt finds it there.
     unmeasured = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
-    with _command(str(path), env=unmeasured) as process:
+    # Whoever runs the tests in the background of a shell has had SIGINT ignored, and so would the command.
+    with _command(str(path), env=unmeasured, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)) as process:
         assert process.stderr is not None
         assert "malformed_feedback" in process.stderr.readline()  # it is under way
         process.send_signal(signal.SIGINT)
