@@ -18,7 +18,7 @@ $(INSTALLED): pyproject.toml setup.py
 	@touch $@
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 coverage: $(INSTALLED)
 	$(BIN)/coverage erase
@@ -42,6 +42,8 @@ notebooks: $(INSTALLED)
 
 docs: $(INSTALLED)
 	$(BIN)/python docs/generate.py
+	$(BIN)/python -m deploy.dashboards.builder
+	$(BIN)/python deploy/components/prometheus-operator/prometheus_rule.py
 
 screenshots: $(INSTALLED)
 	$(BIN)/python -m docs.screenshots

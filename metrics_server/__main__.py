@@ -20,6 +20,7 @@ from metrics_server.errors import BadConfiguration, StoreRefused, StoreUnavailab
 from metrics_server.exposition import AncestorLabels
 from metrics_server.settings import Settings, default_labels, image_of, load
 from metrics_server.store import open_store
+from metrics_server.volume import in_container, on_volume
 
 logger = logging.getLogger("metrics_server")
 
@@ -135,15 +136,19 @@ async def _flush_logs() -> None:
         await asyncio.sleep(LOG_FLUSH_SECONDS)
 
 
-def _location(store: str) -> str:
-    """The store with its whole path: a relative one, or a slash too few, is how a volume is missed."""
-    prefix, separator, path = store.partition(":///")
-    return f"{prefix}{separator}{Path(path).absolute()}" if separator and path else store
+def _state_file(store: str) -> Path | None:
+    """The store's file with its whole path: a relative one, or a slash too few, is how a volume is missed."""
+    _, separator, path = store.partition(":///")
+    return Path(path).absolute() if separator and path else None
 
 
 def _greet(settings: Settings) -> None:
+    file = _state_file(settings.store)
     logger.info("Registering model:%s", settings.model_name)
-    logger.info("Listening on port %d (%s), state in %s", settings.http_port, settings.host, _location(settings.store))
+    location = f"{settings.store.partition(':///')[0]}:///{file}" if file else settings.store
+    logger.info("Listening on port %d (%s), state in %s", settings.http_port, settings.host, location)
+    if file and in_container(os.environ) and not on_volume(file):
+        logger.info("The state goes with this container; a volume at %s would keep it longer", file.parent)
     if settings.host not in ("127.0.0.1", "localhost", "::1") and not settings.token_file:
         logger.info("Any client that reaches this address may send events; --token_file asks them for a token")
 

@@ -725,7 +725,7 @@ def test_a_pair_that_is_never_logged(shop: Deployment) -> None:
         (10 * DAY, {"30d"}),
         (100 * DAY, set()),
     ],
-    ids=str,
+    ids=lambda value: "+".join(sorted(value)) if isinstance(value, set) else str(value),
 )
 def test_a_pair_lands_in_the_windows_of_its_prediction(shop: Deployment, age: int, windows: set[str]) -> None:
     """Whether its label came at once, later, or now: support, accuracy, coverage and output statistics go by the prediction's time."""

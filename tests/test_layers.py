@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # Each module may import those above it in this list, never those below.
 LAYERS = [
     "",
-    "errors sums simulation simulation.executor_event web",
+    "errors sums volume simulation simulation.executor_event web",
     "window json answer interval catalogue web.wording web.asset web.recent web.figure.look",
     "distribution logarithmic store.statements",
     "model",

@@ -1,0 +1,122 @@
+"""The predictors of a deployment side by side, such as a canary and what it may replace."""
+
+from __future__ import annotations
+
+from deploy.dashboards.builder.assembly import Board, Row
+from deploy.dashboards.builder.metric import PER_SECOND, help_of, title_of, unit_of
+from deploy.dashboards.builder.panel import HALF, THIRD, Column, graph, now, table_of
+from deploy.dashboards.builder.quality import COVERAGE, SUPPORT
+from deploy.dashboards.builder.query import WINDOW, Query, chosen, quantile, rate
+from deploy.dashboards.builder.variable import by_support, firing, metric, one_deployment
+
+ANY = ".*"
+BOTH = ("baseline", "candidate")  # the variables, and the legends: a legend with a band cannot be a variable
+METRIC = '__name__="${metric}%s"'
+
+
+def _value(predictor: str, ending: str = "") -> str:
+    """The chosen value of a predictor, or an end of its interval, without the predictor's name: so that two can be compared."""
+    return f"max by (deployment_namespace, deployment_name) ({chosen('', METRIC % ending, WINDOW, predictor=predictor)})"
+
+
+def _each_predictor(selected: str, *labels: str) -> str:
+    return f"max by ({', '.join(('predictor_name', *labels))}) ({selected})"
+
+
+def _gauge(name: str, *labels: str) -> str:
+    return _each_predictor(chosen(name, WINDOW, predictor=ANY), *labels)
+
+
+def _difference() -> tuple[str, str, str]:
+    """Candidate less baseline, and its interval from those of both, as the server has it (Newcombe 1998; Zou and Donner 2008)."""
+    candidate, candidate_lower, candidate_upper = (_value("$candidate", ending) for ending in ("", "_lower", "_upper"))
+    baseline, baseline_lower, baseline_upper = (_value("$baseline", ending) for ending in ("", "_lower", "_upper"))
+    difference = f"({candidate} - {baseline})"
+    below = f"sqrt(({candidate} - {candidate_lower}) ^ 2 + ({baseline_upper} - {baseline}) ^ 2)"
+    above = f"sqrt(({candidate_upper} - {candidate}) ^ 2 + ({baseline} - {baseline_lower}) ^ 2)"
+    return difference, f"{difference} - {below}", f"{difference} + {above}"
+
+
+def _comparison() -> Row:
+    difference, lower, upper = _difference()
+    about = "$candidate less $baseline, of the value that is chosen above."
+    ends = "An interval that holds 0 tells nothing apart."
+    over_time = graph(
+        "Difference of $metric",
+        f"{about} With its 95 % interval, taking the labels of the two as independent. {ends}",
+        "short",
+        Query(lower, "difference lower"),
+        Query(upper, "difference upper"),
+        Query(difference, "difference"),
+        bands=("difference",),
+    )
+    both = [
+        Query(_value(f"${predictor}", ending), f"{predictor}{ending.replace('_', ' ')}")
+        for predictor in BOTH
+        for ending in ("_lower", "_upper", "")
+    ]
+    values = graph("$metric", "The value that is chosen above, of both, with its 95 % interval.", "short", *both, bands=BOTH)
+    return Row(
+        "$candidate against $baseline",
+        [
+            now("Difference", about, "short", difference, span=THIRD),
+            now("Lower end", f"The lower end of the 95 % interval of the difference. {ends}", "short", lower, span=THIRD),
+            now("Upper end", f"The upper end of the 95 % interval of the difference. {ends}", "short", upper, span=THIRD),
+            values,
+            over_time,
+        ],
+    )
+
+
+def _all() -> Row:
+    def named(ending: str) -> Column:
+        return Column(_each_predictor(chosen("", METRIC % ending, WINDOW, predictor=ANY)))
+
+    columns = {
+        "Value": named(""),
+        "Lower": named("_lower"),
+        "Upper": named("_upper"),
+        "Labelled": Column(_gauge("model_support"), "short", SUPPORT),
+        "Coverage": Column(_gauge("model_label_coverage_ratio"), "percentunit", COVERAGE),
+        "Predictions": Column(_each_predictor(rate("model_predictions_total", predictor=ANY)), PER_SECOND),
+    }
+    about = "The value that is chosen above, of every predictor of the deployment, with its 95 % interval."
+    every = graph("$metric, all predictors", about, "short", Query(columns["Value"].expression, "{{predictor_name}}"))
+    table = table_of("$metric by predictor", about, {"predictor_name": "Predictor"}, columns, sort="Value", span=HALF)
+    return Row("All predictors", [table, every])
+
+
+def _serving() -> Row:
+    latency, output, classes = "model_prediction_latency_seconds", "model_output_mean", "model_predicted_class_ratio"
+    rates = _each_predictor(rate("model_predictions_total", predictor=ANY))
+    p99 = quantile(0.99, latency, "predictor_name", predictor=ANY)
+    legend = "{{predictor_name}}"
+    return Row(
+        "Serving",
+        [
+            graph("Predictions", help_of("model_predictions"), PER_SECOND, Query(rates, legend), span=THIRD, stacked=True),
+            graph("Latency, 99 %", help_of(latency), "s", Query(p99, legend), span=THIRD),
+            graph(title_of(output), help_of(output), unit_of(output), Query(_gauge(output), legend), span=THIRD),
+            graph(
+                f"{title_of(classes)} by predictor",
+                help_of(classes) + " Two predictors of equal traffic should differ little.",
+                unit_of(classes),
+                Query(_gauge(classes, "class"), "{{predictor_name}}: {{class}}"),
+                span=HALF,
+            ),
+            graph("Coverage", help_of("model_label_coverage_ratio"), "percentunit", Query(_gauge("model_label_coverage_ratio"), legend)),
+        ],
+    )
+
+
+def board() -> Board:
+    """Of the predictors of one deployment."""
+    predictors = [by_support("baseline", "sort_desc"), by_support("candidate", "sort")]
+    return Board(
+        "feedback-canary",
+        "Canary",
+        "The predictors of a deployment side by side. At first the baseline is the one with the most labels, the candidate that with the fewest.",
+        [*one_deployment(), *predictors, metric(predictor=ANY)],
+        [firing("Model.*")],
+        [_comparison(), _all(), _serving()],
+    )
