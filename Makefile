@@ -18,7 +18,7 @@ $(INSTALLED): pyproject.toml setup.py
 	@touch $@
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest
 
 coverage: $(INSTALLED)
 	$(BIN)/coverage erase
