@@ -892,7 +892,9 @@ def test_the_form_of_answers(held: RunningServer, path: str) -> None:
     whole = held.get(path)
     head = held.request("HEAD", path)
     assert (head.status, head.body, head.headers["Content-Type"]) == (200, b"", "application/json")
-    assert math.isclose(int(head.headers["Content-Length"]), len(whole.body), abs_tol=14), "the time is in some, twice, with up to seven decimals"
+    assert math.isclose(int(head.headers["Content-Length"]), len(whole.body), abs_tol=14), (
+        "the time is in some, twice, with up to seven decimals"
+    )
     zipped = held.get(path, {"Accept-Encoding": "gzip"})
     assert zipped.headers["Content-Encoding"] == "gzip"
     assert "Accept-Encoding" in zipped.headers["Vary"]
