@@ -54,6 +54,8 @@ def test_a_message_is_readable_and_cannot_shout(stack: ExitStack, tmp_path: Path
     assert message["title"] == "Critical: ModelAccuracyBelowObjective of &lt;!channel&gt; &amp; co"
     assert message["color"] == "danger"
     assert message["text"].splitlines() == ["*&lt;!channel&gt; is worse*", "It is.", "What to do: docs/how-to/runbooks.md#a"]
+    states = {one["labels"]["severity"]: one["status"]["state"] for one in fetched(f"{alertmanager.url}/api/v2/alerts")}
+    assert states == {"critical": "active", "warning": "suppressed"}
 
 
 def _tell(server: RunningServer, predictor: str, right: int, wrong: int) -> None:

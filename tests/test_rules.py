@@ -67,8 +67,8 @@ def test_every_alert_is_tested_both_ways() -> None:
 def test_every_alert_leads_to_its_runbook(rule: dict[str, Any]) -> None:
     """It says how bad it is, what happened, and where to read on."""
     assert rule["labels"]["severity"] in ("critical", "warning", "info")
-    assert set(rule["annotations"]) == {"summary", "description", "runbook"}
-    assert rule["annotations"]["runbook"] == f"docs/how-to/runbooks.md#{rule['alert'].lower()}"
+    assert set(rule["annotations"]) == {"summary", "description", "runbook_url"}
+    assert rule["annotations"]["runbook_url"] == f"docs/how-to/runbooks.md#{rule['alert'].lower()}"
 
 
 def test_the_runbooks_are_of_the_alerts() -> None:
