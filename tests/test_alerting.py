@@ -45,7 +45,7 @@ def test_a_message_is_readable_and_cannot_shout(stack: ExitStack, tmp_path: Path
     """Title, what happened, what to do; names from events are text, and notify nobody. The milder of two alerts stays unsaid."""
     receiver, alertmanager = _receiver(stack, tmp_path)
     labels = {"alertname": "ModelAccuracyBelowObjective", "deployment_name": "<!channel> & co", "predictor_name": "main"}
-    annotations = {"summary": "<!channel> is worse", "description": "It is.", "runbook": "docs/how-to/runbooks.md#a"}
+    annotations = {"summary": "<!channel> is worse", "description": "It is.", "runbook_url": "docs/how-to/runbooks.md#a"}
     fetched(
         f"{alertmanager.url}/api/v2/alerts",
         [{"labels": labels | {"severity": severity}, "annotations": annotations} for severity in ("critical", "warning")],
