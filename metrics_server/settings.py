@@ -17,7 +17,7 @@ import yaml
 
 from metrics_server import __version__
 from metrics_server.errors import BadConfiguration
-from metrics_server.event import KINDS
+from metrics_server.event import KINDS, WRAPPED_TYPE
 from metrics_server.series import REVISION, Labels, Scoring
 from metrics_server.window import check_window, seconds_of
 
@@ -124,7 +124,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         """Checks what types cannot say; raises BadConfiguration."""
         self._check_times()
         self._check_thresholds()
-        if self.event_type in KINDS:
+        if self.event_type in (*KINDS, WRAPPED_TYPE):
             raise BadConfiguration(
                 f"--event_type {self.event_type} is a type of events this server takes in: replies would come back as input"
             )

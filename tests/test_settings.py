@@ -92,6 +92,7 @@ def test_a_threshold_of_a_deployment_is_one_of_scores(tmp_path: Path) -> None:
         (["--windows", ""], "--windows"),
         (["--retention", "soon"], "'soon' is not a duration"),
         (["--event_type", "io.seldon.serving.feedback"], "--event_type"),
+        (["--event_type", "dev.knative.kafka.event"], "--event_type"),
         (["--tls_cert", "x"], "--tls_cert and --tls_key"),
         (["--log_level", "LOUD"], "--log_level LOUD"),
         (["--max_series", "0"], "--max_series"),
