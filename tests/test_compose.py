@@ -43,7 +43,10 @@ PROGRAMS = {
     "prometheus": (["prometheus"], "--web.listen-address=127.0.0.1:{port}"),
     "simulator": (OURS, "--ingress_port {port} --past 1 --label_delay 0"),
 }
-CRITICAL = {"labels": {"alertname": "ModelTest", "severity": "critical"}, "annotations": {"summary": "compose works", "runbook_url": "none"}}
+CRITICAL = {
+    "labels": {"alertname": "ModelTest", "severity": "critical"},
+    "annotations": {"summary": "compose works", "runbook_url": "none"},
+}
 
 
 def _mounts(service: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
