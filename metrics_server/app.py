@@ -67,7 +67,8 @@ class Server:
         exported = settings.max_exported_classes
         self._build = partial(model_at, max_exported_classes=exported, allow_pickle=settings.allow_pickle)
         self._catalog = Catalog(settings.scoring_of, self._build, settings.max_series, settings.max_slices)
-        self._totals = Totals({window: seconds_of(window) for window in settings.windows})
+        self._windows = {window: seconds_of(window) for window in settings.windows}
+        self._totals = Totals(self._windows)
         self._writer = Writer(
             store,
             self._catalog,
@@ -123,8 +124,7 @@ class Server:
         reader = Reader(settings.max_exported_classes, settings.min_support)
         shared = self._catalog, self._totals
         exposition = Exposition(*shared, self._telemetry, ancestor, seldon_metrics=settings.seldon_metrics, reader=reader)
-        windows = {window: seconds_of(window) for window in settings.windows}
-        return exposition, Api(*shared, reader, self._store, windows=windows, history=seconds_of(settings.history))
+        return exposition, Api(*shared, reader, self._store, windows=self._windows, history=seconds_of(settings.history))
 
     def _application(self, exposition: Exposition, api: Api) -> Application:
         asked = {"api": api, "desk": self._desk}
@@ -150,10 +150,9 @@ class Server:
 
     def _pages(self, api: Api) -> list[tuple[str, type[web.Page | web.Trend | web.Static], dict[str, Any]]]:
         """The routes of the page."""
-        windows = {window: seconds_of(window) for window in self._settings.windows}
         seen = api, self._telemetry, self._pulse, self._ingest.rejections
         has_token = bool(self._settings.token_file)
-        site = web.Site(*seen, windows=windows, has_token=has_token, is_store_up=lambda: self._writer.is_up)
+        site = web.Site(*seen, windows=self._windows, has_token=has_token, is_store_up=lambda: self._writer.is_up)
         shown = {"site": site, "desk": self._desk}
         return [
             ("/", web.Front, shown),

@@ -14,7 +14,7 @@ from metrics_server.interval import of_difference
 from metrics_server.listing import Entry
 from metrics_server.task import TASK_MISMATCH
 from metrics_server.web import wording
-from metrics_server.web.chart.form import ends_of, metric_title
+from metrics_server.web.chart.form import ends_of, metric_title, shown
 
 BAD, WARN, NOTE = 2, 1, 0
 FEW_LABELS = 30.0  # below it an interval of 95 % is wider than most differences that matter
@@ -28,11 +28,6 @@ class Notice(NamedTuple):
 
     severity: int
     text: str
-
-
-def shown(value: Value) -> str:
-    """The value with the digits that its interval leaves meaning."""
-    return wording.number(value.value, ends_of(value))
 
 
 class Ranked(NamedTuple):

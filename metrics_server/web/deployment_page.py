@@ -10,7 +10,7 @@ from metrics_server.api_answer import Difference, Value
 from metrics_server.catalogue import direction_of
 from metrics_server.query import label_of, not_found
 from metrics_server.web import chart, links
-from metrics_server.web.measure import headline_among, key_of, measures_of
+from metrics_server.web.measure import measures_of
 from metrics_server.web.question import Question
 
 _Named = TypeVar("_Named", Value, Difference)
@@ -28,8 +28,8 @@ def deployment_page(api: Api, question: Question) -> dict[str, Any]:
     (comparison,) = api.comparisons(parts, {"window": window, "model": model, **baseline}).comparisons
     comparison.predictors.sort(key=lambda row: row.predictor != comparison.baseline)  # the baseline first
     metrics = measures_of(value for row in comparison.predictors for value in row.values)
-    headline = headline_among(metrics.values(), comparison.headline)
-    metric = question.choose("metric", metrics, None if headline is None else key_of(headline))
+    headline = next((key for key, value in metrics.items() if value.name == comparison.headline), None)
+    metric = question.choose("metric", metrics, headline)
     shown = {entry.predictor: entry for entry in entries if entry.model == model}
     drawn = None if metric is None else _over_time(api, question, [links.parts_of(entry) for entry in shown.values()], metrics[metric])
     return {

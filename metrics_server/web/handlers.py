@@ -58,15 +58,25 @@ class Site:
         return Question(parts, found, self.windows, self.clock(), patience)
 
 
-class Page(Asking):
-    """A page: HTML, or with `figures` in the query the figures on it."""
+class Showing(Asking):
+    """A route that shows something of the site."""
 
-    TEMPLATE = ""
     PARAMETERS: Iterable[Parameter] = ()
 
     def initialize(self, desk: Desk, site: Site) -> None:  # type: ignore[override] # Tornado gives each its own
         super().initialize(desk)
         self._site = site
+
+    def _question(self, parts: Sequence[str], patience: Patience) -> Question:
+        return self._site.question(parts, query.read(self.request.query, self.PARAMETERS), patience)
+
+
+class Page(Showing):
+    """A page: HTML, or with `figures` in the query the figures on it."""
+
+    TEMPLATE = ""
+
+    def prepare(self) -> None:
         self._nonce = secrets.token_urlsafe(16)
 
     def set_default_headers(self) -> None:
@@ -85,8 +95,9 @@ class Page(Asking):
         raise NotImplementedError
 
     def _made(self, parts: Sequence[str], patience: Patience) -> Rendered:
-        question = self._site.question(parts, query.read(self.request.query, self.PARAMETERS), patience)
-        context = self._site.views.get((self.TEMPLATE, parts, self.request.query), lambda: self.view(question))
+        question = self._question(parts, patience)
+        # The page and its figures are of one view.
+        context = self._site.views.get((self.TEMPLATE, parts, *question.asked.items()), lambda: self.view(question))
         if "figures" in question.found:
             return render.figures(context["charts"], question.found["figures"]), render.JSON
         return self._html(self.TEMPLATE, question.now, context)
@@ -169,19 +180,17 @@ class Health(Page):
         return health_page(site.telemetry, site.pulse, site.rejections.latest(), question.now)
 
 
-class Trend(Asking):
+class Trend(Showing):
     """The picture of a series' trend."""
 
-    def initialize(self, desk: Desk, site: Site) -> None:  # type: ignore[override] # Tornado gives each its own
-        super().initialize(desk)
-        self._site = site
+    PARAMETERS = query.TREND
 
     async def get(self, *parts: str) -> None:
         self.set_header("Content-Security-Policy", "default-src 'none'")
         await self.ask(self._desk.pictures, partial(self._made, parts))
 
     def _made(self, parts: Sequence[str], patience: Patience) -> Rendered:
-        question = self._site.question(parts, query.read(self.request.query, query.TREND), patience)
+        question = self._question(parts, patience)
         picture = self._site.pictures.get((parts, self.request.query), lambda: trend(self._site.api, question))
         self.set_header("Cache-Control", f"private, max-age={PICTURE_SECONDS}")  # but not of an error
         return picture, "image/svg+xml"

@@ -10,7 +10,7 @@ from metrics_server.api_answer import PATH
 from metrics_server.listing import Entry
 from metrics_server.query import part_of
 
-MODELS, DEPLOYMENTS, TRENDS, HEALTH, STATIC = "ui/models", "ui/deployments", "ui/trends", "ui/health", "ui/static"
+MODELS, DEPLOYMENTS, TRENDS, STATIC = "ui/models", "ui/deployments", "ui/trends", "ui/static"
 
 
 def model(path: str, **query: Any) -> str:

@@ -24,11 +24,6 @@ def measures_of(values: Iterable[Value]) -> dict[str, Value]:
     return {key_of(value): value for value in sorted(found, key=is_repeated)}
 
 
-def headline_among(values: Iterable[Value], name: str | None) -> Value | None:
-    """The headline, of which an answer of the API tells the name: the first that has it."""
-    return next((value for value in values if value.name == name), None)
-
-
 def is_repeated(value: Value) -> bool:
     """Micro averages repeat the accuracy where each pair has one label; then they have no interval."""
     return "_micro_" in value.name and value.lower is UNSET

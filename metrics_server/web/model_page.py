@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 from msgspec import UNSET
 
 from metrics_server.api import Api
-from metrics_server.api_answer import History, Reading, Table, Value, WindowReading, class_order
+from metrics_server.api_answer import History, Reading, Table, Value, WindowReading, class_order, headline_among
 from metrics_server.catalogue import direction_of
 from metrics_server.listing import Entry, Standing
 from metrics_server.query import COSTS
 from metrics_server.web import attention, chart, links
 from metrics_server.web.chart.form import ends_of
-from metrics_server.web.measure import headline_among, is_repeated, key_of, measures_of
+from metrics_server.web.measure import is_repeated, key_of, measures_of
 from metrics_server.web.question import Question
 
 _NOT_LISTED = ("model_support", "model_label_coverage_ratio")
@@ -62,7 +62,7 @@ def model_page(api: Api, question: Question) -> dict[str, Any]:
     reading = api.reading(parts, {"window": window, "tables": True, **costs, **part})
     history = question.history(api, parts, **part)
     here = reading.windows[window]
-    metrics, headline = measures_of(here.values), headline_among(here.values, reading.headline)
+    metrics, headline = measures_of(here.values), headline_among(here.values)
     metric = question.choose("metric", metrics, next(iter(metrics), None) if headline is None else key_of(headline))
     thresholds = _thresholds(here, reading, question, costs)
     entries = [entry for entry in api.entries(parts[:2]) if entry.model == reading.model]

@@ -14,8 +14,8 @@ from msgspec import UNSET
 from tornado.template import Loader
 
 from metrics_server import __version__
-from metrics_server.web import asset, attention, links, wording
-from metrics_server.web.chart.form import Chart, ends_of, metric_title, value_title
+from metrics_server.web import asset, links, wording
+from metrics_server.web.chart.form import Chart, ends_of, metric_title, shown, value_title
 
 HTML, JSON = "text/html; charset=utf-8", "application/json"
 # Nothing from elsewhere, nothing inline. BokehJS writes style elements; page.js gives them the nonce.
@@ -49,7 +49,7 @@ def html(template: str, root: str, nonce: str, now: float, context: Mapping[str,
         "value_title": value_title,
         "UNSET": UNSET,
     }
-    read = {"shown": attention.shown, "ends_of": ends_of, "changed": links.changed, "model_link": links.model}
+    read = {"shown": shown, "ends_of": ends_of, "changed": links.changed, "model_link": links.model}
     found = _loader.load(f"{template}.html").generate(**words, **given, **made, **read, here_is=template, **context)
     return bytes(found)
 

@@ -64,10 +64,14 @@ def ends_of(value: Value) -> tuple[float, float] | None:
     return None if value.lower is UNSET or value.upper is UNSET else (value.lower, value.upper)
 
 
+def shown(value: Value) -> str:
+    """A value with the digits that its interval leaves meaning."""
+    return wording.number(value.value, ends_of(value))
+
+
 def said(value: Value) -> str:
-    """A value with its interval."""
-    ends = ends_of(value)
-    number = wording.number(value.value, ends)
+    """The same with its interval."""
+    ends, number = ends_of(value), shown(value)
     return number if ends is None else f"{number} ({' to '.join(wording.number(end, ends) for end in ends)})"
 
 
