@@ -1,4 +1,5 @@
-"""`python -m benchmarks`: measures, prints, and fails when a server counted wrong. A missed target is shown, and is no failure."""
+"""`python -m benchmarks`: measures, prints, and fails when a server counted wrong. A missed target is shown, and is no
+failure."""
 
 from __future__ import annotations
 
@@ -42,24 +43,38 @@ def main() -> int:
     started = time.monotonic()
     try:
         wrk.check_installed()
-        with tempfile.TemporaryDirectory(prefix="metrics-server-bench-", dir=os.environ.get("TMPDIR", DISK)) as directory:
+        with tempfile.TemporaryDirectory(
+            prefix="metrics-server-bench-", dir=os.environ.get("TMPDIR", DISK)
+        ) as directory:
             measured = _measure(parts, options.rounds, options.seconds, Path(directory))
     except BenchmarkError as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 1
-    print(f"Python {platform.python_version()}, {os.cpu_count()} cores; medians of {options.rounds} rounds of {options.seconds} s")
+    print(
+        f"Python {platform.python_version()}, {os.cpu_count()} cores; medians of {options.rounds} rounds of {options.seconds} s"
+    )
     _print(measured, is_whole=not options.only)
-    print(f"\n{time.monotonic() - started:.0f} s in all. Ratios hold within one run: compare them, not the rates of two runs.")
+    print(
+        f"\n{time.monotonic() - started:.0f} s in all. Ratios hold within one run: compare them, not the rates of two runs."
+    )
     return 0
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
-        "--rounds", type=_positive, default=3, metavar="N", help="rounds, in each of which everything is measured (default: 3)"
+        "--rounds",
+        type=_positive,
+        default=3,
+        metavar="N",
+        help="rounds, in each of which everything is measured (default: 3)",
     )
-    parser.add_argument("--seconds", type=_positive, default=4, metavar="N", help="length of one measurement (default: 4)")
-    parser.add_argument("--only", action="append", choices=PARTS, metavar="NAME", help=f"a part, may be repeated: {', '.join(PARTS)}")
+    parser.add_argument(
+        "--seconds", type=_positive, default=4, metavar="N", help="length of one measurement (default: 4)"
+    )
+    parser.add_argument(
+        "--only", action="append", choices=PARTS, metavar="NAME", help=f"a part, may be repeated: {', '.join(PARTS)}"
+    )
     return parser.parse_args()
 
 

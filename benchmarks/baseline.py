@@ -1,4 +1,5 @@
-"""The yardstick: the least that a Tornado handler can do with a POST, on stock Tornado and asyncio. `baseline.py PORT`."""
+"""The yardstick: the least that a Tornado handler can do with a POST, on stock Tornado and asyncio. `baseline.py
+PORT`."""
 
 from __future__ import annotations
 

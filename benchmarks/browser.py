@@ -1,4 +1,5 @@
-"""How long people wait for the page: in Chromium, from the navigation until it has loaded, and until its charts are drawn."""
+"""How long people wait for the page: in Chromium, from the navigation until it has loaded, and until its charts are
+drawn."""
 
 from __future__ import annotations
 

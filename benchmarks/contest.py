@@ -67,7 +67,12 @@ CONTESTANTS = {
         Contestant("at-once", "single events, 1 M predictions pending", pending=PENDING),
         Contestant("late", "predictions, 300 POSTs later their truths, 1 M pending", shape=LATE, pending=PENDING),
         Contestant("at-once-batch", "1,000 events a POST, 1 M predictions pending", shape=BATCHED, pending=PENDING),
-        Contestant("late-batch", "1,000 predictions a POST, 8 POSTs later their truths, 1 M pending", shape=LATE_BATCHED, pending=PENDING),
+        Contestant(
+            "late-batch",
+            "1,000 predictions a POST, 8 POSTs later their truths, 1 M pending",
+            shape=LATE_BATCHED,
+            pending=PENDING,
+        ),
     )
 }
 
@@ -101,7 +106,10 @@ class Results:
 
     def ratios(self, name: str, other: str, field: str = "rate") -> list[float]:
         """Rate by rate, round by round."""
-        return [getattr(run, field) / getattr(against, field) for run, against in zip(self.runs[name], self.runs[other], strict=True)]
+        return [
+            getattr(run, field) / getattr(against, field)
+            for run, against in zip(self.runs[name], self.runs[other], strict=True)
+        ]
 
 
 def compete(names: Sequence[str], rounds: int, seconds: int, directory: Path) -> Results:
@@ -155,5 +163,7 @@ def _probe(server: Process) -> int:
     finally:
         connection.close()
     if answer.status != 200 or answer.getheader("Ce-Type") != REPLY_TYPE:
-        raise BenchmarkError(f"drop-in: want a reply event of type {REPLY_TYPE}, got {answer.status} with {answer.getheader('Ce-Type')}")
+        raise BenchmarkError(
+            f"drop-in: want a reply event of type {REPLY_TYPE}, got {answer.status} with {answer.getheader('Ce-Type')}"
+        )
     return 1

@@ -1,4 +1,5 @@
-"""What a POST of a thousand events costs at the least: its bare decoding into typed structs, in this process, in one thread."""
+"""What a POST of a thousand events costs at the least: its bare decoding into typed structs, in this process, in one
+thread."""
 
 from __future__ import annotations
 

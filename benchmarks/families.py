@@ -17,7 +17,7 @@ from cm_models.multiclass_one_hot import MulticlassOneHot
 from cm_models.multilabel import MultiLabel
 from cm_models.ranking import Ranking
 from cm_models.regression import Regression
-from metrics_server.model import MetricModel
+from metrics_server.metrics.model import MetricModel
 
 PAIRS = 1000  # of one call: a full bucket of a busy series
 REPEATS = 20
@@ -65,7 +65,10 @@ def _cases() -> Iterator[tuple[str, tuple[MetricModel, Any, Any]]]:
     yield "Regression", (Regression(pivot=100.0), targets, targets + random.normal(0, 5, PAIRS))
     many = random.random((PAIRS, 10))
     yield "MultiLabel, 10 labels", (MultiLabel(), (random.random((PAIRS, 10)) < many).astype(float), many)
-    yield "Ranking, 20 candidates", (Ranking(), random.integers(0, 3, (PAIRS, 20)).astype(float), random.random((PAIRS, 20)))
+    yield (
+        "Ranking, 20 candidates",
+        (Ranking(), random.integers(0, 3, (PAIRS, 20)).astype(float), random.random((PAIRS, 20))),
+    )
     yield "HumanFeedback", (HumanFeedback(), random.integers(1, 6, PAIRS).astype(float), np.zeros(PAIRS))
 
 

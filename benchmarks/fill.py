@@ -8,11 +8,11 @@ import numpy as np
 
 from cm_models.confusion import COUNTED
 from cm_models.multiclass_one_hot import MulticlassOneHot
-from metrics_server.series import Identity, Labels
+from metrics_server.metrics.sums import Sums, component
+from metrics_server.metrics.window import CUMULATIVE, DAY, HOUR, MINUTE, QUARTER, Bucket, floor
+from metrics_server.series.series import Identity, Labels
 from metrics_server.settings import Settings
 from metrics_server.store.interface import Change, Store, StoredSeries
-from metrics_server.sums import Sums, component
-from metrics_server.window import DAY, EVER, HOUR, MINUTE, QUARTER, Bucket, floor
 
 MODEL = "cm_models.multiclass_numeric.MultiClassNumeric"
 PROBABILITIES = "cm_models.multiclass_one_hot.MulticlassOneHot"
@@ -20,7 +20,8 @@ COUNT = 10.0  # pairs in every cell of every matrix
 
 
 def fill(store: Store, series: int, classes: int, buckets: int, rows: int = 0) -> float:
-    """Commits so many series with equal sums in so many time buckets and in the ledger; returns the pairs in the buckets.
+    """Commits so many series with equal sums in so many time buckets and in the ledger; returns the pairs in the
+    buckets.
 
     The sums are a full matrix, or those of so many rows of probabilities.
     """
@@ -37,7 +38,7 @@ def sums_stored(store: Store) -> int:
     """How many sums there are in the time buckets and in the ledger."""
     ids = [row.id for row in store.series()]
     in_buckets = sum(len(sums) for series_id in ids for sums in store.history(series_id, 0).values())
-    return in_buckets + sum(len(sums) for sums in store.ledger(EVER).values())
+    return in_buckets + sum(len(sums) for sums in store.cumulative(CUMULATIVE).values())
 
 
 def _starts(now: float, buckets: int) -> list[Bucket]:
@@ -53,8 +54,10 @@ def _change(labels: Labels, model: str, names: list[str], kept: Sums, *, buckets
     claims = {(identity.id, f"class/{slot}"): name for slot, name in enumerate(names)} | {(identity.id, "model"): model}
     counted = {name: value for name, value in kept.items() if name.startswith(COUNTED)}
     ever = {**counted, component("server/labels", "matched"): kept["pairs"]}
-    sums: dict[tuple[int, Bucket], Sums] = {(identity.id, bucket): {**kept, "server/pairs": kept["pairs"]} for bucket in buckets}
-    return Change(series={identity.id: row}, claims=claims, sums={**sums, (identity.id, EVER): ever})
+    sums: dict[tuple[int, Bucket], Sums] = {
+        (identity.id, bucket): {**kept, "server/pairs": kept["pairs"]} for bucket in buckets
+    }
+    return Change(series={identity.id: row}, claims=claims, sums={**sums, (identity.id, CUMULATIVE): ever})
 
 
 def _matrix(names: list[str]) -> dict[str, float]:

@@ -34,7 +34,8 @@ def total(page: str, name: str, **labels: str) -> float:
 
 
 def check(counted: Counted, pending: int, answered: int, in_flight: int) -> None:
-    """Fails unless every answered event was accepted and did what it had to, and nothing else but what was in flight at the end.
+    """Fails unless every answered event was accepted and did what it had to, and nothing else but what was in flight at
+    the end.
 
     Raises:
         BenchmarkError: the numbers differ; the measured rate means nothing.
@@ -62,6 +63,9 @@ def settled(process: Process) -> Counted:
 
 def _counted(process: Process) -> Counted:
     page = process.get("/v1/metrics")
-    accepted = {kind: total(page, "metrics_server_events_total", type=kind, outcome="accepted") for kind in ("response", "feedback")}
+    accepted = {
+        kind: total(page, "metrics_server_events_total", type=kind, outcome="accepted")
+        for kind in ("response", "feedback")
+    }
     predictions, matched = total(page, "model_predictions_total"), total(page, "model_labels_total", status="matched")
     return Counted(*map(int, (*accepted.values(), predictions, matched)))

@@ -10,15 +10,16 @@ from pathlib import Path
 
 from benchmarks.errors import BenchmarkError
 from benchmarks.progress import progress
-from metrics_server.catalog import Catalog
-from metrics_server.event import RESPONSE, Event
-from metrics_server.group import Group, Keeping
-from metrics_server.half import half_of
-from metrics_server.model import load
-from metrics_server.series import Labels
+from metrics_server.ingest.cloudevent import Event
+from metrics_server.ingest.normalize import observation_of
+from metrics_server.metrics.labels import EventKind
+from metrics_server.metrics.model import load
+from metrics_server.metrics.window import seconds_of
+from metrics_server.pairing.batch import Batch, Retention
+from metrics_server.series.registry import SeriesRegistry
+from metrics_server.series.series import Labels
 from metrics_server.settings import Settings
-from metrics_server.store.sqlite import SqliteStore
-from metrics_server.window import seconds_of
+from metrics_server.store.sqlite.store import SqliteStore
 
 PENDING = 1_000_000
 GROUP = 5_000  # predictions committed together
@@ -42,21 +43,25 @@ class Pending:
         copy = self._path.with_name(f"{uuid.uuid4().hex}.db")
         shutil.copyfile(self._path, copy)
         with copy.open("rb") as written:
-            os.fsync(written.fileno())  # else its pages go to the disk during the measurement, before those of the commits
+            os.fsync(
+                written.fileno()
+            )  # else its pages go to the disk during the measurement, before those of the commits
         return copy
 
 
 def _fill(path: Path) -> None:
     settings, store = Settings(), SqliteStore(str(path))
-    catalog = Catalog(settings.scoring_of, load, settings.max_series)
-    keeping = Keeping(*(seconds_of(kept) for kept in (settings.history, settings.retention, settings.dedupe_retention)))
+    registry = SeriesRegistry(settings.scoring_of, load, settings.max_series)
+    keeping = Retention(
+        *(seconds_of(kept) for kept in (settings.history, settings.retention, settings.dedupe_retention))
+    )
     try:
         for start in range(0, PENDING, GROUP):
             if start % SHOWN_EVERY == 0:
                 progress(f"preparing {PENDING:,} pending predictions: {start:,}")
             now = time.time()
-            group = Group(store, catalog, keeping, now)
-            group.take([half_of(_prediction(now), Labels("", "", "", ""), now) for _ in range(GROUP)])
+            group = Batch(store, registry, keeping, now)
+            group.take([observation_of(_prediction(now), Labels("", "", "", ""), now) for _ in range(GROUP)])
             if not store.commit(group.change()):
                 raise BenchmarkError("a group of predictions could not be committed")
     finally:
@@ -65,4 +70,12 @@ def _fill(path: Path) -> None:
 
 def _prediction(now: float) -> Event:
     attributes = {**_NAMES, "requestid": str(uuid.uuid4()), "protocol": "seldon"}
-    return Event(kind=RESPONSE, id=str(uuid.uuid4()), source="http://:8000/", type=_TYPE, time=now, attributes=attributes, data=_BODY)
+    return Event(
+        kind=EventKind.RESPONSE,
+        id=str(uuid.uuid4()),
+        source="http://:8000/",
+        type=_TYPE,
+        time=now,
+        attributes=attributes,
+        data=_BODY,
+    )

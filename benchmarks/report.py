@@ -64,7 +64,13 @@ def costs_table(costs: Sequence[Cost]) -> Iterator[str]:
 
 
 def _cost_row(cost: Cost) -> Sequence[str]:
-    numbers = f"{cost.alone:.0f}", f"{cost.together:.1f}", f"{cost.reading:.0f}", f"{cost.components:,}", str(cost.samples)
+    numbers = (
+        f"{cost.alone:.0f}",
+        f"{cost.together:.1f}",
+        f"{cost.reading:.0f}",
+        f"{cost.components:,}",
+        str(cost.samples),
+    )
     return cost.family, *numbers, ""
 
 
@@ -72,7 +78,11 @@ def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
     """Numbers to the right, the first column and the last, which has no head, to the left."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
-        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:-1], widths[1:-1], strict=True)), row[-1]]
+        cells = [
+            row[0].ljust(widths[0]),
+            *(cell.rjust(width) for cell, width in zip(row[1:-1], widths[1:-1], strict=True)),
+            row[-1],
+        ]
         yield "  ".join(cells).rstrip()
 
 
@@ -115,15 +125,26 @@ def targets(measured: Measured) -> Iterator[Target]:
     if found := measured.starts:
         seconds = median(found.seconds)
         yield Target(
-            f"start to ready with {found.sums:,} stored sums", f"< {MAX_START_SECONDS:g} s", f"{seconds:.2f} s", seconds < MAX_START_SECONDS
+            f"start to ready with {found.sums:,} stored sums",
+            f"< {MAX_START_SECONDS:g} s",
+            f"{seconds:.2f} s",
+            seconds < MAX_START_SECONDS,
         )
     for rendered in measured.renderings or ():
         yield from _renderings(rendered)
     if measured.disturbed:
         yield from _disturbed(measured.disturbed)
     if seen := measured.visits:
-        for page, seconds in (("the list of models, first of a server", seen.overview), ("the page of a model", seen.model)):
-            yield Target(f"{page}: loaded", f"< {MAX_LOAD_SECONDS:g} s", f"{median(seconds):.2f} s", median(seconds) < MAX_LOAD_SECONDS)
+        for page, seconds in (
+            ("the list of models, first of a server", seen.overview),
+            ("the page of a model", seen.model),
+        ):
+            yield Target(
+                f"{page}: loaded",
+                f"< {MAX_LOAD_SECONDS:g} s",
+                f"{median(seconds):.2f} s",
+                median(seconds) < MAX_LOAD_SECONDS,
+            )
         yield Target("the page of a model: charts drawn", "", f"{median(seen.drawn):.2f} s")
 
 
@@ -138,7 +159,10 @@ def _disturbed(ingest: Disturbed) -> Iterator[Target]:
 def _renderings(rendered: Renderings) -> Iterator[Target]:
     theirs = median(rendered.prometheus_client) * 1000
     what = f"rendering {rendered.samples:,} samples of {rendered.series:,} series"
-    for state, ratio, seconds in (("all quiet", rendered.quiet_ratio, rendered.quiet), ("all changed", rendered.ratio, rendered.ours)):
+    for state, ratio, seconds in (
+        ("all quiet", rendered.quiet_ratio, rendered.quiet),
+        ("all changed", rendered.ratio, rendered.ours),
+    ):
         seen = f"{ratio:.2f} x ({median(seconds) * 1000:.0f} ms, prometheus_client {theirs:.0f} ms)"
         yield Target(f"{what}, {state}, speed", ">= 1 x prometheus_client", seen, ratio >= 1)
 
@@ -167,7 +191,9 @@ def _batches(measured: Measured) -> Iterator[Target]:
     yield Target("durable batched events", f">= {MIN_BATCHED_RATE:,}/s", f"{rate:,.0f}/s", rate >= MIN_BATCHED_RATE)
     if measured.decoded:
         bare = median(measured.decoded)
-        yield Target("batched events, of bare decoding", "", f"{rate / bare:.0%} of {bare:,.0f} events/s by msgspec.json.decode")
+        yield Target(
+            "batched events, of bare decoding", "", f"{rate / bare:.0%} of {bare:,.0f} events/s by msgspec.json.decode"
+        )
     if "tornado-batch" in results:
         most = results.median("tornado-batch", "rate")
         yield Target("what wrk can send in batches", "", f"{most:,.0f} events/s, {most / rate:.0f} x what was taken")
@@ -176,7 +202,10 @@ def _batches(measured: Measured) -> Iterator[Target]:
 def _late(results: Results) -> Iterator[Target]:
     for name, other in (("late", "at-once"), ("late-batch", "at-once-batch")):
         if name in results and other in results:
-            ratios, rates = results.ratios(name, other, "pairs"), [results.median(each, "pairs") for each in (name, other)]
+            ratios, rates = (
+                results.ratios(name, other, "pairs"),
+                [results.median(each, "pairs") for each in (name, other)],
+            )
             seen = f"{median(ratios):.2f} x ({_by_round(ratios)}; {rates[0]:,.0f} of {rates[1]:,.0f} pairs/s)"
             aim = f">= {MIN_LATE:g} x {other}" if name == "late" else ""
             yield Target(f"pairs of a later truth, {name}", aim, seen, not aim or median(ratios) >= MIN_LATE)
@@ -194,4 +223,6 @@ def _memory(measured: Measured) -> Iterator[Target]:
     for when, values in seen.items():
         if values:
             megabytes = max(values) * 2**20 / 1e6
-            yield Target(f"resident memory {when}", f"< {MAX_RESIDENT_MB} MB", f"{megabytes:.0f} MB", megabytes < MAX_RESIDENT_MB)
+            yield Target(
+                f"resident memory {when}", f"< {MAX_RESIDENT_MB} MB", f"{megabytes:.0f} MB", megabytes < MAX_RESIDENT_MB
+            )

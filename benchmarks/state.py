@@ -21,17 +21,17 @@ from benchmarks.errors import BenchmarkError
 from benchmarks.fill import fill, sums_stored
 from benchmarks.process import Process
 from benchmarks.wrk import Shape
-from metrics_server.catalog import Catalog
-from metrics_server.exposition import AncestorLabels, Exposition
-from metrics_server.model import load
-from metrics_server.readings import Reader
+from metrics_server.api.exposition import AncestorLabels, Exposition
+from metrics_server.metrics.model import load
+from metrics_server.metrics.window import seconds_of
+from metrics_server.series.evaluator import Evaluator
+from metrics_server.series.registry import SeriesRegistry
+from metrics_server.series.totals import Totals
 from metrics_server.settings import Settings, image_of
 from metrics_server.store.interface import Store
 from metrics_server.store.memory import MemoryStore
-from metrics_server.store.sqlite import SqliteStore
+from metrics_server.store.sqlite.store import SqliteStore
 from metrics_server.telemetry import Telemetry
-from metrics_server.totals import Totals
-from metrics_server.window import seconds_of
 
 START_SHAPE = {"series": 98, "classes": 10, "buckets": 9}  # 100,940 sums
 SCRAPE_SHAPE = {"series": 19, "classes": 10, "buckets": 3}  # 10,000 samples
@@ -122,24 +122,24 @@ def _filled_file(path: Path, shape: dict[str, int]) -> tuple[float, int]:
 
 def renderings(rounds: int, shape: dict[str, int]) -> Renderings:
     """Renders one page by turns with the server's exposition and with prometheus_client, in this process."""
-    catalog, totals = _filled(shape)
+    registry, totals = _filled(shape)
 
     def render() -> tuple[float, float]:
-        exposition = _exposition(catalog, totals)  # which has kept nothing yet
+        exposition = _exposition(registry, totals)  # which has kept nothing yet
         return _seconds(lambda: exposition.render("text/plain")), _seconds(lambda: exposition.render("text/plain"))
 
-    families = list(text_string_to_metric_families(_exposition(catalog, totals).render("text/plain")[0].decode()))
-    registry = CollectorRegistry()
-    registry.register(_Families(families))
+    families = list(text_string_to_metric_families(_exposition(registry, totals).render("text/plain")[0].decode()))
+    collectors = CollectorRegistry()
+    collectors.register(_Families(families))
     expected = _samples(families)
-    if _samples(text_string_to_metric_families(generate_latest(registry).decode())) != expected:
+    if _samples(text_string_to_metric_families(generate_latest(collectors).decode())) != expected:
         raise BenchmarkError("scrape: prometheus_client does not render the same samples")
     result = Renderings(shape["series"], len(expected), [], [], [])
     for _ in range(rounds * RENDERINGS if len(expected) < MANY else rounds):
         changed, quiet = render()
         result.ours.append(changed)
         result.quiet.append(quiet)
-        result.prometheus_client.append(_seconds(lambda: generate_latest(registry)))
+        result.prometheus_client.append(_seconds(lambda: generate_latest(collectors)))
     return result
 
 
@@ -154,30 +154,38 @@ class _Families:
 
 
 def _samples(families: Iterable[Metric]) -> set[tuple[str, frozenset[tuple[str, str]], float]]:
-    return {(sample.name, frozenset(sample.labels.items()), sample.value) for family in families for sample in family.samples}
+    return {
+        (sample.name, frozenset(sample.labels.items()), sample.value)
+        for family in families
+        for sample in family.samples
+    }
 
 
-def _filled(shape: dict[str, int]) -> tuple[Catalog, Totals]:
+def _filled(shape: dict[str, int]) -> tuple[SeriesRegistry, Totals]:
     """A state in memory."""
     settings, store = Settings(), MemoryStore()
     fill(store, **shape)
     exported = {"max_exported_classes": settings.max_exported_classes}
-    catalog = Catalog(settings.scoring_of, lambda path, parameters: load(path, {**parameters, **exported}), settings.max_series)
+    registry = SeriesRegistry(
+        settings.scoring_of, lambda path, parameters: load(path, {**parameters, **exported}), settings.max_series
+    )
     totals = Totals({window: seconds_of(window) for window in settings.windows})
-    _restore(catalog, totals, store)
-    return catalog, totals
+    _restore(registry, totals, store)
+    return registry, totals
 
 
-def _exposition(catalog: Catalog, totals: Totals) -> Exposition:
+def _exposition(registry: SeriesRegistry, totals: Totals) -> Exposition:
     """The server's own."""
     settings = Settings()
     ancestor = AncestorLabels("NOT_IMPLEMENTED", *image_of({}))
-    reader = Reader(settings.max_exported_classes, settings.min_support)
-    return Exposition(catalog, totals, Telemetry(), ancestor, seldon_metrics=settings.seldon_metrics, reader=reader)
+    evaluator = Evaluator(settings.max_exported_classes, settings.min_support)
+    return Exposition(
+        registry, totals, Telemetry(), ancestor, seldon_metrics=settings.seldon_metrics, evaluator=evaluator
+    )
 
 
-def _restore(catalog: Catalog, totals: Totals, store: Store) -> None:
-    catalog.restore(store.series())
+def _restore(registry: SeriesRegistry, totals: Totals, store: Store) -> None:
+    registry.restore(store.series())
     totals.rebuild(store, time.time())
 
 
@@ -188,7 +196,8 @@ def _seconds(work: Callable[[], object]) -> float:
 
 
 def disturbed(rounds: int, directory: Path) -> Disturbed:
-    """Ingest on a server that shows 10,000 samples, by turns undisturbed, with a scrape every 5 s, and with pages open."""
+    """Ingest on a server that shows 10,000 samples, by turns undisturbed, with a scrape every 5 s, and with pages
+    open."""
     path = directory / "disturbed.db"
     _filled_file(path, SCRAPE_SHAPE)
     with process.metrics_server(directory, f"sqlite:///{path}") as server:
@@ -217,7 +226,9 @@ def _asking(server: Process, paths: Sequence[str]) -> Iterator[None]:
             for path in paths:
                 try:
                     # As Prometheus and browsers ask. Not decoded here: this process is to take no time from the server.
-                    request = urllib.request.Request(f"http://127.0.0.1:{server.port}{path}", headers={"Accept-Encoding": "gzip"})
+                    request = urllib.request.Request(
+                        f"http://127.0.0.1:{server.port}{path}", headers={"Accept-Encoding": "gzip"}
+                    )
                     urllib.request.urlopen(request, timeout=ASKED_EVERY).read()
                 except OSError as error:
                     failures.append(error)

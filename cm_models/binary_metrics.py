@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from cm_models import probability
 from cm_models.classification import readings
 from cm_models.confusion import COUNTED, Matrix, cell_counts, cells_of, increments_of
-from metrics_server.model import Array, Sample
-from metrics_server.sums import Sums
+from metrics_server.metrics.model import Array, Sample
+from metrics_server.metrics.sums import Sums
 
 NEGATIVE, POSITIVE = CLASSES = ("0", "1")
 
@@ -18,8 +18,8 @@ NEGATIVE, POSITIVE = CLASSES = ("0", "1")
 class BinaryMetrics:
     """Readings of a binary decision, class "1" when the score reaches the threshold; and of the score as a probability.
 
-    Sums, formulas and what is undefined: `cm_models.confusion`, `cm_models.classification`, `cm_models.probability`. Oracle:
-    sklearn.metrics' functions of the same names.
+    Sums, formulas and what is undefined: `cm_models.confusion`, `cm_models.classification`, `cm_models.probability`.
+    Oracle: sklearn.metrics' functions of the same names.
 
     Args:
         threshold: the lowest score in [0, 1] that counts as positive; a boolean or a class 0 or 1 is a score of 0 or 1.

@@ -1,11 +1,12 @@
 """Readings of a confusion matrix: what all classification models yield.
 
-Names and formulas are scikit-learn's. A value whose denominator is 0 is undefined and not yielded, where scikit-learn would
-warn and answer 0; averages are taken over the classes for which the value is defined (its `zero_division=nan`).
+Names and formulas are scikit-learn's. A value whose denominator is 0 is undefined and not yielded, where scikit-learn
+would warn and answer 0; averages are taken over the classes for which the value is defined (its `zero_division=nan`).
 
-Every value is a smooth function of the margins of the matrix that does not change when all counts are doubled; so its variance
-is Σ count · gradient² over the cells (the delta method), and `metrics_server.interval` makes the interval of it. For the macro
-F1 that is the interval of Takahashi, Yamamoto, Kuchiba, Koyama 2022, and for the accuracy Wilson's.
+Every value is a smooth function of the margins of the matrix that does not change when all counts are doubled; so its
+variance is Σ count · gradient² over the cells (the delta method), and `metrics_server.metrics.confidence` makes the
+interval of it. For the macro F1 that is the interval of Takahashi, Yamamoto, Kuchiba, Koyama 2022, and for the accuracy
+Wilson's.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from typing import NamedTuple
 import numpy as np
 
 from cm_models.confusion import Matrix
-from metrics_server.interval import Interval, of_correlation, of_mean_of_ratios, of_ratio, wilson
-from metrics_server.model import Array, Sample
-from metrics_server.sums import ROUNDING
+from metrics_server.metrics.confidence import Interval, of_correlation, of_mean_of_ratios, of_ratio, wilson
+from metrics_server.metrics.model import Array, Sample
+from metrics_server.metrics.sums import ROUNDING
 
 
 class Gradient(NamedTuple):
@@ -40,7 +41,7 @@ class Ratio(NamedTuple):
     support: float
     predicted: float
 
-    def below(self, matrix: Matrix) -> Array:
+    def denominator(self, matrix: Matrix) -> Array:
         """The denominator, by class."""
         return matrix.support * self.support + matrix.predicted * self.predicted
 
@@ -62,7 +63,13 @@ def readings(matrix: Matrix, exported: Sequence[str]) -> Iterator[Sample]:
     """All values, the accuracy first. Nothing before the first pair."""
     if matrix.pairs > 0:
         accuracy = matrix.correct / matrix.pairs
-        yield Sample("accuracy_ratio", {}, accuracy, wilson(matrix.correct * matrix.evidence, matrix.pairs * matrix.evidence), matrix.pairs)
+        yield Sample(
+            "accuracy_ratio",
+            {},
+            accuracy,
+            wilson(matrix.correct * matrix.effective_weight, matrix.pairs * matrix.effective_weight),
+            matrix.pairs,
+        )
         for ratio in RATIOS:  # with one label a pair, they are all the accuracy
             yield Sample(f"{ratio.name}_micro_ratio", {}, accuracy, None, matrix.pairs)
         found = [overall for ratio in RATIOS for overall in _averages(matrix, ratio)]
@@ -76,11 +83,13 @@ def readings(matrix: Matrix, exported: Sequence[str]) -> Iterator[Sample]:
 
 def per_class(matrix: Matrix, exported: Sequence[str]) -> Iterator[Sample]:
     """Precision, recall, F1 and specificity of the exported classes, and of the others together."""
-    share = matrix.evidence
+    share = matrix.effective_weight
     for label, hits, support, predicted, within in matrix.shown(exported):
         labels = {"class": label}
         if predicted:
-            yield Sample("precision_ratio", labels, hits / predicted, wilson(hits * share, predicted * share), predicted)
+            yield Sample(
+                "precision_ratio", labels, hits / predicted, wilson(hits * share, predicted * share), predicted
+            )
         if support:
             yield Sample("recall_ratio", labels, hits / support, wilson(hits * share, support * share), support)
         if both := support + predicted:
@@ -89,7 +98,13 @@ def per_class(matrix: Matrix, exported: Sequence[str]) -> Iterator[Sample]:
             yield Sample("f1_ratio", labels, f1, of_ratio(f1, spread / both / both / share, both / 2 * share), both / 2)
         if (negatives := matrix.pairs - support) > ROUNDING * matrix.pairs:
             rejected = max(0.0, negatives - predicted + within)
-            yield Sample("specificity_ratio", labels, rejected / negatives, wilson(rejected * share, negatives * share), negatives)
+            yield Sample(
+                "specificity_ratio",
+                labels,
+                rejected / negatives,
+                wilson(rejected * share, negatives * share),
+                negatives,
+            )
 
 
 def _variances(matrix: Matrix, gradients: Sequence[Gradient]) -> list[float]:
@@ -99,16 +114,16 @@ def _variances(matrix: Matrix, gradients: Sequence[Gradient]) -> list[float]:
     truth, prediction, hit, count = matrix.cells
     hits, support, predicted, pairs = (np.array(part) for part in zip(*gradients, strict=True))
     slope = hits[:, truth] * hit + support[:, truth] + predicted[:, prediction] + pairs[:, None]
-    return (slope * slope @ count / matrix.evidence).tolist()  # type: ignore[no-any-return]
+    return (slope * slope @ count / matrix.effective_weight).tolist()  # type: ignore[no-any-return]
 
 
 def _averages(matrix: Matrix, ratio: Ratio) -> Iterator[Overall]:
     """The macro average (all classes alike) and the one weighted by their support."""
-    below = ratio.below(matrix)
-    defined = below > 0
+    denominator = ratio.denominator(matrix)
+    defined = denominator > 0
     if not (count := int(defined.sum())):
         return
-    inverse = np.divide(1.0, below, out=np.zeros_like(below), where=defined)
+    inverse = np.divide(1.0, denominator, out=np.zeros_like(denominator), where=defined)
     values = ratio.hits * matrix.hits * inverse
 
     def gradient(weights: Array | float, by_support: Array | float) -> Gradient:
@@ -124,22 +139,26 @@ def _averages(matrix: Matrix, ratio: Ratio) -> Iterator[Overall]:
         + (matrix.support - matrix.hits) * (ratio.support * values) ** 2
         + (matrix.predicted - matrix.hits) * (ratio.predicted * values) ** 2
     )
-    variances = (spread * inverse * inverse / matrix.evidence)[defined]
-    trials = (below / scale * matrix.evidence)[defined]
-    yield Overall(names, macro, gradient(1 / count, 0.0), partial(of_mean_of_ratios, values[defined], variances, trials))
+    variances = (spread * inverse * inverse / matrix.effective_weight)[defined]
+    trials = (denominator / scale * matrix.effective_weight)[defined]
+    yield Overall(
+        names, macro, gradient(1 / count, 0.0), partial(of_mean_of_ratios, values[defined], variances, trials)
+    )
     support = np.where(defined, matrix.support, 0.0)
     if (total := float(support.sum())) > 0:
         weighted = float(values @ support) / total
         by_support = np.where(defined, values - weighted, 0.0) / total
-        interval = partial(of_ratio, weighted, trials=total * matrix.evidence)
+        interval = partial(of_ratio, weighted, trials=total * matrix.effective_weight)
         yield Overall((f"{ratio.name}_weighted_ratio",), weighted, gradient(support / total, by_support), interval)
 
 
 def _kappa(matrix: Matrix) -> Overall | None:
-    """(po - pe) / (1 - pe) with po the accuracy and pe = Σ support · predicted / n² (Cohen 1960); undefined with one class only, or blurred ones."""
+    """(po - pe) / (1 - pe) with po the accuracy and pe = Σ support · predicted / n² (Cohen 1960); undefined with one
+    class only, or blurred ones.
+    """
     n = matrix.pairs
     agreed, expected = matrix.correct / n, float(matrix.support @ matrix.predicted) / n / n
-    if len(matrix.labels) < 2 or matrix.is_blurred:
+    if len(matrix.labels) < 2 or matrix.has_merged_errors:
         return None
     left = 1 - expected
     by_expected = (agreed - 1) / left / left
@@ -150,14 +169,18 @@ def _kappa(matrix: Matrix) -> Overall | None:
         -agreed / n / left - 2 * by_expected * expected / n,
     )
     value = (agreed - expected) / left
-    return Overall(("cohen_kappa",), value, gradient, partial(of_correlation, value, trials=n * matrix.evidence))
+    return Overall(
+        ("cohen_kappa",), value, gradient, partial(of_correlation, value, trials=n * matrix.effective_weight)
+    )
 
 
 def _matthews(matrix: Matrix) -> Overall | None:
-    """Covariance of the two labels by their deviations (Gorodkin 2004): undefined when either side has one class only, or with blurred ones."""
+    """Covariance of the two labels by their deviations (Gorodkin 2004): undefined when either side has one class only,
+    or with blurred ones.
+    """
     n, correct, support, predicted = matrix.pairs, matrix.correct, matrix.support, matrix.predicted
     of_predicted, of_support = n * n - float(predicted @ predicted), n * n - float(support @ support)
-    if np.count_nonzero(support) < 2 or np.count_nonzero(predicted) < 2 or matrix.is_blurred:
+    if np.count_nonzero(support) < 2 or np.count_nonzero(predicted) < 2 or matrix.has_merged_errors:
         return None
     scale = math.sqrt(of_predicted * of_support)
     value = (correct * n - float(support @ predicted)) / scale
@@ -167,4 +190,6 @@ def _matthews(matrix: Matrix) -> Overall | None:
         -support / scale + value * predicted / of_predicted,
         correct / scale - value * n * (1 / of_predicted + 1 / of_support),
     )
-    return Overall(("matthews_correlation",), value, gradient, partial(of_correlation, value, trials=n * matrix.evidence))
+    return Overall(
+        ("matthews_correlation",), value, gradient, partial(of_correlation, value, trials=n * matrix.effective_weight)
+    )

@@ -20,9 +20,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from metrics_server.interval import evidence
-from metrics_server.model import OTHER_CLASSES, Array, Sample
-from metrics_server.sums import ROUNDING, SEPARATOR, Sums, component
+from metrics_server.metrics.confidence import effective_weight
+from metrics_server.metrics.model import OTHER_CLASSES, Array, Sample
+from metrics_server.metrics.sums import ROUNDING, SEPARATOR, Sums, component
 
 MAX_EXPORTED_CELLS = 30  # classes up to which the matrix itself is exported
 COUNTED = ("confusion", "correct")  # the components that counters are read from
@@ -87,7 +87,7 @@ class Matrix:
         support: by class, pairs that truly are it.
         predicted: by class, pairs predicted as it.
         cells: (truth, prediction, whether that is a hit, pairs), four arrays of equal length.
-        evidence: see `metrics_server.interval`.
+        evidence: see `metrics_server.metrics.confidence`.
     """
 
     labels: tuple[str, ...]
@@ -97,31 +97,48 @@ class Matrix:
     support: Array
     predicted: Array
     cells: tuple[Array, Array, Array, Array]
-    evidence: float
+    effective_weight: float
 
     @classmethod
     def of(cls, sums: Sums) -> Matrix:
         pairs = sums.get("pairs", 0.0)
-        correct = min(max(0.0, sums.get("correct", 0.0)), pairs or math.inf)  # after weighted corrections a rounding error is left
+        correct = min(
+            max(0.0, sums.get("correct", 0.0)), pairs or math.inf
+        )  # after weighted corrections a rounding error is left
         found = cells_of(sums)
         labels = tuple(dict.fromkeys(label for cell in found for label in cell))
         places = {label: place for place, label in enumerate(labels)}
-        rows = [(places[truth], places[prediction], truth == prediction, count) for (truth, prediction), count in found.items()]
+        rows = [
+            (places[truth], places[prediction], truth == prediction, count)
+            for (truth, prediction), count in found.items()
+        ]
         if (other := found.get((OTHER_CLASSES, OTHER_CLASSES))) is not None:  # of these only some are hits
             place = places[OTHER_CLASSES]
             rows.remove((place, place, True, other))
             hits = correct - sum(row[3] for row in rows if row[2])
             rows += [(place, place, True, hits), (place, place, False, other - hits)]
-        columns: list[Array] = [np.array(column, dtype=kind) for column, kind in zip(_columns(rows), _KINDS, strict=True)]
+        columns: list[Array] = [
+            np.array(column, dtype=kind) for column, kind in zip(_columns(rows), _KINDS, strict=True)
+        ]
         truth, prediction, hit, count = columns
         size = len(labels)
         margins = [
-            np.bincount(at, weights=each, minlength=size) for at, each in ((truth, hit * count), (truth, count), (prediction, count))
+            np.bincount(at, weights=each, minlength=size)
+            for at, each in ((truth, hit * count), (truth, count), (prediction, count))
         ]
-        return cls(labels, pairs, correct, margins[0], margins[1], margins[2], (truth, prediction, hit, count), evidence(sums, pairs))
+        return cls(
+            labels,
+            pairs,
+            correct,
+            margins[0],
+            margins[1],
+            margins[2],
+            (truth, prediction, hit, count),
+            effective_weight(sums, pairs),
+        )
 
     @property
-    def is_blurred(self) -> bool:
+    def has_merged_errors(self) -> bool:
         """Whether different classes were taken for each other within `__other__`: how often by chance is not known."""
         truth, prediction, hit, count = self.cells
         return bool(((truth == prediction) & (hit == 0) & (count > 0)).any())

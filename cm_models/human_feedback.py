@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from metrics_server.interval import evidence, of_mean, wilson
-from metrics_server.model import Array, Sample
-from metrics_server.sums import ROUNDING, Sums, component
+from metrics_server.metrics.confidence import effective_weight, of_mean, wilson
+from metrics_server.metrics.model import Array, Sample
+from metrics_server.metrics.sums import ROUNDING, Sums, component
 
 VALUES = range(-10, 11)  # ratings that are counted each, for every scale in use: thumbs, stars, 0 to 10, -5 to 5
 OTHER = "other"
@@ -20,7 +20,8 @@ _NAMES = {float(value): _RATING + str(value) for value in VALUES}
 
 @dataclass(frozen=True)
 class HumanFeedback:
-    """Ratings by people: thumbs, stars, or any number. Only the truth is looked at; the answer may be one that no metric can read.
+    """Ratings by people: thumbs, stars, or any number. Only the truth is looked at; the answer may be one that no
+    metric can read.
 
     Up is 1, down is -1, a boolean is 1 or 0.
 
@@ -29,9 +30,10 @@ class HumanFeedback:
         value, value_square: sum of them, and of their squares.
         rating / v: those that are v, an integer from -10 to 10; rating / other: all others.
 
-    Undefined, hence no sample, until the first rating. The share of thumbs up is that of 1 among 1, 0 and -1, and is undefined when
-    any rating of the window is another: 1 is the worst of five stars. (A window that holds nothing but single stars cannot be told
-    from one of thumbs.)
+    Undefined, hence no sample, until the first rating. The share of thumbs up is that of 1 among 1, 0 and -1, and is
+    undefined when
+    any rating of the window is another: 1 is the worst of five stars. (A window that holds nothing but single stars
+    cannot be told from one of thumbs.)
     """
 
     task = "feedback"
@@ -43,14 +45,20 @@ class HumanFeedback:
             return {}
         ratings = Counter(_NAMES.get(value, _RATING + OTHER) for value in y_true.tolist())
         named = {name: float(count) for name, count in ratings.items()}
-        return {"pairs": float(y_true.size), "value": float(y_true.sum()), "value_square": float(y_true @ y_true)} | named
+        return {
+            "pairs": float(y_true.size),
+            "value": float(y_true.sum()),
+            "value_square": float(y_true @ y_true),
+        } | named
 
     def compute(self, sums: Sums) -> Iterable[Sample]:
         """The mean first, then the shares."""
         if (pairs := sums.get("pairs", 0.0)) <= 0:
             return
-        total, share = sums.get("value", 0.0), evidence(sums, pairs)
-        yield Sample("rating_mean", {}, total / pairs, of_mean(total, sums.get("value_square", 0.0), pairs, share), pairs)
+        total, share = sums.get("value", 0.0), effective_weight(sums, pairs)
+        yield Sample(
+            "rating_mean", {}, total / pairs, of_mean(total, sums.get("value_square", 0.0), pairs, share), pairs
+        )
         ratings = dict(_ratings(sums))
         if ratings.keys() <= THUMBS:
             yield _share("thumbs_up_ratio", {}, ratings.get("1", 0.0), pairs, share)

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from metrics_server.interval import evidence, of_ratio
-from metrics_server.model import Sample
-from metrics_server.sums import Sums, component
+from metrics_server.metrics.confidence import effective_weight, of_ratio
+from metrics_server.metrics.model import Sample
+from metrics_server.metrics.sums import Sums, component
 
 
 def summed(name: str, values: Sequence[float]) -> dict[str, float]:
@@ -19,11 +19,13 @@ def summed(name: str, values: Sequence[float]) -> dict[str, float]:
     return {name: sum(values), component(name, "square"): sum([value * value for value in values])}
 
 
-def mean_of(name: str, labels: Mapping[str, str], kept: str, sums: Sums, count: float, *, greatest: float = 1.0) -> Sample:
+def mean_of(
+    name: str, labels: Mapping[str, str], kept: str, sums: Sums, count: float, *, greatest: float = 1.0
+) -> Sample:
     """The mean of values from 0 to `greatest`.
 
-    Its interval is the score interval of a proportion with this variance: Student's would be a point while all values are equal, and
-    holds a rare error in far fewer than 95 % of small samples.
+    Its interval is the score interval of a proportion with this variance: Student's would be a point while all values
+    are equal, and holds a rare error in far fewer than 95 % of small samples.
 
     Args:
         name: of the sample.
@@ -33,7 +35,7 @@ def mean_of(name: str, labels: Mapping[str, str], kept: str, sums: Sums, count: 
         count: of how many pairs there is a value, or the sum of their weights.
         greatest: what no value is above.
     """
-    trials = count * evidence(sums, sums.get("pairs", count))
+    trials = count * effective_weight(sums, sums.get("pairs", count))
     mean = min(1.0, max(0.0, sums.get(kept, 0.0) / count / greatest))
     squares = sums.get(component(kept, "square"), 0.0) / count / greatest / greatest
     variance = max(0.0, squares - mean * mean) / max(1.0, trials - 1)

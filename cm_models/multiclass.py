@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from cm_models.classification import readings
 from cm_models.confusion import COUNTED, MAX_EXPORTED_CELLS, Matrix, cell_counts, increments_of
-from metrics_server.model import OTHER_CLASSES, Array, Sample
-from metrics_server.sums import Sums
+from metrics_server.metrics.model import OTHER_CLASSES, Array, Sample
+from metrics_server.metrics.sums import Sums
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,9 @@ class Multiclass:
         return cell_counts(sums, self.exported(Matrix.of(sums).labels)[:MAX_EXPORTED_CELLS])
 
     def ancestor_counts(self, sums: Sums) -> Iterable[Sample]:
-        """The ancestor's counters per class. Its "true negative" of a class equals the true positive: dashboards divide by it."""
+        """The ancestor's counters per class. Its "true negative" of a class equals the true positive: dashboards divide
+        by it.
+        """
         matrix = Matrix.of(sums)
         for label, hits, support, predicted, _ in matrix.shown(self.exported(matrix.labels)):
             labels = {"class": f"CLASS_{label}"}

@@ -10,8 +10,8 @@ from cm_models import probability
 from cm_models.classification import readings
 from cm_models.confusion import Matrix, increments_of
 from cm_models.multiclass import Multiclass
-from metrics_server.model import Array, Sample
-from metrics_server.sums import Sums
+from metrics_server.metrics.model import Array, Sample
+from metrics_server.metrics.sums import Sums
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,8 @@ class MulticlassOneHot(Multiclass):
     """Of the most probable class, the first largest column of each row, what `MultiClassNumeric` reads; and of the
     probabilities log loss, Brier score, calibration, top-k accuracy and areas under curves.
 
-    Sums, formulas and what is undefined: `cm_models.confusion`, `cm_models.classification`, `cm_models.probability`. Oracle:
-    sklearn.metrics' functions of the same names, on the argmax of both sides or on the rows.
+    Sums, formulas and what is undefined: `cm_models.confusion`, `cm_models.classification`, `cm_models.probability`.
+    Oracle: sklearn.metrics' functions of the same names, on the argmax of both sides or on the rows.
 
     Args:
         class_names: the classes of the columns; of those beyond them, their index.
@@ -31,7 +31,9 @@ class MulticlassOneHot(Multiclass):
     task = "one_hot"
 
     def increments(self, y_true: Array, y_pred: Array) -> Sums:
-        """y_true holds class labels (str), shape (n,); y_pred rows of scores, float (n, k), or class labels too; n >= 0."""
+        """y_true holds class labels (str), shape (n,); y_pred rows of scores, float (n, k), or class labels too; n >=
+        0.
+        """
         truths = y_true.tolist()
         if y_pred.ndim < 2:
             return increments_of(truths, y_pred.tolist(), self._known())

@@ -10,9 +10,9 @@ import numpy as np
 
 from cm_models.classification import RATIOS, Ratio
 from cm_models.mean import mean_of
-from metrics_server.interval import evidence, of_ratio, quotient_variance, wilson
-from metrics_server.model import Array, Sample
-from metrics_server.sums import ROUNDING, SEPARATOR, Sums, component
+from metrics_server.metrics.confidence import effective_weight, of_ratio, quotient_variance, wilson
+from metrics_server.metrics.model import Array, Sample
+from metrics_server.metrics.sums import ROUNDING, SEPARATOR, Sums, component
 
 COUNTS = ("hits", "support", "predicted")
 _PRODUCTS = tuple((a, b) for at, a in enumerate(COUNTS) for b in COUNTS[at:])
@@ -22,22 +22,25 @@ _PRODUCTS = tuple((a, b) for at, a in enumerate(COUNTS) for b in COUNTS[at:])
 class MultiLabel:
     """Readings of the labels predicted for each row, those whose score reaches the threshold, against those that hold.
 
-    Sums (missing ones are 0), where of a row the hits are its labels that hold and were predicted, the support those that hold:
+    Sums (missing ones are 0), where of a row the hits are its labels that hold and were predicted, the support those
+    that hold:
         pairs: labelled predictions, n rows.
         exact: rows all of whose labels are right.
         wrong, wrong / square: sum of the share of a row's labels that are wrong, and of its square.
-        labelled: rows for which a label holds or was predicted; jaccard, jaccard / square: of these the sum of hits by such labels,
+        labelled: rows for which a label holds or was predicted; jaccard, jaccard / square: of these the sum of hits by
+        such labels,
             and of its square.
         hits / i, support / i, predicted / i: rows by label, i being its column.
         product / a / b: sum over the rows of the product of two of hits, support and predicted.
 
-    Names and formulas are scikit-learn's. What has the denominator 0 is undefined and not yielded; macro and weighted averages are
-    over the labels for which the value is defined (its `zero_division=nan`), the Jaccard index over the labelled rows. Oracle:
-    sklearn.metrics.accuracy_score, hamming_loss, precision_recall_fscore_support, jaccard_score.
+    Names and formulas are scikit-learn's. What has the denominator 0 is undefined and not yielded; macro and weighted
+    averages are over the labels for which the value is defined (its `zero_division=nan`), the Jaccard index over the
+    labelled rows. Oracle: sklearn.metrics.accuracy_score, hamming_loss, precision_recall_fscore_support, jaccard_score.
 
-    The labels of a row are not independent, the rows are. A micro average is a ratio of two sums over rows, with the variance of
-    such. The macro and weighted averages would need the products of all pairs of labels; without them, their intervals take the
-    labels to err together (the standard deviation of a sum is at most the sum of those of its terms), which makes them too wide
+    The labels of a row are not independent, the rows are. A micro average is a ratio of two sums over rows, with the
+    variance of such. The macro and weighted averages would need the products of all pairs of labels; without them,
+    their intervals take the labels to err together (the standard deviation of a sum is at most the sum of those of its
+    terms), which makes them too wide
     rather than too narrow: of k independent labels up to √k times.
 
     Args:
@@ -70,7 +73,7 @@ class MultiLabel:
         """The share of rows that are right in all labels first. Nothing before the first pair."""
         if (pairs := sums.get("pairs", 0.0)) <= 0:
             return
-        share = evidence(sums, pairs)
+        share = effective_weight(sums, pairs)
         exact = min(pairs, max(0.0, sums.get("exact", 0.0)))
         yield Sample("exact_match_ratio", {}, exact / pairs, wilson(exact * share, pairs * share), pairs)
         yield mean_of("hamming_loss", {}, "wrong", sums, pairs)
@@ -114,7 +117,7 @@ class _Labels:
     support: Array
     predicted: Array
     pairs: float
-    evidence: float
+    effective_weight: float
 
     @classmethod
     def of(cls, sums: Sums) -> _Labels:
@@ -126,56 +129,72 @@ class _Labels:
                 found[kind][int(column)] = count
         columns = sorted(found["support"].keys() | found["predicted"].keys())
         hits, support, predicted = (np.array([found[name].get(column, 0.0) for column in columns]) for name in COUNTS)
-        return cls(sums, columns, hits, support, predicted, pairs, evidence(sums, pairs))
+        return cls(sums, columns, hits, support, predicted, pairs, effective_weight(sums, pairs))
 
-    def below(self, ratio: Ratio) -> Array:
+    def denominator(self, ratio: Ratio) -> Array:
         """The denominator, by label."""
         return self.support * ratio.support + self.predicted * ratio.predicted
 
     def averages(self, ratio: Ratio) -> Iterator[Sample]:
-        """The micro average (all labels of all rows alike), macro (all labels alike) and that weighted by their support."""
-        below = self.below(ratio)
-        defined = below > 0
+        """The micro average (all labels of all rows alike), macro (all labels alike) and that weighted by their
+        support.
+        """
+        denominator = self.denominator(ratio)
+        defined = denominator > 0
         if not defined.any():
             return
-        micro = self._micro(ratio, float(below.sum()))
+        micro = self._micro(ratio, float(denominator.sum()))
         yield micro
         yield self._mean(f"{ratio.name}_macro_ratio", ratio, defined / defined.sum(), 0.0)
         if ratio.name == "recall":  # Σ support · hits / support: the same number
             yield micro._replace(name="recall_weighted_ratio")
         elif (total := float(self.support[defined].sum())) > 0:
-            yield self._mean(f"{ratio.name}_weighted_ratio", ratio, np.where(defined, self.support, 0.0) / total, 1 / total)
+            yield self._mean(
+                f"{ratio.name}_weighted_ratio", ratio, np.where(defined, self.support, 0.0) / total, 1 / total
+            )
 
-    def _micro(self, ratio: Ratio, below: float) -> Sample:
+    def _micro(self, ratio: Ratio, denominator: float) -> Sample:
         product = {(a, b): self.sums.get(component("product", a, b), 0.0) for a, b in _PRODUCTS}
         above, h, s, p = ratio.hits * float(self.hits.sum()), ratio.hits, ratio.support, ratio.predicted
         squares = (
             h * h * product["hits", "hits"],
             h * (s * product["hits", "support"] + p * product["hits", "predicted"]),
-            s * s * product["support", "support"] + 2 * s * p * product["support", "predicted"] + p * p * product["predicted", "predicted"],
+            s * s * product["support", "support"]
+            + 2 * s * p * product["support", "predicted"]
+            + p * p * product["predicted", "predicted"],
         )
         # At 0 and 1, where no row differs, as much is known as from so many rows of one label each (Kish 1965).
-        trials = below * below / max(squares[2], below * below / self.pairs) * self.evidence
-        bounds = of_ratio(above / below, quotient_variance(above, below, squares, self.evidence), trials)
-        return Sample(f"{ratio.name}_micro_ratio", {}, above / below, bounds, self.pairs)
+        trials = (
+            denominator * denominator / max(squares[2], denominator * denominator / self.pairs) * self.effective_weight
+        )
+        bounds = of_ratio(
+            above / denominator, quotient_variance(above, denominator, squares, self.effective_weight), trials
+        )
+        return Sample(f"{ratio.name}_micro_ratio", {}, above / denominator, bounds, self.pairs)
 
     def _mean(self, name: str, ratio: Ratio, weights: Array, by_support: float) -> Sample:
-        """The mean of the labels' ratios with these weights, which are their support times `by_support` unless that is 0."""
-        below = self.below(ratio)
-        inverse = np.divide(1.0, below, out=np.zeros_like(below), where=below > 0)
+        """The mean of the labels' ratios with these weights, which are their support times `by_support` unless that is
+        0.
+        """
+        denominator = self.denominator(ratio)
+        inverse = np.divide(1.0, denominator, out=np.zeros_like(denominator), where=denominator > 0)
         values = ratio.hits * self.hits * inverse
         mean = min(1.0, float(weights @ values))
         # The derivatives by hits, by labels predicted that do not hold and by those that hold and were not predicted.
-        slope, moved = weights * inverse, np.where(below > 0, values - mean, 0.0) * by_support
+        slope, moved = weights * inverse, np.where(denominator > 0, values - mean, 0.0) * by_support
         gradients = np.array(
-            [slope * ratio.hits * (1 - values) + moved, -slope * ratio.predicted * values, moved - slope * ratio.support * values]
+            [
+                slope * ratio.hits * (1 - values) + moved,
+                -slope * ratio.predicted * values,
+                moved - slope * ratio.support * values,
+            ]
         )
         counts = np.array([self.hits, self.predicted - self.hits, self.support - self.hits])
         first, second = (counts * gradients).sum(axis=0), (counts * gradients * gradients).sum(axis=0)
         deviation = float(np.sqrt(np.maximum(0.0, second - first * first / self.pairs)).sum())
         # At 0 and 1, where no label varies, as much is known as from the labels' own numbers if they err together.
         trials = 1 / (float(weights @ inverse) * (ratio.support + ratio.predicted))
-        bounds = of_ratio(mean, deviation * deviation / self.evidence, trials * self.evidence)
+        bounds = of_ratio(mean, deviation * deviation / self.effective_weight, trials * self.effective_weight)
         return Sample(name, {}, mean, bounds, self.pairs)
 
     def each(self, names: list[str]) -> Iterator[Sample]:
@@ -185,10 +204,10 @@ class _Labels:
             if column < len(names):
                 labels = {"class": names[column]}
                 if predicted:
-                    yield _proportion("precision_ratio", labels, hits, predicted, self.evidence)
+                    yield _proportion("precision_ratio", labels, hits, predicted, self.effective_weight)
                 if support:
-                    yield _proportion("recall_ratio", labels, hits, support, self.evidence)
-                yield _f1(labels, hits, support + predicted, self.evidence)
+                    yield _proportion("recall_ratio", labels, hits, support, self.effective_weight)
+                yield _f1(labels, hits, support + predicted, self.effective_weight)
 
 
 def _proportion(name: str, labels: dict[str, str], hits: float, trials: float, share: float) -> Sample:

@@ -1,19 +1,24 @@
 """Probabilities: what classification models read from scores beside the decision.
 
 Sums, of pairs whose prediction is a probability or a row of them:
-    log_loss, log_loss / square, log_loss / cube: sum of -ln p of the true class, p at least 2.2e-16, of its square and of its cube.
+    log_loss, log_loss / square, log_loss / cube: sum of -ln p of the true class, p at least 2.2e-16, of its square and
+    of its cube.
     brier, brier / square: sum of the Brier score of a pair, and of its square.
     score / class / ...: see `cm_models.score_histogram`; of rows with up to 30 columns.
-    confidence / + / d: pairs that are right whose largest probability is in the d-th tenth of [0, 1]; confidence / - / d those that are
-        wrong; confidence / sum / d: sum of these probabilities. Of a score of one class the score, and whether it is that class.
+    confidence / + / d: pairs that are right whose largest probability is in the d-th tenth of [0, 1]; confidence / - /
+    d those that are
+        wrong; confidence / sum / d: sum of these probabilities. Of a score of one class the score, and whether it is
+        that class.
 Sums of rows of any scores:
-    rank / k / r: rows of k columns in which r of them stand before the true class, for r up to 4; rank / k / rest: the others.
+    rank / k / r: rows of k columns in which r of them stand before the true class, for r up to 4; rank / k / rest: the
+    others.
 
-The Brier score of a pair is the squared distance of the probabilities from the truth, Σ (p - y)², in [0, 2]; of two classes it
-is half of that, (p - y)² of the second, in [0, 1] (Brier 1950; scikit-learn's `scale_by_half="auto"`).
+The Brier score of a pair is the squared distance of the probabilities from the truth, Σ (p - y)², in [0, 2]; of two
+classes it is half of that, (p - y)² of the second, in [0, 1] (Brier 1950; scikit-learn's `scale_by_half="auto"`).
 
-Areas under curves are one class against the rest, macro averages plain means over the classes for which they are defined. The
-interval of such a mean assumes that the classes err together, which makes it too wide rather than too narrow.
+Areas under curves are one class against the rest, macro averages plain means over the classes for which they are
+defined. The interval of such a mean assumes that the classes err together, which makes it too wide rather than too
+narrow.
 """
 
 from __future__ import annotations
@@ -26,9 +31,9 @@ import numpy as np
 
 from cm_models.mean import mean_of, summed
 from cm_models.score_histogram import Histograms, bin_of, names_of
-from metrics_server.interval import evidence, of_ratio, of_skewed, wilson
-from metrics_server.model import Array, Sample
-from metrics_server.sums import ROUNDING, SEPARATOR, Sums, component
+from metrics_server.metrics.confidence import effective_weight, of_ratio, of_skewed, wilson
+from metrics_server.metrics.model import Array, Sample
+from metrics_server.metrics.sums import ROUNDING, SEPARATOR, Sums, component
 
 MAX_SCORED_COLUMNS = 30  # columns of a row up to which each has a histogram
 RANKS = 5  # places up to which they are told apart
@@ -37,7 +42,9 @@ SMALLEST = 2.0**-52  # probability whose logarithm is taken at least, as scikit-
 SUM_TOLERANCE = 0.02  # how far from 1 a row of rounded probabilities may sum up to
 TENTHS = 10
 
-_CONFIDENCE = {kind: tuple(component("confidence", kind, str(tenth)) for tenth in range(TENTHS)) for kind in ("+", "-", "sum")}
+_CONFIDENCE = {
+    kind: tuple(component("confidence", kind, str(tenth)) for tenth in range(TENTHS)) for kind in ("+", "-", "sum")
+}
 _RANK = component("rank", "")
 
 
@@ -80,7 +87,9 @@ def of_rows(truths: Iterable[int], rows: Iterable[Sequence[float]], labels: Sequ
     """
     sums: dict[str, float] = {}
     losses, distances, width = [], [], len(labels)
-    histogram = [(names_of(label, "+"), names_of(label, "-")) for label in labels] if width <= MAX_SCORED_COLUMNS else ()
+    histogram = (
+        [(names_of(label, "+"), names_of(label, "-")) for label in labels] if width <= MAX_SCORED_COLUMNS else ()
+    )
     ranks = _ranks(width)
     for truth, row in zip(truths, rows, strict=True):
         known = truth < width
@@ -109,7 +118,7 @@ def _ranks(width: int) -> tuple[str, ...]:
 
 def readings(sums: Sums, exported: Sequence[str]) -> Iterator[Sample]:
     """All values; nothing before the first score."""
-    share = evidence(sums, sums.get("pairs", 0.0))
+    share = effective_weight(sums, sums.get("pairs", 0.0))
     ranks = _ranked(sums)
     yield from _top_k(ranks, share)
     reliability = _reliability(sums)
@@ -118,7 +127,9 @@ def readings(sums: Sums, exported: Sequence[str]) -> Iterator[Sample]:
     total = max(0.0, sums.get("log_loss", 0.0))
     squares, cubes = (sums.get(component("log_loss", power), 0.0) for power in ("square", "cube"))
     yield Sample("log_loss", {}, total / pairs, of_skewed(total, squares, cubes, pairs, share), pairs)
-    yield mean_of("brier_score", {}, "brier", sums, pairs, greatest=2.0 if any(width > 2 for width, _ in ranks) else 1.0)
+    yield mean_of(
+        "brier_score", {}, "brier", sums, pairs, greatest=2.0 if any(width > 2 for width, _ in ranks) else 1.0
+    )
     # Σ n_b / n · |mean score - share of hits| over bins of equal width (Naeini, Cooper, Hauskrecht 2015).
     error = sum(count * abs(mean - hits) for count, mean, hits in reliability) / pairs
     yield Sample("calibration_error_ratio", {}, error, None, pairs)
@@ -177,11 +188,21 @@ def tables(sums: Sums, exported: Sequence[str]) -> dict[str, list[dict[str, str 
     reliability: list[dict[str, str | float]] = [
         {"pairs": pairs, "mean_score": mean, "positive_ratio": positive} for pairs, mean, positive in _reliability(sums)
     ]
-    found: dict[str, list[dict[str, str | float]]] = {"reliability": reliability, "discrimination": [], "thresholds": []}
-    areas = {name: getattr(scores, name).tolist() for name in ("roc_auc", "roc_auc_error", "average_precision", "average_precision_error")}
+    found: dict[str, list[dict[str, str | float]]] = {
+        "reliability": reliability,
+        "discrimination": [],
+        "thresholds": [],
+    }
+    areas = {
+        name: getattr(scores, name).tolist()
+        for name in ("roc_auc", "roc_auc_error", "average_precision", "average_precision_error")
+    }
     for row, label in enumerate(scores.labels):
         if label in exported:
-            known = {"average_precision": scores.positives[row] > 0, "roc_auc": scores.positives[row] > 0 < scores.negatives[row]}
+            known = {
+                "average_precision": scores.positives[row] > 0,
+                "roc_auc": scores.positives[row] > 0 < scores.negatives[row],
+            }
             shown = {area: values[row] for area, values in areas.items() if known[area.removesuffix("_error")]}
             found["discrimination"].append({"class": label, **shown})
             found["thresholds"] += [{"class": label, **at} for at in scores.thresholds(row)]

@@ -9,9 +9,9 @@ from functools import lru_cache
 import numpy as np
 
 from cm_models.mean import mean_of
-from metrics_server.interval import evidence, wilson
-from metrics_server.model import Array, Sample
-from metrics_server.sums import ROUNDING, Sums, component
+from metrics_server.metrics.confidence import effective_weight, wilson
+from metrics_server.metrics.model import Array, Sample
+from metrics_server.metrics.sums import ROUNDING, Sums, component
 
 
 @dataclass(frozen=True)
@@ -21,15 +21,18 @@ class Ranking:
     Sums, for each k (missing ones are 0):
         pairs: labelled predictions, n.
         ranked: those with a relevant candidate, one of a grade above 0. All values are of these alone.
-        ndcg / k, ndcg / k / square: sum of nDCG@k, DCG / ideal DCG with the gain `grade` and the discount 1 / log2(1 + rank) of the
+        ndcg / k, ndcg / k / square: sum of nDCG@k, DCG / ideal DCG with the gain `grade` and the discount 1 / log2(1 +
+        rank) of the
             first k ranks (Järvelin and Kekäläinen 2002), equal scores sharing their ranks; and of its square.
-        average_precision / k, .../ square: sum of AP@k, the precision at each rank up to k that holds a relevant candidate, by
+        average_precision / k, .../ square: sum of AP@k, the precision at each rank up to k that holds a relevant
+        candidate, by
             min(k, number of relevant); and of its square.
         hits / k: those with a relevant candidate on the first k ranks.
         reciprocal_rank, reciprocal_rank / square: sum of 1 / rank of the first relevant candidate, and of its square.
 
-    Apart from nDCG, irrelevant candidates come first among equal scores: a model that scores all alike gets no credit. Beyond
-    the last candidate there is nothing, so lists may be of any length, also shorter than k. Undefined before the first pair with
+    Apart from nDCG, irrelevant candidates come first among equal scores: a model that scores all alike gets no credit.
+    Beyond the last candidate there is nothing, so lists may be of any length, also shorter than k. Undefined before the
+    first pair with
     a relevant candidate. Oracle: sklearn.metrics.ndcg_score over the pairs that have one, which it would count as 0.
 
     Args:
@@ -66,7 +69,10 @@ class Ranking:
         for k in self.k:
             last = min(k, width) - 1
             discounts = _discounts(width, k)
-            yield component("ndcg", str(k)), (sorted_grades * _shared(discounts, *ends)).sum(axis=1) / (ideal @ discounts)
+            yield (
+                component("ndcg", str(k)),
+                (sorted_grades * _shared(discounts, *ends)).sum(axis=1) / (ideal @ discounts),
+            )
             yield component("average_precision", str(k)), precisions[:, last] / np.minimum(k, found[:, -1])
             yield component("hits", str(k)), found[:, last] > 0
         yield "reciprocal_rank", 1 / (1.0 + relevant.argmax(axis=1))
@@ -76,7 +82,7 @@ class Ranking:
         pairs, ranked = sums.get("pairs", 0.0), sums.get("ranked", 0.0)
         if ranked <= ROUNDING * pairs:
             return
-        trials = ranked * evidence(sums, pairs)
+        trials = ranked * effective_weight(sums, pairs)
         for name, kept in (("ndcg", "ndcg"), ("mean_average_precision", "average_precision")):
             for k in sorted(self.k, reverse=True):
                 yield mean_of(name, {"k": str(k)}, component(kept, str(k)), sums, ranked)

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from metrics_server.interval import evidence, of_estimate, of_mean, of_skewed, quotient_variance
-from metrics_server.logarithmic import SMALLEST, Distribution, binned, rows
-from metrics_server.model import Array, Sample
-from metrics_server.sums import ROUNDING, Sums
+from metrics_server.metrics.confidence import effective_weight, of_estimate, of_mean, of_skewed, quotient_variance
+from metrics_server.metrics.log_histogram import SMALLEST, Distribution, binned, rows
+from metrics_server.metrics.model import Array, Sample
+from metrics_server.metrics.sums import ROUNDING, Sums
 
 QUANTILES = (0.9, 0.95, 0.99)
 NAME = "error"
@@ -27,11 +27,12 @@ class Regression:
         truth, squared_truth: sums of y_true - c and its square about the pivot c; moved: pairs whose truth is not c.
         abs_truth: sum of |y_true|; abs_truth_square, abs_truth_error: of its square, and of |y_true| |e|.
         nonzero: pairs whose truth is not 0; relative, relative_square: their sums of |e / y_true| and of its square.
-        error / bin / i, error / zero: e on a logarithmic scale, see `metrics_server.logarithmic`.
+        error / bin / i, error / zero: e on a logarithmic scale, see `metrics_server.metrics.log_histogram`.
 
     Of truths near 1e8 that differ by 1, Σ y² - (Σ y)² / n loses every digit; about a pivot near them none is lost.
 
-    MAPE leaves out pairs whose truth is nearer to 0 than 1e-12, where scikit-learn divides by 2.2e-16; WAPE, Σ |e| / Σ |y_true|, has
+    MAPE leaves out pairs whose truth is nearer to 0 than 1e-12, where scikit-learn divides by 2.2e-16; WAPE, Σ |e| / Σ
+    |y_true|, has
     them. R² is undefined while all truths are equal. Oracle: sklearn.metrics.mean_absolute_error, mean_squared_error,
     root_mean_squared_error, mean_absolute_percentage_error, median_absolute_error, r2_score.
 
@@ -76,7 +77,7 @@ class Regression:
         pairs = sums.get("pairs", 0.0)
         if pairs <= 0:
             return
-        share = evidence(sums, pairs)
+        share = effective_weight(sums, pairs)
         # After corrections a real sum may be off by a rounding error, which must not become a negative error.
         squared = max(0.0, sums.get("squared_error", 0.0))
         absolute = max(0.0, sums.get("abs_error", 0.0))
@@ -92,15 +93,29 @@ class Regression:
         if (explained := _r2(sums, pairs, squared)) is not None:
             yield Sample("r2", {}, explained, None, pairs)
         if (distribution := Distribution.of_magnitudes(NAME, sums, ROUNDING * pairs)) is not None:
-            yield Sample("median_absolute_error", {}, distribution.quantile(0.5, share), distribution.interval(0.5, share), pairs)
+            yield Sample(
+                "median_absolute_error", {}, distribution.quantile(0.5, share), distribution.interval(0.5, share), pairs
+            )
             for quantile in QUANTILES:
                 bounds = distribution.interval(quantile, share)
-                yield Sample("absolute_error_quantile", {"q": str(quantile)}, distribution.quantile(quantile, share), bounds, pairs)
+                yield Sample(
+                    "absolute_error_quantile",
+                    {"q": str(quantile)},
+                    distribution.quantile(quantile, share),
+                    bounds,
+                    pairs,
+                )
 
     def tables(self, sums: Sums) -> dict[str, list[dict[str, str | float]]]:
-        """Under "errors" how many pairs have an error from `lower` to `upper`, ascending; those nearer to 0 than 1e-12 are one row."""
+        """Under "errors" how many pairs have an error from `lower` to `upper`, ascending; those nearer to 0 than 1e-12
+        are one row.
+        """
         found = rows(NAME, sums, ROUNDING * sums.get("pairs", 0.0))
-        return {"errors": [{"lower": lower, "upper": upper, "pairs": number} for lower, upper, number in found]} if found else {}
+        return (
+            {"errors": [{"lower": lower, "upper": upper, "pairs": number} for lower, upper, number in found]}
+            if found
+            else {}
+        )
 
 
 def _relative(sums: Sums, pairs: float, absolute: float, squared: float, share: float) -> Iterator[Sample]:

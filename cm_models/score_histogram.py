@@ -1,12 +1,14 @@
 """Histograms of scores in [0, 1]: what stands in for the scores themselves, and what can be read from it.
 
 Sums:
-    score / class / + / i: scores of a class in the i-th bin, of pairs that are of this class; score / class / - / i of the others.
+    score / class / + / i: scores of a class in the i-th bin, of pairs that are of this class; score / class / - / i of
+    the others.
 
-The bins are cut at every 0.05; near both ends at 0.07, 0.05, 0.04, 0.03, 0.02, 0.015, 0.01, 0.005, 0.002, 0.001, 0.0003, 0.0001 and then at
-ever greater powers of ten, from 0 and from 1; 0 and 1 have bins of their own. A bin holds its lower edge: so whether a score reaches
-a threshold is exact for thresholds that are edges. Of the scores within one bin the order is not known, which is all the error
-there is. Every bin in use is a number in each time bucket of a series, which is why there are not more.
+The bins are cut at every 0.05; near both ends at 0.07, 0.05, 0.04, 0.03, 0.02, 0.015, 0.01, 0.005, 0.002, 0.001,
+0.0003, 0.0001 and then at ever greater powers of ten, from 0 and from 1; 0 and 1 have bins of their own. A bin holds
+its lower edge: so whether a score reaches a threshold is exact for thresholds that are edges. Of the scores within one
+bin the order is not known, which is all the error there is. Every bin in use is a number in each time bucket of a
+series, which is why there are not more.
 """
 
 from __future__ import annotations
@@ -18,12 +20,39 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
-from metrics_server.model import Array
-from metrics_server.sums import SEPARATOR, Sums, component
+from metrics_server.metrics.model import Array
+from metrics_server.metrics.sums import SEPARATOR, Sums, component
 
-_NEAR = (0.07, 0.05, 0.04, 0.03, 0.02, 0.015, 0.01, 0.005, 0.002, 0.001, 0.0003, 0.0001, 1e-5, 1e-6, 1e-7, 1e-9, 1e-12, 1e-15)
+_NEAR = (
+    0.07,
+    0.05,
+    0.04,
+    0.03,
+    0.02,
+    0.015,
+    0.01,
+    0.005,
+    0.002,
+    0.001,
+    0.0003,
+    0.0001,
+    1e-5,
+    1e-6,
+    1e-7,
+    1e-9,
+    1e-12,
+    1e-15,
+)
 _FAR = (1e-20, 1e-30, 1e-50, 1e-100, 1e-200, 5e-324)  # of 0 alone: a float cannot tell such numbers from 1
-EDGES = sorted({*_NEAR, *_FAR, *(float(f"{1 - near:.15g}") for near in _NEAR), *(twentieth / 20 for twentieth in range(2, 19)), 1.0})
+EDGES = sorted(
+    {
+        *_NEAR,
+        *_FAR,
+        *(float(f"{1 - near:.15g}") for near in _NEAR),
+        *(twentieth / 20 for twentieth in range(2, 19)),
+        1.0,
+    }
+)
 BINS = len(EDGES) + 1
 PRIOR = 5.0  # pairs of the rarer class that the assumed variance of `roc_auc` counts as
 _EQUAL = [0, -1]  # the bins in which all scores are equal: 0 and 1
@@ -42,7 +71,9 @@ def names_of(label: str, sign: str) -> tuple[str, ...]:
 
 @lru_cache(65536)
 def _place_of(name: str) -> tuple[str, int] | None:
-    """The class of a histogram, and the place of this component in the list of all of it; None for any other component."""
+    """The class of a histogram, and the place of this component in the list of all of it; None for any other
+    component.
+    """
     if not name.startswith(SCORE):
         return None
     label, sign, number = name[len(SCORE) :].split(SEPARATOR)
@@ -56,7 +87,9 @@ def bin_of(score: float) -> int:
 
 @dataclass(frozen=True)
 class Histograms:
-    """The histograms of several classes. Arrays by bin have a row for each class and a column for each bin, from 0 up."""
+    """The histograms of several classes. Arrays by bin have a row for each class and a column for each bin, from 0
+    up.
+    """
 
     labels: tuple[str, ...]
     positive: Array
@@ -92,12 +125,16 @@ class Histograms:
 
     @cached_property
     def roc_auc(self) -> Array:
-        """The share of (positive, negative) for which the positive has the higher score, ties half; 0 where there are none."""
+        """The share of (positive, negative) for which the positive has the higher score, ties half; 0 where there are
+        none.
+        """
         return (self.positive * self._negatives_below).sum(axis=1) / self._crossings
 
     @property
     def roc_auc_error(self) -> Array:
-        """How far `roc_auc` is from that of the scores themselves at most: half the share of (positive, negative) in one bin."""
+        """How far `roc_auc` is from that of the scores themselves at most: half the share of (positive, negative) in
+        one bin.
+        """
         return (self.positive * self.negative).sum(axis=1) / 2 / self._crossings
 
     @cached_property
@@ -105,16 +142,25 @@ class Histograms:
         """By bin, negatives with a lower score and half of those in it."""
         return np.cumsum(self.negative, axis=1) - self.negative / 2
 
-    def roc_auc_variance(self, evidence: float) -> Array:
+    def roc_auc_variance(self, effective_weight: float) -> Array:
         """The variance of `roc_auc` (DeLong, DeLong, Clarke-Pearson 1988), drawn to that of Hanley and McNeil 1982."""
         positives, negatives = (np.maximum(each, TINY) for each in (self.positives, self.negatives))
         by_positive = self._negatives_below / negatives[:, None] - self.roc_auc[:, None]
         above = 1 - (np.cumsum(self.positive, axis=1) - self.positive / 2) / positives[:, None] - self.roc_auc[:, None]
-        of_positives = (self.positive * by_positive * by_positive).sum(axis=1) / positives / np.maximum(positives * evidence - 1, 1)
-        of_negatives = (self.negative * above * above).sum(axis=1) / negatives / np.maximum(negatives * evidence - 1, 1)
-        # Few scores tell little of their own variance. So that of exponential scores counts as much as `PRIOR` of the rarer class.
-        auc, positives, negatives = self.roc_auc, positives * evidence, negatives * evidence
-        by_class = (positives - 1) * auc * (1 - auc) ** 2 / (2 - auc) + (negatives - 1) * auc * auc * (1 - auc) / (1 + auc)
+        of_positives = (
+            (self.positive * by_positive * by_positive).sum(axis=1)
+            / positives
+            / np.maximum(positives * effective_weight - 1, 1)
+        )
+        of_negatives = (
+            (self.negative * above * above).sum(axis=1) / negatives / np.maximum(negatives * effective_weight - 1, 1)
+        )
+        # Few scores tell little of their own variance. So that of exponential scores counts as much as `PRIOR` of the
+        # rarer class.
+        auc, positives, negatives = self.roc_auc, positives * effective_weight, negatives * effective_weight
+        by_class = (positives - 1) * auc * (1 - auc) ** 2 / (2 - auc) + (negatives - 1) * auc * auc * (1 - auc) / (
+            1 + auc
+        )
         exponential = np.maximum(0.0, auc * (1 - auc) + by_class) / np.maximum(positives * negatives, TINY)
         fewer = np.minimum(positives, negatives)
         return (fewer * (of_positives + of_negatives) + PRIOR * exponential) / (fewer + PRIOR)
@@ -132,9 +178,11 @@ class Histograms:
 
     @cached_property
     def average_precision(self) -> Array:
-        """Σ (Rn - Rn-1) Pn over the scores, those of a bin evenly mixed, but for those that are 0 or 1; 0 without positives.
+        """Σ (Rn - Rn-1) Pn over the scores, those of a bin evenly mixed, but for those that are 0 or 1; 0 without
+        positives.
 
-        After `above` others of which `before` are positive, p positives among n add ∫ p (before + p u) / (above + n u) du from 0 to 1.
+        After `above` others of which `before` are positive, p positives among n add ∫ p (before + p u) / (above + n u)
+        du from 0 to 1.
         """
         hits, reached = self._from_above
         count = np.where(self.positive + self.negative > 0, self.positive + self.negative, 1.0)
@@ -149,18 +197,21 @@ class Histograms:
     def average_precision_error(self) -> Array:
         """How far `average_precision` is from that of the scores themselves at most.
 
-        In each bin the positives may all stand above the negatives, or all below. Of p positives, after t others and f negatives, the
-        i-th adds the precision (t + i) / (t + i + f): that is at most that of the last, and all of them together are at least the
-        integral of it from 0 to p.
+        In each bin the positives may all stand above the negatives, or all below. Of p positives, after t others and f
+        negatives, the i-th adds the precision (t + i) / (t + i + f): that is at most that of the last, and all of them
+        together are at least the integral of it from 0 to p.
         """
         hits, reached = self._from_above
         false = reached - hits
         best = self.positive * hits / np.maximum(reached - self.negative, TINY)
         worst = self.positive - false * np.log((reached + TINY) / (reached - self.positive + TINY))
-        errors = (np.abs(bound.sum(axis=1) / np.maximum(self.positives, TINY) - self.average_precision) for bound in (best, worst))
+        errors = (
+            np.abs(bound.sum(axis=1) / np.maximum(self.positives, TINY) - self.average_precision)
+            for bound in (best, worst)
+        )
         return np.maximum(*errors)
 
-    def average_precision_variance(self, evidence: float) -> Array:
+    def average_precision_variance(self, effective_weight: float) -> Array:
         """The variance of `average_precision`, by the delta method over the bins."""
         reached, precision = self._from_above[1], self._precision
         share = self.positive / np.maximum(reached, TINY)
@@ -168,7 +219,7 @@ class Histograms:
         falls = np.cumsum(share * precision, axis=1)
         by_positive = precision - self.average_precision[:, None] + np.cumsum(share, axis=1) - falls
         spread = (self.positive * by_positive * by_positive + self.negative * falls * falls).sum(axis=1)
-        return spread / np.maximum(self.positives, TINY) ** 2 / evidence
+        return spread / np.maximum(self.positives, TINY) ** 2 / effective_weight
 
     def thresholds(self, row: int) -> Iterator[dict[str, float]]:
         """At each edge that separates scores: what deciding "positive" from there on would give."""
@@ -176,7 +227,13 @@ class Histograms:
         positives, negatives = float(self.positives[row]), float(self.negatives[row])
         for at in np.flatnonzero(self.positive[row] + self.negative[row]).tolist():
             tp, fp = float(hits[at]), float(reached[at] - hits[at])
-            found = {"threshold": EDGES[at - 1] if at > 0 else 0.0, "tp": tp, "fp": fp, "fn": positives - tp, "tn": negatives - fp}
+            found = {
+                "threshold": EDGES[at - 1] if at > 0 else 0.0,
+                "tp": tp,
+                "fp": fp,
+                "fn": positives - tp,
+                "tn": negatives - fp,
+            }
             found["precision"] = tp / (tp + fp)
             if positives > 0:
                 found["recall"] = tp / positives

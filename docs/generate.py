@@ -1,4 +1,5 @@
-"""Rewrites the generated tables of docs/reference from the code. `make docs` runs it; a test checks that nothing is left to do."""
+"""Rewrites the generated tables of docs/reference from the code. `make docs` runs it; a test checks that nothing is
+left to do."""
 
 from __future__ import annotations
 
@@ -7,8 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from metrics_server.catalogue import COUNTER, MODEL, SELDON, Family
 from metrics_server.errors import Reason
+from metrics_server.series.families import COUNTER, MODEL, SELDON, Family
 from metrics_server.settings import DEFAULTS, ENVIRONMENT_PREFIX, HELP, OPTIONS
 from metrics_server.telemetry import KafkaTelemetry, Telemetry
 
@@ -67,7 +68,10 @@ def _telemetry() -> Iterator[tuple[str, str, Sequence[str], str]]:
 def _family_table(rows: Iterable[tuple[str, str, Sequence[str], str]]) -> str:
     return table(
         ("Name", "Type", "Extra labels", "Help"),
-        ((f"`{exposed(name, kind)}`", kind, ", ".join(f"`{label}`" for label in labels), text) for name, kind, labels, text in rows),
+        (
+            (f"`{exposed(name, kind)}`", kind, ", ".join(f"`{label}`" for label in labels), text)
+            for name, kind, labels, text in rows
+        ),
     )
 
 
@@ -78,7 +82,10 @@ def exposed(name: str, kind: str) -> str:
 
 def errors() -> str:
     """Every reason to refuse an event."""
-    return table(("Reason", "Status", "Meaning"), ((f"`{reason.label}`", str(reason.status), reason.meaning) for reason in Reason))
+    return table(
+        ("Reason", "Status", "Meaning"),
+        ((f"`{reason.label}`", str(reason.status), reason.meaning) for reason in Reason),
+    )
 
 
 def pages() -> dict[Path, list[str]]:

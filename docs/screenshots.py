@@ -1,4 +1,5 @@
-"""Makes the pictures of the page in docs/images, from a simulated cluster: `python -m docs.screenshots`. It takes a minute.
+"""Makes the pictures of the page in docs/images, from a simulated cluster: `python -m docs.screenshots`. It takes a
+minute.
 
 It needs Chromium and the extras `demo`, `web` and `test`.
 """
@@ -52,11 +53,15 @@ def _take(browser: Chromium, url: str, scheme: str, height: int, path: Path) -> 
     tab = browser.tab(url, color_scheme=scheme, viewport={"width": WIDTH, "height": height})
     tab.open(url)
     tab.until("[...document.querySelectorAll('figure .plot')].every(plot => plot.firstElementChild)")
-    tab.until("(window.Bokeh?.documents ?? []).every(one => one.is_idle) && [...document.images].every(one => one.complete)")
+    tab.until(
+        "(window.Bokeh?.documents ?? []).every(one => one.is_idle) && [...document.images].every(one => one.complete)"
+    )
     picture = Image.open(BytesIO(tab.do(lambda page: page.screenshot()))).convert("RGB")
     tab.close()
     path.parent.mkdir(exist_ok=True)
-    picture.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(path, optimize=True)  # keeps colours that are rare
+    picture.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
+        path, optimize=True
+    )  # keeps colours that are rare
     print(f"{path.name}: {path.stat().st_size / 1000:.0f} kB")
 
 

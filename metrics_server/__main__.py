@@ -9,42 +9,46 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
 
 import uvloop
 
+from metrics_server.api.exposition import AncestorLabels
 from metrics_server.app import Server
 from metrics_server.errors import BadConfiguration, StoreRefused, StoreUnavailable
-from metrics_server.exposition import AncestorLabels
 from metrics_server.settings import Settings, default_labels, image_of, load
 from metrics_server.store import open_store
-from metrics_server.volume import in_container, on_volume
 
 logger = logging.getLogger("metrics_server")
 
-# Python hands the interpreter from one thread to another every 5 ms at best; the writer asks for it back after every statement,
-# so that a busy event loop would make each of them take that long. 0.5 ms costs nothing measurable.
+# Python hands the interpreter from one thread to another every 5 ms at best; the writer asks for it back after every
+# statement, so that a busy event loop would make each of them take that long. 0.5 ms costs nothing measurable.
 SWITCH_SECONDS = 0.0005
 
-# Next to nothing here forms cycles, and a collection looks at every pending record of a memory store: measured, the default
-# thresholds cost a quarter of the throughput, and a quarter of these a sixth of that of batches.
+# Next to nothing here forms cycles, and a collection looks at every pending record of a memory store: measured, the
+# default thresholds cost a quarter of the throughput, and a quarter of these a sixth of that of batches.
 GC_THRESHOLDS = (200_000, 20, 100)
+
+ROOT = Path("/")
+MARKS = (".dockerenv", "run/.containerenv")  # files that Docker and Podman put into a container
 
 LOG_BUFFER_BYTES = 64 * 2**10
 LOG_FLUSH_SECONDS = 0.2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command and returns its exit status: 0 after a clean stop, 1 when it could not start, 2 for wrong usage."""
+    """Runs the command and returns its exit status: 0 after a clean stop, 1 when it could not start, 2 for wrong
+    usage.
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] == ["simulate"]:
         from metrics_server.simulation.command import main as simulate
 
         return simulate(words[1:])
     if words[:1] == ["replay"]:
-        from metrics_server.replay_command import main as replay
+        from metrics_server.replay.command import main as replay
 
         return replay(words[1:])
     _set_up_logging()
@@ -64,7 +68,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 class _Formatter(logging.Formatter):
-    """[I 2026-03-02 09:15:04 module] message, with the time written out once a second: there is a line for every feedback."""
+    """[I 2026-03-02 09:15:04 module] message, with the time written out once a second: there is a line for every
+    feedback.
+    """
 
     def __init__(self) -> None:
         super().__init__("[%(levelname).1s %(asctime)s %(name)s] %(message)s")
@@ -100,7 +106,9 @@ def _set_up_logging() -> None:
     logging.logThreads = logging.logMultiprocessing = logging.logProcesses = False
     logging._srcfile = ""  # noqa: SLF001 - as the logging documentation says, for no look at the stack
     logging.getLogger("tornado.access").setLevel(logging.ERROR)
-    logging.getLogger("tornado.general").setLevel(logging.ERROR)  # a peer's bad certificate, at each attempt; we say it once
+    logging.getLogger("tornado.general").setLevel(
+        logging.ERROR
+    )  # a peer's bad certificate, at each attempt; we say it once
 
 
 async def _serve(settings: Settings) -> int:
@@ -111,7 +119,9 @@ async def _serve(settings: Settings) -> int:
     store = open_store(settings.store)
     try:
         ancestor = AncestorLabels(settings.event_type or "NOT_IMPLEMENTED", *image_of(os.environ))
-        server = Server(settings, store, default_labels(os.environ), ancestor, os.environ.get("ELASTICSEARCH_API_KEY", ""))
+        server = Server(
+            settings, store, default_labels(os.environ), ancestor, os.environ.get("ELASTICSEARCH_API_KEY", "")
+        )
         await server.start()
     except BaseException:
         store.close()
@@ -151,6 +161,16 @@ def _greet(settings: Settings) -> None:
         logger.info("The state goes with this container; a volume at %s would keep it longer", file.parent)
     if settings.host not in ("127.0.0.1", "localhost", "::1") and not settings.token_file:
         logger.info("Any client that reaches this address may send events; --token_file asks them for a token")
+
+
+def in_container(environment: Mapping[str, str], root: Path = ROOT) -> bool:
+    """Whether this is a container, as far as Kubernetes, Docker or Podman tell."""
+    return "KUBERNETES_SERVICE_HOST" in environment or any((root / mark).exists() for mark in MARKS)
+
+
+def on_volume(file: Path, root: Path = ROOT) -> bool:
+    """Whether a file is kept elsewhere than the root file system, which goes with its container."""
+    return file.parent.stat().st_dev != root.stat().st_dev
 
 
 if __name__ == "__main__":

@@ -14,38 +14,49 @@ from typing import TYPE_CHECKING, Any
 from tornado.ioloop import PeriodicCallback
 from tornado.web import Application
 
-from metrics_server.api import Api
-from metrics_server.api_answer import PATH
-from metrics_server.api_handlers import Deployment, Model, Models, OpenApi
-from metrics_server.catalog import Catalog
-from metrics_server.connection import HttpServer
-from metrics_server.desk import Desk
-from metrics_server.elasticsearch import LookUps, address_of, checked_index, tls_of
+from metrics_server.api.exposition import AncestorLabels, Exposition
+from metrics_server.api.handlers import (
+    Deployment,
+    Healthz,
+    Metrics,
+    Model,
+    Models,
+    OpenApi,
+    Protocol,
+    Readyz,
+    RejectedEvents,
+    State,
+)
+from metrics_server.api.openapi import SERIES, document, pattern_of
+from metrics_server.api.schema import PATH
+from metrics_server.api.service import Api
 from metrics_server.errors import BadConfiguration
-from metrics_server.exposition import AncestorLabels, Exposition
-from metrics_server.group import Keeping
-from metrics_server.handlers import Healthz, Metrics, NotFound, PostOnly, Protocol, Readyz, RejectedEvents, State
-from metrics_server.ingest import Ingest
-from metrics_server.kafka_config import configuration, topics
-from metrics_server.kept import Limits
-from metrics_server.openapi import SERIES, document, pattern_of
-from metrics_server.readings import Reader
-from metrics_server.reply import Forwarder, Replies
-from metrics_server.router import POST_ONLY, Gate, Router
-from metrics_server.selection import Selection, dimensions_of
-from metrics_server.series import Labels
+from metrics_server.http.connection import HttpServer
+from metrics_server.http.handler import NotFound, PostOnly
+from metrics_server.http.worker_pools import WorkerPools
+from metrics_server.ingest.elasticsearch.lookup import PredictionLookup, address_of, checked_index, tls_of
+from metrics_server.ingest.kafka.config import configuration, topics
+from metrics_server.ingest.pipeline import Ingest
+from metrics_server.ingest.reply import Forwarder, Replies
+from metrics_server.ingest.router import POST_ONLY, Gate, Router
+from metrics_server.ingest.slicing import SlicingRules, dimensions_of
+from metrics_server.metrics.task import model_at
+from metrics_server.metrics.window import seconds_of
+from metrics_server.pairing.batch import Retention
+from metrics_server.pairing.usage import UsageLimits
+from metrics_server.pairing.writer import OnResult, SubmissionResult, Writer
+from metrics_server.series.evaluator import Evaluator
+from metrics_server.series.registry import SeriesRegistry
+from metrics_server.series.series import Labels
+from metrics_server.series.totals import Totals
 from metrics_server.settings import Settings
 from metrics_server.store.interface import Store
-from metrics_server.task import model_at
 from metrics_server.telemetry import KafkaTelemetry, Telemetry
-from metrics_server.totals import Totals
 from metrics_server.web import handlers as web
-from metrics_server.web.pulse import EVERY_SECONDS, Pulse
-from metrics_server.window import seconds_of
-from metrics_server.writer import Done, Settled, Writer
+from metrics_server.web.self_sampler import EVERY_SECONDS, SelfSampler
 
 if TYPE_CHECKING:  # the driver is an extra
-    from metrics_server.kafka import Kafka
+    from metrics_server.ingest.kafka.consumer import KafkaConsumer
 
 logger = logging.getLogger(__name__)
 
@@ -56,42 +67,35 @@ LOOK_UP_SECONDS = 2.0  # at most, of the time to drain, for look-ups that wait: 
 class Server:
     """One metrics server on an open store. Made in the event loop that it runs in."""
 
-    def __init__(self, settings: Settings, store: Store, defaults: Labels, ancestor: AncestorLabels, elastic_key: str = "") -> None:
+    def __init__(
+        self, settings: Settings, store: Store, defaults: Labels, ancestor: AncestorLabels, elastic_key: str = ""
+    ) -> None:
         self._settings = settings
         self._store = store
         self._loop = asyncio.get_running_loop()
         self._state = State()
         self._telemetry = Telemetry()
-        self._pulse = Pulse(self._telemetry)
-        self._beating = PeriodicCallback(self._pulse.beat, EVERY_SECONDS * 1000)
+        self._sampler = SelfSampler(self._telemetry)
+        self._sampling = PeriodicCallback(self._sampler.sample, EVERY_SECONDS * 1000)
         exported = settings.max_exported_classes
         self._build = partial(model_at, max_exported_classes=exported, allow_pickle=settings.allow_pickle)
-        self._catalog = Catalog(settings.scoring_of, self._build, settings.max_series, settings.max_slices)
+        self._registry = SeriesRegistry(settings.scoring_of, self._build, settings.max_series, settings.max_slices)
         self._windows = {window: seconds_of(window) for window in settings.windows}
         self._totals = Totals(self._windows)
-        self._writer = Writer(
-            store,
-            self._catalog,
-            self._totals,
-            self._telemetry,
-            Keeping(*(seconds_of(kept) for kept in (settings.history, settings.retention, settings.dedupe_retention))),
-            max_queue=settings.max_queue_events,
-            series_retention=seconds_of(settings.series_retention),
-            limits=Limits(settings.max_pending, settings.max_pending_bytes, settings.max_dedupe_keys),
-            deliver=self._deliver,
-        )
-        replies = Replies(settings.event_type, settings.event_source) if settings.event_type and settings.event_source else None
+        self._writer = self._make_writer()
+        has_replies = bool(settings.event_type and settings.event_source)
+        replies = Replies(settings.event_type, settings.event_source) if has_replies else None
         self._forwarder = Forwarder(settings.reply_url, self._telemetry) if settings.reply_url and replies else None
-        self._look_ups = self._elasticsearch(elastic_key) if settings.elasticsearch_uri else None
+        self._lookup = self._elasticsearch(elastic_key) if settings.elasticsearch_uri else None
         self._ingest = Ingest(
             self._writer,
             self._telemetry,
             defaults,
             max_body_bytes=settings.max_body_bytes,
-            selection=Selection(dimensions_of(settings.slices), frozenset(settings.score_models)),
+            selection=SlicingRules(dimensions_of(settings.slices), frozenset(settings.score_models)),
             replies=replies,
             forwarder=self._forwarder,
-            look_up=self._look_ups.look_up if self._look_ups else None,
+            look_up=self._lookup.look_up if self._lookup else None,
         )
         self._kafka = self._consumer() if settings.kafka_brokers else None
         self._gate = Gate(
@@ -100,34 +104,59 @@ class Server:
             max_bodies_bytes=settings.max_bodies_bytes,
             token=_token(settings.token_file),
         )
-        self._desk = Desk()
+        self._pools = WorkerPools()
         router = Router(self._gate, self._application(*self._views(ancestor)))
-        self._http = HttpServer(router.route, router.refused, self._telemetry.refused_connections.inc, settings.max_connections)
+        self._http = HttpServer(
+            router.route, router.refused, self._telemetry.refused_connections.inc, settings.max_connections
+        )
 
-    def _elasticsearch(self, key: str) -> LookUps:
+    def _make_writer(self) -> Writer:
+        settings = self._settings
+        return Writer(
+            self._store,
+            self._registry,
+            self._totals,
+            self._telemetry,
+            Retention(
+                seconds_of(settings.history), seconds_of(settings.retention), seconds_of(settings.dedupe_retention)
+            ),
+            max_queue=settings.max_queue_events,
+            series_retention=seconds_of(settings.series_retention),
+            limits=UsageLimits(settings.max_pending, settings.max_pending_bytes, settings.max_dedupe_keys),
+            deliver=self._deliver,
+        )
+
+    def _elasticsearch(self, key: str) -> PredictionLookup:
         settings = self._settings
         address, index = address_of(settings.elasticsearch_uri, key), checked_index(settings.elasticsearch_index)
-        return LookUps(address, index, tls_of(settings.elasticsearch_ca), self._telemetry)
+        return PredictionLookup(address, index, tls_of(settings.elasticsearch_ca), self._telemetry)
 
-    def _consumer(self) -> Kafka:
+    def _consumer(self) -> KafkaConsumer:
         try:
-            from metrics_server.kafka import Kafka
+            from metrics_server.ingest.kafka.consumer import KafkaConsumer
         except ImportError as error:
-            raise BadConfiguration(f"--kafka_brokers needs the extra kafka, the package confluent-kafka: {error}") from error
+            raise BadConfiguration(
+                f"--kafka_brokers needs the extra kafka, the package confluent-kafka: {error}"
+            ) from error
         settings, telemetry = self._settings, KafkaTelemetry(self._telemetry.registry)
+        config = configuration(settings.kafka_brokers, settings.kafka_group, settings.kafka_config)
         limits = {"max_body_bytes": settings.max_body_bytes, "max_bodies_bytes": settings.max_bodies_bytes}
-        return Kafka(configuration(settings), topics(settings), self._ingest, telemetry, **limits)
+        return KafkaConsumer(config, topics(settings.kafka_topic), self._ingest, telemetry, **limits)
 
     def _views(self, ancestor: AncestorLabels) -> tuple[Exposition, Api]:
         """What shows the numbers: the page for Prometheus and the JSON API, by one reader."""
         settings = self._settings
-        reader = Reader(settings.max_exported_classes, settings.min_support)
-        shared = self._catalog, self._totals
-        exposition = Exposition(*shared, self._telemetry, ancestor, seldon_metrics=settings.seldon_metrics, reader=reader)
-        return exposition, Api(*shared, reader, self._store, windows=self._windows, history=seconds_of(settings.history))
+        evaluator = Evaluator(settings.max_exported_classes, settings.min_support)
+        shared = self._registry, self._totals
+        exposition = Exposition(
+            *shared, self._telemetry, ancestor, seldon_metrics=settings.seldon_metrics, evaluator=evaluator
+        )
+        return exposition, Api(
+            *shared, evaluator, self._store, windows=self._windows, history=seconds_of(settings.history)
+        )
 
     def _application(self, exposition: Exposition, api: Api) -> Application:
-        asked = {"api": api, "desk": self._desk}
+        asked = {"api": api, "pools": self._pools}
         described = document(self._settings.windows, has_token=bool(self._settings.token_file))
         return Application(
             [
@@ -150,10 +179,10 @@ class Server:
 
     def _pages(self, api: Api) -> list[tuple[str, type[web.Page | web.Trend | web.Static], dict[str, Any]]]:
         """The routes of the page."""
-        seen = api, self._telemetry, self._pulse, self._ingest.rejections
+        seen = api, self._telemetry, self._sampler, self._ingest.rejections
         has_token = bool(self._settings.token_file)
         site = web.Site(*seen, windows=self._windows, has_token=has_token, is_store_up=lambda: self._writer.is_up)
-        shown = {"site": site, "desk": self._desk}
+        shown = {"site": site, "pools": self._pools}
         return [
             ("/", web.Front, shown),
             ("/ui", web.Overview, shown),
@@ -164,7 +193,7 @@ class Server:
             (pattern_of("/ui/static/{name}"), web.Static, {}),
         ]
 
-    def _deliver(self, outcomes: list[tuple[Done, Sequence[Settled]]]) -> None:
+    def _deliver(self, outcomes: list[tuple[OnResult, Sequence[SubmissionResult]]]) -> None:
         """Takes the outcomes of a group from the writer's thread to the event loop."""
         with suppress(RuntimeError):  # the loop has ended: after --drain_seconds nobody waits any more
             self._loop.call_soon_threadsafe(_deliver_all, outcomes)
@@ -180,33 +209,37 @@ class Server:
             self._build(path, {})  # a model that cannot be loaded stops the start, not the first event
         context = _ssl_context(self._settings)
         self._writer.start()
-        self._beating.start()
+        self._sampling.start()
         try:
             await self._http.listen(self._settings.host, self._settings.http_port, context)
         except OSError as error:
             self._writer.stop()
-            raise BadConfiguration(f"--host {self._settings.host} --http_port {self._settings.http_port}: {error.strerror}") from error
+            raise BadConfiguration(
+                f"--host {self._settings.host} --http_port {self._settings.http_port}: {error.strerror}"
+            ) from error
         if self._forwarder is not None:
             self._forwarder.start()
         if self._kafka is not None:
             self._kafka.start()
-        if self._look_ups is not None:
-            self._look_ups.start(self._ingest.take_event)
+        if self._lookup is not None:
+            self._lookup.start(self._ingest.take_event)
 
     async def stop(self) -> bool:
-        """Serves for the shutdown delay, then takes no more, applies and answers what was received; says whether all was."""
+        """Serves for the shutdown delay, then takes no more, applies and answers what was received; says whether all
+        was.
+        """
         self._state.stopping = True
-        self._beating.stop()
+        self._sampling.stop()
         await asyncio.sleep(self._settings.shutdown_delay)
         deadline = self._loop.time() + self._settings.drain_seconds
         if self._kafka is not None:
             self._kafka.stop()
         self._http.drain()
-        desk = asyncio.create_task(self._desk.stop(min(ASKED_SECONDS, self._settings.drain_seconds)))
+        pools = asyncio.create_task(self._pools.stop(min(ASKED_SECONDS, self._settings.drain_seconds)))
         while self._is_busy and self._loop.time() < deadline:  # noqa: ASYNC110 - a counter of the hot path, looked at once
             await asyncio.sleep(0.01)
-        if self._look_ups is not None:
-            await self._look_ups.stop(min(LOOK_UP_SECONDS, max(0.1, deadline - self._loop.time())))
+        if self._lookup is not None:
+            await self._lookup.stop(min(LOOK_UP_SECONDS, max(0.1, deadline - self._loop.time())))
         left = max(0.1, deadline - self._loop.time())
         drained = await self._loop.run_in_executor(None, self._writer.stop, left)
         await asyncio.sleep(0)  # what the writer has just delivered is answered
@@ -214,7 +247,7 @@ class Server:
             await self._loop.run_in_executor(None, self._kafka.join, max(0.1, deadline - self._loop.time()))
         if self._forwarder is not None:
             self._forwarder.stop()
-        await desk
+        await pools
         self._http.close()
         if drained:
             self._store.close()
@@ -223,10 +256,10 @@ class Server:
     @property
     def _is_busy(self) -> bool:
         """Whether something received is not answered yet, by a server that takes no more."""
-        return bool(self._gate.open_requests) or (self._kafka is not None and not self._kafka.is_quiet)
+        return bool(self._gate.open_requests) or (self._kafka is not None and not self._kafka.is_drained)
 
 
-def _deliver_all(outcomes: list[tuple[Done, Sequence[Settled]]]) -> None:
+def _deliver_all(outcomes: list[tuple[OnResult, Sequence[SubmissionResult]]]) -> None:
     for done, settled in outcomes:
         try:
             done(settled)

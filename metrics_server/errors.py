@@ -12,7 +12,8 @@ from enum import Enum
 class Reason(Enum):
     """Why an event was refused: name on the wire, HTTP status, what it means.
 
-    A sender that is a broker retries 404, 408, 409, 429 and 5xx, so nothing that can never succeed may get one of those.
+    A sender that is a broker retries 404, 408, 409, 429 and 5xx, so nothing that can never succeed may get one of
+    those.
     """
 
     MALFORMED_HTTP = ("malformed_http", 400, "The bytes are no HTTP/1.1 request.")
@@ -21,7 +22,11 @@ class Reason(Enum):
     NOT_A_NUMBER = ("not_a_number", 400, "NaN or an infinity where a number is needed.")
     OUT_OF_RANGE = ("out_of_range", 400, "A number beyond ±1e12, or too large to represent.")
     TOO_DEEP = ("too_deep", 400, "JSON nested deeper than the limit.")
-    MALFORMED_EVENT = ("malformed_event", 400, "Not a valid CloudEvent: an attribute is missing, empty or of the wrong kind.")
+    MALFORMED_EVENT = (
+        "malformed_event",
+        400,
+        "Not a valid CloudEvent: an attribute is missing, empty or of the wrong kind.",
+    )
     UNSUPPORTED_SPECVERSION = ("unsupported_specversion", 400, "A CloudEvents specversion other than 1.0.")
     BAD_TIME = ("bad_time", 400, "A time is not an RFC 3339 timestamp, nor, in plain feedback, Unix seconds.")
     BAD_ENCODING = ("bad_encoding", 400, "A percent-encoded or non-ASCII attribute is not valid UTF-8.")
@@ -31,7 +36,11 @@ class Reason(Enum):
     CROSS_SITE = ("cross_site", 403, "A browser sends this for a page of another site.")
     BODY_TIMEOUT = ("body_timeout", 408, "The body did not arrive within 10 s; sending it again may succeed.")
     BODY_TOO_LARGE = ("body_too_large", 413, "The body is larger than --max_body_bytes after decompression.")
-    UNSUPPORTED_FORMAT = ("unsupported_format", 415, "A CloudEvents format other than JSON, or a body that is not JSON.")
+    UNSUPPORTED_FORMAT = (
+        "unsupported_format",
+        415,
+        "A CloudEvents format other than JSON, or a body that is not JSON.",
+    )
     UNSUPPORTED_ENCODING = ("unsupported_encoding", 415, "A Content-Encoding other than gzip or identity.")
     MALFORMED_FEEDBACK = (
         "malformed_feedback",
@@ -74,8 +83,10 @@ class Rejected(MetricsServerError):
     def status(self) -> int:
         return self.reason.status
 
-    def bare(self) -> Rejected:
-        """Itself without the frames it came through: a value that kept them would be kept by them, until the garbage is collected."""
+    def without_traceback(self) -> Rejected:
+        """Itself without the frames it came through: a value that kept them would be kept by them, until the garbage is
+        collected.
+        """
         self.__traceback__ = self.__cause__ = self.__context__ = None
         return self
 
@@ -96,3 +107,18 @@ class StoreRefused(MetricsServerError):
 
 class BadConfiguration(MetricsServerError):
     """A setting cannot be used; the message names it and says what would be valid."""
+
+
+class BadRequest(MetricsServerError):
+    """A request to the API that is answered with an error: 400 unless it says otherwise."""
+
+    def __init__(self, detail: str, status: int = 400, reason: str = "bad_request") -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.status = status
+        self.reason = reason
+
+
+def not_found(detail: str) -> BadRequest:
+    """Something that is not there."""
+    return BadRequest(detail, 404, "not_found")

@@ -1,7 +1,7 @@
 """Settings: one table of fields feeds the command line, the environment, the configuration file and the docs.
 
-A value given on the command line wins over METRICS_SERVER_<NAME> in the environment, which wins over --config. Every option of
-Seldon's `adserver MetricsServer` is taken with its spelling and meaning.
+A value given on the command line wins over METRICS_SERVER_<NAME> in the environment, which wins over --config. Every
+option of Seldon's `adserver MetricsServer` is taken with its spelling and meaning.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import yaml
 
 from metrics_server import __version__
 from metrics_server.errors import BadConfiguration
-from metrics_server.event import KINDS, WRAPPED_TYPE
-from metrics_server.series import REVISION, Labels, Scoring
-from metrics_server.window import check_window, seconds_of
+from metrics_server.ingest.cloudevent import KINDS, WRAPPED_TYPE
+from metrics_server.metrics.window import check_window, seconds_of
+from metrics_server.series.series import REVISION, Labels, Scoring
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,9 @@ def _help(text: str) -> Any:
 
 
 class Deployment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How the predictions of some deployments are scored; a part left out matches any. Only in the configuration file."""
+    """How the predictions of some deployments are scored; a part left out matches any. Only in the configuration
+    file.
+    """
 
     namespace: str = ""
     deployment: str = ""
@@ -54,30 +56,49 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     host: Annotated[str, _help("address to listen on; 0.0.0.0 for all")] = "127.0.0.1"
     http_port: Annotated[int, _help("port to listen on; without it PORT from the environment counts (Knative)")] = 8080
-    protocol: Annotated[str, _help("name answered on /protocol; the payload's own protocol is recognised")] = "seldonfeedback.http"
+    protocol: Annotated[str, _help("name answered on /protocol; the payload's own protocol is recognised")] = (
+        "seldonfeedback.http"
+    )
     model_name: Annotated[str, _help("name of this server in its log")] = "model"
     storage_uri: Annotated[
         str, _help("metric model: auto, or the dotted path of a class; adserver.cm_models.* are aliases of cm_models.*")
     ] = "auto"
     threshold: Annotated[float, _help("lowest score of class 1 that counts as positive, for BinaryMetrics")] = 0.5
-    class_names: Annotated[tuple[str, ...], _help("names of the classes in the order of their indexes, separated by commas")] = ()
-    reply_url: Annotated[str, _help("where to send the reply event of each feedback besides; a dead one costs nothing")] = ""
-    event_type: Annotated[str, _help("type of reply events; with --event_source feedback is answered by such an event")] = ""
+    class_names: Annotated[
+        tuple[str, ...], _help("names of the classes in the order of their indexes, separated by commas")
+    ] = ()
+    reply_url: Annotated[
+        str, _help("where to send the reply event of each feedback besides; a dead one costs nothing")
+    ] = ""
+    event_type: Annotated[
+        str, _help("type of reply events; with --event_source feedback is answered by such an event")
+    ] = ""
     event_source: Annotated[str, _help("source of reply events")] = ""
     elasticsearch_uri: Annotated[
-        str, _help("where the request logger wrote predictions; a truth that waits has its own looked up there, beside the request path")
+        str,
+        _help(
+            "where the request logger wrote predictions; a truth that waits has its own looked up there, beside the request path"
+        ),
     ] = ""
     elasticsearch_index: Annotated[
-        str, _help("the request logger's index for predictions; a part that an event leaves open is unknown-namespace and so on")
+        str,
+        _help(
+            "the request logger's index for predictions; a part that an event leaves open is unknown-namespace and so on"
+        ),
     ] = "inference-log-seldon-{namespace}-{service}-{endpoint}"
     elasticsearch_ca: Annotated[
-        str, _help("file with the certificates that Elasticsearch is verified by, in place of those that the machine trusts")
+        str,
+        _help(
+            "file with the certificates that Elasticsearch is verified by, in place of those that the machine trusts"
+        ),
     ] = ""
     kafka_brokers: Annotated[str, _help("Kafka brokers to consume from, as host:port separated by commas")] = ""
-    kafka_topic: Annotated[str, _help("topics to consume, separated by commas, or one regular expression that starts with ^")] = "seldon"
-    kafka_group: Annotated[str, _help("consumer group; servers of one group share the records, and must share a store")] = (
-        "feedback-metrics-server"
-    )
+    kafka_topic: Annotated[
+        str, _help("topics to consume, separated by commas, or one regular expression that starts with ^")
+    ] = "seldon"
+    kafka_group: Annotated[
+        str, _help("consumer group; servers of one group share the records, and must share a store")
+    ] = "feedback-metrics-server"
     kafka_config: Annotated[
         str, _help("file with settings of librdkafka as name=value lines: security.protocol, sasl.*, ssl.* and others")
     ] = ""
@@ -89,21 +110,34 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     retention: Annotated[str, _help("how long a prediction stays open to truth and corrections, from receipt")] = "35d"
     dedupe_retention: Annotated[str, _help("how long the key of an event without a request id is kept")] = "1d"
     max_pending: Annotated[
-        int, _help("rows, and further ids of rows, kept at most for pairing and correction; beyond it the oldest go first")
+        int,
+        _help("rows, and further ids of rows, kept at most for pairing and correction; beyond it the oldest go first"),
     ] = 5_000_000
-    max_pending_bytes: Annotated[int, _help("about what they may take on disk; beyond it the oldest go first")] = 4 * 2**30
-    max_dedupe_keys: Annotated[int, _help("keys of events without a request id kept at most; beyond it the oldest go first")] = 50_000_000
-    score_models: Annotated[tuple[str, ...], _help("models, as events name them, whose predictions count, separated by commas; all")] = ()
+    max_pending_bytes: Annotated[int, _help("about what they may take on disk; beyond it the oldest go first")] = (
+        4 * 2**30
+    )
+    max_dedupe_keys: Annotated[
+        int, _help("keys of events without a request id kept at most; beyond it the oldest go first")
+    ] = 50_000_000
+    score_models: Annotated[
+        tuple[str, ...], _help("models, as events name them, whose predictions count, separated by commas; all")
+    ] = ()
     slices: Annotated[
         tuple[str, ...],
-        _help("dimensions to slice by: name=attribute:…, name=tag:…, name=header:… or name=annotation:…, separated by commas"),
+        _help(
+            "dimensions to slice by: name=attribute:…, name=tag:…, name=header:… or name=annotation:…, separated by commas"
+        ),
     ] = ()
-    max_slices: Annotated[int, _help("slices of a model in one dimension at most; the rest count as name=__other__")] = 100
+    max_slices: Annotated[
+        int, _help("slices of a model in one dimension at most; the rest count as name=__other__")
+    ] = 100
     series_retention: Annotated[str, _help("after how long without events a series is forgotten")] = "30d"
     max_series: Annotated[int, _help("series at most; events that need one more are refused")] = 1000
     max_classes: Annotated[int, _help("classes of a series at most; later ones count as __other__")] = 1000
     max_exported_classes: Annotated[int, _help("classes of a series with gauges of their own at most")] = 100
-    min_support: Annotated[int, _help("values that rest on fewer labelled rows, of the class for a class, are not shown")] = 1
+    min_support: Annotated[
+        int, _help("values that rest on fewer labelled rows, of the class for a class, are not shown")
+    ] = 1
     max_body_bytes: Annotated[int, _help("size of a request body at most, after decompression")] = 8 * 2**20
     max_bodies_bytes: Annotated[int, _help("size of all bodies being received at most; beyond it 503")] = 64 * 2**20
     max_queue_events: Annotated[int, _help("events waiting to be applied at most; beyond it 503")] = 20_000
@@ -111,13 +145,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     token_file: Annotated[str, _help("file with a token that event senders must present as bearer token")] = ""
     tls_cert: Annotated[str, _help("file with the certificate chain to serve HTTPS with, with --tls_key")] = ""
     tls_key: Annotated[str, _help("file with the certificate's private key")] = ""
-    shutdown_delay: Annotated[float, _help("seconds to go on serving after SIGTERM, while /readyz already says 503")] = 0.0
-    drain_seconds: Annotated[float, _help("seconds at most to apply and answer what was received before the shutdown")] = 20.0
+    shutdown_delay: Annotated[
+        float, _help("seconds to go on serving after SIGTERM, while /readyz already says 503")
+    ] = 0.0
+    drain_seconds: Annotated[
+        float, _help("seconds at most to apply and answer what was received before the shutdown")
+    ] = 20.0
     seldon_metrics: Annotated[bool, _help("expose the ancestor's seldon_metric_* counters too")] = True
     allow_pickle: Annotated[bool, _help("let --storage_uri name a local pickle, which can run any code")] = False
     log_level: Annotated[str, _help("least severe messages to log: DEBUG, INFO, WARNING or ERROR")] = "INFO"
     deployments: Annotated[
-        tuple[Deployment, ...], _help("metric model, threshold and class names by deployment; only in the configuration file")
+        tuple[Deployment, ...],
+        _help("metric model, threshold and class names by deployment; only in the configuration file"),
     ] = ()
 
     def __post_init__(self) -> None:
@@ -156,7 +195,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def _check_thresholds(self) -> None:
         stated = {"threshold": self.threshold}
         stated |= {
-            f"deployments[{at}].threshold": entry.threshold for at, entry in enumerate(self.deployments) if entry.threshold is not None
+            f"deployments[{at}].threshold": entry.threshold
+            for at, entry in enumerate(self.deployments)
+            if entry.threshold is not None
         }
         for name, threshold in stated.items():
             if not 0 <= threshold <= 1:  # NaN neither
@@ -180,7 +221,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     @property
     def model_paths(self) -> set[str]:
         """The metric models that are named."""
-        return {path for path in (self.storage_uri, *(entry.storage_uri for entry in self.deployments)) if path and path != "auto"}
+        return {
+            path
+            for path in (self.storage_uri, *(entry.storage_uri for entry in self.deployments))
+            if path and path != "auto"
+        }
 
     def scoring_of(self, labels: Labels) -> Scoring:
         """How predictions with these labels are scored: by the first entry of `deployments` that matches."""
@@ -196,7 +241,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 _METAVARS = {int: "N", float: "NUMBER", tuple: "A,B"}
-HELP: dict[str, str] = {name: hint.__metadata__[0].description for name, hint in get_type_hints(Settings, include_extras=True).items()}
+HELP: dict[str, str] = {
+    name: hint.__metadata__[0].description for name, hint in get_type_hints(Settings, include_extras=True).items()
+}
 DEFAULTS: dict[str, Any] = {name: getattr(Settings(), name) for name in HELP}
 OPTIONS = [name for name in HELP if name != "deployments"]
 
@@ -223,7 +270,9 @@ def parser() -> argparse.ArgumentParser:
     for name in OPTIONS:
         default = DEFAULTS[name]
         shown = ",".join(default) if isinstance(default, tuple) else default
-        text = HELP[name] + ("" if shown in ("", None) else f" (default: {str(shown).lower() if isinstance(shown, bool) else shown})")
+        text = HELP[name] + (
+            "" if shown in ("", None) else f" (default: {str(shown).lower() if isinstance(shown, bool) else shown})"
+        )
         spellings = list(dict.fromkeys([f"--{name}", f"--{name.replace('_', '-')}"]))
         text = text.replace("%", "%%")
         if isinstance(default, bool):
@@ -248,7 +297,9 @@ def load(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
         logger.warning("Ignored arguments: %s", " ".join(left))
     given = vars(options)
     values = _from_file(given.pop("config", None) or environment.get(f"{ENVIRONMENT_PREFIX}CONFIG"))
-    values |= {name: environment[key] for name in OPTIONS if (key := f"{ENVIRONMENT_PREFIX}{name.upper()}") in environment}
+    values |= {
+        name: environment[key] for name in OPTIONS if (key := f"{ENVIRONMENT_PREFIX}{name.upper()}") in environment
+    }
     values |= given
     if "http_port" not in values and environment.get("PORT"):
         values["http_port"] = environment["PORT"]
@@ -294,7 +345,9 @@ def image_of(environment: Mapping[str, str]) -> tuple[str, str, str]:
     """Image name, image version and predictor version as the ancestor's labels have them."""
     name, _, version = environment.get("PREDICTIVE_UNIT_IMAGE", "").rpartition(":")
     try:
-        predictor_version = msgspec.json.decode(environment.get("PREDICTOR_LABELS", "{}"), type=dict[str, str]).get("version")
+        predictor_version = msgspec.json.decode(environment.get("PREDICTOR_LABELS", "{}"), type=dict[str, str]).get(
+            "version"
+        )
     except msgspec.MsgspecError:
         predictor_version = None
     return name or UNKNOWN, (version if name else "") or UNKNOWN, predictor_version or UNKNOWN

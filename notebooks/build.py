@@ -32,7 +32,9 @@ def executed(notebook: NotebookNode) -> NotebookNode:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
     resources = {"metadata": {"path": str(HERE)}}
-    client = NotebookClient(ran, timeout=SECONDS, kernel_name="python3", record_timing=False, coalesce_streams=True, resources=resources)
+    client = NotebookClient(
+        ran, timeout=SECONDS, kernel_name="python3", record_timing=False, coalesce_streams=True, resources=resources
+    )
     client.execute()
     return ran
 

@@ -57,7 +57,11 @@ def picture(chart: Chart) -> tuple[bytes, int]:
         page, shot = Path(directory, "chart.html"), Path(directory, "chart.png")
         page.write_text(file_html(figure.draw(chart), INLINE, chart.title))
         command = [_browser(), "--headless", "--disable-gpu", "--hide-scrollbars", "--disable-background-networking"]
-        command += [f"--force-device-scale-factor={DENSITY}", f"--window-size={WIDTH},{TALLEST}", "--virtual-time-budget=5000"]
+        command += [
+            f"--force-device-scale-factor={DENSITY}",
+            f"--window-size={WIDTH},{TALLEST}",
+            "--virtual-time-budget=5000",
+        ]
         command += ["--no-sandbox"] if os.geteuid() == 0 else []  # root has none
         command += [f"--user-data-dir={directory}/profile", f"--screenshot={shot}", page.as_uri()]
         subprocess.run(command, check=True, stdin=subprocess.DEVNULL, capture_output=True, timeout=60)

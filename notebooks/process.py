@@ -1,4 +1,5 @@
-"""Processes that a notebook starts: what they print goes to a file, they are waited for, and they end with the kernel."""
+"""Processes that a notebook starts: what they print goes to a file, they are waited for, and they end with the
+kernel."""
 
 from __future__ import annotations
 
@@ -30,7 +31,12 @@ def start(*command: str, log: Path, **environment: str) -> subprocess.Popen[byte
     with log.open("wb") as output:
         # Apart from the kernel: to interrupt a cell does not interrupt it.
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env={**os.environ, **environment}, start_new_session=True
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env={**os.environ, **environment},
+            start_new_session=True,
         )
     _started.append(process)
     return process

@@ -1,7 +1,7 @@
 """A real browser for tests: Chromium, driven by Playwright in a thread of its own.
 
-Playwright's plain API runs an event loop in the thread that uses it for as long as it is there, and `asyncio.run` in that thread then
-fails. So a test says what to do with a page, and the browser's thread does it:
+Playwright's plain API runs an event loop in the thread that uses it for as long as it is there, and `asyncio.run` in
+that thread then fails. So a test says what to do with a page, and the browser's thread does it:
 
     tab = open_tab(server.url)
     tab.open("/ui")
@@ -147,7 +147,8 @@ class Tab:
             self.failures.append(f"{response.request.method} {response.url}: {response.status}")
 
     def do(self, work: Callable[[Page], T]) -> T:
-        """Does this with the page, and returns what it returns: text, numbers and the like, nothing of Playwright's own."""
+        """Does this with the page, and returns what it returns: text, numbers and the like, nothing of Playwright's
+        own."""
         return self._browser.do(work, self._page)
 
     def open(self, path: str) -> int:
@@ -165,7 +166,8 @@ class Tab:
         return self.do(lambda page: page.evaluate(script, argument))
 
     def until(self, script: str, argument: Any = None) -> None:
-        """Waits until the expression is true. Playwright's own `wait_for_function` needs `eval`, which the page forbids."""
+        """Waits until the expression is true. Playwright's own `wait_for_function` needs `eval`, which the page
+        forbids."""
         deadline = time.monotonic() + TIMEOUT / 1000
         while not self.evaluate(script, argument):
             assert time.monotonic() < deadline, f"this did not come true: {script} {argument or ''}"

@@ -1,4 +1,5 @@
-"""A Kafka broker for tests: Apache Kafka where Java and Maven are, else the mock that the driver brings along, which cannot restart."""
+"""A Kafka broker for tests: Apache Kafka where Java and Maven are, else the mock that the driver brings along, which
+cannot restart."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from metrics_server.kafka_record import Record
+from metrics_server.ingest.kafka.record import Record
 from tests.running import ROOT, free_port
 
 POM = ROOT / "tests" / "kafka" / "pom.xml"
@@ -66,7 +67,8 @@ class Broker:
         raise NotImplementedError
 
     def produce(self, records: Iterable[Record]) -> None:
-        """Sends records to their topics and partitions, and waits until the broker has them; their offsets are its own."""
+        """Sends records to their topics and partitions, and waits until the broker has them; their offsets are its
+        own."""
         producer = Producer({"bootstrap.servers": self.address, "linger.ms": 5, "log_level": 2})
         failures: list[Any] = []
         for record in records:
@@ -108,7 +110,15 @@ class ApacheKafka(Broker):
         self._file = directory / "server.properties"
         self._file.write_text(PROPERTIES.format(port=self._port, controller=free_port(), logs=directory / "logs"))
         self._process: subprocess.Popen[bytes] | None = None
-        format_ = [*self._java, "kafka.tools.StorageTool", "format", "-t", "AAAAAAAAAAAAAAAAAAAAAQ", "-c", str(self._file)]
+        format_ = [
+            *self._java,
+            "kafka.tools.StorageTool",
+            "format",
+            "-t",
+            "AAAAAAAAAAAAAAAAAAAAAQ",
+            "-c",
+            str(self._file),
+        ]
         subprocess.run(format_, check=True, capture_output=True, timeout=60)
 
     def start(self) -> None:
@@ -143,7 +153,9 @@ class MockKafka(Broker):
     """The driver's mock of a broker, in a process of its own. Its topics have four partitions."""
 
     def __init__(self) -> None:
-        self._process = subprocess.Popen([sys.executable, "-c", MOCK], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", MOCK], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
         assert self._process.stdout is not None
         self.address = self._process.stdout.readline().strip()
 
@@ -166,7 +178,16 @@ def _jars() -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not found.exists():
             fetched = CACHE / f"kafka-{os.getpid()}"
-            command = ["mvn", "-q", "-B", "-f", str(POM), COPY, f"-DoutputDirectory={fetched}", "-DincludeScope=runtime"]
+            command = [
+                "mvn",
+                "-q",
+                "-B",
+                "-f",
+                str(POM),
+                COPY,
+                f"-DoutputDirectory={fetched}",
+                "-DincludeScope=runtime",
+            ]
             done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
             assert done.returncode == 0, done.stdout[-2000:]
             fetched.rename(found)

@@ -1,4 +1,5 @@
-"""Builds the kustomizations of this repository: of what kustomize can do, what they use. Where kubectl is, a test compares the two."""
+"""Builds the kustomizations of this repository: of what kustomize can do, what they use. Where kubectl is, a test
+compares the two."""
 
 from __future__ import annotations
 

@@ -42,15 +42,21 @@ def ce_time(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).isoformat()
 
 
-def event(event_id: str, payload: object, *, kind: str = FEEDBACK, request_id: str = "", at: float | None = None) -> Request:
+def event(
+    event_id: str, payload: object, *, kind: str = FEEDBACK, request_id: str = "", at: float | None = None
+) -> Request:
     """A CloudEvent in binary mode of the deployment `shop/fraud`."""
-    headers = ce(kind, event_id, request_id, source="test", inferenceservicename="fraud", endpoint="default", modelid="tree")
+    headers = ce(
+        kind, event_id, request_id, source="test", inferenceservicename="fraud", endpoint="default", modelid="tree"
+    )
     if at is not None:
         headers["Ce-Time"] = ce_time(at)
     return Request(headers, json.dumps(payload).encode())
 
 
-def feedback(event_id: str, truth: object, prediction: object, *, request_id: str = "", at: float | None = None) -> Request:
+def feedback(
+    event_id: str, truth: object, prediction: object, *, request_id: str = "", at: float | None = None
+) -> Request:
     """A feedback that carries the response it is about: a pair at once."""
     return event(event_id, {"response": message(prediction), "truth": message(truth)}, request_id=request_id, at=at)
 
@@ -76,7 +82,8 @@ class Page:
         return sum(self.by(name, **labels).values())
 
     def by(self, name: str, *keys: str, **labels: str) -> dict[tuple[str, ...], float]:
-        """Values of this name by the labels `keys`, of the samples that have the given labels; added up where they coincide."""
+        """Values of this name by the labels `keys`, of the samples that have the given labels; added up where they
+        coincide."""
         found: dict[tuple[str, ...], float] = {}
         for sample in self.samples:
             if sample.name == name and labels.items() <= sample.labels.items():
@@ -87,7 +94,9 @@ class Page:
     def model_lines(self) -> list[str]:
         """What is said about models, without what tells the time."""
         lines = self.text.splitlines()
-        return sorted(line for line in lines if line.startswith(("model_", "seldon_metric_")) and "timestamp" not in line)
+        return sorted(
+            line for line in lines if line.startswith(("model_", "seldon_metric_")) and "timestamp" not in line
+        )
 
 
 def send(port: int, request: Request | None = None, path: str = "/", *, timeout: float = 15.0) -> Reply:

@@ -43,7 +43,9 @@ def hurried(document: Any) -> Any:
 
 def fetched(url: str, body: Any = None) -> Any:
     data = None if body is None else json.dumps(body).encode()
-    with urllib.request.urlopen(urllib.request.Request(url, data, {"Content-Type": "application/json"}), timeout=10) as answer:
+    with urllib.request.urlopen(
+        urllib.request.Request(url, data, {"Content-Type": "application/json"}), timeout=10
+    ) as answer:
         return json.loads(answer.read() or "null")
 
 
@@ -54,7 +56,9 @@ class Program:
         self.url = f"http://127.0.0.1:{port}"
         self.log = directory / f"{Path(words[0]).name}.log"
         with self.log.open("wb") as output:
-            self.process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=directory)
+            self.process = subprocess.Popen(
+                words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=directory
+            )
         try:
             until(lambda: self._is_ready(ready), 20)
         except BaseException:
@@ -145,6 +149,8 @@ class Prometheus(Program):
         """An instant vector by its labels, without names."""
         answer = fetched(f"{self.url}/api/v1/query?{urllib.parse.urlencode({'query': query})}")
         return {
-            frozenset((name, value) for name, value in one["metric"].items() if name != "__name__"): float(one["value"][1])
+            frozenset((name, value) for name, value in one["metric"].items() if name != "__name__"): float(
+                one["value"][1]
+            )
             for one in answer["data"]["result"]
         }

@@ -1,4 +1,5 @@
-"""A real server process on a free loopback port, and requests to it as raw bytes: what client libraries would never send."""
+"""A real server process on a free loopback port, and requests to it as raw bytes: what client libraries would never
+send."""
 
 from __future__ import annotations
 
@@ -36,7 +37,12 @@ NONE = Answer(0, {}, b"")
 
 
 def request(
-    target: str = "/", body: bytes | Any = b"", *headers: str, method: str = "POST", length: bool = True, close: bool = True
+    target: str = "/",
+    body: bytes | Any = b"",
+    *headers: str,
+    method: str = "POST",
+    length: bool = True,
+    close: bool = True,
 ) -> bytes:
     """The bytes of a request; a body that is not bytes is written as JSON. Header lines are sent as Latin-1."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()

@@ -95,13 +95,30 @@ def launch(
     drop_in: bool = False,
     scheme: str = "http",
 ) -> tuple[subprocess.Popen[bytes], int]:
-    """A ready `python -m metrics_server` on a free port, in the directory of its log, untouched by this process's environment."""
+    """A ready `python -m metrics_server` on a free port, in the directory of its log, untouched by this process's
+    environment."""
     port = free_port()
-    words = [*wrapper, sys.executable, "-m", "metrics_server", "--http_port", str(port), *options, *(["MetricsServer"] if drop_in else [])]
-    clean = {name: value for name, value in os.environ.items() if not re.match("METRICS_SERVER_|PORT$|SELDON_|PREDICT", name)}
+    words = [
+        *wrapper,
+        sys.executable,
+        "-m",
+        "metrics_server",
+        "--http_port",
+        str(port),
+        *options,
+        *(["MetricsServer"] if drop_in else []),
+    ]
+    clean = {
+        name: value for name, value in os.environ.items() if not re.match("METRICS_SERVER_|PORT$|SELDON_|PREDICT", name)
+    }
     with log.open("ab") as output:
         process = subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=log.parent, env={**clean, **(environment or {})}
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            cwd=log.parent,
+            env={**clean, **(environment or {})},
         )
     try:
         _await_ready(process, f"{scheme}://127.0.0.1:{port}", log)

@@ -1,4 +1,5 @@
-"""From a wrong label to a message: real server, simulated cluster, real Prometheus, real Alertmanager, and what stands in for Slack."""
+"""From a wrong label to a message: real server, simulated cluster, real Prometheus, real Alertmanager, and what stands
+in for Slack."""
 
 from __future__ import annotations
 
@@ -36,24 +37,44 @@ def _receiver(stack: ExitStack, directory: Path) -> tuple[Receiver, Alertmanager
 def test_amtool_accepts_the_routing() -> None:
     """Alertmanager can load the configuration and its template."""
     checked = subprocess.run(
-        [peer("amtool"), "check-config", str(ROUTING / "alertmanager.yml")], capture_output=True, text=True, check=False, timeout=20
+        [peer("amtool"), "check-config", str(ROUTING / "alertmanager.yml")],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=20,
     )
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
 def test_a_message_is_readable_and_cannot_shout(stack: ExitStack, tmp_path: Path) -> None:
-    """Title, what happened, what to do; names from events are text, and notify nobody. The milder of two alerts stays unsaid."""
+    """Title, what happened, what to do; names from events are text, and notify nobody. The milder of two alerts stays
+    unsaid."""
     receiver, alertmanager = _receiver(stack, tmp_path)
-    labels = {"alertname": "ModelAccuracyBelowObjective", "deployment_name": "<!channel> & co", "predictor_name": "main"}
-    annotations = {"summary": "<!channel> is worse", "description": "It is.", "runbook_url": "docs/how-to/runbooks.md#a"}
+    labels = {
+        "alertname": "ModelAccuracyBelowObjective",
+        "deployment_name": "<!channel> & co",
+        "predictor_name": "main",
+    }
+    annotations = {
+        "summary": "<!channel> is worse",
+        "description": "It is.",
+        "runbook_url": "docs/how-to/runbooks.md#a",
+    }
     fetched(
         f"{alertmanager.url}/api/v2/alerts",
-        [{"labels": labels | {"severity": severity}, "annotations": annotations} for severity in ("critical", "warning")],
+        [
+            {"labels": labels | {"severity": severity}, "annotations": annotations}
+            for severity in ("critical", "warning")
+        ],
     )
     (message,) = until(receiver.attachments)
     assert message["title"] == "Critical: ModelAccuracyBelowObjective of &lt;!channel&gt; &amp; co"
     assert message["color"] == "danger"
-    assert message["text"].splitlines() == ["*&lt;!channel&gt; is worse*", "It is.", "What to do: docs/how-to/runbooks.md#a"]
+    assert message["text"].splitlines() == [
+        "*&lt;!channel&gt; is worse*",
+        "It is.",
+        "What to do: docs/how-to/runbooks.md#a",
+    ]
     states = {one["labels"]["severity"]: one["status"]["state"] for one in fetched(f"{alertmanager.url}/api/v2/alerts")}
     assert states == {"critical": "active", "warning": "suppressed"}
 
@@ -61,14 +82,29 @@ def test_a_message_is_readable_and_cannot_shout(stack: ExitStack, tmp_path: Path
 def _tell(server: RunningServer, predictor: str, right: int, wrong: int) -> None:
     """Labels of a predictor, as the simulation's would be: rows of ten classes."""
     row = [1.0] + [0.0] * 9
-    said = {"prediction": row, "namespace": "seldon", "deployment": "digits", "predictor": predictor, "model": "classifier"}
+    said = {
+        "prediction": row,
+        "namespace": "seldon",
+        "deployment": "digits",
+        "predictor": predictor,
+        "model": "classifier",
+    }
     statements = [said | {"truth": 0}] * right + [said | {"truth": 1}] * wrong
     assert server.post(statements, {"Content-Type": "application/json"}, "/v1/feedback").status == 200
 
 
 @contextmanager
 def _simulation(server: RunningServer, directory: Path) -> Iterator[None]:
-    words = [sys.executable, "-m", "metrics_server", "simulate", "--url", server.url, "--ingress_port", str(free_port())]
+    words = [
+        sys.executable,
+        "-m",
+        "metrics_server",
+        "simulate",
+        "--url",
+        server.url,
+        "--ingress_port",
+        str(free_port()),
+    ]
     words += ["--past", "0", "--rate", "120", "--label_delay", "0.1", "--label_share", "1", "--seed", "1"]
     with (directory / "simulation.log").open("wb") as output:
         process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=directory)
@@ -80,7 +116,8 @@ def _simulation(server: RunningServer, directory: Path) -> Iterator[None]:
 
 
 def test_a_canary_that_turns_bad_is_told_and_then_resolved(serve: Serve, stack: ExitStack, tmp_path: Path) -> None:
-    """A canary as good as the main predictor is no news; one that turns bad is, within seconds; one that is good again resolves it."""
+    """A canary as good as the main predictor is no news; one that turns bad is, within seconds; one that is good again
+    resolves it."""
     server = serve("--store", "memory://")
     _tell(server, "main", right=190, wrong=10)
     _tell(server, "canary", right=95, wrong=5)

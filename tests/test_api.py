@@ -25,19 +25,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metrics_server.api import READ_SECONDS, WAIT_SECONDS, Patience
+from metrics_server.api.exposition import AncestorLabels
+from metrics_server.api.history import MAX_POINTS, Steps, steps_of, taken
+from metrics_server.api.parameters import label_of, part_of
 from metrics_server.app import Server
-from metrics_server.errors import StoreUnavailable, Unavailable
-from metrics_server.exposition import AncestorLabels
-from metrics_server.history import MAX_POINTS, Steps, steps_of, taken
-from metrics_server.query import Refusal, label_of, part_of
-from metrics_server.series import Labels
+from metrics_server.errors import BadRequest, StoreUnavailable, Unavailable
+from metrics_server.http.worker_pools import READ_SECONDS, WAIT_SECONDS, Deadline
+from metrics_server.metrics.sums import add_into
+from metrics_server.metrics.window import DAY, HOUR, MINUTE, QUARTER, Bucket, bucket_of, roll_ups
+from metrics_server.series.series import Labels
 from metrics_server.settings import Settings
-from metrics_server.store.interface import Change, Store, Stretch, Stretches, never
+from metrics_server.store.interface import Change, StepSums, StepSumsStream, Store, never
 from metrics_server.store.memory import MemoryStore
-from metrics_server.store.sqlite import SqliteStore
-from metrics_server.sums import add_into
-from metrics_server.window import DAY, HOUR, MINUTE, QUARTER, Bucket, bucket_of, roll_ups
+from metrics_server.store.sqlite.store import SqliteStore
 from tests.conftest import Serve
 from tests.live_server import LiveServer, Reply, Request, live_server, send
 from tests.running import FEEDBACK, RESPONSE, ROOT, Answer, RunningServer, ce, free_port, peer
@@ -88,10 +88,15 @@ def tell(server: RunningServer, *statements: Mapping[str, Any], headers: Mapping
 
 
 def pairs(right: int, wrong: int, **names: str) -> list[dict[str, Any]]:
-    return [*({"truth": "cat", "prediction": "cat", **names},) * right, *({"truth": "cat", "prediction": "dog", **names},) * wrong]
+    return [
+        *({"truth": "cat", "prediction": "cat", **names},) * right,
+        *({"truth": "cat", "prediction": "dog", **names},) * wrong,
+    ]
 
 
-def log(server: RunningServer, request_id: str, *rows: Any, headers: Mapping[str, str] | None = None, **extensions: str) -> None:
+def log(
+    server: RunningServer, request_id: str, *rows: Any, headers: Mapping[str, str] | None = None, **extensions: str
+) -> None:
     sent = ce(RESPONSE, f"log-{request_id}-{extensions}", request_id, **extensions) | dict(headers or {})
     assert server.post({"data": {"ndarray": list(rows)}}, sent).status == 200
 
@@ -115,7 +120,10 @@ def _fill(server: RunningServer) -> None:
         row = [0.7, 0.2, 0.1] if number % 3 else [0.1, 0.3, 0.6]
         log(server, f"r{number}", row, tenant="b 7" if number % 2 else "a/b")
         if number < 9:
-            server.post({"truth": {"data": {"ndarray": [number % 2]}}, "reward": number % 2}, ce(FEEDBACK, f"f{number}", f"r{number}"))
+            server.post(
+                {"truth": {"data": {"ndarray": [number % 2]}}, "reward": number % 2},
+                ce(FEEDBACK, f"f{number}", f"r{number}"),
+            )
     tell(server, *({"truth": 10.0 + n, "prediction": 9.5 + 1.1 * n, "model": "price"} for n in range(8)))
     tell(server, *({"truth": n % 2, "prediction": round(0.13 * n % 1, 3), "model": "fraud"} for n in range(20)))
     log(server, "open", 3.5, modelid="unlabelled")
@@ -134,7 +142,8 @@ def _gauges(server: RunningServer) -> dict[tuple[str, str, str, str, str, str, s
 
 
 def test_values_are_those_of_the_page(server: RunningServer) -> None:
-    """For every series, slice and window the API has the names, labels, values and intervals of /v1/metrics, no more and no less."""
+    """For every series, slice and window the API has the names, labels, values and intervals of /v1/metrics, no more
+    and no less."""
     _fill(server)
     page = _gauges(server)
     seen = set()
@@ -165,11 +174,14 @@ def test_values_of_classes_have_intervals(server: RunningServer) -> None:
     recall = values["model_recall_ratio", frozenset({("class", "cat")})]
     assert recall["value"] == 0.8
     assert recall["support"] == 10
-    assert (recall["lower"], recall["upper"]) == (pytest.approx(0.4902, abs=1e-4), pytest.approx(0.9433, abs=1e-4)), "Wilson, 8 of 10"
+    assert (recall["lower"], recall["upper"]) == (pytest.approx(0.4902, abs=1e-4), pytest.approx(0.9433, abs=1e-4)), (
+        "Wilson, 8 of 10"
+    )
 
 
 def test_the_list_tells_what_there_is(server: RunningServer) -> None:
-    """It names each series with its path, slices, task, metric model and standing by window; what is not known before a pair is null."""
+    """It names each series with its path, slices, task, metric model and standing by window; what is not known before a
+    pair is null."""
     _fill(server)
     models = {entry["model"]: entry for entry in got(server, "/v1/models")["models"]}
     assert set(models) == {"classifier", "price", "fraud", "unlabelled"}
@@ -177,7 +189,9 @@ def test_the_list_tells_what_there_is(server: RunningServer) -> None:
     assert (wine["path"], wine["slices"], wine["task"]) == (WINE, ["tenant=a/b", "tenant=b 7"], "one_hot")
     assert wine["metric_model"] == "cm_models.multiclass_one_hot.MulticlassOneHot"
     assert abs(wine["created_at"] - time.time()) < 60
-    assert wine["created_at"] <= wine["last_label_at"] <= wine["last_prediction_at"] <= time.time(), "the last three rows have no label"
+    assert wine["created_at"] <= wine["last_label_at"] <= wine["last_prediction_at"] <= time.time(), (
+        "the last three rows have no label"
+    )
     reading = got(server, WINE)["windows"]
     for window, standing in wine["windows"].items():
         assert standing["headline"] == reading[window]["values"][1]
@@ -224,19 +238,32 @@ def test_a_reading_tells_of_its_series(server: RunningServer) -> None:
 
 
 def test_the_delay_of_labels_is_that_of_the_page(server: RunningServer) -> None:
-    """Bounds, counts and sum are those of the histogram, of a slice its own; without a label of the request log there are none."""
+    """Bounds, counts and sum are those of the histogram, of a slice its own; without a label of the request log there
+    are none."""
     now = time.time()
     for number, seconds in enumerate([0.0, 5.0, 5.0, 2 * HOUR, 31 * DAY]):
-        log(server, f"r{number}", "cat", tenant="b" if number % 2 else "a", time=datetime.fromtimestamp(now - seconds, UTC).isoformat())
+        log(
+            server,
+            f"r{number}",
+            "cat",
+            tenant="b" if number % 2 else "a",
+            time=datetime.fromtimestamp(now - seconds, UTC).isoformat(),
+        )
         tell(server, {"truth": "cat", "request_id": f"r{number}", "labelled_at": now})
     tell(server, {"truth": "cat", "prediction": "cat", "model": "self-contained"})
     samples = server.samples()
-    for path, part, count in ((WINE, "", 5), (f"{WINE}?slice=tenant%3Da", "tenant=a", 3), (f"{WINE}?slice=tenant%3Db", "tenant=b", 2)):
+    for path, part, count in (
+        (WINE, "", 5),
+        (f"{WINE}?slice=tenant%3Da", "tenant=a", 3),
+        (f"{WINE}?slice=tenant%3Db", "tenant=b", 2),
+    ):
         shown = got(server, path)["label_delay"]
         page = {
             (name.removeprefix("model_label_delay_seconds_"), dict(labels).get("le")): value
             for (name, labels), value in samples.items()
-            if name.startswith("model_label_delay_seconds_") and dict(labels).get("slice", "") == part and not name.endswith("_created")
+            if name.startswith("model_label_delay_seconds_")
+            and dict(labels).get("slice", "") == part
+            and not name.endswith("_created")
         }
         assert {("bucket", f"{bound:g}"): found for bound, found in shown["buckets"]} == {
             (kind, f"{float(bound):g}"): value for (kind, bound), value in page.items() if bound not in {None, "+Inf"}
@@ -253,7 +280,9 @@ def test_the_table_of_errors(server: RunningServer) -> None:
     tell(server, *({"truth": 10.5, "prediction": 10.5 + error, "model": "price"} for error in (-3.0, 0.0, 0.5, 0.5)))
     rows = got(server, f"{WINE.removesuffix('classifier')}price?tables=true")["windows"]["1h"]["tables"]["errors"]
     assert [row["pairs"] for row in rows] == [1, 1, 2]
-    assert [row["lower"] < error < row["upper"] for row, error in zip(rows, (-3.0, 0.0, 0.5), strict=True)] == [True] * 3
+    assert [row["lower"] < error < row["upper"] for row, error in zip(rows, (-3.0, 0.0, 0.5), strict=True)] == [
+        True
+    ] * 3
 
 
 def test_the_confusion_matrix(server: RunningServer) -> None:
@@ -290,11 +319,12 @@ def test_tables_come_when_asked_for(server: RunningServer) -> None:
 
 
 def test_the_cost_at_a_threshold(server: RunningServer) -> None:
-    """Each threshold gets the mean cost of a pair, from the costs of the two errors; both are needed, and the tables."""
+    """Each threshold gets the mean cost of a pair, from the costs of the two errors; both are needed, and the
+    tables."""
     tell(server, *({"truth": truth, "prediction": score} for truth, score in ((0, 0.1), (0, 0.4), (1, 0.35), (1, 0.8))))
-    rows = got(server, f"{WINE}?tables=true&cost_false_positive=1&cost_false_negative=10&window=1h")["windows"]["1h"]["tables"][
-        "thresholds"
-    ]
+    rows = got(server, f"{WINE}?tables=true&cost_false_positive=1&cost_false_negative=10&window=1h")["windows"]["1h"][
+        "tables"
+    ]["thresholds"]
     assert len(rows) > 2
     assert [row["cost"] for row in rows] == [(row["fp"] + 10 * row["fn"]) / 4 for row in rows]
     best = min(rows, key=lambda row: row["cost"])
@@ -429,13 +459,16 @@ HISTORY = 400 * DAY
 ages = st.one_of(st.integers(0, 500 * DAY), st.integers(5 * HOUR, 7 * HOUR), st.integers(7 * DAY, 9 * DAY))
 
 
-@given(ages, st.integers(1, 500 * DAY), st.one_of(st.integers(1, 90).map(lambda n: n * MINUTE), st.integers(1, 40 * DAY)))
+@given(
+    ages, st.integers(1, 500 * DAY), st.one_of(st.integers(1, 90).map(lambda n: n * MINUTE), st.integers(1, 40 * DAY))
+)
 def test_no_bucket_lies_in_two_steps(age: int, length: int, step: int) -> None:
-    """Steps that are taken are whole, cover what was asked for as far as it is kept, and no bucket that is kept of then straddles two."""
+    """Steps that are taken are whole, cover what was asked for as far as it is kept, and no bucket that is kept of then
+    straddles two."""
     since = NOW - age
     try:
         steps = steps_of(since, since + length, step, NOW, HISTORY)
-    except Refusal:
+    except BadRequest:
         return
     assert steps.step == step
     assert steps.since % step == steps.until % step == 0
@@ -486,13 +519,14 @@ def test_a_roll_up_does_not_change_the_history(name: str, tmp_path: Path) -> Non
     assert {bucket.width for bucket in store.history(1, 0)} == {MINUTE, QUARTER, DAY}
     assert list(asked()) == before
     assert all(len(points) > 4 for points in before)
-    with pytest.raises(Refusal):
+    with pytest.raises(BadRequest):
         list(taken(store.steps(1, 0, int(NOW), MINUTE), Steps(0, int(NOW), MINUTE)))
     store.close()
 
 
 def test_history_without_its_file_is_unavailable(owned: RunningServer, tmp_path: Path) -> None:
-    """While the file cannot be read, the history is a 503 that says when to come again; the windows are read from memory all the same."""
+    """While the file cannot be read, the history is a 503 that says when to come again; the windows are read from
+    memory all the same."""
     tell(owned, *pairs(1, 0), headers=OWNER)
     hidden = tmp_path / "metrics-server.db"
     hidden.rename(tmp_path / "elsewhere")
@@ -515,13 +549,15 @@ class EndlessStore(MemoryStore):
         self.begun = threading.Event()
         self.ended = threading.Event()
 
-    def steps(self, series_id: int, since: int, until: int, step: int, is_over: Callable[[], bool] = never) -> Stretches:
+    def steps(
+        self, series_id: int, since: int, until: int, step: int, is_over: Callable[[], bool] = never
+    ) -> StepSumsStream:
         self.begun.set()
         while not is_over():
             self.ended.wait(0.001)
         self.ended.set()
         raise StoreUnavailable("it is over")
-        yield Stretch(0, MINUTE, {})
+        yield StepSums(0, MINUTE, {})
 
 
 class Endless:
@@ -555,7 +591,8 @@ class Endless:
 
 
 def test_a_long_reading_holds_up_nobody_else() -> None:
-    """While one reads the past, lists and windows are answered, and of too many who wait for the past the last are told to come again."""
+    """While one reads the past, lists and windows are answered, and of too many who wait for the past the last are told
+    to come again."""
 
     async def run() -> None:
         endless = Endless()
@@ -611,22 +648,23 @@ def test_nobody_reads_for_who_has_gone() -> None:
 
 
 def test_patience_ends() -> None:
-    """A question that waited too long for its turn is not begun, and one that takes too long says what to ask instead."""
+    """A question that waited too long for its turn is not begun, and one that takes too long says what to ask
+    instead."""
     now = 0.0
-    waited, slow = Patience(lambda: now), Patience(lambda: now)
+    waited, slow = Deadline(lambda: now), Deadline(lambda: now)
     slow.begin()
     slow.limit(READ_SECONDS)
     now = WAIT_SECONDS + 0.1
     with pytest.raises(Unavailable):
         waited.begin()
     assert slow.is_over()
-    with pytest.raises(Refusal, match="want less time between"):
+    with pytest.raises(BadRequest, match="want less time between"):
         slow.check()
 
 
 def test_an_answer_has_a_length(monkeypatch: pytest.MonkeyPatch) -> None:
     """A history of more values than one answer may hold is refused, and says what to ask instead."""
-    monkeypatch.setattr("metrics_server.api.MAX_VALUES", 10)
+    monkeypatch.setattr("metrics_server.api.service.MAX_VALUES", 10)
 
     async def run() -> None:
         endless = Endless()
@@ -649,7 +687,8 @@ def _canary(server: RunningServer) -> None:
 
 
 def test_a_canary_beside_the_main_predictor(server: RunningServer) -> None:
-    """Each predictor has its values, and the difference of the headline from the larger one, with its interval as published."""
+    """Each predictor has its values, and the difference of the headline from the larger one, with its interval as
+    published."""
     _canary(server)
     (comparison,) = got(server, "/v1/models/shop/wine?compare=predictor&window=1d")["comparisons"]
     assert [comparison[name] for name in ("model", "window", "headline", "baseline")] == [
@@ -666,7 +705,10 @@ def test_a_canary_beside_the_main_predictor(server: RunningServer) -> None:
     assert main["values"] == got(server, WINE)["windows"]["1d"]["values"]
     shown = canary["headline"]
     assert (shown["name"], shown["value"], shown["difference"]) == ("model_accuracy_ratio", 0.8, pytest.approx(0.2))
-    assert (shown["difference_lower"], shown["difference_upper"]) == (pytest.approx(0.0524, abs=5e-5), pytest.approx(0.3339, abs=5e-5))
+    assert (shown["difference_lower"], shown["difference_upper"]) == (
+        pytest.approx(0.0524, abs=5e-5),
+        pytest.approx(0.3339, abs=5e-5),
+    )
     ours, theirs = by_name(canary["values"]), by_name(main["values"])
     both = {key for key in ours.keys() & theirs.keys() if "lower" in ours[key] and "lower" in theirs[key]}
     differences = by_name(canary["differences"])
@@ -678,7 +720,8 @@ def test_a_canary_beside_the_main_predictor(server: RunningServer) -> None:
 
 
 def test_the_baseline_can_be_named(server: RunningServer) -> None:
-    """The difference is that from the baseline, the other way round when the canary is it; a predictor that is not there is a 404."""
+    """The difference is that from the baseline, the other way round when the canary is it; a predictor that is not
+    there is a 404."""
     _canary(server)
     (comparison,) = got(server, "/v1/models/shop/wine?compare=predictor&baseline=canary")["comparisons"]
     assert (comparison["baseline"], comparison["window"]) == ("canary", "1h")
@@ -727,7 +770,8 @@ def test_retiring_needs_the_token(server: RunningServer, owned: RunningServer) -
 
 
 def test_a_retired_series_is_gone(owned: RunningServer) -> None:
-    """It leaves the list, the page and the store with its slices and at once; the others stay; a second time it is a 404."""
+    """It leaves the list, the page and the store with its slices and at once; the others stay; a second time it is a
+    404."""
     log(owned, "r", "cat", headers=OWNER, tenant="b 7")
     tell(owned, {"truth": "cat", "request_id": "r"}, *pairs(1, 1, predictor="canary"), headers=OWNER)
     assert got(owned, WINE)["slices"] == ["tenant=b 7"]
@@ -744,7 +788,9 @@ def test_a_retired_series_is_gone(owned: RunningServer) -> None:
     assert got(owned, "/v1/models") == {"models": []}
     log(owned, "r2", "cat", headers=OWNER, tenant="b 7")
     tell(owned, {"truth": "cat", "request_id": "r2"}, headers=OWNER)
-    assert support(owned) == got(owned, f"{WINE}?slice=tenant=b%207")["windows"]["1h"]["support"] == 1, "the slice starts anew too"
+    assert support(owned) == got(owned, f"{WINE}?slice=tenant=b%207")["windows"]["1h"]["support"] == 1, (
+        "the slice starts anew too"
+    )
 
 
 def _live(directory: Path) -> Any:
@@ -777,7 +823,10 @@ def test_a_retired_series_does_not_come_back(tmp_path: Path) -> None:
         assert _ask(server, "GET", WINE)[0] == 404
         assert _ask(server, "POST", "/v1/feedback", [{**names, **pair} for pair in pairs(1, 1)])[0] == 200
         for _ in range(2):
-            assert _ask(server, "GET", WINE)[1]["windows"]["1h"]["confusion"] == {"classes": ["cat", "dog"], "counts": [[1, 1], [0, 0]]}
+            assert _ask(server, "GET", WINE)[1]["windows"]["1h"]["confusion"] == {
+                "classes": ["cat", "dog"],
+                "counts": [[1, 1], [0, 0]],
+            }
             server.kill()
             server.start()
 
@@ -793,8 +842,12 @@ def test_corrections_of_a_retired_pair_touch_nothing(owned: RunningServer) -> No
     tell(owned, {"truth": None, "request_id": "a"}, headers=OWNER)
     assert got(owned, WINE)["windows"]["1h"]["confusion"] == new == {"classes": ["cat"], "counts": [[2]]}
     tell(owned, {"truth": "dog", "request_id": "b"}, headers=OWNER)
-    assert got(owned, WINE)["windows"]["1h"]["confusion"] == {"classes": ["cat", "dog"], "counts": [[2, 0], [1, 0]]}, "the new label counts"
-    assert not [1 for (name, _), value in owned.samples().items() if name.startswith("model_") and "retracted" in name and value]
+    assert got(owned, WINE)["windows"]["1h"]["confusion"] == {"classes": ["cat", "dog"], "counts": [[2, 0], [1, 0]]}, (
+        "the new label counts"
+    )
+    assert not [
+        1 for (name, _), value in owned.samples().items() if name.startswith("model_") and "retracted" in name and value
+    ]
 
 
 def test_a_series_is_retired_between_events(owned: RunningServer) -> None:
@@ -871,7 +924,8 @@ def test_what_cannot_be_used_is_named(held: RunningServer, path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/v1/models/shop", "/v1/models/shop/wine/main", "/v1/models//wine/main/classifier", f"{WINE}/x", "/v1/models/"]
+    "path",
+    ["/v1/models/shop", "/v1/models/shop/wine/main", "/v1/models//wine/main/classifier", f"{WINE}/x", "/v1/models/"],
 )
 def test_other_paths_are_not_there(held: RunningServer, path: str) -> None:
     """A path with other parts, or with an empty one, is a 404."""
@@ -883,12 +937,20 @@ def test_a_part_that_is_no_text_is_refused(held: RunningServer) -> None:
     refused(held.get("/v1/models/%ff/wine/main/classifier"), 400, "bad_request")
 
 
-ROUTES = ["/v1/models", "/v1/models/shop/wine", "/v1/models/shop/wine?compare=predictor", WINE, f"{WINE}?step=1h", "/openapi.json"]
+ROUTES = [
+    "/v1/models",
+    "/v1/models/shop/wine",
+    "/v1/models/shop/wine?compare=predictor",
+    WINE,
+    f"{WINE}?step=1h",
+    "/openapi.json",
+]
 
 
 @pytest.mark.parametrize("path", ROUTES)
 def test_the_form_of_answers(held: RunningServer, path: str) -> None:
-    """HEAD has the headers of GET; who takes gzip gets it, and the same answer in it; other methods are 405 with those allowed."""
+    """HEAD has the headers of GET; who takes gzip gets it, and the same answer in it; other methods are 405 with those
+    allowed."""
     whole = held.get(path)
     head = held.request("HEAD", path)
     assert (head.status, head.body, head.headers["Content-Type"]) == (200, b"", "application/json")
@@ -934,17 +996,24 @@ def test_few_pairs_are_held_back_everywhere(serve: Serve) -> None:
 
 
 def test_the_commands_of_the_page_work(serve: Serve, tmp_path: Path) -> None:
-    """Each command of docs/how-to/read-the-api.md, run one after the other, prints what the page says; only today's date differs."""
+    """Each command of docs/how-to/read-the-api.md, run one after the other, prints what the page says; only today's
+    date differs."""
     peer("jq"), peer("curl"), peer("python3")
     (tmp_path / "token").write_text(TOKEN)
     server = serve("--store", "memory://", "--token_file", str(tmp_path / "token"))
-    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", (ROOT / "docs/how-to/read-the-api.md").read_text(), re.DOTALL | re.MULTILINE)
+    blocks = re.findall(
+        r"^```(\w*)\n(.*?)^```$", (ROOT / "docs/how-to/read-the-api.md").read_text(), re.DOTALL | re.MULTILINE
+    )
     shown = 0
     for (language, code), (following, output) in zip(blocks, [*blocks[1:], ("", "")], strict=True):
         if language != "sh":
             continue
-        commands = re.sub(r"^metrics-server .*&\n", "", code, flags=re.MULTILINE).replace("127.0.0.1:8080", f"127.0.0.1:{server.port}")
-        run = subprocess.run([peer("bash"), "-ec", commands], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=30)
+        commands = re.sub(r"^metrics-server .*&\n", "", code, flags=re.MULTILINE).replace(
+            "127.0.0.1:8080", f"127.0.0.1:{server.port}"
+        )
+        run = subprocess.run(
+            [peer("bash"), "-ec", commands], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=30
+        )
         if following == "text":
             printed, said = (re.sub(r'"\d{4}-\d\d-\d\d', '"', text) for text in (run.stdout, output))
             assert printed == said

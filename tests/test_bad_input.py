@@ -24,7 +24,8 @@ GOOD = {"response": {"data": {"ndarray": ["cat"]}}, "truth": {"data": {"ndarray"
 
 
 class Case(NamedTuple):
-    """One bad request and what it must get; without a reason the answer's body and the counters of events are left open."""
+    """One bad request and what it must get; without a reason the answer's body and the counters of events are left
+    open."""
 
     sentence: str
     data: bytes
@@ -137,7 +138,12 @@ TABLE = [
     # numbers
     Case("a bare NaN is not_a_number", reward(b"NaN"), 400, "not_a_number"),
     Case("a bare Infinity is not_a_number", reward(b"Infinity"), 400, "not_a_number"),
-    Case("a bare -Infinity in a row is not_a_number", bare(b'{"truth": {"data": {"ndarray": [-Infinity]}}}'), 400, "not_a_number"),
+    Case(
+        "a bare -Infinity in a row is not_a_number",
+        bare(b'{"truth": {"data": {"ndarray": [-Infinity]}}}'),
+        400,
+        "not_a_number",
+    ),
     Case("protobuf's NaN in a tensor is not_a_number", tensor([1], ["NaN"]), 400, "not_a_number"),
     Case("protobuf's NaN in a column is not_a_number", tensor([1, 2], ["NaN", 1.0]), 400, "not_a_number"),
     Case("protobuf's -Infinity in a tensor is not_a_number", tensor([1], ["-Infinity"]), 400, "not_a_number"),
@@ -162,7 +168,10 @@ TABLE = [
     ),
     Case("an integer of 400 digits in a tensor is out_of_range", tensor([1], [int(DIGITS)]), 400, "out_of_range"),
     Case(
-        "an integer of 5000 digits in jsonData is out_of_range", bare(b'{"truth":{"jsonData":' + b"9" * 5000 + b"}}"), 400, "out_of_range"
+        "an integer of 5000 digits in jsonData is out_of_range",
+        bare(b'{"truth":{"jsonData":' + b"9" * 5000 + b"}}"),
+        400,
+        "out_of_range",
     ),
     Case("a reward beyond 1e12 is out_of_range", reward(b"1000000000001"), 400, "out_of_range"),
     Case("a row beyond -1e12 is out_of_range", ndarray([-1e13]), 400, "out_of_range"),
@@ -171,9 +180,19 @@ TABLE = [
     # nesting
     Case("90000 opening brackets are malformed_feedback", bare(b"[" * 90_000), 422, "malformed_feedback"),
     Case("90000 opening braces are too_deep", bare(b'{"a":' * 18_000), 400, "too_deep"),
-    Case("deep nesting in a truth's rows is too_deep", bare(b'{"truth":{"data":{"ndarray":' + DEEP + b"}}}"), 400, "too_deep"),
+    Case(
+        "deep nesting in a truth's rows is too_deep",
+        bare(b'{"truth":{"data":{"ndarray":' + DEEP + b"}}}"),
+        400,
+        "too_deep",
+    ),
     Case("deep nesting in jsonData is too_deep", bare(b'{"truth":{"jsonData":' + DEEP + b"}}"), 400, "too_deep"),
-    Case("deep nesting in a member that is not read is too_deep", bare(b'{"reward":1,"x":' + DEEP + b"}"), 400, "too_deep"),
+    Case(
+        "deep nesting in a member that is not read is too_deep",
+        bare(b'{"reward":1,"x":' + DEEP + b"}"),
+        400,
+        "too_deep",
+    ),
     Case(
         "deep nesting in the data of a structured event is too_deep",
         structured(json.dumps(without("data")).encode()[:-1] + b',"data":' + DEEP + b"}"),
@@ -188,10 +207,20 @@ TABLE = [
     ),
     # form of the feedback
     *(Case(f"{what} is malformed_feedback", bare(body), 422, "malformed_feedback") for what, body in FORM),
-    Case("data with a member of no protocol is malformed_payload", truth({"data": {"frames": [1]}}), 422, "malformed_payload"),
+    Case(
+        "data with a member of no protocol is malformed_payload",
+        truth({"data": {"frames": [1]}}),
+        422,
+        "malformed_payload",
+    ),
     Case("data without members is malformed_payload", truth({"data": {}}), 422, "malformed_payload"),
     Case("customData is malformed_payload", truth({"customData": {"@type": "x"}}), 422, "malformed_payload"),
-    Case("jsonData with two members is malformed_payload", truth({"jsonData": {"a": 1, "b": 2}}), 422, "malformed_payload"),
+    Case(
+        "jsonData with two members is malformed_payload",
+        truth({"jsonData": {"a": 1, "b": 2}}),
+        422,
+        "malformed_payload",
+    ),
     Case("text as reward is malformed_payload", reward(b'"good"'), 422, "malformed_payload"),
     Case("a list as reward is malformed_payload", reward(b"[1]"), 422, "malformed_payload"),
     Case("an object as a row is malformed_payload", ndarray([{"a": 1}]), 422, "malformed_payload"),
@@ -224,12 +253,25 @@ TABLE = [
     Case("binData that is no base64 is malformed_payload", truth({"binData": "§"}), 422, "malformed_payload"),
     Case("binData that is cut short is malformed_payload", truth({"binData": "abc"}), 422, "malformed_payload"),
     Case("binData that is no text is malformed_payload", truth({"binData": "//79"}), 422, "malformed_payload"),
-    Case("a tftensor without dtype is malformed_payload", truth({"data": {"tftensor": {"doubleVal": [1]}}}), 422, "malformed_payload"),
-    Case("a tftensor of complex numbers is malformed_payload", tftensor(dtype="DT_COMPLEX64"), 422, "malformed_payload"),
-    Case("tensorContent that is no base64 is malformed_payload", tftensor(tensorContent="%%%"), 422, "malformed_payload"),
-    Case("tensorContent of half a value is malformed_payload", tftensor(tensorContent="AAAA"), 422, "malformed_payload"),
+    Case(
+        "a tftensor without dtype is malformed_payload",
+        truth({"data": {"tftensor": {"doubleVal": [1]}}}),
+        422,
+        "malformed_payload",
+    ),
+    Case(
+        "a tftensor of complex numbers is malformed_payload", tftensor(dtype="DT_COMPLEX64"), 422, "malformed_payload"
+    ),
+    Case(
+        "tensorContent that is no base64 is malformed_payload", tftensor(tensorContent="%%%"), 422, "malformed_payload"
+    ),
+    Case(
+        "tensorContent of half a value is malformed_payload", tftensor(tensorContent="AAAA"), 422, "malformed_payload"
+    ),
     Case("tensorContent that is a number is malformed_payload", tftensor(tensorContent=1), 422, "malformed_payload"),
-    Case("a tensorShape that is text is shape_mismatch", tftensor(tensorShape="1", doubleVal=[1]), 422, "shape_mismatch"),
+    Case(
+        "a tensorShape that is text is shape_mismatch", tftensor(tensorShape="1", doubleVal=[1]), 422, "shape_mismatch"
+    ),
     Case(
         "a tensorShape of text sizes is shape_mismatch",
         tftensor(tensorShape={"dim": [{"size": "x"}]}, doubleVal=[1]),
@@ -237,15 +279,36 @@ TABLE = [
         "shape_mismatch",
     ),
     Case(
-        "a tensorShape without columns is shape_mismatch", tftensor(tensorShape={"dim": [{"size": 1}, {"size": 0}]}), 422, "shape_mismatch"
+        "a tensorShape without columns is shape_mismatch",
+        tftensor(tensorShape={"dim": [{"size": 1}, {"size": 0}]}),
+        422,
+        "shape_mismatch",
     ),
     Case(
-        "a tensorShape of 1e308 is shape_mismatch", tftensor(tensorShape={"dim": [{"size": 1e308}]}, doubleVal=[1]), 422, "shape_mismatch"
+        "a tensorShape of 1e308 is shape_mismatch",
+        tftensor(tensorShape={"dim": [{"size": 1e308}]}, doubleVal=[1]),
+        422,
+        "shape_mismatch",
     ),
     # text
-    Case("a byte that is no UTF-8 is invalid_utf8", bare(b'{"truth": {"strData": "caf\xe9"}, "reward": 1}'), 400, "invalid_utf8"),
-    Case("an overlong UTF-8 sequence is invalid_utf8", bare(b'{"truth": {"strData": "\xc0\xaf"}, "reward": 1}'), 400, "invalid_utf8"),
-    Case("a surrogate in UTF-8 is invalid_utf8", bare(b'{"truth": {"strData": "\xed\xa0\x80"}, "reward": 1}'), 400, "invalid_utf8"),
+    Case(
+        "a byte that is no UTF-8 is invalid_utf8",
+        bare(b'{"truth": {"strData": "caf\xe9"}, "reward": 1}'),
+        400,
+        "invalid_utf8",
+    ),
+    Case(
+        "an overlong UTF-8 sequence is invalid_utf8",
+        bare(b'{"truth": {"strData": "\xc0\xaf"}, "reward": 1}'),
+        400,
+        "invalid_utf8",
+    ),
+    Case(
+        "a surrogate in UTF-8 is invalid_utf8",
+        bare(b'{"truth": {"strData": "\xed\xa0\x80"}, "reward": 1}'),
+        400,
+        "invalid_utf8",
+    ),
     *(Case(f"{what} is invalid_utf8", bare(body), 400, "invalid_utf8") for what, body in SURROGATES),
     Case("a label of 300 characters is label_too_long", truth({"strData": "x" * 300}), 422, "label_too_long"),
     Case("a label with a control character is label_too_long", truth({"strData": "a\x1fb"}), 422, "label_too_long"),
@@ -253,10 +316,21 @@ TABLE = [
     Case("an endpoint of 300 characters is label_too_long", binary(endpoint="x" * 300), 422, "label_too_long"),
     Case("a model id with an encoded line break is label_too_long", binary(modelid="a%0Ab"), 422, "label_too_long"),
     Case("a request id of 10 kB is label_too_long", binary(requestid="x" * 10_000), 422, "label_too_long"),
-    Case("a puid of 10 kB is label_too_long", bare({"truth": {"strData": "a", "meta": {"puid": "x" * 10_000}}}), 422, "label_too_long"),
+    Case(
+        "a puid of 10 kB is label_too_long",
+        bare({"truth": {"strData": "a", "meta": {"puid": "x" * 10_000}}}),
+        422,
+        "label_too_long",
+    ),
     # attributes, binary
-    *(Case(f"a binary event without {n} is malformed_event", binary(**{n: None}), 400, "malformed_event") for n in ATTRIBUTES),
-    *(Case(f"a binary event with an empty {n} is malformed_event", binary(**{n: ""}), 400, "malformed_event") for n in ATTRIBUTES),
+    *(
+        Case(f"a binary event without {n} is malformed_event", binary(**{n: None}), 400, "malformed_event")
+        for n in ATTRIBUTES
+    ),
+    *(
+        Case(f"a binary event with an empty {n} is malformed_event", binary(**{n: ""}), 400, "malformed_event")
+        for n in ATTRIBUTES
+    ),
     Case("an id of two quotes is malformed_event", binary(id='""'), 400, "malformed_event"),
     Case("an id with an encoded control character is malformed_event", binary(id="a%01"), 400, "malformed_event"),
     Case("an id of 2000 characters is malformed_event", binary(id="x" * 2000), 400, "malformed_event"),
@@ -276,38 +350,96 @@ TABLE = [
     Case("a raw byte that is no UTF-8 in an id is bad_encoding", binary(id="caf\xe9"), 400, "bad_encoding"),
     Case("a response event with malformed JSON is malformed_json", binary(b"{", type=RESPONSE), 400, "malformed_json"),
     # attributes, structured
-    *(Case(f"a structured event without {n} is malformed_event", structured(without(n)), 400, "malformed_event") for n in ATTRIBUTES),
     *(
-        Case(f"a structured {n} that is empty is malformed_event", structured(envelope(**{n: ""})), 400, "malformed_event")
+        Case(f"a structured event without {n} is malformed_event", structured(without(n)), 400, "malformed_event")
         for n in ATTRIBUTES
     ),
     *(
-        Case(f"a structured {n} that is null is malformed_event", structured(envelope(**{n: None})), 400, "malformed_event")
+        Case(
+            f"a structured {n} that is empty is malformed_event",
+            structured(envelope(**{n: ""})),
+            400,
+            "malformed_event",
+        )
         for n in ATTRIBUTES
     ),
     *(
-        Case(f"a structured {n} that is a list is malformed_event", structured(envelope(**{n: ["1.0"]})), 400, "malformed_event")
+        Case(
+            f"a structured {n} that is null is malformed_event",
+            structured(envelope(**{n: None})),
+            400,
+            "malformed_event",
+        )
         for n in ATTRIBUTES
     ),
     *(
-        Case(f"a structured {n} that is an object is malformed_event", structured(envelope(**{n: {}})), 400, "malformed_event")
+        Case(
+            f"a structured {n} that is a list is malformed_event",
+            structured(envelope(**{n: ["1.0"]})),
+            400,
+            "malformed_event",
+        )
         for n in ATTRIBUTES
     ),
-    Case("an extension that is an object is malformed_event", structured(envelope(extra={"a": 1})), 400, "malformed_event"),
-    Case("a datacontenttype that is a number is malformed_event", structured(envelope(datacontenttype=1)), 400, "malformed_event"),
+    *(
+        Case(
+            f"a structured {n} that is an object is malformed_event",
+            structured(envelope(**{n: {}})),
+            400,
+            "malformed_event",
+        )
+        for n in ATTRIBUTES
+    ),
     Case(
-        "a structured specversion 0.3 is unsupported_specversion", structured(envelope(specversion="0.3")), 400, "unsupported_specversion"
+        "an extension that is an object is malformed_event",
+        structured(envelope(extra={"a": 1})),
+        400,
+        "malformed_event",
+    ),
+    Case(
+        "a datacontenttype that is a number is malformed_event",
+        structured(envelope(datacontenttype=1)),
+        400,
+        "malformed_event",
+    ),
+    Case(
+        "a structured specversion 0.3 is unsupported_specversion",
+        structured(envelope(specversion="0.3")),
+        400,
+        "unsupported_specversion",
     ),
     Case("a structured time that is a number is bad_time", structured(envelope(time=1767225600)), 400, "bad_time"),
     Case("a lone surrogate in an id is invalid_utf8", structured(envelope(id="\ud83d")), 400, "invalid_utf8"),
     Case("a structured event that is malformed is malformed_json", structured(b"{"), 400, "malformed_json"),
     Case("a structured event that is empty is malformed_json", structured(b""), 400, "malformed_json"),
     Case("a structured event that is a list is malformed_event", structured([envelope()]), 400, "malformed_event"),
-    Case("data besides data_base64 is malformed_event", structured(envelope(data_base64="e30=")), 400, "malformed_event"),
-    Case("data_base64 that is no base64 is malformed_event", structured({**without("data"), "data_base64": "e3%"}), 400, "malformed_event"),
-    Case("data_base64 that is a number is malformed_event", structured({**without("data"), "data_base64": 1}), 400, "malformed_event"),
-    Case("data_base64 of malformed JSON is malformed_json", structured({**without("data"), "data_base64": "ew=="}), 400, "malformed_json"),
-    Case("an object as data of text/plain is malformed_event", structured(envelope(datacontenttype="text/plain")), 400, "malformed_event"),
+    Case(
+        "data besides data_base64 is malformed_event", structured(envelope(data_base64="e30=")), 400, "malformed_event"
+    ),
+    Case(
+        "data_base64 that is no base64 is malformed_event",
+        structured({**without("data"), "data_base64": "e3%"}),
+        400,
+        "malformed_event",
+    ),
+    Case(
+        "data_base64 that is a number is malformed_event",
+        structured({**without("data"), "data_base64": 1}),
+        400,
+        "malformed_event",
+    ),
+    Case(
+        "data_base64 of malformed JSON is malformed_json",
+        structured({**without("data"), "data_base64": "ew=="}),
+        400,
+        "malformed_json",
+    ),
+    Case(
+        "an object as data of text/plain is malformed_event",
+        structured(envelope(datacontenttype="text/plain")),
+        400,
+        "malformed_event",
+    ),
     Case("a structured feedback without data is malformed_json", structured(without("data")), 400, "malformed_json"),
     Case(
         "a format other than JSON is unsupported_format",
@@ -327,8 +459,18 @@ TABLE = [
         415,
         "unsupported_format",
     ),
-    Case("a batch that is cut short is malformed_json", request("/", b"[{}", f"Content-Type: {BATCH}"), 400, "malformed_json"),
-    Case("a batch that is an object is malformed_event", request("/", envelope(), f"Content-Type: {BATCH}"), 400, "malformed_event"),
+    Case(
+        "a batch that is cut short is malformed_json",
+        request("/", b"[{}", f"Content-Type: {BATCH}"),
+        400,
+        "malformed_json",
+    ),
+    Case(
+        "a batch that is an object is malformed_event",
+        request("/", envelope(), f"Content-Type: {BATCH}"),
+        400,
+        "malformed_event",
+    ),
     Case(
         "the word batch in another Content-Type makes no batch",
         request("/", {}, "Content-Type: application/json; of=batch"),
@@ -336,16 +478,33 @@ TABLE = [
         "malformed_feedback",
     ),
     # compression and size
-    Case("gzip with a damaged middle is malformed_gzip", bare(ZIPPED[:20] + b"\xff\xff" + ZIPPED[22:]), 400, "malformed_gzip"),
+    Case(
+        "gzip with a damaged middle is malformed_gzip",
+        bare(ZIPPED[:20] + b"\xff\xff" + ZIPPED[22:]),
+        400,
+        "malformed_gzip",
+    ),
     Case("gzip with a wrong checksum is malformed_gzip", bare(ZIPPED[:-8] + b"\0" * 8), 400, "malformed_gzip"),
     Case("gzip that is cut short is malformed_gzip", bare(ZIPPED[:-9]), 400, "malformed_gzip"),
     Case("gzip's first two bytes alone are malformed_gzip", bare(b"\x1f\x8b"), 400, "malformed_gzip"),
     Case("text after gzip is malformed_gzip", bare(ZIPPED + b"more"), 400, "malformed_gzip"),
-    Case("a body that only says it is gzip is malformed_gzip", bare(GOOD, "Content-Encoding: gzip"), 400, "malformed_gzip"),
+    Case(
+        "a body that only says it is gzip is malformed_gzip",
+        bare(GOOD, "Content-Encoding: gzip"),
+        400,
+        "malformed_gzip",
+    ),
     Case("a gzip bomb is body_too_large", bare(gzip.compress(b"[" * 10**7)), 413, "body_too_large"),
-    Case("a bomb of many gzip members is body_too_large", bare(gzip.compress(b" " * 50_000) * 3), 413, "body_too_large"),
+    Case(
+        "a bomb of many gzip members is body_too_large", bare(gzip.compress(b" " * 50_000) * 3), 413, "body_too_large"
+    ),
     Case("Brotli is unsupported_encoding", bare(GOOD, "Content-Encoding: br"), 415, "unsupported_encoding"),
-    Case("two encodings are unsupported_encoding", bare(ZIPPED, "Content-Encoding: gzip, br"), 415, "unsupported_encoding"),
+    Case(
+        "two encodings are unsupported_encoding",
+        bare(ZIPPED, "Content-Encoding: gzip, br"),
+        415,
+        "unsupported_encoding",
+    ),
     Case("a body one byte too long is body_too_large", bare(b" " * (LIMIT + 1)), 413, "body_too_large"),
     Case("a body ten times too long is body_too_large", bare(b" " * (10 * LIMIT)), 413, "body_too_large"),
     Case("a chunked body that is too long is body_too_large", chunked(b" " * (LIMIT + 1)), 413, "body_too_large"),
@@ -358,14 +517,34 @@ TABLE = [
     ),
     # headers
     Case("17 KiB of one header is headers_too_large", bare(GOOD, "X-Pad: " + "x" * 17_000), 431, "headers_too_large"),
-    Case("17 KiB of many headers is headers_too_large", bare(GOOD, *(f"X-{n}: {'x' * 100}" for n in range(170))), 431, "headers_too_large"),
+    Case(
+        "17 KiB of many headers is headers_too_large",
+        bare(GOOD, *(f"X-{n}: {'x' * 100}" for n in range(170))),
+        431,
+        "headers_too_large",
+    ),
     Case("70 KiB of headers is headers_too_large", bare(GOOD, "X-Pad: " + "x" * 70_000), 431, "headers_too_large"),
-    Case("headers without an end are headers_too_large", b"POST / HTTP/1.1\r\nX-Pad: " + b"x" * 70_000, 431, "headers_too_large"),
+    Case(
+        "headers without an end are headers_too_large",
+        b"POST / HTTP/1.1\r\nX-Pad: " + b"x" * 70_000,
+        431,
+        "headers_too_large",
+    ),
     Case("a request line without an end is headers_too_large", b"GET /" + b"x" * 70_000, 431, "headers_too_large"),
     Case("70 KiB of headers of a GET is 431", request("/", b"", "X-Pad: " + "x" * 70_000, method="GET"), 431, None),
     Case("Ce-Id twice is duplicate_header", binary(GOOD, "Ce-Id: other"), 400, "duplicate_header"),
-    Case("Ce-Type twice, once in lower case, is duplicate_header", binary(GOOD, f"ce-type: {FEEDBACK}"), 400, "duplicate_header"),
-    Case("an extension twice is duplicate_header", binary(GOOD, "Ce-Endpoint: a", "Ce-Endpoint: b"), 400, "duplicate_header"),
+    Case(
+        "Ce-Type twice, once in lower case, is duplicate_header",
+        binary(GOOD, f"ce-type: {FEEDBACK}"),
+        400,
+        "duplicate_header",
+    ),
+    Case(
+        "an extension twice is duplicate_header",
+        binary(GOOD, "Ce-Endpoint: a", "Ce-Endpoint: b"),
+        400,
+        "duplicate_header",
+    ),
     Case("Content-Type twice is duplicate_header", bare(GOOD, f"Content-Type: {STRUCTURED}"), 400, "duplicate_header"),
     Case(
         "Content-Encoding twice is duplicate_header",
@@ -381,9 +560,24 @@ TABLE = [
         400,
         "malformed_http",
     ),
-    Case("a negative length is malformed_http", head("POST / HTTP/1.1", "Host: test", "Content-Length: -1"), 400, "malformed_http"),
-    Case("a length that is text is malformed_http", head("POST / HTTP/1.1", "Host: test", "Content-Length: two"), 400, "malformed_http"),
-    Case("an empty length is malformed_http", head("POST / HTTP/1.1", "Host: test", "Content-Length:"), 400, "malformed_http"),
+    Case(
+        "a negative length is malformed_http",
+        head("POST / HTTP/1.1", "Host: test", "Content-Length: -1"),
+        400,
+        "malformed_http",
+    ),
+    Case(
+        "a length that is text is malformed_http",
+        head("POST / HTTP/1.1", "Host: test", "Content-Length: two"),
+        400,
+        "malformed_http",
+    ),
+    Case(
+        "an empty length is malformed_http",
+        head("POST / HTTP/1.1", "Host: test", "Content-Length:"),
+        400,
+        "malformed_http",
+    ),
     Case(
         "a length beyond 64 bits is malformed_http",
         head("POST / HTTP/1.1", "Host: test", f"Content-Length: {10**30}"),
@@ -404,16 +598,27 @@ TABLE = [
     Case("a blank before the colon is malformed_http", bare(GOOD, "Ce-Id : a"), 400, "malformed_http"),
     Case("a folded header is malformed_http", bare(GOOD, "Ce-Id: a\r\n b"), 400, "malformed_http"),
     Case(
-        "lines without carriage returns are malformed_http", b"POST / HTTP/1.1\nHost: test\nContent-Length: 2\n\n{}", 400, "malformed_http"
+        "lines without carriage returns are malformed_http",
+        b"POST / HTTP/1.1\nHost: test\nContent-Length: 2\n\n{}",
+        400,
+        "malformed_http",
     ),
     Case("HTTP/0.9 is 400", b"GET /\r\n\r\n", 400, None),
-    *(Case(f"{verb} / is 405", request("/", b"", method=verb), 405, None) for verb in ("PUT", "DELETE", "PATCH", "TRACE")),
+    *(
+        Case(f"{verb} / is 405", request("/", b"", method=verb), 405, None)
+        for verb in ("PUT", "DELETE", "PATCH", "TRACE")
+    ),
     *(
         Case(f"{verb} /v1/metrics is 405", request("/v1/metrics", GOOD, method=verb), 405, None)
         for verb in ("POST", "PUT", "DELETE", "PATCH")
     ),
     Case("OPTIONS /v1/metrics is 405", request("/v1/metrics", b"", method="OPTIONS"), 405, None),
-    Case("a multipart PUT is 405", request("/v1/metrics", b"{}", "Content-Type: multipart/form-data", method="PUT"), 405, None),
+    Case(
+        "a multipart PUT is 405",
+        request("/v1/metrics", b"{}", "Content-Type: multipart/form-data", method="PUT"),
+        405,
+        None,
+    ),
     Case("POST to an unknown path is 404", request("/nothing", GOOD), 404, None),
     Case("GET of an unknown path is 404", request("/v1/nothing", b"", method="GET"), 404, None),
     Case("GET of a path outside is 404", request("/../../etc/passwd", b"", method="GET"), 404, None),
@@ -462,13 +667,18 @@ def test_a_batch_of_bad_events_alone_is_refused(server: Served) -> None:
     reasons = ["malformed_event", "unsupported_specversion", "malformed_event", "malformed_payload"]
     assert answer.status == 400
     assert [(error["index"], error["reason"]) for error in json.loads(answer.body)] == list(enumerate(reasons))
-    assert _growth(before.rejected, after.rejected) == {"malformed_event": 2, "unsupported_specversion": 1, "malformed_payload": 1}
+    assert _growth(before.rejected, after.rejected) == {
+        "malformed_event": 2,
+        "unsupported_specversion": 1,
+        "malformed_payload": 1,
+    }
     assert after.models == before.models
     assert after.received == sum(after.outcomes.values())
 
 
 def test_the_good_events_of_a_bad_batch_count(server: Served) -> None:
-    """A partly bad batch gets 200 with a list of what was refused; the good ones count, once however often it is sent."""
+    """A partly bad batch gets 200 with a list of what was refused; the good ones count, once however often it is
+    sent."""
     batch = [envelope(id="batch-0"), without("type"), envelope(id="batch-2"), envelope(id="batch-3", data={})]
     before = server.page()
     answers = [server.ask(request("/", batch, f"Content-Type: {BATCH}")) for _ in range(2)]
@@ -543,12 +753,15 @@ HOSTILE = [
 
 @pytest.mark.parametrize("accept", ["text/plain", "application/openmetrics-text; version=1.0.0"])
 def test_hostile_labels_leave_the_page_readable(server: Served, accept: str) -> None:
-    """Class names and labels of any characters that are accepted come back from the strict parsers as they were sent."""
+    """Class names and labels of any characters that are accepted come back from the strict parsers as they were
+    sent."""
     for number, name in enumerate(HOSTILE):
         pair = {"response": {"strData": name}, "truth": {"strData": name}}
         event = envelope(id=f"hostile-{number}", data=pair, namespace="hostile", endpoint=name, modelid=f"m{number}")
         assert server.ask(structured(event)).status == 200, name
-        logged = envelope(id=f"logged-{number}", type=RESPONSE, data={"strData": name}, namespace="hostile", requestid=f"h{number}")
+        logged = envelope(
+            id=f"logged-{number}", type=RESPONSE, data={"strData": name}, namespace="hostile", requestid=f"h{number}"
+        )
         assert server.ask(structured(logged)).status == 200, name
     answer = server.ask(request("/v1/metrics", b"", f"Accept: {accept}", method="GET"))
     families = openmetrics_families if "openmetrics" in accept else prometheus_families
@@ -577,7 +790,9 @@ def test_any_accept_header_gets_the_page(server: Served, accept: str) -> None:
 def test_an_event_of_another_type_is_ignored(server: Served) -> None:
     """An event whose type is none of ours gets 200, whatever its data, and counts as ignored."""
     before = server.page()
-    assert server.ask(binary(b"\xff{", type="com.example.other")) == Answer(200, {"content-length": "0", "connection": "close"}, b"")
+    assert server.ask(binary(b"\xff{", type="com.example.other")) == Answer(
+        200, {"content-length": "0", "connection": "close"}, b""
+    )
     after = server.page()
     assert _growth(before.outcomes, after.outcomes) == {"ignored": 1}
     assert after.models == before.models
@@ -635,7 +850,11 @@ def test_without_the_token_nothing_counts(guarded: Served, header: str) -> None:
 
 @pytest.mark.parametrize(
     ("target", "header"),
-    [("/", "Authorization: Bearer right"), ("/", "authorization: bearer right"), ("/?access_token=right", "X-Nothing: 1")],
+    [
+        ("/", "Authorization: Bearer right"),
+        ("/", "authorization: bearer right"),
+        ("/?access_token=right", "X-Nothing: 1"),
+    ],
 )
 def test_with_the_token_events_count(guarded: Served, target: str, header: str) -> None:
     """The token as bearer token or in the query opens the door."""

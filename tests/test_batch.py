@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metrics_server import event as decoding
 from metrics_server.errors import Reason, Rejected
-from metrics_server.event import BATCH, Event, decode
+from metrics_server.ingest import cloudevent as decoding
+from metrics_server.ingest.cloudevent import BATCH, Event, decode
 
 ORDINARY: dict[str, Any] = {
     "specversion": "1.0",
@@ -23,7 +23,9 @@ ORDINARY: dict[str, Any] = {
 }
 
 texts = st.one_of(st.sampled_from(["", "1.0", "a", "x" * 1025, "a\x00b", "é", "\x85"]), st.text(max_size=3))
-values = st.one_of(texts, texts, texts, st.none(), st.booleans(), st.integers(-3, 3), st.floats(allow_nan=False, allow_infinity=False))
+values = st.one_of(
+    texts, texts, texts, st.none(), st.booleans(), st.integers(-3, 3), st.floats(allow_nan=False, allow_infinity=False)
+)
 NAMES = [
     "specversion",
     "id",
@@ -46,7 +48,9 @@ NAMES = [
 ]
 elements = st.one_of(
     st.builds(
-        lambda changed, without, extra: {name: value for name, value in {**ORDINARY, **changed, **extra}.items() if name not in without},
+        lambda changed, without, extra: {
+            name: value for name, value in {**ORDINARY, **changed, **extra}.items() if name not in without
+        },
         st.dictionaries(st.sampled_from(NAMES), values, max_size=3),
         st.sets(st.sampled_from([*ORDINARY]), max_size=1),
         st.one_of(
@@ -80,7 +84,13 @@ def test_one_pass_says_what_decoding_one_by_one_says(batch: list[Any]) -> None:
 
 def test_an_ordinary_batch_goes_the_short_way() -> None:
     """What the loggers send needs no second look: the short way is not an ornament."""
-    ordinary = {**ORDINARY, "time": "2026-03-02T09:15:04Z", "requestid": "r", "datacontenttype": "application/json", "traceparent": "00-a"}
+    ordinary = {
+        **ORDINARY,
+        "time": "2026-03-02T09:15:04Z",
+        "requestid": "r",
+        "datacontenttype": "application/json",
+        "traceparent": "00-a",
+    }
     assert decoding._ENVELOPES.decode(msgspec.json.encode([ordinary]))[0].requestid == "r"
 
 
@@ -96,9 +106,14 @@ def test_what_is_no_batch_is_refused_whole(body: bytes) -> None:
 
 
 def test_refusals_keep_nothing_alive() -> None:
-    """A refused element is its reason and words: with the frames it came through, a batch of them would hold a gigabyte."""
+    """A refused element is its reason and words: with the frames it came through, a batch of them would hold a
+    gigabyte."""
     refused = decode(BATCH, {}, msgspec.json.encode([{**ORDINARY, "source": ""}, 1, {**ORDINARY, "time": "yesterday"}]))
-    assert [one.reason for one in refused if isinstance(one, Rejected)] == [Reason.MALFORMED_EVENT, Reason.MALFORMED_EVENT, Reason.BAD_TIME]
+    assert [one.reason for one in refused if isinstance(one, Rejected)] == [
+        Reason.MALFORMED_EVENT,
+        Reason.MALFORMED_EVENT,
+        Reason.BAD_TIME,
+    ]
     for one in refused:
         assert isinstance(one, Rejected)
         assert (one.__traceback__, one.__context__, one.__cause__) == (None, None, None)

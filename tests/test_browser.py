@@ -52,7 +52,8 @@ def open_drawn(tab: Tab, path: str) -> Tab:
 
 
 def hold(tab: Tab) -> None:
-    """Keeps the page from looking at the server by itself, so that nothing that it ought to do at once is made good later."""
+    """Keeps the page from looking at the server by itself, so that nothing that it ought to do at once is made good
+    later."""
     tab.do(lambda page: page.get_by_role("button", name="Pause").click())
 
 
@@ -126,7 +127,8 @@ VIEWS = {
 
 @pytest.mark.parametrize("view", VIEWS)
 def test_every_view_is_drawn_and_can_be_used_by_everybody(stocked: RunningServer, open_tab: OpenTab, view: str) -> None:
-    """In both colours axe-core finds nothing and charts are on canvases; from a phone to 4K nothing is cut off; nobody complains."""
+    """In both colours axe-core finds nothing and charts are on canvases; from a phone to 4K nothing is cut off; nobody
+    complains."""
     path, charts = VIEWS[view]
     tab = open_drawn(open_tab(stocked.url, color_scheme="light"), path)
     assert tab.evaluate(f"{FIGURES}.length") >= charts
@@ -155,7 +157,9 @@ def test_numbers_and_charts_follow_without_a_reload(serve: Any, open_tab: OpenTa
     for one in (overview, tab):
         one.evaluate("window.isSame = true")
     tab.evaluate("window.canvas = document.querySelector('#chart-metric_over_time .plot').firstElementChild")
-    same = "window.isSame && window.canvas === document.querySelector('#chart-metric_over_time .plot').firstElementChild"
+    same = (
+        "window.isSame && window.canvas === document.querySelector('#chart-metric_over_time .plot').firstElementChild"
+    )
     assert "0.75" in text(tab, ".headline dd")
     before = tab.evaluate(COLUMN, ["metric_over_time", "value"])
 
@@ -259,7 +263,8 @@ def test_nothing_is_asked_that_nobody_wants(stocked: RunningServer, open_tab: Op
 
 
 def test_what_if_answers_while_one_tries(stocked: RunningServer, open_tab: OpenTab) -> None:
-    """Threshold, costs and class change the words and the mark; a field keeps its focus and what is typed; the address keeps all."""
+    """Threshold, costs and class change the words and the mark; a field keeps its focus and what is typed; the address
+    keeps all."""
     tab = open_drawn(open_tab(stocked.url), WINE)
     focused = "[document.activeElement.name, document.activeElement.value]"
     address = "location.search"
@@ -294,13 +299,16 @@ def test_what_if_answers_while_one_tries(stocked: RunningServer, open_tab: OpenT
     tab.do(lambda page: page.reload())
     tab.until(DRAWN)
     assert text(tab, "#what-if") == shown
-    values = "[...document.querySelectorAll('.what-if select, .what-if input:not([type=hidden])')].map(field => field.value)"
+    values = (
+        "[...document.querySelectorAll('.what-if select, .what-if input:not([type=hidden])')].map(field => field.value)"
+    )
     assert tab.evaluate(values) == ["0", "0.8", "1", "1500"]
     tab.assert_clean()
 
 
 def test_the_way_back_works(stocked: RunningServer, open_tab: OpenTab) -> None:
-    """Another window is shown in place and stands in the address; back shows the one before, a link leads to another page."""
+    """Another window is shown in place and stands in the address; back shows the one before, a link leads to another
+    page."""
     tab = open_drawn(open_tab(stocked.url), f"{WINE}?metric=model_log_loss")
     tab.evaluate("window.isSame = true")
     hold(tab)
@@ -321,7 +329,10 @@ def test_the_way_back_works(stocked: RunningServer, open_tab: OpenTab) -> None:
 def test_a_refresh_leaves_people_where_they_are(stocked: RunningServer, open_tab: OpenTab) -> None:
     """What was opened stays open, the page stays where it was scrolled to, and a link keeps its focus."""
     tab = open_drawn(open_tab(stocked.url, viewport={"width": 500, "height": 600}), WINE)
-    for name in ("reliability", "label_delay" if tab.evaluate("!!document.getElementById('data-label_delay')") else "confusion_matrix"):
+    for name in (
+        "reliability",
+        "label_delay" if tab.evaluate("!!document.getElementById('data-label_delay')") else "confusion_matrix",
+    ):
         tab.evaluate("name => document.querySelector(`#data-${name} summary`).click()", name)
     tab.evaluate("(window.link = document.querySelector('#predictors a')).focus({preventScroll: true})")
     tab.evaluate("scrollTo(0, 900)")
@@ -339,11 +350,14 @@ def test_a_refresh_leaves_people_where_they_are(stocked: RunningServer, open_tab
 
 @pytest.mark.parametrize("path", ["/ui", WINE])
 def test_the_keyboard_reaches_everything(stocked: RunningServer, open_tab: OpenTab, path: str) -> None:
-    """Tab leads from the way past the header through all that can be used, in the order of the page, and its place is seen."""
+    """Tab leads from the way past the header through all that can be used, in the order of the page, and its place is
+    seen."""
     tab = open_drawn(open_tab(stocked.url), path)
     tab.do(lambda page: page.keyboard.press("Tab"))
     assert text(tab, ":focus") == "Skip to the content"
-    assert tab.evaluate("(box => box.top >= 0 && box.left >= 0 && box.height > 10)(document.activeElement.getBoundingClientRect())")
+    assert tab.evaluate(
+        "(box => box.top >= 0 && box.left >= 0 && box.height > 10)(document.activeElement.getBoundingClientRect())"
+    )
     tab.evaluate(
         """window.usable = [...document.querySelectorAll('a, button, select, input:not([type=hidden]), summary, [tabindex="0"]')]
           .filter(one => one.checkVisibility())"""
@@ -352,7 +366,9 @@ def test_the_keyboard_reaches_everything(stocked: RunningServer, open_tab: OpenT
     seen = []
     for _ in range(usable):
         seen.append(tab.evaluate("usable.indexOf(document.activeElement)"))
-        outline = tab.evaluate("(look => [look.outlineStyle, look.outlineWidth])(getComputedStyle(document.activeElement))")
+        outline = tab.evaluate(
+            "(look => [look.outlineStyle, look.outlineWidth])(getComputedStyle(document.activeElement))"
+        )
         assert outline == ["solid", "2px"], tab.evaluate("document.activeElement.outerHTML")
         tab.do(lambda page: page.keyboard.press("Tab"))
     assert seen == list(range(usable))
@@ -366,7 +382,8 @@ def test_the_keyboard_reaches_everything(stocked: RunningServer, open_tab: OpenT
 
 @pytest.mark.parametrize("word", HOSTILE)
 def test_names_are_words(hostile: RunningServer, open_tab: OpenTab, word: str) -> None:
-    """A name that is a script, a formula or a field of a hover text is shown as it is, on pages and over charts, and does nothing."""
+    """A name that is a script, a formula or a field of a hover text is shown as it is, on pages and over charts, and
+    does nothing."""
     tab = open_tab(hostile.url)
     for path in ("/", f"/ui/deployments/{quote(word, safe='')}/{quote(word, safe='')}"):
         assert tab.open(path) == 200

@@ -1,4 +1,5 @@
-"""Charts: what they say of the API's answers, and that Bokeh draws them in both looks, up to date by new columns alone."""
+"""Charts: what they say of the API's answers, and that Bokeh draws them in both looks, up to date by new columns
+alone."""
 
 from __future__ import annotations
 
@@ -16,15 +17,16 @@ import pytest
 
 from cm_models.binary_metrics import BinaryMetrics
 from cm_models.regression import Regression
-from metrics_server.api_answer import Confusion, History, LabelDelay, Point, Value, value_of, with_costs
-from metrics_server.logarithmic import Distribution
-from metrics_server.output import compute, increments, shares
-from metrics_server.sums import Sums
+from metrics_server.api.responses import value_of, with_costs
+from metrics_server.api.schema import Confusion, History, LabelDelay, MetricValue, Point
+from metrics_server.metrics.log_histogram import Distribution
+from metrics_server.metrics.prediction_stats import compute, increments, shares
+from metrics_server.metrics.sums import Sums
 from metrics_server.web import chart
-from metrics_server.web.chart import Beat, Chart
-from metrics_server.web.chart.form import said
-from metrics_server.web.figure.look import LOOKS, contrast, ink, shades
-from metrics_server.web.wording import number
+from metrics_server.web.chart import Chart, SelfSample
+from metrics_server.web.chart.chart import said
+from metrics_server.web.figure.theme import LOOKS, contrast, ink, shades
+from metrics_server.web.formatting import number
 
 STEP, SINCE, STEPS = 900, 1_714_521_600, 24
 GAP = (5, 6, 7)
@@ -55,7 +57,7 @@ def point(step: int, random: np.random.Generator, labelled: int = 40) -> Point:
     model = BinaryMetrics()
     samples = [*model.compute(model.increments(truth, score)), *compute(outputs), *shares(outputs, [], 5)]
     values = [value_of(sample, labelled) for sample in samples]
-    coverage = Value(name=COVERAGE, labels={}, value=labelled / 80, support=80.0)
+    coverage = MetricValue(name=COVERAGE, labels={}, value=labelled / 80, support=80.0)
     since = SINCE + step * STEP
     return Point(since=since, until=since + STEP, support=labelled, values=[*values, coverage])
 
@@ -66,11 +68,19 @@ def history(seed: int = 1, missing: Sequence[int] = GAP) -> History:
     return History(since=SINCE, until=SINCE + STEPS * STEP, step=STEP, points=points)
 
 
-def beats(seed: int = 1) -> list[Beat]:
+def beats(seed: int = 1) -> list[SelfSample]:
     random = np.random.default_rng(seed)
-    outcomes = {"accepted": float(random.integers(900)), "duplicate": 3.0, "ignored": 0.0, "rejected": 0.5, "unavailable": 0.0}
+    outcomes = {
+        "accepted": float(random.integers(900)),
+        "duplicate": 3.0,
+        "ignored": 0.0,
+        "rejected": 0.5,
+        "unavailable": 0.0,
+    }
     taken = [(None, None) if n in (4, 5) else (0.004, 0.02) for n in range(30)]
-    return [Beat(SINCE + 10.0 * n, outcomes, 50.0, *taken[n], float(random.integers(100)), 7.0) for n in range(30)]
+    return [
+        SelfSample(SINCE + 10.0 * n, outcomes, 50.0, *taken[n], float(random.integers(100)), 7.0) for n in range(30)
+    ]
 
 
 def confusion(seed: int = 1, classes: Sequence[str] = ("cat", "dog", "bird")) -> Confusion:
@@ -80,16 +90,21 @@ def confusion(seed: int = 1, classes: Sequence[str] = ("cat", "dog", "bird")) ->
 
 def delay(seed: int = 1) -> LabelDelay:
     upto = np.cumsum(np.random.default_rng(seed).integers(0, 90, 4)).tolist()
-    return LabelDelay(buckets=list(zip((1.0, 60.0, 3600.0, 86400.0), map(float, upto), strict=True)), count=upto[-1] + 5.0, sum=9e5)
+    return LabelDelay(
+        buckets=list(zip((1.0, 60.0, 3600.0, 86400.0), map(float, upto), strict=True)), count=upto[-1] + 5.0, sum=9e5
+    )
 
 
 def tables(seed: int = 1) -> Any:
     return BinaryMetrics().tables(BinaryMetrics().increments(*scores(seed)))
 
 
-def class_values(seed: int = 1) -> list[Value]:
+def class_values(seed: int = 1) -> list[MetricValue]:
     predicted = np.random.default_rng(seed).integers(0, 8, 500).tolist()
-    return [value_of(sample, 0.0) for sample in shares(increments([(f"c{n}", None) for n in predicted]), [f"c{n}" for n in range(8)], 100)]
+    return [
+        value_of(sample, 0.0)
+        for sample in shares(increments([(f"c{n}", None) for n in predicted]), [f"c{n}" for n in range(8)], 100)
+    ]
 
 
 def compared(seed: int = 1) -> Chart | None:
@@ -106,7 +121,9 @@ MADE: dict[str, Callable[[int], Chart | None]] = {
     "confusion_matrix": lambda seed: chart.confusion_matrix(confusion(seed)),
     "reliability": lambda seed: chart.reliability(tables(seed)["reliability"]),
     "score_histogram": lambda seed: chart.score_histogram(tables(seed)["thresholds"], "1"),
-    "threshold_curve": lambda seed: chart.threshold_curve(with_costs(tables(seed), 1, 5)["thresholds"], "1", 0.5 + seed / 20),
+    "threshold_curve": lambda seed: chart.threshold_curve(
+        with_costs(tables(seed), 1, 5)["thresholds"], "1", 0.5 + seed / 20
+    ),
     "error_distribution": lambda seed: chart.error_distribution(Regression().tables(errors(seed))["errors"], "km"),
     "label_delay": lambda seed: chart.label_delay(delay(seed)),
     "class_shares": lambda seed: chart.class_shares(class_values(seed)),
@@ -124,7 +141,8 @@ def made(name: str, seed: int = 1) -> Chart:
 
 @pytest.mark.parametrize("name", sorted(MADE))
 def test_a_chart_is_whole(name: str) -> None:
-    """Its columns are equally long, headings name columns, words are there, and all of it is strict JSON, where gaps are null."""
+    """Its columns are equally long, headings name columns, words are there, and all of it is strict JSON, where gaps
+    are null."""
     one = made(name)
     assert one.name == name
     assert len({len(cells) for cells in one.columns.values()}) == 1
@@ -134,7 +152,9 @@ def test_a_chart_is_whole(name: str) -> None:
     assert not re.search(r"\bnan\b|None|\d\.\d{6}", one.summary), one.summary
     json.dumps([one.columns, one.layout], allow_nan=False)
     for cells in one.columns.values():
-        assert all(isinstance(cell, str) for cell in cells) or all(cell is None or isinstance(cell, (int, float)) for cell in cells)
+        assert all(isinstance(cell, str) for cell in cells) or all(
+            cell is None or isinstance(cell, (int, float)) for cell in cells
+        )
 
 
 @pytest.mark.parametrize("name", sorted(MADE))
@@ -165,7 +185,8 @@ def test_what_is_not_there_has_no_chart() -> None:
 
 
 def test_gaps_stay_gaps() -> None:
-    """Every step has its row, in the middle of its time; one that is missing has no number, so that no line bridges an outage."""
+    """Every step has its row, in the middle of its time; one that is missing has no number, so that no line bridges an
+    outage."""
     points = history()
     columns = made("metric_over_time").columns
     assert columns["at"] == [(SINCE + (step + 0.5) * STEP) * 1000 for step in range(STEPS)]
@@ -194,11 +215,16 @@ def test_a_metric_of_a_class_can_be_shown() -> None:
             since=SINCE + step * STEP,
             until=SINCE + (step + 1) * STEP,
             support=1.0,
-            values=[Value(name="model_recall_ratio", labels={"class": label}, value=step / 10, support=1.0) for label in labels],
+            values=[
+                MetricValue(name="model_recall_ratio", labels={"class": label}, value=step / 10, support=1.0)
+                for label in labels
+            ],
         )
         for step, labels in enumerate((["2", "7"], ["7", "2"], ["7"]))
     ]
-    found = chart.metric_over_time(History(since=SINCE, until=SINCE + 3 * STEP, step=STEP, points=points), "model_recall_ratio")
+    found = chart.metric_over_time(
+        History(since=SINCE, until=SINCE + 3 * STEP, step=STEP, points=points), "model_recall_ratio"
+    )
     assert found is not None
     assert found.title == "Recall, class 2 over time"
     assert found.columns["value"] == [0.0, 0.1, None]
@@ -206,10 +232,13 @@ def test_a_metric_of_a_class_can_be_shown() -> None:
 
 
 def test_predictors_are_compared_step_by_step() -> None:
-    """Values of one time stand in one row, also when one history was asked for a step later; beyond six they are left out, and that is said."""
+    """Values of one time stand in one row, also when one history was asked for a step later; beyond six they are left
+    out, and that is said."""
     later = history(3)
     later.since, later.until = later.since + STEP, later.until + STEP
-    found = chart.compared_over_time({"main": history(), "canary": later, **{f"p{n}": history(n) for n in range(6)}}, ACCURACY)
+    found = chart.compared_over_time(
+        {"main": history(), "canary": later, **{f"p{n}": history(n) for n in range(6)}}, ACCURACY
+    )
     assert found is not None
     assert len(found.columns["at"]) == STEPS + 1
     assert found.columns["value_0"][-1] is None
@@ -221,8 +250,11 @@ def test_predictors_are_compared_step_by_step() -> None:
 
 
 def test_shares_of_the_matrix_are_of_the_truths_row() -> None:
-    """Each row of truths adds up to 1, in the order of the classes; a row without pairs has no shares; names stand beside labels."""
-    found = chart.confusion_matrix(Confusion(classes=["0", "1", "__other__"], counts=[[6, 2, 0], [0, 0, 0], [1, 1, 2]]), ["cat", "dog"])
+    """Each row of truths adds up to 1, in the order of the classes; a row without pairs has no shares; names stand
+    beside labels."""
+    found = chart.confusion_matrix(
+        Confusion(classes=["0", "1", "__other__"], counts=[[6, 2, 0], [0, 0, 0], [1, 1, 2]]), ["cat", "dog"]
+    )
     assert found is not None
     cells = {
         (cell[0], cell[1]): cell[2:]
@@ -231,11 +263,15 @@ def test_shares_of_the_matrix_are_of_the_truths_row() -> None:
     assert cells["0 cat", "1 dog"] == (0.25, 2, 0)
     assert cells["__other__", "0 cat"] == (0.25, 1, 2)
     assert cells["1 dog", "0 cat"] == (None, 0, 1)
-    assert found.summary == "50.0 % of 12 labelled predictions are on the diagonal. Most often mistaken: 0 cat for 1 dog, 2 of 8."
+    assert (
+        found.summary
+        == "50.0 % of 12 labelled predictions are on the diagonal. Most often mistaken: 0 cat for 1 dog, 2 of 8."
+    )
 
 
 @pytest.mark.parametrize(
-    ("count", "text"), [(7, "7"), (0.5, "0.5"), (999, "999"), (1000, "1.0k"), (9960, "10k"), (12_345, "12k"), (999_700, "1.0M")]
+    ("count", "text"),
+    [(7, "7"), (0.5, "0.5"), (999, "999"), (1000, "1.0k"), (9960, "10k"), (12_345, "12k"), (999_700, "1.0M")],
 )
 def test_counts_fit_their_cells(count: float, text: str) -> None:
     """A count has at most four letters; beyond fifteen classes there is no room for any."""
@@ -248,7 +284,8 @@ def test_counts_fit_their_cells(count: float, text: str) -> None:
 
 
 def test_the_histogram_is_that_of_the_scores() -> None:
-    """From thresholds that a real metric model read: the same counts as numpy counts in twenty equal bins, and each side adds up to 1."""
+    """From thresholds that a real metric model read: the same counts as numpy counts in twenty equal bins, and each
+    side adds up to 1."""
     truth, score = scores()
     columns = made("score_histogram").columns
     for side, chosen in (("positive", truth == 1), ("negative", truth == 0)):
@@ -281,7 +318,8 @@ def test_the_least_cost_is_told() -> None:
 
 
 def test_errors_stand_in_bars_of_equal_width() -> None:
-    """At most forty, one with 0 in its middle; no pair is lost, and at most a hundredth lies in the outermost of each side with its own."""
+    """At most forty, one with 0 in its middle; no pair is lost, and at most a hundredth lies in the outermost of each
+    side with its own."""
     sums = errors()
     columns = made("error_distribution").columns
     widths = np.subtract(columns["right"], columns["left"])
@@ -293,7 +331,9 @@ def test_errors_stand_in_bars_of_equal_width() -> None:
     assert columns["pairs"][0] <= 0.01 * sums["pairs"] + 1e-6 >= columns["pairs"][-1]
     half = Distribution.of("error", sums)
     assert half is not None
-    below = sum(pairs for right, pairs in zip(columns["right"], columns["pairs"], strict=True) if right <= half.quantile(0.5))
+    below = sum(
+        pairs for right, pairs in zip(columns["right"], columns["pairs"], strict=True) if right <= half.quantile(0.5)
+    )
     assert below / sums["pairs"] == pytest.approx(0.5, abs=0.12)
 
 
@@ -316,10 +356,11 @@ def test_delays_stand_by_bucket() -> None:
 
 
 def test_rare_classes_are_left_out() -> None:
-    """The twenty most frequent stand in an order that does not change with their shares; the words say how many more there are."""
+    """The twenty most frequent stand in an order that does not change with their shares; the words say how many more
+    there are."""
     labels = [*map(str, range(23)), "b", "a", "__other__"]
     values = [
-        Value(name="model_predicted_class_ratio", labels={"class": label}, value=(n + 1) / 400, support=9.0)
+        MetricValue(name="model_predicted_class_ratio", labels={"class": label}, value=(n + 1) / 400, support=9.0)
         for n, label in enumerate(labels)
     ]
     for given in (values, values[::-1]):
@@ -348,10 +389,10 @@ def test_titles_of_metrics(name: str, title: str) -> None:
 def test_an_interval_is_said() -> None:
     """A value stands with the ends of its interval, if it has one, in words."""
     assert (
-        said(Value(name="model_x", labels={}, value=0.9312, lower=0.921, upper=0.945, support=1.0))
+        said(MetricValue(name="model_x", labels={}, value=0.9312, lower=0.921, upper=0.945, support=1.0))
         == f"{number(0.9312, (0.921, 0.945))} (0.921 to 0.945)"
     )
-    assert said(Value(name="model_x", labels={}, value=0.9312, support=1.0)) == number(0.9312)
+    assert said(MetricValue(name="model_x", labels={}, value=0.9312, support=1.0)) == number(0.9312)
 
 
 # How they look
@@ -370,14 +411,19 @@ def lab(colour: str, sight: str) -> np.ndarray:
     share = np.array([int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)])
     linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
     seen = np.clip(np.array(SIGHTS[sight]) @ linear, 0, 1)
-    xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]) @ seen / [0.9505, 1, 1.089]
+    xyz = (
+        np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+        @ seen
+        / [0.9505, 1, 1.089]
+    )
     f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
     return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
 
 
 @pytest.mark.parametrize("name", sorted(LOOKS))
 def test_colours_can_be_seen(name: str) -> None:
-    """On the page and its panels text has a contrast of 4.5, marks of 3; whoever sees colours differently can tell series apart."""
+    """On the page and its panels text has a contrast of 4.5, marks of 3; whoever sees colours differently can tell
+    series apart."""
     look = LOOKS[name]
     for background in BACKGROUNDS[name]:
         assert min(contrast(colour, background) for colour in (look.text, look.soft)) >= 4.5
@@ -426,19 +472,23 @@ def test_every_chart_has_a_drawing(figure: Any) -> None:
 @pytest.mark.parametrize("look", sorted(LOOKS))
 @pytest.mark.parametrize("name", sorted(MADE))
 def test_it_can_be_drawn(figure: Any, caplog: pytest.LogCaptureFixture, name: str, look: str) -> None:
-    """In both looks, as strict JSON and without a complaint of Bokeh, from one source of its name, with nothing that needs more scripts."""
+    """In both looks, as strict JSON and without a complaint of Bokeh, from one source of its name, with nothing that
+    needs more scripts."""
     with caplog.at_level(logging.WARNING):
         tree = drawn(figure, made(name), look)
     assert not caplog.records
     assert source_of(tree)["name"] == name
     kinds = {node["name"] for node in nodes(tree) if node.get("type") == "object"}
     assert not [kind for kind in kinds if re.search("CustomJS|TeX|MathML|Div|Image|Toolbox|Widget", kind)]
-    assert {node["attributes"]["output_backend"] for node in nodes(tree) if "output_backend" in node.get("attributes", {})} <= {"canvas"}
+    assert {
+        node["attributes"]["output_backend"] for node in nodes(tree) if "output_backend" in node.get("attributes", {})
+    } <= {"canvas"}
 
 
 @pytest.mark.parametrize("name", sorted(MADE))
 def test_new_columns_bring_it_up_to_date(figure: Any, name: str) -> None:
-    """Two charts of one layout are drawn alike but for the columns of the source, so those are all that a live page replaces."""
+    """Two charts of one layout are drawn alike but for the columns of the source, so those are all that a live page
+    replaces."""
     one, other = (drawn(figure, made(name, seed)) for seed in (1, 2))
     assert one != other
     sources = [next(node for node in nodes(tree) if node.get("name") == "ColumnDataSource") for tree in (one, other)]
@@ -454,14 +504,24 @@ def test_a_missing_number_is_not_zero(figure: Any) -> None:
 
 def formulas(text: str) -> list[str]:
     """What BokehJS would set as a formula, as its source has it."""
-    return [found for pattern in (r"\$\$.*?\$\$", r"\\\[.*?\\\]", r"\\\(.*?\\\)") for found in re.findall(pattern, text, re.DOTALL)]
+    return [
+        found
+        for pattern in (r"\$\$.*?\$\$", r"\\\[.*?\\\]", r"\\\(.*?\\\)")
+        for found in re.findall(pattern, text, re.DOTALL)
+    ]
 
 
 def test_names_are_text(figure: Any) -> None:
-    """Whatever a class or a predictor is called: outside of columns, which a hover shows as text, nothing is a formula, markup or a placeholder."""
+    """Whatever a class or a predictor is called: outside of columns, which a hover shows as text, nothing is a formula,
+    markup or a placeholder."""
     charts = [
         chart.confusion_matrix(confusion(classes=HOSTILE)),
-        chart.class_shares([Value(name="model_predicted_class_ratio", labels={"class": name}, value=0.1, support=9.0) for name in HOSTILE]),
+        chart.class_shares(
+            [
+                MetricValue(name="model_predicted_class_ratio", labels={"class": name}, value=0.1, support=9.0)
+                for name in HOSTILE
+            ]
+        ),
         chart.compared_over_time(dict.fromkeys(HOSTILE, history()), ACCURACY),
         chart.score_histogram([{**row, "class": "$$x$$"} for row in tables()["thresholds"]], "$$x$$"),
     ]
@@ -473,6 +533,8 @@ def test_names_are_text(figure: Any) -> None:
             for tip in node.get("attributes", {}).get("tooltips", ()):
                 assert re.fullmatch(r"@\w+", tip[1])
         shown = [part for node in nodes(tree) for part in node.values() if isinstance(part, str)]
-        entries = [part for node in nodes(tree) for entry in node.get("entries", ()) for part in entry if isinstance(part, str)]
+        entries = [
+            part for node in nodes(tree) for entry in node.get("entries", ()) for part in entry if isinstance(part, str)
+        ]
         assert not [text for text in (*shown, *entries) if formulas(text)]
         assert any("$$x$$" in text.replace("\u200b", "") for text in (*shown, *entries)), "the names are there"

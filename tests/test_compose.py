@@ -1,4 +1,5 @@
-"""compose.yaml without a container engine: its structure, and its services as native processes wherever their programs are at hand.
+"""compose.yaml without a container engine: its structure, and its services as native processes wherever their programs
+are at hand.
 
 Grafana is not: of it only the provisioning is checked.
 """
@@ -32,7 +33,15 @@ SERVICES: dict[str, dict[str, Any]] = STACK["services"]
 PROMETHEUS = yaml.safe_load((COMPOSE / "prometheus.yml").read_text())
 RECEIVER = COMPOSE / "slack_receiver.py"
 
-PORTS = {"server": 8080, "simulator": 8003, "prometheus": 9090, "alertmanager": 9093, "slack": 8060, "grafana": 3000, "node-exporter": 9100}
+PORTS = {
+    "server": 8080,
+    "simulator": 8003,
+    "prometheus": 9090,
+    "alertmanager": 9093,
+    "slack": 8060,
+    "grafana": 3000,
+    "node-exporter": 9100,
+}
 OURS = [sys.executable, "-m", "metrics_server"]  # what the entry point of our images starts
 # What the entry point of an image is here, and how it is told to listen on a port of the test's.
 PROGRAMS = {
@@ -68,7 +77,8 @@ def _get(url: str) -> Any:
 
 @pytest.mark.parametrize("name", sorted(SERVICES))
 def test_every_service_is_confined(name: str) -> None:
-    """No service writes to its root, has a capability or gains one, moves with a tag, or listens beyond this machine."""
+    """No service writes to its root, has a capability or gains one, moves with a tag, or listens beyond this
+    machine."""
     service = SERVICES[name]
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
@@ -96,7 +106,9 @@ def test_what_is_mounted_is_there() -> None:
             else:
                 assert source in STACK["volumes"]
         assert set(service.get("secrets", [])) <= set(STACK["secrets"])
-    assert set(STACK["volumes"]) == {source for one in SERVICES.values() for source, _, _ in _mounts(one) if source[0] not in "./"}
+    assert set(STACK["volumes"]) == {
+        source for one in SERVICES.values() for source, _, _ in _mounts(one) if source[0] not in "./"
+    }
 
 
 def test_images_are_built_from_stages_that_exist() -> None:
@@ -112,8 +124,14 @@ def test_images_are_built_from_stages_that_exist() -> None:
 
 def test_prometheus_takes_all_rules_and_the_service_by_its_job() -> None:
     """promtool is content, no rule file is left out, and each target is a service at its port."""
-    subprocess.run([peer("promtool"), "check", "config", COMPOSE / "prometheus.yml"], check=True, stdout=subprocess.DEVNULL)
-    rules = {path for path in (ROOT / "deploy/rules").glob("*.yaml") if "_test" not in path.name and path.name != "kustomization.yaml"}
+    subprocess.run(
+        [peer("promtool"), "check", "config", COMPOSE / "prometheus.yml"], check=True, stdout=subprocess.DEVNULL
+    )
+    rules = {
+        path
+        for path in (ROOT / "deploy/rules").glob("*.yaml")
+        if "_test" not in path.name and path.name != "kustomization.yaml"
+    }
     assert {_source(name) for name in PROMETHEUS["rule_files"]} == rules
     jobs = {job["job_name"]: job for job in PROMETHEUS["scrape_configs"]}
     assert jobs["feedback-metrics-server"]["metrics_path"] == "/v1/metrics"
@@ -153,7 +171,12 @@ class Native:
         environment = {key: value for key, value in os.environ.items() if not key.startswith("METRICS_SERVER_")}
         with self.log(name).open("wb") as output:
             self.processes[name] = subprocess.Popen(
-                self.words(name, words), cwd=root, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+                self.words(name, words),
+                cwd=root,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
             )
         check = self.words(name, SERVICES[name]["healthcheck"]["test"][1:])
         deadline = time.monotonic() + 60
@@ -178,12 +201,16 @@ class Native:
         """The files of a service, their addresses rewritten."""
         root = self.directory / name
         root.mkdir()
-        secrets = [(STACK["secrets"][one]["file"], f"/run/secrets/{one}", "ro") for one in SERVICES[name].get("secrets", [])]
+        secrets = [
+            (STACK["secrets"][one]["file"], f"/run/secrets/{one}", "ro") for one in SERVICES[name].get("secrets", [])
+        ]
         for source, target, _ in [*_mounts(SERVICES[name]), *secrets]:
             path = root / target[1:]
             path.parent.mkdir(parents=True, exist_ok=True)
             if source[0] == ".":
-                shutil.copytree(_source(source), path) if _source(source).is_dir() else shutil.copy(_source(source), path)
+                shutil.copytree(_source(source), path) if _source(source).is_dir() else shutil.copy(
+                    _source(source), path
+                )
             elif source[0] != "/":
                 path.mkdir()
         for path in (path for path in root.rglob("*") if path.is_file()):
@@ -197,9 +224,11 @@ class Native:
         return [program if Path(program).is_absolute() else peer(program), *here[1:]]
 
     def _rewritten(self, name: str, text: str) -> str:
-        """Paths in a container, names of services and their ports as they are here; a first alert and a scrape do not wait for long."""
+        """Paths in a container, names of services and their ports as they are here; a first alert and a scrape do not
+        wait for long."""
         targets = {
-            target: source if source[0] == "/" else f"{self.directory}/{name}{target}" for source, target, _ in _mounts(SERVICES[name])
+            target: source if source[0] == "/" else f"{self.directory}/{name}{target}"
+            for source, target, _ in _mounts(SERVICES[name])
         }
         targets |= {"/run/secrets": f"{self.directory}/{name}/run/secrets", "/opt": str(ROOT / "deploy/image")}
         paths = "|".join(re.escape(target) for target in sorted(targets, key=len, reverse=True))
@@ -241,7 +270,8 @@ def test_the_services_find_each_other(native: Native) -> None:
 
 
 def test_an_alert_reaches_the_stand_in_for_slack(native: Native) -> None:
-    """Alertmanager reads the secret's file and posts to the address in it; the message can be read in the log, and listed."""
+    """Alertmanager reads the secret's file and posts to the address in it; the message can be read in the log, and
+    listed."""
     request = urllib.request.Request(native.url("alertmanager", "/api/v2/alerts"), json.dumps([CRITICAL]).encode())
     request.add_header("Content-Type", "application/json")
     urllib.request.urlopen(request, timeout=10).close()
@@ -265,7 +295,9 @@ def test_the_simulator_and_locust_load_the_server(native: Native) -> None:
     told = {key: re.sub(r"\$\{\w+:-(\w+)\}", r"\1", value) for key, value in service["environment"].items()}
     words = native.words("locust", [sys.executable, "-m", "locust", *service["command"]])
     environment = {**os.environ, **told, "LOCUST_RUN_TIME": "2s"}
-    done = subprocess.run(words, cwd=native.files("locust"), env=environment, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        words, cwd=native.files("locust"), env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -276,7 +308,11 @@ def test_the_stand_in_answers_as_slack(tmp_path: Path) -> None:
         url = process.stdout.readline().split()[-1]
         try:
             for body, status, word in [
-                (b'{"channel": "#models", "attachments": [{"title": "Accuracy", "text": "low\\nsince noon"}]}', 200, b"ok"),
+                (
+                    b'{"channel": "#models", "attachments": [{"title": "Accuracy", "text": "low\\nsince noon"}]}',
+                    200,
+                    b"ok",
+                ),
                 (b'{"text": "hello"}', 200, b"ok"),
                 (b"{}", 400, b"no_text"),
                 (b"no JSON", 400, b"invalid_payload"),

@@ -14,10 +14,10 @@ from collections.abc import Iterator
 import pytest
 import uvloop
 
-from metrics_server import connection
+from metrics_server.api.exposition import AncestorLabels
 from metrics_server.app import Server
-from metrics_server.exposition import AncestorLabels
-from metrics_server.series import Labels
+from metrics_server.http import connection
+from metrics_server.series.series import Labels
 from metrics_server.settings import Settings
 from metrics_server.store.memory import MemoryStore
 from tests.raw_http import NONE, Client, Served, chunked, request, serving
@@ -27,7 +27,9 @@ GOOD = {"response": {"data": {"ndarray": ["cat"]}}, "truth": {"data": {"ndarray"
 CONTENT = json.dumps(GOOD).encode()
 HALF_BODY = b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 60000\r\n\r\n" + b" " * 50_000
 HALF_HEAD = b"POST / HTTP/1.1\r\nHost: test\r\nConte"
-BAD_CHUNK = b"POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\nc350\r\n" + b" " * 50_000 + b"\r\nsize\r\n"
+BAD_CHUNK = (
+    b"POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\nc350\r\n" + b" " * 50_000 + b"\r\nsize\r\n"
+)
 PATHS = ("/", "/v1/metrics", "/metrics", "/v1/rejected", "/healthz", "/readyz", "/protocol")
 
 
@@ -55,7 +57,9 @@ def accepted(server: Served) -> float:
 def test_pipelined_requests_are_answered_in_order(server: Served) -> None:
     """Requests sent at once are answered in their order, quick ones not before those that wait for a commit."""
     with Client(server.port) as client:
-        client.send(get("/healthz") + post() + get("/protocol") + post({}) + get("/nothing") + post() + get("/", close=True))
+        client.send(
+            get("/healthz") + post() + get("/protocol") + post({}) + get("/nothing") + post() + get("/", close=True)
+        )
         answers = [client.answer() for _ in range(7)]
         assert [answer.status for answer in answers] == [200, 200, 200, 422, 404, 200, 200]
         assert [answer.body for answer in answers[:3]] == [b"ok", b"", b"seldonfeedback.http"]
@@ -92,14 +96,22 @@ def test_a_chunked_body_is_the_same_body(server: Served) -> None:
 def test_connections_are_kept(server: Served) -> None:
     """One connection takes one request after the other, refused ones among them."""
     with Client(server.port) as client:
-        for data, status in ((post(), 200), (post(b"{"), 400), (get("/healthz"), 200), (get("/nothing"), 404), (post(), 200)):
+        for data, status in (
+            (post(), 200),
+            (post(b"{"), 400),
+            (get("/healthz"), 200),
+            (get("/nothing"), 404),
+            (post(), 200),
+        ):
             client.send(data)
             answer = client.answer()
             assert answer.status == status
             assert "connection" not in answer.headers
 
 
-@pytest.mark.parametrize("data", [post(close=True), post(b"{", close=True), get("/healthz", close=True), get("/nothing", close=True)])
+@pytest.mark.parametrize(
+    "data", [post(close=True), post(b"{", close=True), get("/healthz", close=True), get("/nothing", close=True)]
+)
 def test_connection_close_closes(server: Served, data: bytes) -> None:
     """A client that says Connection: close is told the same and the connection ends with the answer."""
     with Client(server.port) as client:
@@ -127,7 +139,9 @@ def test_http_1_0_closes_unless_asked_to_keep(server: Served, method: str) -> No
 def test_expect_continue_gets_its_word(server: Served) -> None:
     """A sender that asks first is told to go on, and then gets its answer."""
     with Client(server.port) as client:
-        client.send(b"POST / HTTP/1.1\r\nHost: test\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(CONTENT))
+        client.send(
+            b"POST / HTTP/1.1\r\nHost: test\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(CONTENT)
+        )
         assert client.socket.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
         client.send(CONTENT)
         assert client.answer().status == 200
@@ -178,7 +192,8 @@ def test_an_event_counts_though_its_sender_has_gone(server: Served) -> None:
 
 @pytest.mark.parametrize("data", [HALF_BODY, BAD_CHUNK], ids=["cut-short", "malformed"])
 def test_unfinished_bodies_leave_nothing_behind(data: bytes) -> None:
-    """Bodies of clients that die or err while they send are forgotten: the next sender has room, and the stop is clean."""
+    """Bodies of clients that die or err while they send are forgotten: the next sender has room, and the stop is
+    clean."""
     with serving("--max_bodies_bytes", "200000") as server:
         for _ in range(5):
             with Client(server.port) as client:
@@ -193,7 +208,10 @@ def test_unfinished_bodies_leave_nothing_behind(data: bytes) -> None:
 def test_a_refused_event_leaves_nothing_behind() -> None:
     """A payload that cannot be read does not count as unanswered when the server stops."""
     with serving() as server:
-        for body in (b'{"reward": %s}' % (b"9" * 400), {"truth": {"data": {"tensor": {"shape": [2, 0], "values": []}}}, "reward": 1}):
+        for body in (
+            b'{"reward": %s}' % (b"9" * 400),
+            {"truth": {"data": {"tensor": {"shape": [2, 0], "values": []}}}, "reward": 1},
+        ):
             assert server.ask(post(body)).status != 0
         server.process.terminate()
         assert server.process.wait(5) == 0
@@ -370,13 +388,22 @@ def test_head_is_get_without_the_body(server: Served, path: str) -> None:
         assert client.answer().body == b"ok"  # nothing came between
     ignored = {"date", "etag", "content-length"} if "metrics" in path else {"date"}
     assert head.status == got.status
-    assert {k: v for k, v in head.headers.items() if k not in ignored} == {k: v for k, v in got.headers.items() if k not in ignored}
+    assert {k: v for k, v in head.headers.items() if k not in ignored} == {
+        k: v for k, v in got.headers.items() if k not in ignored
+    }
 
 
 def test_options_is_the_web_hook_handshake(server: Served) -> None:
     """OPTIONS / consents to the origin and the rate that are asked for, and names the verbs."""
     answer = server.ask(
-        request("/", b"", "WebHook-Request-Origin: events.example.net", "WebHook-Request-Rate: 600", method="OPTIONS", close=False)
+        request(
+            "/",
+            b"",
+            "WebHook-Request-Origin: events.example.net",
+            "WebHook-Request-Rate: 600",
+            method="OPTIONS",
+            close=False,
+        )
     )
     assert (answer.status, answer.body) == (204, b"")
     assert answer.headers["webhook-allowed-origin"] == "events.example.net"
@@ -432,7 +459,14 @@ def test_a_client_that_does_not_read_keeps_no_shutdown_waiting() -> None:
     with serving("--drain_seconds", "5") as server, Client(server.port) as client:
         for number in range(300):
             server.ask(
-                post(GOOD, f"Ce-Modelid: m{number}", "Ce-Specversion: 1.0", f"Ce-Id: {number}", "Ce-Source: s", f"Ce-Type: {FEEDBACK}")
+                post(
+                    GOOD,
+                    f"Ce-Modelid: m{number}",
+                    "Ce-Specversion: 1.0",
+                    f"Ce-Id: {number}",
+                    "Ce-Source: s",
+                    f"Ce-Type: {FEEDBACK}",
+                )
             )
         client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.socket.settimeout(0.5)

@@ -1,4 +1,5 @@
-"""The dashboards: what is committed is what the builder makes, and every query finds data in a Prometheus that scrapes a busy server."""
+"""The dashboards: what is committed is what the builder makes, and every query finds data in a Prometheus that scrapes
+a busy server."""
 
 from __future__ import annotations
 
@@ -18,8 +19,8 @@ from typing import Any, NamedTuple
 import pytest
 from prometheus_client import CollectorRegistry
 
-from metrics_server.catalogue import MODEL
-from metrics_server.interval import of_difference
+from metrics_server.metrics.confidence import of_difference
+from metrics_server.series.families import MODEL
 from metrics_server.telemetry import KafkaTelemetry, Telemetry
 from tests.running import RESPONSE, ROOT, RunningServer, ce, free_port, peer
 
@@ -41,7 +42,13 @@ deployments:
 FEEDBACK = [
     *({"deployment": "search", "prediction": [0.9, 0.5, 0.2], "truth": [0, 1, 0]} for _ in range(3)),
     *({"deployment": "assistant", "prediction": 0, "truth": truth} for truth in ("up", "up", "down")),
-    {"deployment": "pets", "request_id": "p1", "prediction": "cat", "truth": "dog", "labelled_at": "2026-03-01T08:00:00Z"},
+    {
+        "deployment": "pets",
+        "request_id": "p1",
+        "prediction": "cat",
+        "truth": "dog",
+        "labelled_at": "2026-03-01T08:00:00Z",
+    },
     {"deployment": "pets", "request_id": "p1", "truth": "cat", "labelled_at": "2026-03-01T09:00:00Z"},
 ]
 UNLABELLED = {"data": {"ndarray": [[0.2, 0.8]]}}
@@ -82,7 +89,9 @@ class Prometheus(NamedTuple):
     def get(self, path: str, **parameters: str) -> Any:
         """The data of an answer; an error fails the test."""
         try:
-            with urllib.request.urlopen(f"{self.url}/api/v1/{path}?{urllib.parse.urlencode(parameters)}", timeout=10) as answer:
+            with urllib.request.urlopen(
+                f"{self.url}/api/v1/{path}?{urllib.parse.urlencode(parameters)}", timeout=10
+            ) as answer:
                 return json.load(answer)["data"]
         except urllib.error.HTTPError as error:
             with error:
@@ -100,13 +109,18 @@ class Prometheus(NamedTuple):
         else:
             asked = re.fullmatch(r"query_result\((.*)\)", query)
             assert asked, query
-            texts = [json.dumps(one["metric"]).replace('": "', '="') for one in self.get("query", query=asked[1])["result"]]
-        kept = [re.search(regex.strip("/"), text) for text in texts] if regex else [re.match(".*", text) for text in texts]
+            texts = [
+                json.dumps(one["metric"]).replace('": "', '="') for one in self.get("query", query=asked[1])["result"]
+            ]
+        kept = (
+            [re.search(regex.strip("/"), text) for text in texts] if regex else [re.match(".*", text) for text in texts]
+        )
         return [found[1] if found.re.groups else found[0] for found in kept if found]
 
 
 def _choices(prometheus: Prometheus, board: Any) -> list[dict[str, str]]:
-    """Every way to set the variables that their queries allow; of a variable that stands for all, all that it stands for."""
+    """Every way to set the variables that their queries allow; of a variable that stands for all, all that it stands
+    for."""
     ways: list[dict[str, str]] = [{}]
     for variable in _variables(board):
         if variable["type"] == "datasource":
@@ -117,7 +131,10 @@ def _choices(prometheus: Prometheus, board: Any) -> list[dict[str, str]]:
             found = prometheus.options(query, variable.get("regex", ""))
             if variable["name"] == "window":
                 found = [window for window in found if window == variable["current"]["value"]]
-            further += [{**way, variable["name"]: value} for value in ([variable["allValue"]] if "allValue" in variable else found)]
+            further += [
+                {**way, variable["name"]: value}
+                for value in ([variable["allValue"]] if "allValue" in variable else found)
+            ]
         assert further, f"the variable {variable['name']} offers nothing"
         ways = further
     return ways
@@ -130,9 +147,24 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
     (folder / "models.yaml").write_text(CONFIGURATION)
     program, port = peer("prometheus"), free_port()
     server = RunningServer(folder, "--config", "models.yaml", "--slices", "protocol=attribute:protocol")
-    scrape = {"job_name": "feedback-metrics-server", "metrics_path": "/v1/metrics", "static_configs": [{"targets": [server.url[7:]]}]}
-    (folder / "prometheus.yml").write_text(json.dumps({"global": {"scrape_interval": "1s"}, "scrape_configs": [scrape]}))
-    simulate = [sys.executable, "-m", "metrics_server", "simulate", "--url", server.url, "--ingress_port", str(free_port())]
+    scrape = {
+        "job_name": "feedback-metrics-server",
+        "metrics_path": "/v1/metrics",
+        "static_configs": [{"targets": [server.url[7:]]}],
+    }
+    (folder / "prometheus.yml").write_text(
+        json.dumps({"global": {"scrape_interval": "1s"}, "scrape_configs": [scrape]})
+    )
+    simulate = [
+        sys.executable,
+        "-m",
+        "metrics_server",
+        "simulate",
+        "--url",
+        server.url,
+        "--ingress_port",
+        str(free_port()),
+    ]
     scraper = [
         program,
         f"--config.file={folder}/prometheus.yml",
@@ -159,9 +191,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
 
 def _await_busy(prometheus: Prometheus, log: Path) -> None:
     """Until labels have come live to all models of the simulation, those of numbers the latest."""
-    live = (
-        'count(rate(model_label_delay_seconds_sum{slice=""}[10s]) > 0 and rate(model_prediction_latency_seconds_count{slice=""}[10s]) > 0)'
-    )
+    live = 'count(rate(model_label_delay_seconds_sum{slice=""}[10s]) > 0 and rate(model_prediction_latency_seconds_count{slice=""}[10s]) > 0)'
     deadline = time.monotonic() + 60
     while not _is_ready(prometheus.url) or prometheus.values(live, time=_settled()) != [4.0]:
         assert time.monotonic() < deadline, log.read_text()[-3000:]
@@ -211,20 +241,29 @@ def test_each_kind_of_model_has_its_values(prometheus: Prometheus) -> None:
     """The panels that repeat by what a model has are those of its task."""
     ways = _choices(prometheus, BOARDS["model"])
     found = {
-        name: {way[kind] for way in ways if way["deployment"] == name for kind in ("ratio", "amount")} for name in ("digits", "diabetes")
+        name: {way[kind] for way in ways if way["deployment"] == name for kind in ("ratio", "amount")}
+        for name in ("digits", "diabetes")
     }
     assert {"model_accuracy_ratio", "model_cohen_kappa", "model_calibration_error_ratio"} <= found["digits"]
-    assert {"model_mean_absolute_error", "model_weighted_absolute_percentage_error_ratio", "model_r2"} <= found["diabetes"]
+    assert {"model_mean_absolute_error", "model_weighted_absolute_percentage_error_ratio", "model_r2"} <= found[
+        "diabetes"
+    ]
     assert not found["digits"] & found["diabetes"]
     assert not [
-        value for values in found.values() for value in values if value.endswith(("_lower", "_upper", "_support", "_coverage_ratio"))
+        value
+        for values in found.values()
+        for value in values
+        if value.endswith(("_lower", "_upper", "_support", "_coverage_ratio"))
     ]
 
 
 def test_the_canary_is_compared_with_what_it_may_replace(prometheus: Prometheus) -> None:
-    """The predictor with the most labels comes first as the baseline, and the interval of the difference is that of the server."""
+    """The predictor with the most labels comes first as the baseline, and the interval of the difference is that of the
+    server."""
     ways = [
-        way for way in _choices(prometheus, BOARDS["canary"]) if way["deployment"] == "digits" and way["metric"] == "model_accuracy_ratio"
+        way
+        for way in _choices(prometheus, BOARDS["canary"])
+        if way["deployment"] == "digits" and way["metric"] == "model_accuracy_ratio"
     ]
     assert (ways[0]["baseline"], ways[0]["candidate"]) == ("main", "canary")
     at = _settled()
@@ -243,9 +282,14 @@ def test_the_canary_is_compared_with_what_it_may_replace(prometheus: Prometheus)
 def test_promtool_reads_every_query(tmp_path: Path) -> None:
     """Prometheus would take each as a rule, whatever the variables are."""
     expressions = [_filled(expression, {}) for board in BOARDS.values() for _, expression in _expressions(board)]
-    rules = [{"record": f"query:{number}", "expr": re.sub(r"\$\{?\w+\}?", "x", text)} for number, text in enumerate(expressions)]
+    rules = [
+        {"record": f"query:{number}", "expr": re.sub(r"\$\{?\w+\}?", "x", text)}
+        for number, text in enumerate(expressions)
+    ]
     (tmp_path / "rules.yml").write_text(json.dumps({"groups": [{"name": "dashboards", "rules": rules}]}))
-    checked = subprocess.run([peer("promtool"), "check", "rules", str(tmp_path / "rules.yml")], capture_output=True, text=True, check=False)
+    checked = subprocess.run(
+        [peer("promtool"), "check", "rules", str(tmp_path / "rules.yml")], capture_output=True, text=True, check=False
+    )
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
@@ -264,7 +308,8 @@ def test_every_metric_is_one_that_the_server_shows() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_dashboards_keep_the_rules_of_the_house(name: str) -> None:
-    """Each has a lasting address, is found by its tag, is edited here only, and its panels say what they show, of which source."""
+    """Each has a lasting address, is found by its tag, is edited here only, and its panels say what they show, of which
+    source."""
     board = BOARDS[name]
     assert board["uid"] == f"feedback-{name}"
     assert board["schemaVersion"] in (41, 42)
@@ -275,7 +320,9 @@ def test_dashboards_keep_the_rules_of_the_house(name: str) -> None:
     for panel in _shown(board):
         assert panel["title"]
         assert len(panel["description"]) > 15
-        assert {panel["datasource"]["uid"], *(target["datasource"]["uid"] for target in panel["targets"])} == {"${datasource}"}
+        assert {panel["datasource"]["uid"], *(target["datasource"]["uid"] for target in panel["targets"])} == {
+            "${datasource}"
+        }
 
 
 @pytest.mark.parametrize("name", NAMES)

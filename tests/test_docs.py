@@ -20,15 +20,16 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from tornado.web import RequestHandler
 
+from metrics_server.api.exposition import AncestorLabels
 from metrics_server.app import Server
 from metrics_server.errors import Reason
-from metrics_server.exposition import STATUSES, AncestorLabels
-from metrics_server.router import EVENT_PATHS
-from metrics_server.series import Labels
+from metrics_server.ingest.router import EVENT_PATHS
+from metrics_server.metrics.labels import LabelStatus, Outcome
+from metrics_server.metrics.task import TASKS
+from metrics_server.series.series import Labels
 from metrics_server.settings import HELP, OPTIONS, Settings
 from metrics_server.store import open_store
-from metrics_server.task import TASKS
-from metrics_server.telemetry import LOOK_UP_OUTCOMES, OUTCOMES, REPLY_OUTCOMES
+from metrics_server.telemetry import LOOK_UP_OUTCOMES, REPLY_OUTCOMES
 from tests.conftest import Serve
 from tests.running import FEEDBACK, REQUEST, RESPONSE, ROOT, RunningServer, ce, peer
 
@@ -66,7 +67,9 @@ def generate() -> ModuleType:
 def test_the_generated_tables_are_those_of_the_code(generate: ModuleType) -> None:
     """`make docs` would change nothing."""
     for path, parts in generate.pages().items():
-        assert path.read_text() == generate.rewritten(path.read_text(), parts), f"run `make docs`: {path.name} is not up to date"
+        assert path.read_text() == generate.rewritten(path.read_text(), parts), (
+            f"run `make docs`: {path.name} is not up to date"
+        )
 
 
 def test_every_setting_is_documented() -> None:
@@ -120,7 +123,9 @@ def test_every_family_of_a_real_page_is_documented(serve: Serve, tmp_path: Path)
         server.post({"truth": {"data": {"ndarray": [sold]}}}, ce(FEEDBACK, f"5-{number}", f"price{number}", **names))
     now = time.time()
     statements: list[dict[str, Any]] = [
-        *({"deployment": "rents", "truth": 500.5, "prediction": 500.5 + n} for n in range(400)),  # the 0.99 quantile has an interval
+        *(
+            {"deployment": "rents", "truth": 500.5, "prediction": 500.5 + n} for n in range(400)
+        ),  # the 0.99 quantile has an interval
         *({"deployment": "churn", "truth": t, "prediction": p} for t, p in ((0, 0.1), (1, 0.9), (0, 0.8), (1, 0.2))),
         *({"deployment": "photos", "truth": t, "prediction": [0.9, 0.2, 0.4]} for t in ([1, 0, 1], [0, 1, 0])),
         *({"deployment": "search", "truth": t, "prediction": [0.9, 0.2, 0.4]} for t in (0, [1, 2, 0])),
@@ -135,7 +140,9 @@ def test_every_family_of_a_real_page_is_documented(serve: Serve, tmp_path: Path)
     found = dict(_families(server))
     for name, kind in found.items():
         assert f"| `{name}` | {kind} |" in text
-    documented = set(re.findall(r"^\| `((?:model|seldon|metrics_server)_\w+)` \| (?:counter|gauge|histogram) \|", text, re.MULTILINE))
+    documented = set(
+        re.findall(r"^\| `((?:model|seldon|metrics_server)_\w+)` \| (?:counter|gauge|histogram) \|", text, re.MULTILINE)
+    )
     assert documented == set(found), "the page of this test shows every family there is"
 
 
@@ -147,7 +154,7 @@ def _configuration() -> str:
 def test_every_status_and_outcome_is_documented() -> None:
     """The values of labels with a fixed set are explained one by one."""
     text = page("reference/metrics.md")
-    for word in (*STATUSES, *OUTCOMES):
+    for word in (*LabelStatus, *Outcome):
         assert f"| `{word}` | " in text
     for word in (*REPLY_OUTCOMES, *LOOK_UP_OUTCOMES):
         assert f"`{word}`" in text
@@ -181,7 +188,12 @@ def routes(monkeypatch: pytest.MonkeyPatch) -> set[tuple[str, str]]:
 def test_every_route_is_documented(routes: set[tuple[str, str]], serve: Serve) -> None:
     """The table of routes is that of the application, and each answers."""
     rows = re.findall(r"^\| (`[A-Z`, ]+`) \| `(/[^|]*)` \|", page("reference/routes.md"), re.MULTILINE)
-    documented = {(method, path) for methods, paths in rows for method in re.findall(r"[A-Z]+", methods) for path in paths.split("`, `")}
+    documented = {
+        (method, path)
+        for methods, paths in rows
+        for method in re.findall(r"[A-Z]+", methods)
+        for path in paths.split("`, `")
+    }
     assert {(method, _PLACEHOLDER.sub("([^/]+)", path)) for method, path in documented} == routes
     server = serve("--store", "memory://")
     server.post({"truth": 1, "prediction": 1}, {"Content-Type": "application/json"}, "/v1/feedback")
@@ -195,14 +207,24 @@ def _messages() -> Iterator[str]:
     """The text of everything that the server logs."""
     for path in (ROOT / "metrics_server").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and ast.unparse(node.func.value) == "logger":
-                yield from (word.value for word in ast.walk(node.args[0]) if isinstance(word, ast.Constant) and isinstance(word.value, str))
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Attribute)
+                and ast.unparse(node.func.value) == "logger"
+            ):
+                yield from (
+                    word.value
+                    for word in ast.walk(node.args[0])
+                    if isinstance(word, ast.Constant) and isinstance(word.value, str)
+                )
 
 
 def test_every_log_message_is_documented() -> None:
     """The page for operators has each message, with names in the place of what varies."""
     text = page("how-to/operate.md")
-    shown = [re.sub(r"<[^>]*>", "%", message) for message in re.findall(r"^\| [IWE] \| `([^`]*)` \|", text, re.MULTILINE)]
+    shown = [
+        re.sub(r"<[^>]*>", "%", message) for message in re.findall(r"^\| [IWE] \| `([^`]*)` \|", text, re.MULTILINE)
+    ]
     logged = {re.sub(r"%[a-z]", "%", message) for message in _messages()}
     assert len(logged) > 10
     assert sorted(shown) == sorted(logged)
@@ -232,12 +254,22 @@ def test_python_in_the_guide_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_the_examples_serve(serve: Serve, model: str, family: str, value: float) -> None:
     """Both are loaded from PYTHONPATH by --storage_uri and bring their own series."""
-    server = serve("--store", "memory://", "--windows", "1h", "--storage_uri", model, environment={"PYTHONPATH": f"{DOCS / 'examples'}"})
+    server = serve(
+        "--store",
+        "memory://",
+        "--windows",
+        "1h",
+        "--storage_uri",
+        model,
+        environment={"PYTHONPATH": f"{DOCS / 'examples'}"},
+    )
     assert server.post({"response": {"data": {"ndarray": [0.2]}}, "truth": {"data": {"ndarray": [1]}}}).status == 200
     assert server.value(family) == value
 
 
-@pytest.mark.parametrize("name", ["how-to/choose-a-metric-model.md", "how-to/write-a-metric-model.md", "reference/settings.md"])
+@pytest.mark.parametrize(
+    "name", ["how-to/choose-a-metric-model.md", "how-to/write-a-metric-model.md", "reference/settings.md"]
+)
 def test_yaml_in_the_pages_is_a_configuration(name: str, tmp_path: Path, serve: Serve) -> None:
     """A server starts with each file of settings that a page shows."""
     for number, code in enumerate(code for language, code in blocks(page(name)) if language == "yaml"):
@@ -256,7 +288,9 @@ def test_promql_in_the_pages_is_understood(tmp_path: Path) -> None:
     rules = "".join(f"  - record: query:{number}\n    expr: {query!r}\n" for number, query in enumerate(queries))
     (tmp_path / "rules.yml").write_text(f"groups:\n- name: docs\n  rules:\n{rules}")
     assert queries
-    checked = subprocess.run([peer("promtool"), "check", "rules", str(tmp_path / "rules.yml")], capture_output=True, text=True, check=False)
+    checked = subprocess.run(
+        [peer("promtool"), "check", "rules", str(tmp_path / "rules.yml")], capture_output=True, text=True, check=False
+    )
     assert checked.returncode == 0, checked.stdout + checked.stderr
     for name in re.findall(r"\b(?:model|metrics_server|seldon_metric)_\w+", " ".join(queries)):
         if name != "model_name":
@@ -269,11 +303,14 @@ def test_promql_in_the_pages_is_understood(tmp_path: Path) -> None:
     ids=lambda path: path.name,
 )
 def test_the_commands_of_the_page_work(path: Path, serve: Serve, tmp_path: Path) -> None:
-    """Every curl is answered 200, and prints what the page says; where the page restarts the server, so does the test."""
+    """Every curl is answered 200, and prints what the page says; where the page restarts the server, so does the
+    test."""
     bash, status = peer("bash"), tmp_path / "status"
     wrapper = tmp_path / "bin" / "curl"
     wrapper.parent.mkdir()
-    wrapper.write_text(f"#!{bash}\nexec {peer('curl')} --write-out '%{{stderr}}%{{http_code}}\\n' \"$@\" 2>'{status}'\n")
+    wrapper.write_text(
+        f"#!{bash}\nexec {peer('curl')} --write-out '%{{stderr}}%{{http_code}}\\n' \"$@\" 2>'{status}'\n"
+    )
     wrapper.chmod(0o755)
     environment = {**os.environ, "PATH": f"{wrapper.parent}{os.pathsep}{os.environ['PATH']}"}
     config = tmp_path / "models.yaml"
@@ -291,7 +328,9 @@ def test_the_commands_of_the_page_work(path: Path, serve: Serve, tmp_path: Path)
             if "curl" not in command or ADDRESS not in command:
                 continue
             line = command.replace(ADDRESS, f"127.0.0.1:{server.port}")
-            result = subprocess.run([bash, "-c", line], env=environment, capture_output=True, text=True, check=False, timeout=20)
+            result = subprocess.run(
+                [bash, "-c", line], env=environment, capture_output=True, text=True, check=False, timeout=20
+            )
             assert status.read_text().split()[-1:] == ["200"], command
             ran += 1
             printed = result.stdout
@@ -314,13 +353,17 @@ def _commands(code: str) -> list[str]:
 def test_backups_are_complete(serve: Serve, tmp_path: Path) -> None:
     """Both commands of the page copy the state of a running server, and a server starts from the copy."""
     sqlite = Path(peer("sqlite3"))
-    commands = [code.strip() for language, code in blocks(page("how-to/operate.md")) if language == "sh" and "sqlite3" in code]
+    commands = [
+        code.strip() for language, code in blocks(page("how-to/operate.md")) if language == "sh" and "sqlite3" in code
+    ]
     assert len(commands) == 2
     server = serve()
     server.post({"response": {"data": {"ndarray": [[0.1, 0.9]]}}, "truth": {"data": {"ndarray": [1]}}})
     for command in commands:
         (tmp_path / "copy.db").unlink(missing_ok=True)
-        subprocess.run([peer("bash"), "-c", command.replace("sqlite3", str(sqlite), 1)], cwd=tmp_path, check=True, timeout=20)
+        subprocess.run(
+            [peer("bash"), "-c", command.replace("sqlite3", str(sqlite), 1)], cwd=tmp_path, check=True, timeout=20
+        )
         (tmp_path / "restored").mkdir(exist_ok=True)
         shutil.copy(tmp_path / "copy.db", tmp_path / "restored" / f"{len(command)}.db")
         copy = serve("--store", f"sqlite:///restored/{len(command)}.db")

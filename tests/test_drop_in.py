@@ -157,7 +157,13 @@ def test_b2_request_and_response_events_are_welcome(server: RunningServer) -> No
 
 
 def _envelope(number: int, **data: Any) -> dict[str, Any]:
-    names = {"requestid": f"m{number}", "namespace": "shop", "inferenceservicename": "wine", "endpoint": "main", "modelid": "classifier"}
+    names = {
+        "requestid": f"m{number}",
+        "namespace": "shop",
+        "inferenceservicename": "wine",
+        "endpoint": "main",
+        "modelid": "classifier",
+    }
     return {"specversion": "1.0", "id": str(number), "source": "/l", "type": FEEDBACK, "subject": None, **names, **data}
 
 
@@ -169,7 +175,9 @@ def test_b3_every_content_mode_and_form_of_truth_is_read(server: RunningServer) 
     assert server.post(_envelope(1, data=PAIR), structured).status == 200
     assert server.post(_envelope(2, data_base64=encoded, datacontenttype="application/json"), structured).status == 200
     assert server.post(_envelope(3, data=json.dumps(PAIR), datacontenttype="text/plain"), structured).status == 200
-    assert server.post([_envelope(4, data=PAIR), _envelope(5, data=PAIR), _envelope(4, data=PAIR)], batched).status == 200
+    assert (
+        server.post([_envelope(4, data=PAIR), _envelope(5, data=PAIR), _envelope(4, data=PAIR)], batched).status == 200
+    )
     assert server.post(gzip.compress(json.dumps(PAIR).encode()), ce(FEEDBACK, "6", "m6")).status == 200
     assert server.post(PAIR).status == 200
     assert server.value("model_support", window="1h") == 7
@@ -177,8 +185,20 @@ def test_b3_every_content_mode_and_form_of_truth_is_read(server: RunningServer) 
     truths: list[dict[str, Any]] = [
         {"data": {"tensor": {"shape": [1, 3], "values": [0, 0, 1]}}},
         {"data": {"tensor": {"shape": [1], "values": [2]}}},
-        {"data": {"tftensor": {"dtype": "DT_FLOAT", "tensorShape": {"dim": [{"size": "1"}, {"size": "3"}]}, "floatVal": [0, 0, 1]}}},
-        {"data": {"tftensor": {"dtype": 1, "tensor_shape": {"dim": [{"size": 1}, {"size": 3}]}, "tensor_content": content}}},
+        {
+            "data": {
+                "tftensor": {
+                    "dtype": "DT_FLOAT",
+                    "tensorShape": {"dim": [{"size": "1"}, {"size": "3"}]},
+                    "floatVal": [0, 0, 1],
+                }
+            }
+        },
+        {
+            "data": {
+                "tftensor": {"dtype": 1, "tensor_shape": {"dim": [{"size": 1}, {"size": 3}]}, "tensor_content": content}
+            }
+        },
         {"data": {"tftensor": {"dtype": "DT_INT64", "tensorShape": {"dim": [{"size": "1"}]}, "int64Val": ["2"]}}},
         {"data": {"ndarray": [2]}},
         {"data": {"ndarray": [0, 0, 1]}},
@@ -195,7 +215,8 @@ def test_b3_every_content_mode_and_form_of_truth_is_read(server: RunningServer) 
 
 
 def test_b4_the_reply_is_a_valid_event_that_cannot_loop(server: RunningServer) -> None:
-    """An id of its own, the same on redelivery; the configured type and source; only the extensions that say whose it is."""
+    """An id of its own, the same on redelivery; the configured type and source; only the extensions that say whose it
+    is."""
     first, again = (server.post(PAIR, ce(FEEDBACK, "1", "r", knativearrivaltime="x")) for _ in range(2))
     replies = [from_binary_event(HTTPMessage(dict(a.headers.items()), a.body)) for a in (first, again)]  # type: ignore[attr-defined]
     assert replies[0].get_id() == replies[1].get_id() != "1"
@@ -218,7 +239,9 @@ def test_b5_handshake_token_and_limits(serve: Serve, tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("s3cret\n")
     server = serve("--store", "memory://", "--token_file", str(token), "--max_body_bytes", "1000")
-    shake = server.request("OPTIONS", "/", headers={"WebHook-Request-Origin": "a.example", "WebHook-Request-Rate": "600"})
+    shake = server.request(
+        "OPTIONS", "/", headers={"WebHook-Request-Origin": "a.example", "WebHook-Request-Rate": "600"}
+    )
     assert shake.status == 204
     assert shake.headers["WebHook-Allowed-Origin"] == "a.example"
     assert shake.headers["WebHook-Allowed-Rate"] == "600"
@@ -229,7 +252,8 @@ def test_b5_handshake_token_and_limits(serve: Serve, tmp_path: Path) -> None:
 
 
 def test_c1_a_sink_that_stalls_holds_nobody_up(serve: Serve) -> None:
-    """With a reply_url that accepts and never answers, events and scrapes are answered at once, and losses are counted."""
+    """With a reply_url that accepts and never answers, events and scrapes are answered at once, and losses are
+    counted."""
     with socket.create_server(("127.0.0.1", 0)) as sink:
         url = f"http://127.0.0.1:{sink.getsockname()[1]}"
         options = ("--event_type", "reply", "--event_source", "/s", "--reply_url", url)
@@ -279,7 +303,8 @@ def test_c5_a_pickle_is_refused_unless_allowed(serve: Serve, tmp_path: Path) -> 
 
 
 def test_c7_a_manifest_that_names_elasticsearch_starts(serve: Serve) -> None:
-    """Whether or not there is one, and the log says where predictions are looked up, for any environment of the request logger."""
+    """Whether or not there is one, and the log says where predictions are looked up, for any environment of the request
+    logger."""
     index = "inference-log-prod-seldon-{namespace}-{service}-{endpoint}"
     server = serve("--elasticsearch_uri", "http://elastic.invalid:9200", "--elasticsearch_index", index, drop_in=True)
     server.stop()
@@ -289,6 +314,9 @@ def test_c7_a_manifest_that_names_elasticsearch_starts(serve: Serve) -> None:
 def test_c8_payloads_are_not_logged(server: RunningServer) -> None:
     """Neither truth nor response appear in the log, also when refused."""
     server.post({"response": {"strData": "patient-77"}, "truth": {"strData": "patient-78"}}, ce(FEEDBACK, "1", "r"))
-    server.post({"response": {"strData": "patient-79"}, "truth": {"data": {"ndarray": ["patient-80", "x"]}}}, ce(FEEDBACK, "2", "r"))
+    server.post(
+        {"response": {"strData": "patient-79"}, "truth": {"data": {"ndarray": ["patient-80", "x"]}}},
+        ce(FEEDBACK, "2", "r"),
+    )
     server.stop()
     assert "patient" not in server.log.read_text()

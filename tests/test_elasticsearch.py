@@ -1,4 +1,5 @@
-"""Predictions looked up in Elasticsearch: a real server process asks a server that answers as Elasticsearch documents its GET."""
+"""Predictions looked up in Elasticsearch: a real server process asks a server that answers as Elasticsearch documents
+its GET."""
 
 from __future__ import annotations
 
@@ -19,16 +20,24 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
-from metrics_server import elasticsearch
-from metrics_server.document import Document, NoAnswer, Wanted, document_of, event_of, index_of, sought_rows
-from metrics_server.elasticsearch import MAX_WAITING, Address, LookUps, address_of, checked_index
 from metrics_server.errors import BadConfiguration
-from metrics_server.event import FEEDBACK as FEEDBACK_KIND
-from metrics_server.event import RESPONSE as RESPONSE_KIND
-from metrics_server.event import Event
-from metrics_server.half import Half, half_of
-from metrics_server.ingest import EMPTY, Answer, Answered, unavailable_answer
-from metrics_server.series import Labels
+from metrics_server.http.response import EMPTY, Respond, Response, unavailable_response
+from metrics_server.ingest.cloudevent import Event
+from metrics_server.ingest.elasticsearch import lookup as elasticsearch
+from metrics_server.ingest.elasticsearch.document import (
+    Document,
+    LookupFailed,
+    LookupRequest,
+    document_of,
+    event_of,
+    index_of,
+    rows_to_look_up,
+)
+from metrics_server.ingest.elasticsearch.lookup import MAX_WAITING, Address, PredictionLookup, address_of, checked_index
+from metrics_server.ingest.normalize import observation_of
+from metrics_server.metrics.labels import EventKind
+from metrics_server.pairing.observation import Observation
+from metrics_server.series.series import Labels
 from metrics_server.telemetry import Telemetry
 from tests.conftest import Serve
 from tests.running import FEEDBACK, RESPONSE, RunningServer, ce, free_port, peer
@@ -47,8 +56,18 @@ def truth(*rows: Any) -> dict[str, Any]:
 def logged(instance: Any, days_ago: float = 0.0, **more: Any) -> dict[str, Any]:
     """A document as the request logger writes it."""
     at = datetime.now(UTC) - timedelta(days=days_ago)
-    part = {"instance": instance, "dataType": "tabular", "ce-time": f"{at:%Y-%m-%dT%H:%M:%S.%f}Z", "ce-source": "http::8000"}
-    names = {"Ce-Inferenceservicename": "wine", "Ce-Endpoint": "main", "Ce-Namespace": "shop", "Ce-Modelid": "classifier"}
+    part = {
+        "instance": instance,
+        "dataType": "tabular",
+        "ce-time": f"{at:%Y-%m-%dT%H:%M:%S.%f}Z",
+        "ce-source": "http::8000",
+    }
+    names = {
+        "Ce-Inferenceservicename": "wine",
+        "Ce-Endpoint": "main",
+        "Ce-Namespace": "shop",
+        "Ce-Modelid": "classifier",
+    }
     return {"request": {"instance": [5.1, 3.5]}, "response": part, "ServingEngine": "seldon", **names, **more}
 
 
@@ -90,14 +109,21 @@ class _Get(http.server.BaseHTTPRequestHandler):
         if source is None:
             return 404, json.dumps({**about, "found": False}).encode(), {}
         included = _included(source, parse_qs(url.query)["_source"][0].split(","))
-        return 200, json.dumps({**about, "_version": 1, "_seq_no": 0, "_primary_term": 1, "found": True, "_source": included}).encode(), {}
+        return (
+            200,
+            json.dumps(
+                {**about, "_version": 1, "_seq_no": 0, "_primary_term": 1, "found": True, "_source": included}
+            ).encode(),
+            {},
+        )
 
     def log_message(self, *unused: Any) -> None:
         """Says nothing."""
 
 
 class Elastic(http.server.ThreadingHTTPServer):
-    """Answers `GET /<index>/_doc/<id>`; while `gate` is not set it lets everybody wait; `answers` stands for all of its answers."""
+    """Answers `GET /<index>/_doc/<id>`; while `gate` is not set it lets everybody wait; `answers` stands for all of its
+    answers."""
 
     daemon_threads = True
 
@@ -144,7 +170,10 @@ def test_a_truth_finds_its_prediction(serve: Serve, elastic: Elastic) -> None:
     server = serve("--store", "memory://", "--elasticsearch_uri", elastic.uri)
     assert server.post(truth([0, 0, 1]), ce(FEEDBACK, "1", "r%201/%C3%BC")).status == 200
     _await(server, "found")
-    assert server.value("model_support", window="7d", model_name="scorer", predictor_name="main", deployment_name="wine") == 1
+    assert (
+        server.value("model_support", window="7d", model_name="scorer", predictor_name="main", deployment_name="wine")
+        == 1
+    )
     assert server.value("model_support", window="1h") is None
     assert server.value("model_accuracy_ratio", window="7d") == 1.0
     assert server.value("metrics_server_received_total", type="response") == 1
@@ -153,7 +182,8 @@ def test_a_truth_finds_its_prediction(serve: Serve, elastic: Elastic) -> None:
 
 
 def test_every_row_of_a_batch_is_found(serve: Serve, elastic: Elastic) -> None:
-    """The rows of a batch stand in documents of their own, beside one that holds only the feedback; the first gap ends them."""
+    """The rows of a batch stand in documents of their own, beside one that holds only the feedback; the first gap ends
+    them."""
     elastic.documents[INDEX] = {f"b-item-{row}": logged([1 - row / 4, row / 4]) for row in range(4)}
     elastic.documents[INDEX]["b"] = {"feedback": {"reward": 1}, "Ce-Namespace": "shop"}
     elastic.documents[INDEX]["gap-item-0"] = logged([0.9, 0.1])
@@ -190,7 +220,8 @@ def test_a7_a_prediction_of_0_is_a_prediction(serve: Serve, elastic: Elastic) ->
 
 
 def test_a8_a_miss_leaves_the_truth_waiting(serve: Serve, elastic: Elastic) -> None:
-    """Unknown documents, documents without a response and unknown indexes: 200, and the pair comes with the prediction."""
+    """Unknown documents, documents without a response and unknown indexes: 200, and the pair comes with the
+    prediction."""
     elastic.documents[INDEX]["fed back"] = {"feedback": {}, "Ce-Namespace": "shop"}
     server = serve("--store", "memory://", "--elasticsearch_uri", elastic.uri)
     assert server.post(truth([0, 0, 1]), ce(FEEDBACK, "1", "r")).status == 200
@@ -265,7 +296,8 @@ def test_an_elasticsearch_that_is_down_is_said_once(serve: Serve) -> None:
 def test_what_is_no_answer_is_counted_and_said_until_there_is_one(
     serve: Serve, elastic: Elastic, status: int, body: bytes, headers: dict[str, str], requests: int
 ) -> None:
-    """Errors, redirects, too much and what is not Elasticsearch's are failures; what may pass is tried again, the rest is not."""
+    """Errors, redirects, too much and what is not Elasticsearch's are failures; what may pass is tried again, the rest
+    is not."""
     elastic.documents[INDEX]["r3"] = logged(SCORES)
     server = serve("--store", "memory://", "--elasticsearch_uri", elastic.uri)
     elastic.answers = (status, body, headers)
@@ -291,7 +323,8 @@ def _certificate(directory: Path) -> tuple[Path, Path]:
 
 
 def test_c5_a_certificate_of_nobody_known_is_refused(serve: Serve, elastic: Elastic, tmp_path: Path) -> None:
-    """TLS is verified: a self-signed certificate is refused, unless --elasticsearch_ca has it; no password goes out before."""
+    """TLS is verified: a self-signed certificate is refused, unless --elasticsearch_ca has it; no password goes out
+    before."""
     certificate, key = _certificate(tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
@@ -311,9 +344,12 @@ def test_c5_a_certificate_of_nobody_known_is_refused(serve: Serve, elastic: Elas
     assert [credentials for _, credentials in elastic.asked] == ["Basic cmVhZGVyOnBhc3NAd29yZA=="]
 
 
-@pytest.mark.parametrize(("key", "sent"), [("s3cretkey==", "ApiKey s3cretkey=="), ("Bearer s3cretkey\n", "Bearer s3cretkey")])
+@pytest.mark.parametrize(
+    ("key", "sent"), [("s3cretkey==", "ApiKey s3cretkey=="), ("Bearer s3cretkey\n", "Bearer s3cretkey")]
+)
 def test_credentials_are_sent_and_never_logged(serve: Serve, elastic: Elastic, key: str, sent: str) -> None:
-    """An API key from the environment is preferred to the password in the URI; the log has neither, whatever goes wrong."""
+    """An API key from the environment is preferred to the password in the URI; the log has neither, whatever goes
+    wrong."""
     uri = elastic.uri.replace("http://", "http://reader:s3cretword@")
     server = serve("--store", "memory://", "--elasticsearch_uri", uri, environment={"ELASTICSEARCH_API_KEY": key})
     server.post(truth([0, 0, 1]), ce(FEEDBACK, "1", "r"))
@@ -348,7 +384,14 @@ def test_an_index_of_ones_own(serve: Serve, elastic: Elastic) -> None:
     """--elasticsearch_index names it, with parts of the event or the server's own in it."""
     elastic.documents["kf-shop-iris-main"] = {"r": logged(SCORES)}
     environment = {"SELDON_DEPLOYMENT_ID": "iris"}
-    options = ("--store", "memory://", "--elasticsearch_uri", elastic.uri, "--elasticsearch_index", "kf-{namespace}-{service}-{endpoint}")
+    options = (
+        "--store",
+        "memory://",
+        "--elasticsearch_uri",
+        elastic.uri,
+        "--elasticsearch_index",
+        "kf-{namespace}-{service}-{endpoint}",
+    )
     server = serve(*options, environment=environment)
     server.post(truth([0, 0, 1]), ce(FEEDBACK, "1", "r", inferenceservicename=""))
     _await(server, "found")
@@ -357,7 +400,10 @@ def test_an_index_of_ones_own(serve: Serve, elastic: Elastic) -> None:
 def test_the_index_is_the_request_loggers() -> None:
     """Missing parts are unknown, the model stands for the service, and what the logger deletes is deleted."""
     assert index_of(TEMPLATE, MAIN, "m") == INDEX
-    assert index_of(TEMPLATE, DEFAULTS, "") == "inference-log-seldon-unknown-namespace-unknown-inferenceservice-unknown-endpoint"
+    assert (
+        index_of(TEMPLATE, DEFAULTS, "")
+        == "inference-log-seldon-unknown-namespace-unknown-inferenceservice-unknown-endpoint"
+    )
     assert index_of(TEMPLATE, Labels("s/h!o?p", "", "<m>", ""), "m@1") == "inference-log-seldon-shop-m1-m"
     assert index_of("logs", MAIN, "") == "logs"
     for template in ("{nothing}", "{0}", "{", "", "{namespace[9]}", "{namespace.upper}"):
@@ -382,7 +428,8 @@ def test_an_address_is_read_as_elasticsearchs_own_client_does(uri: str, url: str
 
 
 @pytest.mark.parametrize(
-    "uri", ["ftp://s3cret@h", "http://", "http://u:s3/cret@h", "http://u:12/s3cret@h", "http://u:s3#cret@h", "http://[s3cret"]
+    "uri",
+    ["ftp://s3cret@h", "http://", "http://u:s3/cret@h", "http://u:12/s3cret@h", "http://u:s3#cret@h", "http://[s3cret"],
 )
 def test_an_address_that_is_none_is_refused_without_its_password(uri: str) -> None:
     """A wrong --elasticsearch_uri stops the start; what it says may be a password, and is not repeated."""
@@ -394,8 +441,8 @@ def test_an_address_that_is_none_is_refused_without_its_password(uri: str) -> No
         address_of("http://h", "two\nlines")
 
 
-def _wanted(request_id: str = "r", protocol: str = "", at: float | None = 5.0) -> Wanted:
-    return Wanted(INDEX, request_id, 1, MAIN, protocol, at)
+def _wanted(request_id: str = "r", protocol: str = "", at: float | None = 5.0) -> LookupRequest:
+    return LookupRequest(INDEX, request_id, 1, MAIN, protocol, at)
 
 
 def _document(**part: Any) -> Document:
@@ -405,7 +452,8 @@ def _document(**part: Any) -> Document:
 
 
 def test_the_whole_body_stands_for_a_row_that_is_missing() -> None:
-    """Without an instance the logged body counts, as JSON or as text; not for one row of a batch, whose body holds all rows."""
+    """Without an instance the logged body counts, as JSON or as text; not for one row of a batch, whose body holds all
+    rows."""
     body = {"predictions": [1, 0]}
     for payload in (body, json.dumps(body)):
         event = event_of([_document(payload=payload)], _wanted(protocol="tensorflow"))
@@ -423,7 +471,7 @@ def test_what_a_document_leaves_open_is_the_feedbacks() -> None:
     """Labels and time fall back on those of the feedback; the identity is that of the document."""
     event = event_of([_document(instance=1, **{"ce-time": "yesterday"})], _wanted())
     assert event is not None
-    assert (event.kind, event.time, event.id) == (RESPONSE_KIND, 5.0, f"{INDEX}/r/1")
+    assert (event.kind, event.time, event.id) == (EventKind.RESPONSE, 5.0, f"{INDEX}/r/1")
     names = {"namespace": "shop", "inferenceservicename": "wine", "endpoint": "main", "modelid": "classifier"}
     assert event.attributes == {"requestid": "r", "protocol": "seldon", **names}
     assert event.key == event_of([_document(instance=1)], _wanted(at=7.0)).key  # type: ignore[union-attr]
@@ -433,17 +481,17 @@ def test_found_false_is_a_miss_whatever_the_status() -> None:
     """Only what says nothing about the document is a failure."""
     assert document_of(200, b'{"found":false}') is None
     assert document_of(200, b'{"found":true}') is None
-    with pytest.raises(NoAnswer):
+    with pytest.raises(LookupFailed):
         document_of(404, b'{"error":"unknown"}')
 
 
-def _feedback(number: int) -> tuple[Half, Mapping[str, str]]:
-    event = Event(kind=FEEDBACK_KIND, attributes={"requestid": f"r{number}"}, data=json.dumps(truth(1)).encode())
-    return half_of(event, DEFAULTS, 5.0), event.attributes
+def _feedback(number: int) -> tuple[Observation, Mapping[str, str]]:
+    event = Event(kind=EventKind.FEEDBACK, attributes={"requestid": f"r{number}"}, data=json.dumps(truth(1)).encode())
+    return observation_of(event, DEFAULTS, 5.0), event.attributes
 
 
-def _look_ups(telemetry: Telemetry, uri: str = "http://127.0.0.1:1") -> LookUps:
-    return LookUps(Address(uri, ""), INDEX, None, telemetry)
+def _look_ups(telemetry: Telemetry, uri: str = "http://127.0.0.1:1") -> PredictionLookup:
+    return PredictionLookup(Address(uri, ""), INDEX, None, telemetry)
 
 
 def test_few_wait_and_a_prediction_never_asks() -> None:
@@ -452,8 +500,8 @@ def test_few_wait_and_a_prediction_never_asks() -> None:
     async def fill() -> Telemetry:
         telemetry = Telemetry()
         look_ups = _look_ups(telemetry)
-        response = Event(kind=RESPONSE_KIND, attributes={"requestid": "r"}, data=b'{"data":{"ndarray":[1]}}')
-        look_ups.look_up(half_of(response, DEFAULTS, 5.0), response.attributes)
+        response = Event(kind=EventKind.RESPONSE, attributes={"requestid": "r"}, data=b'{"data":{"ndarray":[1]}}')
+        look_ups.look_up(observation_of(response, DEFAULTS, 5.0), response.attributes)
         for number in range(MAX_WAITING + 2):
             look_ups.look_up(*_feedback(number))
             look_ups.look_up(*_feedback(0))
@@ -474,10 +522,10 @@ def test_few_wait_and_a_prediction_never_asks() -> None:
 )
 def test_as_many_rows_are_asked_for_as_there_are_truths(body: dict[str, Any], rows: int) -> None:
     """What else a feedback carries does not matter; one without a request id has nothing to ask for."""
-    event = Event(kind=FEEDBACK_KIND, attributes={"requestid": "r"}, data=json.dumps(body).encode())
-    assert sought_rows(half_of(event, DEFAULTS, 5.0)) == rows
+    event = Event(kind=EventKind.FEEDBACK, attributes={"requestid": "r"}, data=json.dumps(body).encode())
+    assert rows_to_look_up(observation_of(event, DEFAULTS, 5.0)) == rows
     if "response" in body:
-        assert sought_rows(half_of(Event(kind=FEEDBACK_KIND, data=event.data), DEFAULTS, 5.0)) == 0
+        assert rows_to_look_up(observation_of(Event(kind=EventKind.FEEDBACK, data=event.data), DEFAULTS, 5.0)) == 0
 
 
 def test_a_batch_that_comes_too_slowly_is_given_up(monkeypatch: Any, elastic: Elastic) -> None:
@@ -501,18 +549,20 @@ def test_a_batch_that_comes_too_slowly_is_given_up(monkeypatch: Any, elastic: El
 @pytest.mark.parametrize(
     ("answers", "outcome"),
     [
-        ([unavailable_answer("down"), unavailable_answer("down"), EMPTY], "found"),
-        ([unavailable_answer("down")] * 9, "failed"),
-        ([Answer(422, {}, b"")], "failed"),
+        ([unavailable_response("down"), unavailable_response("down"), EMPTY], "found"),
+        ([unavailable_response("down")] * 9, "failed"),
+        ([Response(422, {}, b"")], "failed"),
     ],
 )
-def test_what_was_found_waits_for_the_store(monkeypatch: Any, elastic: Elastic, answers: list[Answer], outcome: str) -> None:
+def test_what_was_found_waits_for_the_store(
+    monkeypatch: Any, elastic: Elastic, answers: list[Response], outcome: str
+) -> None:
     """503 is tried again, a few times; what is refused is not."""
     monkeypatch.setattr(elasticsearch, "BACKOFF_SECONDS", 0.0)
     elastic.documents[INDEX]["r1"] = logged(SCORES)
     left = iter(answers)
 
-    def take(event: Event, answered: Answered) -> None:
+    def take(event: Event, answered: Respond) -> None:
         answered(next(left))
 
     async def ask() -> float | None:

@@ -10,8 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cm_models.regression import Regression
-from metrics_server.scorer import weighted
-from metrics_server.sums import add_into
+from metrics_server.metrics.sums import add_into
+from metrics_server.pairing.scorer import weighted
 
 MODEL = Regression()
 QUANTILES = {"median_absolute_error", "absolute_error_quantile"}
@@ -34,7 +34,8 @@ def sums_of(found: Sequence[float], weight: float = 1.0) -> dict[str, float]:
 @given(st.lists(errors, min_size=1, max_size=200), st.lists(errors, max_size=5), st.sampled_from([1.0, 0.1, 3.0]))
 @example([0.0, *(sign * 1.05**power for sign in (-1, 1) for power in range(-566, 566))], [0.0], 1.0)
 def test_rows_count_the_errors(found: list[float], gone: list[float], weight: float) -> None:
-    """Of at most 200 rows, ascending and apart, each has the pairs whose error is within it; also when others were taken back."""
+    """Of at most 200 rows, ascending and apart, each has the pairs whose error is within it; also when others were
+    taken back."""
     sums = sums_of(found, weight)
     add_into(sums, sums_of(gone, weight))
     add_into(sums, sums_of(gone, weight), -1)
@@ -47,7 +48,10 @@ def test_rows_count_the_errors(found: list[float], gone: list[float], weight: fl
     assert (edges.prod(axis=1) < 0).sum() == (np.abs(found) < 1e-12).any(), "only zeros have a row of both signs"
     for lower, upper, pairs in [tuple(row.values()) for row in rows]:
         fewest, most = (
-            weight * np.count_nonzero(np.greater_equal(found, lower + edge * abs(lower)) & np.less_equal(found, upper - edge * abs(upper)))
+            weight
+            * np.count_nonzero(
+                np.greater_equal(found, lower + edge * abs(lower)) & np.less_equal(found, upper - edge * abs(upper))
+            )
             for edge in (AT_AN_EDGE, -AT_AN_EDGE)
         )
         assert fewest - 1e-6 <= pairs <= most + 1e-6

@@ -26,14 +26,18 @@ def server(serve: Serve) -> RunningServer:
     running.post({"data": {"ndarray": [12.5]}}, ce(RESPONSE, "3", "price", inferenceservicename="houses"))
     running.post({"truth": {"jsonData": {"price": 14.5}}}, ce(FEEDBACK, "4", "price", inferenceservicename="houses"))
     hostile = 'a"b\\c{}\u00e9 \U0001f600'
-    running.post({"response": {"strData": hostile}, "truth": {"strData": hostile}}, ce(FEEDBACK, "5", "s", modelid="text"))
+    running.post(
+        {"response": {"strData": hostile}, "truth": {"strData": hostile}}, ce(FEEDBACK, "5", "s", modelid="text")
+    )
     running.post(b"{", ce(FEEDBACK, "6"))
     return running
 
 
 def test_promtool_accepts_the_page(server: RunningServer) -> None:
     """`promtool check metrics` has nothing to say."""
-    checked = subprocess.run([peer("promtool"), "check", "metrics"], input=server.get("/metrics").body, capture_output=True, check=False)
+    checked = subprocess.run(
+        [peer("promtool"), "check", "metrics"], input=server.get("/metrics").body, capture_output=True, check=False
+    )
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
 
 

@@ -1,4 +1,5 @@
-"""Multilabel, ranking and human feedback: the laws of sums, scikit-learn as the oracle, what their tasks take, and coverage."""
+"""Multilabel, ranking and human feedback: the laws of sums, scikit-learn as the oracle, what their tasks take, and
+coverage."""
 
 from __future__ import annotations
 
@@ -14,10 +15,11 @@ from sklearn import datasets, metrics
 from cm_models.human_feedback import HumanFeedback
 from cm_models.multilabel import MultiLabel
 from cm_models.ranking import Ranking
-from metrics_server.model import MetricModel, Sample
-from metrics_server.scorer import increments_of, weighted
-from metrics_server.sums import add_into, total
-from metrics_server.task import TASK_MISMATCH, TASKS, UNSCORABLE
+from metrics_server.metrics.labels import LabelStatus
+from metrics_server.metrics.model import MetricModel, Sample
+from metrics_server.metrics.sums import add_into, total
+from metrics_server.metrics.task import TASKS
+from metrics_server.pairing.scorer import increments_of, weighted
 from tests.conftest import Serve
 from tests.running import FEEDBACK as FEEDBACK_EVENT
 from tests.running import RESPONSE, ce
@@ -71,7 +73,9 @@ def _multilabel_oracle(y_true: Any, y_score: Any) -> dict[Key, float]:
     found = {
         ("exact_match_ratio", ""): metrics.accuracy_score(y_true, y_pred),
         ("hamming_loss", ""): metrics.hamming_loss(y_true, y_pred),
-        ("jaccard_samples_ratio", ""): metrics.jaccard_score(y_true[any_label], y_pred[any_label], average="samples", zero_division=0.0)
+        ("jaccard_samples_ratio", ""): metrics.jaccard_score(
+            y_true[any_label], y_pred[any_label], average="samples", zero_division=0.0
+        )
         if any_label.any()
         else math.nan,
     }
@@ -114,7 +118,9 @@ RANKING: dict[str, Rows] = {
 
 def _by_hand(grades: list[float], scores: list[float], k: int) -> tuple[float, float, float]:
     """AP@k, hit@k and the reciprocal rank of one row, step by step."""
-    ranks = [grade > 0 for _, grade in sorted(zip(scores, grades, strict=True), key=lambda both: (-both[0], both[1] > 0))]
+    ranks = [
+        grade > 0 for _, grade in sorted(zip(scores, grades, strict=True), key=lambda both: (-both[0], both[1] > 0))
+    ]
     precisions = [sum(ranks[: at + 1]) / (at + 1) for at in range(min(k, len(ranks))) if ranks[at]]
     return sum(precisions) / min(k, sum(ranks)), float(any(ranks[:k])), 1 / (1 + ranks.index(True))
 
@@ -124,7 +130,9 @@ def _ranking_oracle(y_true: Any, y_score: Any) -> dict[Key, float]:
     y_true, y_score = y_true[relevant], y_score[relevant]
     found: dict[Key, float] = {}
     for k in (1, 5, 10) if len(y_true) else ():
-        precision, hit, reciprocal = np.mean([_by_hand(*row, k) for row in zip(y_true.tolist(), y_score.tolist(), strict=True)], axis=0)
+        precision, hit, reciprocal = np.mean(
+            [_by_hand(*row, k) for row in zip(y_true.tolist(), y_score.tolist(), strict=True)], axis=0
+        )
         found["ndcg", str(k)] = metrics.ndcg_score(y_true, y_score, k=k)
         found["mean_average_precision", str(k)], found["hit_ratio", str(k)] = precision, hit
         found["mean_reciprocal_rank", ""] = reciprocal
@@ -169,12 +177,15 @@ MODELS = [model for model, _, _ in FAMILIES]
 
 @pytest.mark.parametrize(("model", "oracle", "y_true", "y_pred"), CASES)
 def test_values_equal_the_oracle_after_every_batch(model: MetricModel, oracle: Any, y_true: Any, y_pred: Any) -> None:
-    """After every batch each value equals the oracle's on the rows so far, within its interval; what is undefined is absent."""
+    """After every batch each value equals the oracle's on the rows so far, within its interval; what is undefined is
+    absent."""
     sums: dict[str, float] = {}
     for rows in np.array_split(np.arange(len(y_true)), 6):
         add_into(sums, model.increments(y_true[rows], y_pred[rows]))
         if rows.size:
-            assert _values(model, sums) == pytest.approx(oracle(y_true[: rows[-1] + 1], y_pred[: rows[-1] + 1]), rel=1e-9)
+            assert _values(model, sums) == pytest.approx(
+                oracle(y_true[: rows[-1] + 1], y_pred[: rows[-1] + 1]), rel=1e-9
+            )
         for sample in model.compute(sums):
             lower, upper = sample.interval or (sample.value, sample.value)
             assert lower <= sample.value <= upper
@@ -182,8 +193,11 @@ def test_values_equal_the_oracle_after_every_batch(model: MetricModel, oracle: A
 
 
 @pytest.mark.parametrize(("model", "oracle", "y_true", "y_pred"), CASES)
-def test_sums_do_not_depend_on_split_or_order_and_can_be_taken_back(model: MetricModel, oracle: Any, y_true: Any, y_pred: Any) -> None:
-    """Any split and order of the rows gives the same sums; subtracting what was added leaves what was there; no row adds nothing."""
+def test_sums_do_not_depend_on_split_or_order_and_can_be_taken_back(
+    model: MetricModel, oracle: Any, y_true: Any, y_pred: Any
+) -> None:
+    """Any split and order of the rows gives the same sums; subtracting what was added leaves what was there; no row
+    adds nothing."""
     whole = model.increments(y_true, y_pred)
     order = np.random.default_rng(3).permutation(len(y_true))
     parts = [model.increments(y_true[rows], y_pred[rows]) for rows in np.array_split(order, 7)]
@@ -198,8 +212,11 @@ def test_sums_do_not_depend_on_split_or_order_and_can_be_taken_back(model: Metri
 
 
 @pytest.mark.parametrize(("model", "oracle", "y_true", "y_pred"), CASES)
-def test_a_weight_is_that_many_pairs_in_values_but_not_in_intervals(model: MetricModel, oracle: Any, y_true: Any, y_pred: Any) -> None:
-    """Pairs of weight 0.1 have the values and intervals of unweighted ones; taken back among others, they leave nothing behind."""
+def test_a_weight_is_that_many_pairs_in_values_but_not_in_intervals(
+    model: MetricModel, oracle: Any, y_true: Any, y_pred: Any
+) -> None:
+    """Pairs of weight 0.1 have the values and intervals of unweighted ones; taken back among others, they leave nothing
+    behind."""
     sums, once = model.increments(y_true, y_pred), list(model.compute(model.increments(y_true, y_pred)))
     light = list(model.compute(weighted(sums, len(y_true), 0.1)))
     assert [(sample.name, sample.labels) for sample in light] == [(sample.name, sample.labels) for sample in once]
@@ -232,7 +249,8 @@ def test_the_headline_comes_first(model: MetricModel, y_true: Any, y_pred: Any, 
 
 
 def test_labels_beyond_the_limit_have_no_values_of_their_own() -> None:
-    """Of five labels the first two are shown, by their names; averages are over all, and absent counts take no component."""
+    """Of five labels the first two are shown, by their names; averages are over all, and absent counts take no
+    component."""
     model = MultiLabel(class_names=("cat",), max_exported_classes=2)
     sums = model.increments(*MULTILABEL["5 labels"])
     values = _values(model, sums)
@@ -245,7 +263,8 @@ def test_labels_beyond_the_limit_have_no_values_of_their_own() -> None:
 
 @pytest.mark.parametrize("flip", [0, 1])
 def test_copies_of_a_label_tell_no_more_than_one(flip: int) -> None:
-    """Where a ratio is 0 or 1 too, averages over labels that are one and the same have about the interval of that one."""
+    """Where a ratio is 0 or 1 too, averages over labels that are one and the same have about the interval of that
+    one."""
     y_true = np.repeat(_TRUE[:, :1], 4, axis=1)
     samples = _keyed(MultiLabel().compute(MultiLabel().increments(y_true, np.abs(y_true - flip))))
     for name in ("precision", "recall"):
@@ -270,7 +289,9 @@ def test_rows_without_a_relevant_candidate_change_no_value() -> None:
     assert sums["pairs"] == 65
     assert Ranking().increments(none, y_pred[:5]) == {"pairs": 5}
     assert list(Ranking().compute({"pairs": 5})) == []
-    assert list(Ranking().compute({"pairs": 5, "ranked": 5e-17})) == []  # what rounding left of weighted ones that were taken back
+    assert (
+        list(Ranking().compute({"pairs": 5, "ranked": 5e-17})) == []
+    )  # what rounding left of weighted ones that were taken back
 
 
 def test_ratings_are_counted_by_value() -> None:
@@ -289,29 +310,29 @@ ROW = [0.9, 0.2, 0.4]
     ("task", "truth", "prediction", "resolved"),
     [
         ("multilabel", [1.0, 0.0, 1.0], ROW, ([1.0, 0.0, 1.0], ROW)),
-        ("multilabel", [1.0, 0.0], ROW, UNSCORABLE),
-        ("multilabel", [1.0, 0.0, 1.0], None, UNSCORABLE),
-        ("multilabel", [1.0, 0.5, 1.0], ROW, TASK_MISMATCH),
-        ("multilabel", [1.0, 0.0, 1.0], [0.1, 0.2, 1.1], TASK_MISMATCH),
-        ("multilabel", [1.0, 0.0, 1.0], [-0.1, 0.2, 1.0], TASK_MISMATCH),
-        ("multilabel", 1, ROW, TASK_MISMATCH),
-        ("multilabel", [1.0, 0.0], 0.5, TASK_MISMATCH),
+        ("multilabel", [1.0, 0.0], ROW, LabelStatus.UNSCORABLE),
+        ("multilabel", [1.0, 0.0, 1.0], None, LabelStatus.UNSCORABLE),
+        ("multilabel", [1.0, 0.5, 1.0], ROW, LabelStatus.TASK_MISMATCH),
+        ("multilabel", [1.0, 0.0, 1.0], [0.1, 0.2, 1.1], LabelStatus.TASK_MISMATCH),
+        ("multilabel", [1.0, 0.0, 1.0], [-0.1, 0.2, 1.0], LabelStatus.TASK_MISMATCH),
+        ("multilabel", 1, ROW, LabelStatus.TASK_MISMATCH),
+        ("multilabel", [1.0, 0.0], 0.5, LabelStatus.TASK_MISMATCH),
         ("ranking", [3.0, 0.0, 1.0], ROW, ([3.0, 0.0, 1.0], ROW)),
         ("ranking", [0.0, 0.0, 0.0], ROW, ([0.0, 0.0, 0.0], ROW)),
         ("ranking", 2, ROW, ([0.0, 0.0, 1.0], ROW)),
         ("ranking", 0.0, ROW, ([1.0, 0.0, 0.0], ROW)),
         ("ranking", "1", ROW, ([0.0, 1.0, 0.0], ROW)),
         ("ranking", "dog", ROW, ([0.0, 1.0, 0.0], ROW)),
-        ("ranking", "cow", ROW, TASK_MISMATCH),
-        ("ranking", 3, ROW, TASK_MISMATCH),
-        ("ranking", -1, ROW, TASK_MISMATCH),
-        ("ranking", 0.5, ROW, TASK_MISMATCH),
-        ("ranking", True, ROW, TASK_MISMATCH),
-        ("ranking", [1.0, -1.0, 0.0], ROW, TASK_MISMATCH),
-        ("ranking", 1, 0.5, TASK_MISMATCH),
-        ("ranking", 1, "dog", TASK_MISMATCH),
-        ("ranking", [1.0, 0.0], ROW, UNSCORABLE),
-        ("ranking", 1, None, UNSCORABLE),
+        ("ranking", "cow", ROW, LabelStatus.TASK_MISMATCH),
+        ("ranking", 3, ROW, LabelStatus.TASK_MISMATCH),
+        ("ranking", -1, ROW, LabelStatus.TASK_MISMATCH),
+        ("ranking", 0.5, ROW, LabelStatus.TASK_MISMATCH),
+        ("ranking", True, ROW, LabelStatus.TASK_MISMATCH),
+        ("ranking", [1.0, -1.0, 0.0], ROW, LabelStatus.TASK_MISMATCH),
+        ("ranking", 1, 0.5, LabelStatus.TASK_MISMATCH),
+        ("ranking", 1, "dog", LabelStatus.TASK_MISMATCH),
+        ("ranking", [1.0, 0.0], ROW, LabelStatus.UNSCORABLE),
+        ("ranking", 1, None, LabelStatus.UNSCORABLE),
         ("feedback", 4, None, (4.0, 0.0)),
         ("feedback", 2.5, "an answer", (2.5, 0.0)),
         ("feedback", True, ROW, (1.0, 0.0)),
@@ -320,8 +341,8 @@ ROW = [0.9, 0.2, 0.4]
         ("feedback", "up", None, (1.0, 0.0)),
         ("feedback", "DOWN", None, (-1.0, 0.0)),
         ("feedback", "thumbs_down", None, (-1.0, 0.0)),
-        ("feedback", "great", None, TASK_MISMATCH),
-        ("feedback", [1.0, 2.0], None, TASK_MISMATCH),
+        ("feedback", "great", None, LabelStatus.TASK_MISMATCH),
+        ("feedback", [1.0, 2.0], None, LabelStatus.TASK_MISMATCH),
     ],
 )
 def test_what_a_task_makes_of_raw_rows(task: str, truth: Any, prediction: Any, resolved: Any) -> None:
@@ -332,13 +353,18 @@ def test_what_a_task_makes_of_raw_rows(task: str, truth: Any, prediction: Any, r
 
 
 def test_people_rate_answers_that_no_metric_can_read(serve: Serve) -> None:
-    """A logged answer of a language model waits for its thumb like any prediction; a change of mind takes the first one back."""
+    """A logged answer of a language model waits for its thumb like any prediction; a change of mind takes the first one
+    back."""
     server = serve("--storage_uri", "cm_models.human_feedback.HumanFeedback")
     server.post({"choices": [{"message": {"content": "An answer. " * 100}}]}, ce(RESPONSE, "1", "r1"))
     server.post({"truth": {"strData": "thumbs_down"}}, ce(FEEDBACK_EVENT, "2", "r1"))
     server.post({"truth": {"strData": "thumbs_up"}}, ce(FEEDBACK_EVENT, "3", "r1"))
     assert server.value("model_thumbs_up_ratio", window="1h") == 1
-    assert server.value("model_ratings_total", value="-1") == server.value("model_ratings_retracted_total", value="-1") == 1
+    assert (
+        server.value("model_ratings_total", value="-1")
+        == server.value("model_ratings_retracted_total", value="-1")
+        == 1
+    )
     assert server.value("model_labels_total", status="corrected") == 1
 
 
@@ -372,7 +398,9 @@ def _thumbs(random: Any, rows: int) -> Rows:
 
 
 RUNS = 1000
-CONSERVATIVE = {f"{name}_{average}_ratio" for name in ("precision", "recall", "f1") for average in ("macro", "weighted")}
+CONSERVATIVE = {
+    f"{name}_{average}_ratio" for name in ("precision", "recall", "f1") for average in ("macro", "weighted")
+}
 
 
 @pytest.mark.parametrize(
@@ -386,7 +414,8 @@ CONSERVATIVE = {f"{name}_{average}_ratio" for name in ("precision", "recall", "f
     ],
 )
 def test_intervals_cover(model: MetricModel, draw: Callable[[Any, int], Rows], rows: int) -> None:
-    """Of many samples 93 to 97 % have an interval that holds the true value; where it is said to be wide, 93 % and more."""
+    """Of many samples 93 to 97 % have an interval that holds the true value; where it is said to be wide, 93 % and
+    more."""
     random = np.random.default_rng(12)
     true = _values(model, model.increments(*draw(random, 400_000)))
     covered = dict.fromkeys(true, 0)

@@ -17,13 +17,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metrics_server.document import sought_rows
-from metrics_server.elasticsearch import MAX_WAITING
 from metrics_server.errors import Rejected
-from metrics_server.half import Half
-from metrics_server.payload.rows import MAX_ROWS
-from metrics_server.series import Labels
-from metrics_server.statement import halves_of
+from metrics_server.ingest.elasticsearch.document import rows_to_look_up
+from metrics_server.ingest.elasticsearch.lookup import MAX_WAITING
+from metrics_server.ingest.feedback import observations_of
+from metrics_server.ingest.payload.rows import MAX_ROWS
+from metrics_server.pairing.observation import Observation
+from metrics_server.series.series import Labels
 from tests.conftest import Serve
 from tests.raw_http import Client, request
 from tests.running import FEEDBACK, REQUEST, RESPONSE, Answer, RunningServer, ce
@@ -86,7 +86,8 @@ def outcomes(server: RunningServer, kind: str = "feedback") -> dict[str, float]:
 
 
 def test_a_truth_for_a_logged_prediction(server: RunningServer) -> None:
-    """It is accepted, makes a pair under the labels of the prediction, and counts as one feedback event with its line in the log."""
+    """It is accepted, makes a pair under the labels of the prediction, and counts as one feedback event with its line
+    in the log."""
     log(server, "r", "cat")
     answer = tell(server, {"request_id": "r", "truth": "cat"})
     assert (answer.status, answer.body) == (200, b'{"status": "accepted"}')
@@ -100,8 +101,8 @@ def test_a_truth_for_a_logged_prediction(server: RunningServer) -> None:
 
 
 def test_a_truth_before_its_prediction(server: RunningServer) -> None:
-    """It is parked, and the pair is there once the prediction arrives as a CloudEvent."""
-    assert told(server, {"request_id": "r", "truth": "cat"}) == "parked"
+    """It is pending, and the pair is there once the prediction arrives as a CloudEvent."""
+    assert told(server, {"request_id": "r", "truth": "cat"}) == "pending"
     assert server.value("metrics_server_pending_truths") in (0, 1)  # looked at now and then
     assert cells(server) == {}
     log(server, "r", "dog")
@@ -112,7 +113,10 @@ def test_a_truth_before_its_prediction(server: RunningServer) -> None:
 def test_null_takes_a_truth_back(server: RunningServer) -> None:
     """After it the pair is gone, and a later truth makes it anew."""
     log(server, "r", "cat")
-    assert told(server, [{"request_id": "r", "truth": "cat"}, {"request_id": "r", "truth": None}]) == ["accepted", "accepted"]
+    assert told(server, [{"request_id": "r", "truth": "cat"}, {"request_id": "r", "truth": None}]) == [
+        "accepted",
+        "accepted",
+    ]
     assert cells(server) == {}
     assert statuses(server) == {"matched": 1, "retracted": 1}
     assert told(server, {"request_id": "r", "truth": "dog"}) == "accepted"
@@ -122,7 +126,11 @@ def test_null_takes_a_truth_back(server: RunningServer) -> None:
 def test_the_latest_truth_stands_in_any_order(server: RunningServer) -> None:
     """labelled_at orders truths: a later one corrects, an older one changes nothing, however they arrive."""
     log(server, "r", "cat")
-    for truth, labelled_at in (("cat", "2026-03-02T09:00:00Z"), ("dog", "2026-03-02T11:00:00+01:00"), ("cow", 1772440000)):
+    for truth, labelled_at in (
+        ("cat", "2026-03-02T09:00:00Z"),
+        ("dog", "2026-03-02T11:00:00+01:00"),
+        ("cow", 1772440000),
+    ):
         assert told(server, {"request_id": "r", "truth": truth, "labelled_at": labelled_at}) == "accepted"
     assert cells(server) == {("dog", "cat"): 1}
     assert statuses(server) == {"corrected": 1, "matched": 1, "superseded": 1}
@@ -131,10 +139,13 @@ def test_the_latest_truth_stands_in_any_order(server: RunningServer) -> None:
 def test_a_row_of_a_request(server: RunningServer) -> None:
     """`row` says which one, from 0; the others stay without a truth."""
     log(server, "r", "a", "b", "c")
-    assert told(server, [{"request_id": "r", "row": 2, "truth": "c"}, {"request_id": "r", "row": 1, "truth": "x"}]) == ["accepted"] * 2
+    assert (
+        told(server, [{"request_id": "r", "row": 2, "truth": "c"}, {"request_id": "r", "row": 1, "truth": "x"}])
+        == ["accepted"] * 2
+    )
     assert cells(server) == {("c", "c"): 1, ("x", "b"): 1}
     assert server.value("model_label_coverage_ratio", window="1h") == pytest.approx(2 / 3)
-    assert told(server, {"request_id": "r", "row": MAX_ROWS - 1, "truth": "c"}) == "parked"
+    assert told(server, {"request_id": "r", "row": MAX_ROWS - 1, "truth": "c"}) == "pending"
 
 
 def test_an_item_of_a_batch(server: RunningServer) -> None:
@@ -198,7 +209,14 @@ def test_a_pair_with_a_request_id_counts_once(server: RunningServer) -> None:
 
 def test_a_logged_prediction_takes_the_place_of_a_stated_one(server: RunningServer) -> None:
     """The log knows better what was said."""
-    stated = {"request_id": "r", "truth": "cat", "prediction": "cat", "namespace": "shop", "deployment": "wine", "model": "classifier"}
+    stated = {
+        "request_id": "r",
+        "truth": "cat",
+        "prediction": "cat",
+        "namespace": "shop",
+        "deployment": "wine",
+        "model": "classifier",
+    }
     assert told(server, stated) == "accepted"
     assert cells(server) == {("cat", "cat"): 1}
     log(server, "r", "dog")
@@ -218,7 +236,8 @@ def test_predicted_at_is_the_window_of_a_pair(server: RunningServer) -> None:
 
 
 def test_times_far_ahead_are_the_time_of_receipt(server: RunningServer) -> None:
-    """Such a clock is not believed: the prediction counts as made now, a truth labelled now corrects, and both are counted."""
+    """Such a clock is not believed: the prediction counts as made now, a truth labelled now corrects, and both are
+    counted."""
     ahead = time.time() + DAY
     assert told(server, {"truth": "cat", "prediction": "cat", "predicted_at": ahead}) == "accepted"
     assert server.value("model_support", window="1h") == 1
@@ -257,7 +276,14 @@ def test_a_repeat_of_a_dated_statement_changes_nothing(server: RunningServer) ->
     statement = {"request_id": "r", "truth": "cat", "labelled_at": "2026-03-02T09:00:00Z"}
     assert told(server, statement) == "accepted"
     before = {key: value for key, value in server.samples().items() if key[0].startswith("model_")}
-    same = {"labelled_at": "2026-03-02T10:00:00+01:00", "truth": "cat", "request_id": "r", "row": 0, "weight": 1, "model": None}
+    same = {
+        "labelled_at": "2026-03-02T10:00:00+01:00",
+        "truth": "cat",
+        "request_id": "r",
+        "row": 0,
+        "weight": 1,
+        "model": None,
+    }
     assert told(server, [statement, same]) == ["duplicate", "duplicate"]
     assert {key: value for key, value in server.samples().items() if key[0].startswith("model_")} == before
     assert outcomes(server) == {"accepted": 1, "duplicate": 2}
@@ -268,7 +294,7 @@ def test_a_repeat_is_known_whatever_its_request_has_met(server: RunningServer) -
     """Parked or not, under an item's id, and after its prediction has come under another id."""
     item = {"request_id": "b-item-1", "truth": "b", "labelled_at": 1772440000}
     mine = {"request_id": "mine", "row": 1, "truth": "b", "labelled_at": 1772440000}
-    assert told(server, [item, item, mine, mine]) == ["parked", "duplicate", "parked", "duplicate"]
+    assert told(server, [item, item, mine, mine]) == ["pending", "duplicate", "pending", "duplicate"]
     log(server, "b", "a", "b")
     log(server, "r", "a", "b")
     assert server.post({"meta": {"puid": "mine"}}, ce(REQUEST, "1", "r")).status == 200
@@ -300,13 +326,13 @@ def test_a_repeat_after_a_restart_is_known(serve: Serve) -> None:
 
 
 def test_a_list_is_answered_in_its_order(server: RunningServer) -> None:
-    """One status for each element: accepted, parked, duplicate, rejected; what can be used counts."""
+    """One status for each element: accepted, pending, duplicate, rejected; what can be used counts."""
     log(server, "r", "cat")
     dated = {"request_id": "r", "truth": "cat", "labelled_at": 1772440000}
     answer = tell(server, [dated, {"request_id": "later", "truth": 1}, dated, {"request_id": "r", "truht": "cat"}, 7])
     assert answer.status == 200
     rows = json.loads(answer.body)
-    assert [row["status"] for row in rows] == ["accepted", "parked", "duplicate", "rejected", "rejected"]
+    assert [row["status"] for row in rows] == ["accepted", "pending", "duplicate", "rejected", "rejected"]
     assert rows[3] == {
         "status": "rejected",
         "reason": "malformed_feedback",
@@ -400,7 +426,9 @@ def refusing(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @pytest.mark.parametrize(("what", "body", "status", "reason"), REFUSED, ids=[case[0] for case in REFUSED])
-def test_what_cannot_be_used_is_refused(refusing: RunningServer, what: str, body: Any, status: int, reason: str) -> None:
+def test_what_cannot_be_used_is_refused(
+    refusing: RunningServer, what: str, body: Any, status: int, reason: str
+) -> None:
     """It gets its reason, counts as one rejected feedback, and moves no number."""
     before = outcomes(refusing).get("rejected", 0)
     answer = tell(refusing, b"null" if body is None else body)
@@ -454,7 +482,9 @@ def test_compression_limits_and_token_are_those_of_events(serve: Serve, tmp_path
     assert server.value("model_support", window="1h") == 3
 
 
-@pytest.mark.parametrize("path", ["/v1/feedback", "/api/v1.0/feedback", "/api/v0.1/feedback", "/seldon/shop/wine/api/v1.0/feedback"])
+@pytest.mark.parametrize(
+    "path", ["/v1/feedback", "/api/v1.0/feedback", "/api/v0.1/feedback", "/seldon/shop/wine/api/v1.0/feedback"]
+)
 def test_other_methods(server: RunningServer, path: str) -> None:
     """405, with Allow: POST; what only looks like the path is a 404."""
     for method in ("GET", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH"):
@@ -516,48 +546,53 @@ near = st.fixed_dictionaries(
 def test_any_json_as_statements(body: Any) -> None:
     """Each element is read or refused; nothing else happens."""
     try:
-        halves = halves_of(written(body), Labels("", "", "", ""), 1772440000.0)
+        halves = observations_of(written(body), Labels("", "", "", ""), 1772440000.0)
     except Rejected:
         return
     assert len(halves) == (len(body) if isinstance(body, list) else 1)
     for half in halves:
-        assert isinstance(half, (Half, Rejected))
-        if isinstance(half, Half):
-            assert len(half.arrivals) == 1
-            assert all(math.isfinite(at) for at in (half.time, *(a.said.at for a in half.arrivals if a.said)))
+        assert isinstance(half, (Observation, Rejected))
+        if isinstance(half, Observation):
+            assert len(half.rows) == 1
+            assert all(math.isfinite(at) for at in (half.time, *(a.prediction.at for a in half.rows if a.prediction)))
 
 
 def test_as_many_rows_are_looked_up_as_have_a_statements_own() -> None:
     """Rounded up, so that the rows of a list agree on few."""
     for row, rows in ((0, 1), (1, 2), (2, 4), (3, 4), (4, 8), (MAX_ROWS - 1, MAX_ROWS)):
-        (half,) = halves_of(written({"request_id": "r", "row": row, "truth": 1}), Labels("", "", "", ""), 1000.0)
-        assert isinstance(half, Half)
-        assert sought_rows(half) == rows
+        (half,) = observations_of(written({"request_id": "r", "row": row, "truth": 1}), Labels("", "", "", ""), 1000.0)
+        assert isinstance(half, Observation)
+        assert rows_to_look_up(half) == rows
 
 
-def test_parked_statements_are_looked_up(serve: Serve) -> None:
-    """A row of a batch finds its prediction in Elasticsearch; the rows of one list ask for their request once or twice."""
+def test_pending_statements_are_looked_up(serve: Serve) -> None:
+    """A row of a batch finds its prediction in Elasticsearch; the rows of one list ask for their request once or
+    twice."""
     with Elastic() as elastic:
         threading.Thread(target=elastic.serve_forever, daemon=True).start()
         elastic.documents[INDEX] |= {f"r-item-{n}": logged([0.1, 0.9]) for n in range(4)}
         server = serve("--store", "memory://", "--elasticsearch_uri", elastic.uri)
         names = {"namespace": "shop", "deployment": "wine", "predictor": "main"}
-        assert told(server, [{"request_id": "r", "row": n, "truth": n % 2, **names} for n in (2, 3)]) == ["parked", "parked"]
+        assert told(server, [{"request_id": "r", "row": n, "truth": n % 2, **names} for n in (2, 3)]) == [
+            "pending",
+            "pending",
+        ]
         _await(server, "found")
         assert cells(server) == {("0", "1"): 1, ("1", "1"): 1}
         assert len(elastic.asked) == 5
         elastic.shutdown()
 
 
-def test_a_long_list_of_parked_statements_holds_nobody_up(serve: Serve) -> None:
-    """Whatever rows they are about, and however many look-ups wait already: what is asked for costs the list next to nothing."""
+def test_a_long_list_of_pending_statements_holds_nobody_up(serve: Serve) -> None:
+    """Whatever rows they are about, and however many look-ups wait already: what is asked for costs the list next to
+    nothing."""
     with Elastic() as elastic:
         threading.Thread(target=elastic.serve_forever, daemon=True).start()
         elastic.gate.clear()
         server = serve("--store", "memory://", "--elasticsearch_uri", elastic.uri)
         rows = [{"request_id": f"r{n}", "row": MAX_ROWS - 1, "truth": 1} for n in range(4000)]
         started = time.monotonic()
-        assert told(server, rows) == ["parked"] * len(rows)
+        assert told(server, rows) == ["pending"] * len(rows)
         assert time.monotonic() - started < 5
         assert server.value("metrics_server_lookups_total", outcome="dropped") == len(rows) - MAX_WAITING
         elastic.gate.set()
@@ -596,7 +631,12 @@ def test_seldon_puid_joins_a_logged_prediction(server: RunningServer) -> None:
 def test_the_puid_of_the_body_joins(server: RunningServer) -> None:
     """Without the header it is that of response, request or truth."""
     log(server, "p", "cat")
-    assert server.post({"truth": {"strData": "dog"}, "request": {"meta": {"puid": "p"}}}, JSON, "/api/v1.0/feedback").status == 200
+    assert (
+        server.post(
+            {"truth": {"strData": "dog"}, "request": {"meta": {"puid": "p"}}}, JSON, "/api/v1.0/feedback"
+        ).status
+        == 200
+    )
     assert cells(server) == {("dog", "cat"): 1}
 
 
@@ -640,7 +680,7 @@ def test_a_puid_sent_twice_is_refused(server: RunningServer) -> None:
 
 def test_seldons_route_reads_protobuf(server: RunningServer) -> None:
     """A Feedback with truth and response as protobuf, by its content type."""
-    pb = pytest.importorskip("metrics_server.payload.pb.seldon_pb2")
+    pb = pytest.importorskip("metrics_server.ingest.payload.pb.seldon_pb2")
     message = pb.Feedback(response=pb.SeldonMessage(strData="cat"), truth=pb.SeldonMessage(strData="dog"))
     answer = server.post(message.SerializeToString(), {"Content-Type": "application/x-protobuf"}, "/api/v1.0/feedback")
     assert (answer.status, json.loads(answer.body)) == (200, SELDON_REPLY)
@@ -670,14 +710,22 @@ class _Sink(http.server.BaseHTTPRequestHandler):
 
 
 def test_replies_to_feedback_without_an_id_are_told_apart(serve: Serve) -> None:
-    """Each POST of it counts, so each has a reply of its own, in the answer and at --reply_url; with an id there is one."""
+    """Each POST of it counts, so each has a reply of its own, in the answer and at --reply_url; with an id there is
+    one."""
 
     class Sink(_Sink):
         ids = queue.Queue()
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Sink) as sink:
         threading.Thread(target=sink.serve_forever, daemon=True).start()
-        options = ("--event_type", "reply", "--event_source", "/s", "--reply_url", f"http://127.0.0.1:{sink.server_address[1]}")
+        options = (
+            "--event_type",
+            "reply",
+            "--event_source",
+            "/s",
+            "--reply_url",
+            f"http://127.0.0.1:{sink.server_address[1]}",
+        )
         server = serve("--store", "memory://", *options)
         bare = [server.post(PAIR, JSON).headers["ce-id"] for _ in range(2)]
         for _ in range(2):

@@ -15,19 +15,21 @@ from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families as prometheus_families
 
-from metrics_server.body import decompressed
-from metrics_server.catalog import Catalog
+from metrics_server.api.exposition import AncestorLabels, Exposition
 from metrics_server.errors import Reason, Rejected
-from metrics_server.event import FEEDBACK, KINDS, REQUEST, RESPONSE, Event, decode
-from metrics_server.exposition import AncestorLabels, Exposition
-from metrics_server.group import Group, Keeping
-from metrics_server.half import Half, half_of
-from metrics_server.model import load
-from metrics_server.readings import Reader
-from metrics_server.series import Labels, Scoring
+from metrics_server.ingest.cloudevent import KINDS, Event, decode
+from metrics_server.ingest.decoding import decompressed
+from metrics_server.ingest.normalize import observation_of
+from metrics_server.metrics.labels import EventKind
+from metrics_server.metrics.model import load
+from metrics_server.pairing.batch import Batch, Retention
+from metrics_server.pairing.observation import Observation
+from metrics_server.series.evaluator import Evaluator
+from metrics_server.series.registry import SeriesRegistry
+from metrics_server.series.series import Labels, Scoring
+from metrics_server.series.totals import Totals
 from metrics_server.store.memory import MemoryStore
 from metrics_server.telemetry import Telemetry
-from metrics_server.totals import Totals
 
 NOW = 1_800_000_000.0
 LIMIT = 8 * 2**20
@@ -36,24 +38,26 @@ TELEMETRY = Telemetry()
 ANCESTOR = AncestorLabels("method", "image", "1", "v1")
 STRUCTURED, BATCH = "application/cloudevents+json", "application/cloudevents-batch+json"
 
-fuzzed = settings(max_examples=200, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+fuzzed = settings(
+    max_examples=200, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+)
 
 
-def taken(content_type: str, encoding: str, headers: Mapping[str, str], body: bytes) -> list[Half]:
+def taken(content_type: str, encoding: str, headers: Mapping[str, str], body: bytes) -> list[Observation]:
     """The halves that ingest would queue for this request; anything raised but `Rejected` fails the test."""
     halves = []
     try:
         for event in decode(content_type, headers, decompressed(body, encoding, LIMIT)):
-            if isinstance(event, Event) and event.kind in (REQUEST, RESPONSE, FEEDBACK):
+            if isinstance(event, Event) and event.kind in (EventKind.REQUEST, EventKind.RESPONSE, EventKind.FEEDBACK):
                 halves.append(_half(event))
     except Rejected as error:
         assert isinstance(error.reason, Reason)
     return [half for half in halves if half is not None]
 
 
-def _half(event: Event) -> Half | None:
+def _half(event: Event) -> Observation | None:
     try:
-        return half_of(event, LABELS, NOW)
+        return observation_of(event, LABELS, NOW)
     except Rejected as error:
         error.detail.encode()
         return None
@@ -69,17 +73,17 @@ def check(content_type: str, encoding: str, headers: Mapping[str, str], body: by
         return
     store, catalog, totals = (
         MemoryStore(),
-        Catalog(lambda labels: Scoring(max_classes=5), build, 3),
+        SeriesRegistry(lambda labels: Scoring(max_classes=5), build, 3),
         Totals({"1h": 3600, "30d": 30 * 86400}),
     )
     for _ in range(2):
-        group = Group(store, catalog, Keeping(400 * 86400, 35 * 86400, 86400), NOW)
+        group = Batch(store, catalog, Retention(400 * 86400, 35 * 86400, 86400), NOW)
         for outcome in group.take(halves):
-            assert outcome in ("accepted", "duplicate", "parked") or isinstance(outcome, Rejected)
+            assert outcome in ("accepted", "duplicate", "pending") or isinstance(outcome, Rejected)
         change = group.change()
         assert store.commit(change)
         totals.add(change.sums)
-    exposition = Exposition(catalog, totals, TELEMETRY, ANCESTOR, seldon_metrics=True, reader=Reader(3, 1))
+    exposition = Exposition(catalog, totals, TELEMETRY, ANCESTOR, seldon_metrics=True, evaluator=Evaluator(3, 1))
     _read(exposition, "", prometheus_families)
     _read(exposition, "application/openmetrics-text; version=1.0.0", openmetrics_families)
 
@@ -94,7 +98,23 @@ def _read(exposition: Exposition, accept: str, families: Callable[[str], Any]) -
 
 # Values that have hurt a JSON reader before, beside ordinary ones.
 texts = st.text(max_size=12) | st.sampled_from(
-    ["NaN", "Infinity", "1e400", "__other__", '"', "\\", "a\nb", "\ud83d", "x" * 300, "2.0", "-0", "1_0", "true", "\u2028", "}"]
+    [
+        "NaN",
+        "Infinity",
+        "1e400",
+        "__other__",
+        '"',
+        "\\",
+        "a\nb",
+        "\ud83d",
+        "x" * 300,
+        "2.0",
+        "-0",
+        "1_0",
+        "true",
+        "\u2028",
+        "}",
+    ]
 )
 numbers = (
     st.integers(-3, 12)
@@ -104,14 +124,23 @@ numbers = (
 scalars = st.none() | st.booleans() | numbers | texts
 values = st.recursive(
     scalars,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts | st.sampled_from(["data", "truth", "ndarray"]), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(texts | st.sampled_from(["data", "truth", "ndarray"]), inner, max_size=3)
+    ),
     max_leaves=10,
 )
 rows = st.lists(scalars | st.lists(scalars, max_size=4), max_size=4)
 labels = st.lists(st.sampled_from(["cat", "dog", "__other__", "é", "1", '"\\}']), min_size=1, max_size=3)
 classes = st.lists(st.integers(0, 3), min_size=1, max_size=3)
 scores = st.lists(st.lists(st.floats(0, 1), min_size=3, max_size=3), min_size=1, max_size=3)
-usual = labels | classes | scores | st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=3) | st.lists(st.booleans(), min_size=1, max_size=3)
+usual = (
+    labels
+    | classes
+    | scores
+    | st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=3)
+    | st.lists(st.booleans(), min_size=1, max_size=3)
+)
 sizes = st.integers(-1, 4) | st.sampled_from(["1", "0", "x", 10**18, None])
 
 
@@ -122,7 +151,9 @@ def latin(text: str) -> str:
 
 def loose(**members: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     """An object with any of these members, each of its own kind or, now and then, of any."""
-    return st.fixed_dictionaries({}, optional={name: member | member | member | values for name, member in members.items()})
+    return st.fixed_dictionaries(
+        {}, optional={name: member | member | member | values for name, member in members.items()}
+    )
 
 
 tensors = loose(shape=st.lists(st.integers(-1, 4), max_size=3), values=st.lists(numbers | texts, max_size=6))
@@ -146,24 +177,48 @@ messages = loose(data=loose(ndarray=usual)) | loose(
 shapes = st.lists(st.integers(0, 3), max_size=3)
 true_tensors = shapes.flatmap(
     lambda shape: st.fixed_dictionaries(
-        {"shape": st.just(shape), "values": st.lists(numbers | st.integers(0, 1), min_size=math.prod(shape), max_size=math.prod(shape))}
+        {
+            "shape": st.just(shape),
+            "values": st.lists(numbers | st.integers(0, 1), min_size=math.prod(shape), max_size=math.prod(shape)),
+        }
     )
 )
-held = st.fixed_dictionaries({"data": st.one_of(*(st.fixed_dictionaries({name: kind}) for name, kind in
-    [("ndarray", rows), ("ndarray", usual), ("tensor", true_tensors), ("tensor", tensors), ("tftensor", tftensors)]))})  # fmt: skip
+held = st.fixed_dictionaries(
+    {
+        "data": st.one_of(
+            *(
+                st.fixed_dictionaries({name: kind})
+                for name, kind in
+                # fmt: skip
+                [
+                    ("ndarray", rows),
+                    ("ndarray", usual),
+                    ("tensor", true_tensors),
+                    ("tensor", tensors),
+                    ("tftensor", tftensors),
+                ]
+            )
+        )
+    }
+)
 spoken = st.fixed_dictionaries({"truth": held, "response": held}) | st.fixed_dictionaries(
     {"reward": numbers | texts}, optional={"response": held}
 )
 feedbacks = spoken | loose(truth=messages, response=messages, reward=numbers, request=loose(meta=loose(puid=texts)))
-pairs = usual.flatmap(lambda first: st.fixed_dictionaries({"truth": st.just(first), "response": st.just(first) | usual})).map(
-    lambda pair: {name: {"data": {"ndarray": content}} for name, content in pair.items()}
-)
+pairs = usual.flatmap(
+    lambda first: st.fixed_dictionaries({"truth": st.just(first), "response": st.just(first) | usual})
+).map(lambda pair: {name: {"data": {"ndarray": content}} for name, content in pair.items()})
 payloads = feedbacks | feedbacks | pairs | messages | values
 
 types = st.sampled_from([*KINDS, "dev.knative.kafka.event", "com.example.other", ""])
 times = (
     st.sampled_from(
-        ["2026-12-31T23:59:60Z", "2026-01-01T00:00:00.123456789+01:00", "0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59"]
+        [
+            "2026-12-31T23:59:60Z",
+            "2026-01-01T00:00:00.123456789+01:00",
+            "0001-01-01T00:00:00+23:59",
+            "9999-12-31T23:59:59-23:59",
+        ]
     )
     | texts
 )
@@ -183,16 +238,20 @@ extensions = {
     "kafkaheaderrequestid": texts,
     "datacontenttype": st.sampled_from(["application/json", "text/plain", "application/x+json"]) | texts,
 }
-envelopes = st.fixed_dictionaries(attributes, optional={**extensions, "data": payloads, "data_base64": texts, "extra": values})
+envelopes = st.fixed_dictionaries(
+    attributes, optional={**extensions, "data": payloads, "data_base64": texts, "extra": values}
+)
 header_values = texts.map(latin) | st.sampled_from(["%FF", "%41%zz", '"a\\"b"', '"', "%00", "%0A"])
-named = st.fixed_dictionaries(attributes, optional={name: kind for name, kind in extensions.items() if name != "datacontenttype"})
+named = st.fixed_dictionaries(
+    attributes, optional={name: kind for name, kind in extensions.items() if name != "datacontenttype"}
+)
 headers = named.map(lambda sent: {name: latin(value) for name, value in sent.items()}) | st.dictionaries(
     st.sampled_from([*attributes, *extensions]), header_values, max_size=5
 )
 encodings = st.sampled_from(["", "", "gzip", "identity", "br"])
-content_types = st.sampled_from(["application/json", STRUCTURED, BATCH, "APPLICATION/CloudEvents+JSON; charset=utf-8", "", "x"]) | st.text(
-    max_size=10
-)
+content_types = st.sampled_from(
+    ["application/json", STRUCTURED, BATCH, "APPLICATION/CloudEvents+JSON; charset=utf-8", "", "x"]
+) | st.text(max_size=10)
 
 
 def written(value: Any) -> bytes:
@@ -201,10 +260,27 @@ def written(value: Any) -> bytes:
 
 VALID = [
     written({"response": {"data": {"ndarray": ["cat"]}}, "truth": {"data": {"ndarray": ["dog"]}}, "reward": 1}),
-    written({"response": {"data": {"tensor": {"shape": [2, 2], "values": [0.1, 0.9, 0.7, 0.3]}}}, "truth": {"data": {"ndarray": [1, 0]}}}),
+    written(
+        {
+            "response": {"data": {"tensor": {"shape": [2, 2], "values": [0.1, 0.9, 0.7, 0.3]}}},
+            "truth": {"data": {"ndarray": [1, 0]}},
+        }
+    ),
     written({"response": {"jsonData": {"price": 12.5}}, "truth": {"jsonData": 11}, "request": {"meta": {"puid": "p"}}}),
-    written({"specversion": "1.0", "id": "1", "source": "s", "type": "io.seldon.serving.feedback", "data": {"reward": 0.5}}),
-    written([{"specversion": "1.0", "id": "1", "source": "s", "type": "io.seldon.serving.feedback", "data_base64": "eyJyZXdhcmQiOjF9"}]),
+    written(
+        {"specversion": "1.0", "id": "1", "source": "s", "type": "io.seldon.serving.feedback", "data": {"reward": 0.5}}
+    ),
+    written(
+        [
+            {
+                "specversion": "1.0",
+                "id": "1",
+                "source": "s",
+                "type": "io.seldon.serving.feedback",
+                "data_base64": "eyJyZXdhcmQiOjF9",
+            }
+        ]
+    ),
 ]
 edits = st.lists(
     st.tuples(
@@ -224,7 +300,12 @@ def edited(body: bytes, changes: list[tuple[int, int, bytes]]) -> bytes:
 
 
 @fuzzed
-@given(content_types, encodings, headers, st.binary(max_size=200) | st.binary(max_size=50).map(lambda tail: b"\x1f\x8b\x08\x00" + tail))
+@given(
+    content_types,
+    encodings,
+    headers,
+    st.binary(max_size=200) | st.binary(max_size=50).map(lambda tail: b"\x1f\x8b\x08\x00" + tail),
+)
 def test_any_bytes(content_type: str, encoding: str, sent: dict[str, str], body: bytes) -> None:
     """Any bytes under any headers are taken or refused."""
     check(content_type, encoding, sent, body)
@@ -233,10 +314,20 @@ def test_any_bytes(content_type: str, encoding: str, sent: dict[str, str], body:
 @fuzzed
 @given(content_types, encodings, headers, st.sampled_from(VALID), edits, st.booleans())
 def test_damaged_bodies(
-    content_type: str, encoding: str, sent: dict[str, str], body: bytes, changes: list[tuple[int, int, bytes]], zipped: bool
+    content_type: str,
+    encoding: str,
+    sent: dict[str, str],
+    body: bytes,
+    changes: list[tuple[int, int, bytes]],
+    zipped: bool,
 ) -> None:
     """A good body with a few bytes changed, before or after compression, is taken or refused."""
-    check(content_type, encoding, sent, edited(gzip.compress(body, mtime=0), changes[:1]) if zipped else edited(body, changes))
+    check(
+        content_type,
+        encoding,
+        sent,
+        edited(gzip.compress(body, mtime=0), changes[:1]) if zipped else edited(body, changes),
+    )
 
 
 @settings(fuzzed, max_examples=400)

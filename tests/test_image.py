@@ -1,4 +1,5 @@
-"""The image, without a container engine: its Dockerfile's steps are run in a clean directory, and what they made is started."""
+"""The image, without a container engine: its Dockerfile's steps are run in a clean directory, and what they made is
+started."""
 
 from __future__ import annotations
 
@@ -65,16 +66,21 @@ def _texts(name: str, stage: str = "runtime") -> list[str]:
 
 
 class Build:
-    """The stages up to the server's, one after the other in one directory that stands for the root of the file system."""
+    """The stages up to the server's, one after the other in one directory that stands for the root of the file
+    system."""
 
     def __init__(self, root: Path) -> None:
         self.root, self.context, self.base = root, root / "context", root / "base"
         self.directory = root
-        self.environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "METRICS_SERVER_"))}
+        self.environment = {
+            name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "METRICS_SERVER_"))
+        }
         self.environment["PATH"] = f"{self.base}/bin:/usr/bin:/bin"
         (root / "var/lib").mkdir(parents=True)
         _copy_context(self.context)
-        subprocess.run([sys.executable, "-m", "venv", self.base], check=True)  # as the base image, which has python and pip
+        subprocess.run(
+            [sys.executable, "-m", "venv", self.base], check=True
+        )  # as the base image, which has python and pip
 
     def run(self) -> None:
         """All steps of the stages that the last one needs."""
@@ -106,7 +112,9 @@ class Build:
                 subprocess.run(command, cwd=self.directory, check=True)
 
     def _run(self, text: str) -> None:
-        done = subprocess.run(["sh", "-ec", text], cwd=self.directory, env=self.environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["sh", "-ec", text], cwd=self.directory, env=self.environment, capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, f"{text}\n{done.stdout}{done.stderr}"
 
 
@@ -121,9 +129,15 @@ ACTIONS = dict.fromkeys(("ARG", "FROM", "LABEL", "USER", "EXPOSE", "HEALTHCHECK"
 
 def _copy_context(target: Path) -> None:
     """The files that the ignore file lets through."""
-    patterns = [line for line in (IMAGE / "Dockerfile.dockerignore").read_text().splitlines() if line and not line.startswith("#")]
+    patterns = [
+        line
+        for line in (IMAGE / "Dockerfile.dockerignore").read_text().splitlines()
+        if line and not line.startswith("#")
+    ]
     allowed = [pattern.removeprefix("!") for pattern in patterns if pattern.startswith("!")]
-    assert patterns == ["*", *(f"!{pattern}" for pattern in allowed), "**/__pycache__"], "this reads an ignore file of that form"
+    assert patterns == ["*", *(f"!{pattern}" for pattern in allowed), "**/__pycache__"], (
+        "this reads an ignore file of that form"
+    )
     for path in (path for pattern in allowed for path in ROOT.glob(pattern)):
         (target / path.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
@@ -143,7 +157,8 @@ def build() -> Iterator[Build]:
 
 
 def _as_user(user: int) -> list[str]:
-    """Becomes another user of group 0. It may still read what it has no right to: Python itself may lie in a home directory."""
+    """Becomes another user of group 0. It may still read what it has no right to: Python itself may lie in a home
+    directory."""
     if os.geteuid():
         return []
     read = "-all,+dac_read_search"
@@ -178,13 +193,16 @@ def _html(port: int) -> bytes:
 
 
 def test_the_ancestors_arguments_start_the_image_as_any_user(build: Build) -> None:
-    """Entry point and the walkthrough's arguments run as user 8888, count feedback, keep the state in the given place, and end with 0."""
+    """Entry point and the walkthrough's arguments run as user 8888, count feedback, keep the state in the given place,
+    and end with 0."""
     port, log = free_port(), build.root / "server.log"
     entry = json.loads(_texts("ENTRYPOINT")[0])
     words = [*_as_user(ANCESTORS_USER), *entry, *ARGUMENTS, "--http_port", str(port), "MetricsServer"]
     environment = build.environment | {"METRICS_SERVER_HOST": "127.0.0.1", "HOME": "/"}
     with log.open("wb") as output:
-        process = subprocess.Popen(words, cwd=build.directory, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        process = subprocess.Popen(
+            words, cwd=build.directory, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+        )
     check = json.loads(_texts("HEALTHCHECK")[0].partition(" CMD ")[2])[-1].replace("8080", str(port))
     try:
         _await_healthy(check, process, log)
@@ -206,7 +224,9 @@ def test_the_ancestors_arguments_start_the_image_as_any_user(build: Build) -> No
 
 def test_the_image_knows_its_version(build: Build) -> None:
     """The package, the label and the tags in the files that name the image say one version."""
-    done = subprocess.run(["metrics-server", "--version"], env=build.environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        ["metrics-server", "--version"], env=build.environment, capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == f"metrics-server {__version__}"
     assert f"VERSION={__version__}" in _texts("ARG")
     for path in (IMAGE / "Dockerfile", ROOT / "deploy/compose/compose.yaml"):
@@ -219,14 +239,18 @@ def test_nothing_is_missing_and_nothing_more_is_there(build: Build) -> None:
     found = {canonicalize_name(one.name): one.version for one in distributions(path=[str(packages)])}
     assert found == {**_pins("requirements.txt"), "feedback-metrics-server": __version__}
     subprocess.run(
-        ["pip", "--python", f"{build.root}/opt/venv/bin/python", "check"], env=build.environment, stdout=subprocess.DEVNULL, check=True
+        ["pip", "--python", f"{build.root}/opt/venv/bin/python", "check"],
+        env=build.environment,
+        stdout=subprocess.DEVNULL,
+        check=True,
     )
     modules = "import bokeh, confluent_kafka, google.protobuf, cm_models"
     subprocess.run([f"{build.root}/opt/venv/bin/python", "-c", modules], cwd=build.root, check=True)
 
 
 def test_the_image_is_small_and_belongs_to_root(build: Build) -> None:
-    """What the image adds to its base has a bound, everybody can read it, and only the state's directory is open to group 0."""
+    """What the image adds to its base has a bound, everybody can read it, and only the state's directory is open to
+    group 0."""
     files = [path for path in (build.root / "opt").rglob("*") if not path.is_symlink()]
     size = sum(path.stat().st_size for path in files if path.is_file()) / 2**20
     print(f"virtual environment: {size:.0f} MB")
@@ -239,7 +263,8 @@ def test_the_image_is_small_and_belongs_to_root(build: Build) -> None:
 
 
 def test_the_image_runs_hardened() -> None:
-    """A user by number, which is not root, in group 0; words instead of a shell, so that the server gets SIGTERM; no moving base."""
+    """A user by number, which is not root, in group 0; words instead of a shell, so that the server gets SIGTERM; no
+    moving base."""
     assert re.fullmatch(r"[1-9]\d*:0", _texts("USER")[0])
     for name in ("ENTRYPOINT", "HEALTHCHECK"):
         assert json.loads(_texts(name)[0].rpartition("CMD ")[2])
@@ -253,14 +278,19 @@ def test_the_image_runs_hardened() -> None:
 def _pins(*names: str) -> dict[str, str]:
     """Package → version of locks."""
     text = "".join((IMAGE / name).read_text() for name in names)
-    return {canonicalize_name(name): version for name, version in re.findall(r"^([\w.-]+)==(\S+) \\$", text, re.MULTILINE)}
+    return {
+        canonicalize_name(name): version for name, version in re.findall(r"^([\w.-]+)==(\S+) \\$", text, re.MULTILINE)
+    }
 
 
 def _wanted(extras: tuple[str, ...]) -> list[Requirement]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     return [
         Requirement(text)
-        for text in [*project["dependencies"], *(one for extra in extras for one in project["optional-dependencies"][extra])]
+        for text in [
+            *project["dependencies"],
+            *(one for extra in extras for one in project["optional-dependencies"][extra]),
+        ]
     ]
 
 

@@ -1,8 +1,9 @@
 """95 % intervals hold the true value in 93 to 97 % of many samples.
 
-A population is a table of rows with the share of each. Its true values are scikit-learn's on the rows themselves, so nothing that the
-server leaves out of its sums (the order of scores within a bin) is left out of them. Samples are drawn with replacement: the sums of a
-sample are its counts times the sums of each row, which the model itself makes. What was seen at other sizes, and where an interval
+A population is a table of rows with the share of each. Its true values are scikit-learn's on the rows themselves, so
+nothing that the server leaves out of its sums (the order of scores within a bin) is left out of them. Samples are drawn
+with replacement: the sums of a sample are its counts times the sums of each row, which the model itself makes. What was
+seen at other sizes, and where an interval
 is not to be trusted: docs/reference/intervals.md.
 """
 
@@ -24,11 +25,12 @@ from cm_models.human_feedback import HumanFeedback
 from cm_models.multiclass_numeric import MultiClassNumeric
 from cm_models.multiclass_one_hot import MulticlassOneHot
 from cm_models.regression import Regression
-from metrics_server import output, reward
-from metrics_server.interval import WEIGHT_EXCESS, of_difference
-from metrics_server.model import MetricModel, Sample
-from metrics_server.scorer import weighted
-from metrics_server.sums import add_into
+from metrics_server.metrics import prediction_stats as output
+from metrics_server.metrics import reward_stats as reward
+from metrics_server.metrics.confidence import WEIGHT_EXCESS, of_difference
+from metrics_server.metrics.model import MetricModel, Sample
+from metrics_server.metrics.sums import add_into
+from metrics_server.pairing.scorer import weighted
 
 Row = Mapping[str, float]
 Weighting = Callable[[Any, tuple[int, int]], Any]
@@ -87,9 +89,15 @@ def _intervals(population: Population, sums: Row) -> Iterator[tuple[str, Sample]
 
 
 def coverage(
-    population: Population, size: int, weights: Weighting | None = None, runs: int = RUNS, seed: int = 1, scale: float = 1.0
+    population: Population,
+    size: int,
+    weights: Weighting | None = None,
+    runs: int = RUNS,
+    seed: int = 1,
+    scale: float = 1.0,
 ) -> dict[str, float]:
-    """By sample name the share of intervals, so many times as wide, that hold the true value; of the samples in which there is one."""
+    """By sample name the share of intervals, so many times as wide, that hold the true value; of the samples in which
+    there is one."""
     held: dict[str, list[bool]] = {}
     for sums in population.samples(seed, size, runs, weights):
         for key, sample in _intervals(population, sums):
@@ -119,7 +127,11 @@ def _decided(y_true: Any, y_pred: Any, shares: Any) -> dict[str, float]:
     for average in (None, "macro", "weighted"):
         scores = metrics.precision_recall_fscore_support(y_true, y_pred, labels=names, average=average, **weights)[:3]
         for name, score in zip(("precision", "recall", "f1"), scores, strict=True):
-            values = {f"{name}_{average}_ratio": score} if average else {f"{name}_ratio {c}": v for c, v in zip(names, score, strict=True)}
+            values = (
+                {f"{name}_{average}_ratio": score}
+                if average
+                else {f"{name}_ratio {c}": v for c, v in zip(names, score, strict=True)}
+            )
             found |= values
     for name in names:
         truth, prediction = np.array(y_true) != name, np.array(y_pred) != name
@@ -141,7 +153,8 @@ POOL = 4000
 
 
 def _binary(share: float, separation: float, sharpness: float = 1.0) -> Population:
-    """Scores of a normal feature whose means are so far apart; calibrated when `sharpness` is 1, and too sure when it is more."""
+    """Scores of a normal feature whose means are so far apart; calibrated when `sharpness` is 1, and too sure when it
+    is more."""
     random = np.random.default_rng(5)
     y_true = np.arange(POOL) < share * POOL
     feature = random.normal(0, 1, POOL) + separation * y_true
@@ -163,14 +176,20 @@ def _rows_of_scores(prior: tuple[float, ...], separation: float) -> Population:
     random = np.random.default_rng(6)
     classes = range(len(prior))
     y_true = np.repeat(classes, np.round(np.array(prior) * POOL).astype(int))
-    logit = separation * (random.normal(0, 1, (y_true.size, len(prior))) + separation * np.eye(len(prior))[y_true]) + np.log(prior)
+    logit = separation * (
+        random.normal(0, 1, (y_true.size, len(prior))) + separation * np.eye(len(prior))[y_true]
+    ) + np.log(prior)
     rows = np.exp(logit) / np.exp(logit).sum(axis=1, keepdims=True)
     truths = np.array([str(truth) for truth in y_true], dtype=object)
     true = _decided(truths, [str(best) for best in rows.argmax(axis=1)], None) | {
         "log_loss": float(metrics.log_loss(y_true, rows)),
         "brier_score": float(np.square(rows - np.eye(len(prior))[y_true]).sum(axis=1).mean()),
     }
-    true |= {f"top_k_accuracy_ratio {k}": float(metrics.top_k_accuracy_score(y_true, rows, k=k)) for k in (2, 3, 5) if k < len(prior)}
+    true |= {
+        f"top_k_accuracy_ratio {k}": float(metrics.top_k_accuracy_score(y_true, rows, k=k))
+        for k in (2, 3, 5)
+        if k < len(prior)
+    }
     for name, function in (("roc_auc", metrics.roc_auc_score), ("average_precision", metrics.average_precision_score)):
         each = {f"{name}_ratio {label}": float(function(y_true == label, rows[:, label])) for label in classes}
         true |= each | {f"{name}_macro_ratio": sum(each.values()) / len(prior)}
@@ -207,7 +226,9 @@ def _prices(random: Any) -> Any:
 
 def _stars() -> Population:
     ratings, shares = np.arange(1.0, 6.0), np.array((0.1, 0.1, 0.2, 0.35, 0.25))
-    true = {"rating_mean": float(ratings @ shares)} | {f"rating_ratio {i}": share for i, share in enumerate(shares.tolist(), 1)}
+    true = {"rating_mean": float(ratings @ shares)} | {
+        f"rating_ratio {i}": share for i, share in enumerate(shares.tolist(), 1)
+    }
     return _of_model(HumanFeedback(), ratings, np.zeros(5), true, shares)
 
 
@@ -218,7 +239,12 @@ def _thumbs() -> Population:
 
 def _rewards() -> Population:
     values, shares = (1.0, 0.0, 0.35), np.array([0.15, 0.6, 0.25])
-    true = {"reward_mean": 0.15 + 0.25 * 0.35, "reward_ratio 1": 0.15, "reward_ratio 0": 0.6, "reward_ratio other": 0.25}
+    true = {
+        "reward_mean": 0.15 + 0.25 * 0.35,
+        "reward_ratio 1": 0.15,
+        "reward_ratio 0": 0.6,
+        "reward_ratio other": 0.25,
+    }
     return Population([reward.increments(value) for value in values], true, reward.compute, shares)
 
 
@@ -226,7 +252,11 @@ def _outputs() -> Population:
     numbers = np.random.default_rng(9).gamma(2, 10, POOL)
     labels = ["cat" if number > 25 else "dog" for number in numbers]
     share = labels.count("cat") / POOL
-    true = {"output_mean": float(numbers.mean()), "predicted_class_ratio cat": share, "predicted_class_ratio dog": 1 - share}
+    true = {
+        "output_mean": float(numbers.mean()),
+        "predicted_class_ratio cat": share,
+        "predicted_class_ratio dog": 1 - share,
+    }
     rows = [output.increments([pair]) for pair in zip(labels, numbers.tolist(), strict=True)]
     return Population(rows, true, lambda sums: [*output.compute(sums), *output.shares(sums, ("cat", "dog"), 2)])
 
@@ -255,13 +285,21 @@ POPULATIONS: dict[str, Callable[[], Population]] = {
     "exponential errors": lambda: _regression(
         lambda random: random.normal(100, 15, POOL), lambda random, y: random.exponential(1, y.shape)
     ),
-    "t5 errors": lambda: _regression(lambda random: random.normal(100, 15, POOL), lambda random, y: random.standard_t(5, y.shape)),
-    "t3 errors": lambda: _regression(lambda random: random.normal(100, 15, POOL), lambda random, y: random.standard_t(3, y.shape)),
-    "lognormal errors": lambda: _regression(lambda random: random.normal(100, 15, POOL), lambda random, y: random.lognormal(0, 1, y.shape)),
+    "t5 errors": lambda: _regression(
+        lambda random: random.normal(100, 15, POOL), lambda random, y: random.standard_t(5, y.shape)
+    ),
+    "t3 errors": lambda: _regression(
+        lambda random: random.normal(100, 15, POOL), lambda random, y: random.standard_t(3, y.shape)
+    ),
+    "lognormal errors": lambda: _regression(
+        lambda random: random.normal(100, 15, POOL), lambda random, y: random.lognormal(0, 1, y.shape)
+    ),
     "1 % outliers": lambda: _regression(
         _prices, lambda random, y: random.normal(0, 1, y.shape) * np.where(random.random(y.shape) < 0.01, 20, 1)
     ),
-    "truths near 0": lambda: _regression(lambda random: random.normal(0, 10, POOL), lambda random, y: random.normal(0, 3, y.shape)),
+    "truths near 0": lambda: _regression(
+        lambda random: random.normal(0, 10, POOL), lambda random, y: random.normal(0, 3, y.shape)
+    ),
     "stars": _stars,
     "thumbs": _thumbs,
     "rewards": _rewards,
@@ -282,12 +320,14 @@ def _one_or_five(random: Any, shape: tuple[int, int]) -> Any:
     return np.where(random.random(shape) < 0.2, 5.0, 1.0)
 
 
-# The product's changes that docs/reference/intervals.md already speaks of, and that are not made yet: their cases must fail until then.
+# The product's changes that docs/reference/intervals.md already speaks of, and that are not made yet: their cases must
+# fail until then.
 NOT_YET: frozenset[str] = frozenset()
 
 CLASSES = ("_ratio a", "_ratio b", "_ratio 0", "_ratio 1")
 
-# (population, size of a sample, weights, the changes it waits for, parts of the names that are not to be trusted at this size)
+# (population, size of a sample, weights, the changes it waits for, parts of the names that are not to be trusted at
+# this size)
 CASES: list[tuple[str, int, Weighting | None, str, tuple[str, ...]]] = [
     ("good", 50, None, "", ()),
     ("good", 200, None, "", ()),
@@ -332,15 +372,21 @@ CONSERVATIVE = ("roc_auc_macro_ratio", "average_precision_macro_ratio")
 def _cases() -> Iterator[Any]:
     for name, size, weights, change, apart in CASES:
         marks = [pytest.mark.xfail(reason=f"waits for: {change}")] if NOT_YET & {*change.split()} else []
-        yield pytest.param(name, size, weights, apart, marks=marks, id=f"{name}, {size}{weights.__name__ if weights else ''}")
+        yield pytest.param(
+            name, size, weights, apart, marks=marks, id=f"{name}, {size}{weights.__name__ if weights else ''}"
+        )
 
 
 @pytest.mark.parametrize(("name", "size", "weights", "apart"), list(_cases()))
 def test_intervals_hold_the_true_value(name: str, size: int, weights: Weighting | None, apart: tuple[str, ...]) -> None:
-    """Of many samples of this size 93 to 97 % have an interval that holds the true value of the population; 93 % and more where it is
-    said to be wide.
+    """Of many samples of this size 93 to 97 % have an interval that holds the true value of the population; 93 % and
+    more where it is said to be wide.
     """
-    found = {key: share for key, share in coverage(made(name), size, weights).items() if not any(part in key for part in apart)}
+    found = {
+        key: share
+        for key, share in coverage(made(name), size, weights).items()
+        if not any(part in key for part in apart)
+    }
     wide = CONSERVATIVE if name.startswith("rows") else ()
     assert found
     assert not {key: share for key, share in found.items() if not LEAST <= share <= (1 if key in wide else GREATEST)}
@@ -372,12 +418,18 @@ def test_every_interval_is_tried() -> None:
     ],
 )
 def test_differences_hold_the_true_difference(name: str, better: str, worse: str, key: str) -> None:
-    """The interval of the difference of two predictors, each with pairs of its own, holds the true one in 93 to 97 % of samples."""
-    sides = [(made(which), made(which).samples(seed, size, RUNS)) for which, seed, size in ((better, 3, 800), (worse, 4, 1000))]
+    """The interval of the difference of two predictors, each with pairs of its own, holds the true one in 93 to 97 % of
+    samples."""
+    sides = [
+        (made(which), made(which).samples(seed, size, RUNS))
+        for which, seed, size in ((better, 3, 800), (worse, 4, 1000))
+    ]
     difference = sides[0][0].true[key] - sides[1][0].true[key]
     held = []
     for both in zip(*(samples for _, samples in sides), strict=True):
-        one, other = (dict(_intervals(population, sums))[key] for (population, _), sums in zip(sides, both, strict=True))
+        one, other = (
+            dict(_intervals(population, sums))[key] for (population, _), sums in zip(sides, both, strict=True)
+        )
         assert one.interval is not None is not other.interval
         lower, upper = of_difference(one.value, one.interval, other.value, other.interval)  # type: ignore[arg-type]
         held.append(lower <= difference <= upper)
@@ -385,7 +437,8 @@ def test_differences_hold_the_true_difference(name: str, better: str, worse: str
 
 
 def test_half_a_variance_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tests above can fail: with half the variance every interval holds too rarely, and so does one that the model makes of it."""
+    """The tests above can fail: with half the variance every interval holds too rarely, and so does one that the model
+    makes of it."""
     for name in ("three classes", "normal errors", "stars", "outputs"):
         assert max(coverage(made(name), 200, scale=math.sqrt(0.5)).values()) < LEAST
     whole = classification._variances
@@ -400,7 +453,10 @@ def test_weights_that_were_ignored_would_be_noticed() -> None:
     population = made("three classes")
     held = []
     for sums in population.samples(1, 1000, RUNS, _one_or_five):
-        lower, upper = dict(_intervals(population, {**sums, WEIGHT_EXCESS: 0.0}))["accuracy_ratio"].interval or (1.0, 0.0)
+        lower, upper = dict(_intervals(population, {**sums, WEIGHT_EXCESS: 0.0}))["accuracy_ratio"].interval or (
+            1.0,
+            0.0,
+        )
         held.append(lower <= population.true["accuracy_ratio"] <= upper)
     assert sum(held) / RUNS < LEAST
 

@@ -1,4 +1,5 @@
-"""What is kept is bounded, and what is bad is refused: the oldest leave, all of it is counted, and numbers already made never change."""
+"""What is kept is bounded, and what is bad is refused: the oldest leave, all of it is counted, and numbers already made
+never change."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as strict_openmetrics
 
-from metrics_server.payload.pb import inference_pb2, seldon_pb2
+from metrics_server.ingest.payload.pb import inference_pb2, seldon_pb2
 from tests.conftest import Serve
 from tests.running import FEEDBACK, RESPONSE, Answer, RunningServer
 from tests.test_late_truth import RETENTION, Deployment, ago, await_, pending, stamp, starter
@@ -27,7 +28,13 @@ STRUCTURED = {"Content-Type": "application/cloudevents+json"}
 def envelope(shop: Deployment, kind: str, name: str, data: Any, *, joins: bool = True) -> dict[str, Any]:
     names = {"namespace": "shop", "inferenceservicename": shop.name, "endpoint": "main", "modelid": "classifier"}
     ids = {"requestid": shop.id(name)} if joins else {}
-    event = {"specversion": "1.0", "id": f"{kind}-{name}", "source": f"/{shop.name}", "type": kind, "time": stamp(ago(60))}
+    event = {
+        "specversion": "1.0",
+        "id": f"{kind}-{name}",
+        "source": f"/{shop.name}",
+        "type": kind,
+        "time": stamp(ago(60)),
+    }
     return {**event, **names, **ids, "data": data}
 
 
@@ -42,8 +49,12 @@ def log_all(shop: Deployment, names: Sequence[str], label: Any = "cat") -> None:
 
 
 def tell_all(shop: Deployment, names: Sequence[str], truth: Any = "cat") -> list[str]:
-    statements = [{"request_id": shop.id(name), "truth": truth, "namespace": "shop", "deployment": shop.name} for name in names]
-    answer = shop.server.post([{**one, "predictor": "main", "model": "classifier"} for one in statements], JSON, "/v1/feedback")
+    statements = [
+        {"request_id": shop.id(name), "truth": truth, "namespace": "shop", "deployment": shop.name} for name in names
+    ]
+    answer = shop.server.post(
+        [{**one, "predictor": "main", "model": "classifier"} for one in statements], JSON, "/v1/feedback"
+    )
     assert answer.status == 200, answer.body
     return [str(row["status"]) for row in json.loads(answer.body)]
 
@@ -54,8 +65,8 @@ def await_the_next_second() -> None:
     await_(lambda: int(time.time()) > now, "the clock stands still")
 
 
-def forgotten(server: RunningServer, half: str, cause: str) -> float | None:
-    return server.value("metrics_server_forgotten_total", half=half, cause=cause)
+def dropped_rows(server: RunningServer, kind: str, cause: str) -> float | None:
+    return server.value("metrics_server_dropped_rows_total", kind=kind, cause=cause)
 
 
 # Too much
@@ -63,7 +74,8 @@ def forgotten(server: RunningServer, half: str, cause: str) -> float | None:
 
 @pytest.mark.parametrize("store", ["memory://", "sqlite:///metrics-server.db"])
 def test_beyond_max_pending_the_oldest_predictions_leave(serve: Serve, store: str) -> None:
-    """Of 1000 the youngest 100 stay, as many as are allowed; the others are counted, find no truth any more, and change nothing made."""
+    """Of 1000 the youngest 100 stay, as many as are allowed; the others are counted, find no truth any more, and change
+    nothing made."""
     server = serve("--store", store, "--max_pending", "100")
     shop = Deployment(server)
     old, young = [f"old{n}" for n in range(900)], [f"young{n}" for n in range(100)]
@@ -71,7 +83,7 @@ def test_beyond_max_pending_the_oldest_predictions_leave(serve: Serve, store: st
     log_all(shop, old)
     await_the_next_second()
     log_all(shop, young)
-    await_(lambda: forgotten(server, "prediction", "evicted") == 900, "all but 100 predictions leave")
+    await_(lambda: dropped_rows(server, "prediction", "evicted") == 900, "all but 100 predictions leave")
     assert pending(server) == (100, 0)
     horizon = server.value("metrics_server_pending_horizon_seconds")
     assert horizon is not None
@@ -83,17 +95,22 @@ def test_beyond_max_pending_the_oldest_predictions_leave(serve: Serve, store: st
     assert shop.page().statuses() == {"matched": 100}
     assert shop.page()("model_label_coverage_ratio", window="1h") == 0.1
     await_the_next_second()
-    assert tell_all(shop, old[:10]) == ["parked"] * 10  # ten of the pairs have to leave for them
+    assert tell_all(shop, old[:10]) == ["pending"] * 10  # ten of the pairs have to leave for them
     await_(lambda: pending(server) == (0, 10), "ten truths wait")
     await_the_next_second()
     log_all(shop, [f"last{n}" for n in range(100)])
-    await_(lambda: forgotten(server, "truth", "evicted") == 10, "truths and pairs leave for the youngest")
+    await_(lambda: dropped_rows(server, "truth", "evicted") == 10, "truths and pairs leave for the youngest")
     assert pending(server) == (100, 0)
-    assert forgotten(server, "prediction", "evicted") == 900
+    assert dropped_rows(server, "prediction", "evicted") == 900
     assert shop.page().statuses() == {"matched": 100, "evicted": 10}
     after = shop.page().numbers()
     changed = {name for (name, labels), value in made.items() if after[name, labels] != value}
-    assert changed <= {"model_predictions_total", "model_predicted_class_total", "model_label_coverage_ratio", "model_labels_total"}
+    assert changed <= {
+        "model_predictions_total",
+        "model_predicted_class_total",
+        "model_label_coverage_ratio",
+        "model_labels_total",
+    }
     assert shop.page().cells() == {("cat", "cat"): 100}
     assert shop.page()("model_support", window="1h") == 100
 
@@ -107,9 +124,9 @@ def test_beyond_max_pending_the_oldest_truths_leave(serve: Serve) -> None:
     tell_all(nobody, [f"t{n}" for n in range(50)])
     await_the_next_second()
     tell_all(shop, [f"t{n}" for n in range(300)])
-    await_(lambda: forgotten(server, "truth", "evicted") == 250, "all but 100 truths leave")
+    await_(lambda: dropped_rows(server, "truth", "evicted") == 250, "all but 100 truths leave")
     assert pending(server) == (0, 100)
-    assert forgotten(server, "prediction", "evicted") == 0
+    assert dropped_rows(server, "prediction", "evicted") == 0
     assert shop.page().statuses() == {"matched": 1, "evicted": 200}
     assert nobody.page().samples == []
     server.stop()
@@ -126,12 +143,12 @@ def test_beyond_max_pending_bytes_the_oldest_leave(serve: Serve) -> None:
     await_the_next_second()
     young = [f"young{n}" for n in range(100)]
     log_all(shop, young)
-    await_(lambda: (forgotten(server, "prediction", "evicted") or 0) > 0, "some predictions leave")
+    await_(lambda: (dropped_rows(server, "prediction", "evicted") or 0) > 0, "some predictions leave")
     kept: list[float] = []
 
     def is_settled() -> bool:
         kept.append(pending(server)[0] or 0)
-        return kept[-1] + (forgotten(server, "prediction", "evicted") or 0) == 1100 and kept[-4:] == [kept[-1]] * 4
+        return kept[-1] + (dropped_rows(server, "prediction", "evicted") or 0) == 1100 and kept[-4:] == [kept[-1]] * 4
 
     await_(is_settled, "no more predictions leave")
     assert 100000 / 400 < kept[-1] < 100000 / 84, kept[-1]
@@ -145,16 +162,17 @@ def test_a_row_beside_the_limit_of_bytes_is_still_applied(serve: Serve) -> None:
     shop = Deployment(server)
     shop.pair("r", "cat", "cat")
     shop.predict("s", "cat")
-    await_(lambda: forgotten(server, "prediction", "evicted") == 1, "the prediction leaves")
-    assert shop.tell(request_id="s", truth="cat") == "parked"
-    await_(lambda: forgotten(server, "truth", "evicted") == 1, "the truth leaves")
+    await_(lambda: dropped_rows(server, "prediction", "evicted") == 1, "the prediction leaves")
+    assert shop.tell(request_id="s", truth="cat") == "pending"
+    await_(lambda: dropped_rows(server, "truth", "evicted") == 1, "the truth leaves")
     assert shop.page().cells() == {("cat", "cat"): 1}
     assert shop.page()("model_predictions_total") == 1
 
 
 @pytest.mark.parametrize("store", ["memory://", "sqlite:///metrics-server.db"])
 def test_beyond_max_dedupe_keys_the_oldest_leave(serve: Serve, store: str) -> None:
-    """Of events without a request id the youngest are known when they come again; the oldest would count again, and no pair is lost."""
+    """Of events without a request id the youngest are known when they come again; the oldest would count again, and no
+    pair is lost."""
     server = serve("--store", store, "--max_dedupe_keys", "50")
     shop = Deployment(server)
     pair = {"response": {"data": {"ndarray": ["cat"]}}, "truth": {"data": {"ndarray": ["cat"]}}}
@@ -174,7 +192,7 @@ def test_beyond_max_dedupe_keys_the_oldest_leave(serve: Serve, store: str) -> No
         send_all(shop, young)
     assert shop.page()("model_support", window="1h") == 271
     assert shop.page().statuses() == {"matched": 271}
-    assert forgotten(server, "prediction", "evicted") == forgotten(server, "truth", "evicted") == 0
+    assert dropped_rows(server, "prediction", "evicted") == dropped_rows(server, "truth", "evicted") == 0
 
 
 # Too long
@@ -182,7 +200,8 @@ def test_beyond_max_dedupe_keys_the_oldest_leave(serve: Serve, store: str) -> No
 
 @pytest.mark.parametrize("store", ["memory://", "sqlite:///metrics-server.db"])
 def test_what_waits_longer_than_the_retention_leaves(serve: Serve, store: str) -> None:
-    """Predictions and truths expire, each counted; pairs stay in every number; a late truth waits and expires in its turn."""
+    """Predictions and truths expire, each counted; pairs stay in every number; a late truth waits and expires in its
+    turn."""
     server = serve("--store", store, "--retention", "3s")
     shop = Deployment(server)
     shop.pair("p", "cat", "dog")
@@ -191,18 +210,20 @@ def test_what_waits_longer_than_the_retention_leaves(serve: Serve, store: str) -
     tell_all(shop, [f"r{n}" for n in range(10)])
     made = shop.page().numbers()
     assert shop.page().statuses() == {"matched": 11}
-    await_(lambda: forgotten(server, "prediction", "expired") == 20, "twenty predictions expire")
-    await_(lambda: forgotten(server, "truth", "expired") == 20, "twenty truths expire")
+    await_(lambda: dropped_rows(server, "prediction", "expired") == 20, "twenty predictions expire")
+    await_(lambda: dropped_rows(server, "truth", "expired") == 20, "twenty truths expire")
     await_(lambda: pending(server) == (0, 0), "nothing waits")
     assert shop.page().statuses() == {"matched": 11, "expired": 20}
-    assert tell_all(shop, ["r0", "r20"], "dog") == ["parked"] * 2  # a correction that comes too late, and a truth that does
-    await_(lambda: forgotten(server, "truth", "expired") == 22, "the late truths expire too")
+    assert (
+        tell_all(shop, ["r0", "r20"], "dog") == ["pending"] * 2
+    )  # a correction that comes too late, and a truth that does
+    await_(lambda: dropped_rows(server, "truth", "expired") == 22, "the late truths expire too")
     page = shop.page()
     assert page.statuses() == {"matched": 11, "expired": 22}
     assert {key: value for key, value in page.numbers().items() if key[0] != "model_labels_total"} == {
         key: value for key, value in made.items() if key[0] != "model_labels_total"
     }
-    assert forgotten(server, "prediction", "evicted") == forgotten(server, "truth", "evicted") == 0
+    assert dropped_rows(server, "prediction", "evicted") == dropped_rows(server, "truth", "evicted") == 0
     assert server.value("metrics_server_pending_horizon_seconds") == 3
 
 
@@ -213,7 +234,7 @@ def test_a_request_id_that_comes_again_after_it_expired(serve: Serve) -> None:
     shop.predict("r", "cat")
     shop.truth("r", "cat")
     shop.predict("after it", "cat", modelid="another")
-    await_(lambda: forgotten(server, "prediction", "expired") == 1, "what came after the pair expires")
+    await_(lambda: dropped_rows(server, "prediction", "expired") == 1, "what came after the pair expires")
     shop.predict("r", "dog")
     assert shop.page().cells() == {("cat", "cat"): 1}
     shop.truth("r", "cat")
@@ -273,7 +294,11 @@ def model_numbers(server: RunningServer) -> dict[Any, float]:
 
 
 def rejections(server: RunningServer) -> dict[str, float]:
-    found = {dict(labels)["reason"]: v for (name, labels), v in server.samples().items() if name == "metrics_server_rejected_total"}
+    found = {
+        dict(labels)["reason"]: v
+        for (name, labels), v in server.samples().items()
+        if name == "metrics_server_rejected_total"
+    }
     return {reason: count for reason, count in found.items() if count}
 
 
@@ -312,7 +337,12 @@ BAD = {
     "request id of 1025 characters": (FEEDBACK, {"truth": TRUTH}, {"Ce-Requestid": LONG[:1025]}, "label_too_long"),
     "puid of 10 kB": (*response({"data": {"ndarray": [1]}, "meta": {"puid": LONG}}), "label_too_long"),
     "puid of a truth of 10 kB": (FEEDBACK, {"truth": {**TRUTH, "meta": {"puid": LONG}}}, {}, "label_too_long"),
-    "deployment of 300 characters": (RESPONSE, {"data": {"ndarray": [1]}}, {"Ce-Inferenceservicename": LONG[:300]}, "label_too_long"),
+    "deployment of 300 characters": (
+        RESPONSE,
+        {"data": {"ndarray": [1]}},
+        {"Ce-Inferenceservicename": LONG[:300]},
+        "label_too_long",
+    ),
     "model with a line break": (RESPONSE, {"data": {"ndarray": [1]}}, {"Ce-Modelid": "a%0Ab"}, "label_too_long"),
     "no known members": (*response({"scores": [1]}), "unknown_protocol"),
     "no members": (*response({}), "unknown_protocol"),
@@ -327,9 +357,18 @@ BAD = {
     "v2 in protobuf has odd bytes": (*protobuf(raw_contents([2], b"\0" * 7), "v2"), "shape_mismatch"),
     "v2 in protobuf has more contents": (*protobuf(raw_contents([1], b"\0" * 4, b"\0" * 4), "v2"), "shape_mismatch"),
     "tensor lies": (*response({"data": {"tensor": {"shape": [2, 3], "values": [1, 2, 3]}}}), "shape_mismatch"),
-    "tensor of a huge shape": (*response({"data": {"tensor": {"shape": [10**9, 10**9], "values": [1]}}}), "shape_mismatch"),
-    "tensor of a negative shape": (*response({"data": {"tensor": {"shape": [-1, -1], "values": [1]}}}), "shape_mismatch"),
-    "tftensor lies": (*response({"data": {"tftensor": {**TF, "tensorContent": base64.b64encode(b"\0" * 8).decode()}}}), "shape_mismatch"),
+    "tensor of a huge shape": (
+        *response({"data": {"tensor": {"shape": [10**9, 10**9], "values": [1]}}}),
+        "shape_mismatch",
+    ),
+    "tensor of a negative shape": (
+        *response({"data": {"tensor": {"shape": [-1, -1], "values": [1]}}}),
+        "shape_mismatch",
+    ),
+    "tftensor lies": (
+        *response({"data": {"tftensor": {**TF, "tensorContent": base64.b64encode(b"\0" * 8).decode()}}}),
+        "shape_mismatch",
+    ),
     "v2 lies": (*response(v2([3, 2], [1, 2, 3])), "shape_mismatch"),
     "v2 of a huge shape": (*response(v2([2**40], [])), "shape_mismatch"),
     "v2 of an unknown type": (*response(v2([1], [1], "FP7")), "malformed_payload"),
@@ -368,7 +407,8 @@ BAD = {
 
 @pytest.mark.parametrize("name", list(BAD))
 def test_bad_input_is_refused_and_moves_nothing(steady: Deployment, name: str) -> None:
-    """4xx with its reason and never one that means "send again"; counted once under that reason; no number of a model moves."""
+    """4xx with its reason and never one that means "send again"; counted once under that reason; no number of a model
+    moves."""
     kind, body, more, reason = BAD[name]
     server = steady.server
     before, refused = model_numbers(server), rejections(server)
@@ -403,14 +443,18 @@ def test_bad_plain_feedback_is_refused_and_moves_nothing(steady: Deployment, sta
     before, refused = model_numbers(server), sum(rejections(server).values())
     alone = server.post(statement, JSON, "/v1/feedback")
     assert alone.status in (400, 413, 422)
-    beside = server.post([{"request_id": f"nowhere-{time.monotonic_ns()}", "truth": 1}, statement], JSON, "/v1/feedback")
-    assert [row["status"] for row in json.loads(beside.body)] == ["parked", "rejected"]
+    beside = server.post(
+        [{"request_id": f"nowhere-{time.monotonic_ns()}", "truth": 1}, statement], JSON, "/v1/feedback"
+    )
+    assert [row["status"] for row in json.loads(beside.body)] == ["pending", "rejected"]
     assert json.loads(beside.body)[1]["reason"] == alone.reason
     assert model_numbers(server) == before
     assert sum(rejections(server).values()) == refused + 2
 
 
-@pytest.mark.parametrize("text", ["a\u0000b", "line\nbreak", "\u001b[31m", "\u007f", "\u2028", '"\\{}', "😀" * 256, " "], ids=ascii)
+@pytest.mark.parametrize(
+    "text", ["a\u0000b", "line\nbreak", "\u001b[31m", "\u007f", "\u2028", '"\\{}', "😀" * 256, " "], ids=ascii
+)
 def test_ids_of_any_characters(shared: RunningServer, text: str) -> None:
     """They join, or are refused; the page stays readable, and neither it nor the log has them."""
     shop = Deployment(shared)
@@ -425,7 +469,11 @@ def test_ids_of_any_characters(shared: RunningServer, text: str) -> None:
         assert answer.status in (200, 400, 422), answer.body
     if {answer.status for answer in answers} == {200}:
         assert shop.page().cells() == {("dog", "cat"): 1}
-    assert list(strict_openmetrics(shared.get("/metrics", {"Accept": "application/openmetrics-text; version=1.0.0"}).body.decode()))
+    assert list(
+        strict_openmetrics(
+            shared.get("/metrics", {"Accept": "application/openmetrics-text; version=1.0.0"}).body.decode()
+        )
+    )
     if text.strip():
         assert text.encode() not in shared.log.read_bytes()
 
@@ -449,16 +497,27 @@ def test_ids_of_any_characters(shared: RunningServer, text: str) -> None:
     ],
 )
 @pytest.mark.parametrize("turned", [False, True], ids=["prediction first", "truth first"])
-def test_a_truth_of_the_wrong_kind(steady: Deployment, model: str, truth: Any, prediction: Any, status: str, turned: bool) -> None:
+def test_a_truth_of_the_wrong_kind(
+    steady: Deployment, model: str, truth: Any, prediction: Any, status: str, turned: bool
+) -> None:
     """200, counted by its status; support, accuracy and errors stay, and a truth that fits comes into its place."""
     request_id = f"wrong-{time.monotonic_ns()}"
-    made = ("model_support", "model_accuracy_ratio", "model_mean_error", "model_confusion_total", "model_confusion_retracted_total")
+    made = (
+        "model_support",
+        "model_accuracy_ratio",
+        "model_mean_error",
+        "model_confusion_total",
+        "model_confusion_retracted_total",
+    )
 
     def settled() -> dict[Any, float]:
         return {key: value for key, value in steady.page().numbers().items() if key[0] in made}
 
     before, statuses = settled(), steady.page().statuses(model_name=model)
-    sends = [lambda: steady.predict(request_id, prediction, modelid=model), lambda: steady.truth(request_id, truth, modelid=model)]
+    sends = [
+        lambda: steady.predict(request_id, prediction, modelid=model),
+        lambda: steady.truth(request_id, truth, modelid=model),
+    ]
     for send in reversed(sends) if turned else sends:
         send()
     assert settled() == before
@@ -491,7 +550,8 @@ def test_memory_does_not_grow_with_what_waits(serve: Serve) -> None:
 
 
 def test_answers_to_bad_batches(shared: RunningServer) -> None:
-    """What is valid in a batch counts, each refused element is named and counted, and the batch sent again changes nothing."""
+    """What is valid in a batch counts, each refused element is named and counted, and the batch sent again changes
+    nothing."""
     shop = Deployment(shared)
     good = envelope(shop, RESPONSE, "r", {"data": {"ndarray": ["cat"]}})
     bad = [
@@ -514,9 +574,21 @@ def test_answers_to_bad_batches(shared: RunningServer) -> None:
 def test_a_batch_of_too_many_rows_is_taken_in_part(serve: Serve) -> None:
     """After 100,000 rows the rest of a batch is refused by index, to be sent in another; the events before it count."""
     server = serve("--store", "memory://")
-    names = {"specversion": "1.0", "source": "/s", "type": RESPONSE, "inferenceservicename": "wine", "namespace": "shop", "modelid": "m"}
-    batch = [{**names, "id": f"{n}", "requestid": f"r{n}", "data": {"data": {"ndarray": [1] * 20_000}}} for n in range(7)]
+    names = {
+        "specversion": "1.0",
+        "source": "/s",
+        "type": RESPONSE,
+        "inferenceservicename": "wine",
+        "namespace": "shop",
+        "modelid": "m",
+    }
+    batch = [
+        {**names, "id": f"{n}", "requestid": f"r{n}", "data": {"data": {"ndarray": [1] * 20_000}}} for n in range(7)
+    ]
     answer = server.post(batch, {"Content-Type": "application/cloudevents-batch+json"})
-    assert (answer.status, [(one["index"], one["reason"]) for one in json.loads(answer.body)]) == (200, [(6, "too_many_rows")])
+    assert (answer.status, [(one["index"], one["reason"]) for one in json.loads(answer.body)]) == (
+        200,
+        [(6, "too_many_rows")],
+    )
     page = server.get("/v1/metrics").body.decode()
     assert re.findall(r"^model_predictions_total\{.*\} (\S+)$", page, re.MULTILINE) == ["120000.0"]

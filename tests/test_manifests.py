@@ -1,4 +1,5 @@
-"""The manifests say what the server does: names that agree, probes that answer, arguments that start it, filters that cannot loop.
+"""The manifests say what the server does: names that agree, probes that answer, arguments that start it, filters that
+cannot loop.
 
 What a cluster makes of them (pulled images, the operators' own code, the data path of an ingress) is not seen here.
 """
@@ -23,10 +24,10 @@ import yaml
 from cloudevents.core.bindings.http import HTTPMessage, from_binary_event
 
 from metrics_server import __version__
+from metrics_server.__main__ import on_volume
 from metrics_server.errors import BadConfiguration
-from metrics_server.event import KINDS
+from metrics_server.ingest.cloudevent import KINDS
 from metrics_server.settings import Settings
-from metrics_server.volume import on_volume
 from tests import kustomize
 from tests.conftest import Serve
 from tests.kustomize import Object
@@ -90,11 +91,16 @@ def test_no_key_stands_twice(path: Path) -> None:
         assert all(len(keys) == len(set(keys)) for keys in _keys(node))
 
 
-@pytest.mark.parametrize("path", sorted([*DEPLOY.rglob("kustomization.yaml"), *KNATIVE.rglob("kustomization.yaml")]), ids=_id)
+@pytest.mark.parametrize(
+    "path", sorted([*DEPLOY.rglob("kustomization.yaml"), *KNATIVE.rglob("kustomization.yaml")]), ids=_id
+)
 def test_a_kustomization_names_what_is_there(path: Path) -> None:
     """Each resource exists, and each manifest beside it is used."""
     (plan,) = kustomize.load(path)
-    named = {*plan.get("resources", []), *(name for entry in plan.get("configMapGenerator", []) for name in entry["files"])}
+    named = {
+        *plan.get("resources", []),
+        *(name for entry in plan.get("configMapGenerator", []) for name in entry["files"]),
+    }
     assert all((path.parent / name).exists() for name in {*named, *plan.get("components", [])})
     beside = {found.name for found in path.parent.glob("*.yaml") if "kind.x-k8s.io" not in found.read_text()}
     assert beside - {"kustomization.yaml"} <= named
@@ -106,7 +112,9 @@ def test_kubectl_builds_the_same(directory: Path) -> None:
     kubectl = shutil.which("kubectl")
     if not kubectl:
         pytest.skip("kubectl is not installed; Debian's is too old to read these files")
-    done = subprocess.run([kubectl, "kustomize", str(directory)], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(
+        [kubectl, "kustomize", str(directory)], capture_output=True, text=True, check=True, timeout=60
+    )
     hashed = {found["metadata"]["name"] for found in _of(list(yaml.safe_load_all(done.stdout)), "ConfigMap")}
     text = done.stdout
     for name in hashed:
@@ -128,7 +136,12 @@ def test_names_labels_and_ports_agree(directory: Path) -> None:
         if "selector" not in service["spec"]:  # a Knative Service
             continue
         (workload,) = _selected(service["spec"]["selector"], objects)
-        ports = {name for container in kustomize.containers(workload) for port in container.get("ports", []) for name in port.values()}
+        ports = {
+            name
+            for container in kustomize.containers(workload)
+            for port in container.get("ports", [])
+            for name in port.values()
+        }
         if directory != PLAIN:
             assert [port["name"] for port in service["spec"]["ports"]] == ["http"]
             assert {port["targetPort"] for port in service["spec"]["ports"]} <= ports
@@ -141,7 +154,9 @@ def test_names_labels_and_ports_agree(directory: Path) -> None:
         for template in kustomize.pods(found):
             _check_pod(template["spec"], objects)
     if directory != PLAIN:
-        assert all(found["metadata"].get("labels", {}).keys() >= LABELS for found in objects if found["kind"] != "Namespace")
+        assert all(
+            found["metadata"].get("labels", {}).keys() >= LABELS for found in objects if found["kind"] != "Namespace"
+        )
 
 
 def _check_pod(spec: Object, objects: list[Object]) -> None:
@@ -154,7 +169,9 @@ def _check_pod(spec: Object, objects: list[Object]) -> None:
             _named(objects, "PersistentVolumeClaim", volume["persistentVolumeClaim"]["claimName"])
     for container in spec["containers"]:
         ports = {port.get("name") for port in container.get("ports", [])}
-        assert {mount["name"] for mount in container.get("volumeMounts", [])} <= {volume["name"] for volume in spec.get("volumes", [])}
+        assert {mount["name"] for mount in container.get("volumeMounts", [])} <= {
+            volume["name"] for volume in spec.get("volumes", [])
+        }
         for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
             if port := container.get(probe, {}).get("httpGet", {}).get("port"):
                 assert port in ports
@@ -170,16 +187,26 @@ def test_what_leads_to_the_server_finds_its_port(directory: Path) -> None:
         assert [(end["port"], end["path"]) for end in monitor["spec"]["endpoints"]] == [("http", "/v1/metrics")]
     for monitor in _of(objects, "PodMonitor"):
         assert monitor["spec"]["selector"]["matchLabels"] == {"serving.knative.dev/service": SERVER}
-        assert [(end["port"], end["path"]) for end in monitor["spec"]["podMetricsEndpoints"]] == [("user-port", "/v1/metrics")]
+        assert [(end["port"], end["path"]) for end in monitor["spec"]["podMetricsEndpoints"]] == [
+            ("user-port", "/v1/metrics")
+        ]
     for route in _of(objects, "Route"):
-        assert (route["spec"]["to"]["name"], route["spec"]["port"]["targetPort"], route["spec"]["path"]) == (SERVER, "http", "/v1/feedback")
+        assert (route["spec"]["to"]["name"], route["spec"]["port"]["targetPort"], route["spec"]["path"]) == (
+            SERVER,
+            "http",
+            "/v1/feedback",
+        )
     for service in _of(objects, "VirtualService"):
         _named(objects, "Gateway", *service["spec"]["gateways"])
         ((match, target),) = [(entry["match"], entry["route"]) for entry in service["spec"]["http"]]
         assert match == [{"uri": {"exact": "/v1/feedback"}, "method": {"exact": "POST"}}]
         assert target == [{"destination": {"host": SERVER, "port": {"number": 80}}}]
     for mapping in _of(objects, "Mapping"):
-        assert (mapping["spec"]["service"], mapping["spec"]["prefix"], mapping["spec"]["rewrite"]) == (f"{SERVER}:80", "/v1/feedback", "")
+        assert (mapping["spec"]["service"], mapping["spec"]["prefix"], mapping["spec"]["rewrite"]) == (
+            f"{SERVER}:80",
+            "/v1/feedback",
+            "",
+        )
         (host,) = _of(objects, "Host")
         assert host["spec"]["hostname"] == mapping["spec"]["hostname"]
         assert host["spec"]["mappingSelector"]["matchLabels"].items() <= mapping["metadata"]["labels"].items()
@@ -187,12 +214,15 @@ def test_what_leads_to_the_server_finds_its_port(directory: Path) -> None:
         reference = dashboard["spec"]["configMapRef"]
         assert reference["key"] in _named(objects, "ConfigMap", reference["name"])["data"]
     if boards := _of(objects, "GrafanaDashboard"):
-        assert {board["spec"]["configMapRef"]["key"] for board in boards} == {path.name for path in (DEPLOY / "dashboards").glob("*.json")}
+        assert {board["spec"]["configMapRef"]["key"] for board in boards} == {
+            path.name for path in (DEPLOY / "dashboards").glob("*.json")
+        }
 
 
 @every_set
 def test_pods_are_hardened(directory: Path) -> None:
-    """Pod Security "restricted", a root file system that is read only, resources, probes, the version of this package."""
+    """Pod Security "restricted", a root file system that is read only, resources, probes, the version of this
+    package."""
     for found in kustomize.build(directory):
         for template in kustomize.pods(found):
             for container in template["spec"]["containers"]:
@@ -252,7 +282,8 @@ def test_every_server_is_one_of_those_that_are_started(directory: Path) -> None:
 
 @pytest.mark.parametrize("name", STARTED)
 def test_the_arguments_start_a_server(name: str, serve: Serve, tmp_path: Path) -> None:
-    """With the image's environment, the container's arguments and its volumes there is a server; its probes and its metrics answer."""
+    """With the image's environment, the container's arguments and its volumes there is a server; its probes and its
+    metrics answer."""
     ((_, container),) = _servers(ROOT / name)
     for directory in ("etc", "state"):
         (tmp_path / directory).mkdir()
@@ -260,7 +291,9 @@ def test_the_arguments_start_a_server(name: str, serve: Serve, tmp_path: Path) -
     (tmp_path / "etc/config.yaml").write_text(_named(config, "ConfigMap", SERVER)["data"]["config.yaml"])
 
     def here(text: str) -> str:
-        return text.replace(STATE, str(tmp_path / "state")).replace("/etc/feedback-metrics-server", str(tmp_path / "etc"))
+        return text.replace(STATE, str(tmp_path / "state")).replace(
+            "/etc/feedback-metrics-server", str(tmp_path / "etc")
+        )
 
     words = " ".join(container["args"])
     arguments = re.sub(r"--http_port[ =]\S+ ", "", words).split()
@@ -288,7 +321,10 @@ def test_the_pod_is_given_the_time_to_stop() -> None:
     objects = kustomize.build(DEPLOY / "base")
     (server,) = _of(objects, "Deployment")
     settings = yaml.safe_load(_named(objects, "ConfigMap", SERVER)["data"]["config.yaml"])
-    assert server["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] > settings["shutdown_delay"] + settings["drain_seconds"]
+    assert (
+        server["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+        > settings["shutdown_delay"] + settings["drain_seconds"]
+    )
 
 
 def test_one_process_owns_the_state() -> None:
@@ -325,7 +361,8 @@ def _triggers(directory: Path) -> list[Object]:
 
 @pytest.mark.parametrize("name", ["knative/serving", "deploy/overlays/plain"])
 def test_no_trigger_takes_our_replies_for_input(name: str, serve: Serve) -> None:
-    """The event that a server of these arguments really answers passes no filter that leads to a server; all that we read does."""
+    """The event that a server of these arguments really answers passes no filter that leads to a server; all that we
+    read does."""
     ((_, container),) = _servers(ROOT / name)
     arguments = re.findall(r"(--event_\w+)[ =](\S+)", " ".join(container["args"]))
     server = serve("--store", "memory://", *(word for pair in arguments for word in pair))
@@ -338,7 +375,9 @@ def test_no_trigger_takes_our_replies_for_input(name: str, serve: Serve) -> None
             assert "filter" not in trigger["spec"]
             assert not _matches(trigger["spec"]["filters"], reply.get_attributes())
         for kind in KINDS:
-            assert len([trigger for trigger in triggers if _matches(trigger["spec"]["filters"], {"type": kind})]) == 1, kind
+            assert (
+                len([trigger for trigger in triggers if _matches(trigger["spec"]["filters"], {"type": kind})]) == 1
+            ), kind
 
 
 def test_triggers_filter_by_types_that_no_reply_may_have() -> None:
@@ -371,18 +410,24 @@ def test_kafka_records_come_to_the_server() -> None:
     """The source's sink is the server's Service, in the namespace of the Deployment."""
     (source,) = kustomize.build(KNATIVE / "kafka")
     deployed = kustomize.build(KNATIVE / "deployment")
-    assert source["metadata"]["namespace"] == _named(deployed, "Service", source["spec"]["sink"]["ref"]["name"])["metadata"]["namespace"]
+    assert (
+        source["metadata"]["namespace"]
+        == _named(deployed, "Service", source["spec"]["sink"]["ref"]["name"])["metadata"]["namespace"]
+    )
     _named(deployed, "Service", source["spec"]["delivery"]["deadLetterSink"]["ref"]["name"])
 
 
 def test_the_printer_says_what_could_not_be_delivered(tmp_path: Path) -> None:
-    """A dead letter is a line with its ids and the answer it got; its payload is not printed, and the answer has no body."""
+    """A dead letter is a line with its ids and the answer it got; its payload is not printed, and the answer has no
+    body."""
     (printer,) = _of(kustomize.build(KNATIVE / "printer"), "Deployment")
     (container,) = kustomize.containers(printer)
     assert container["command"][1] == "/etc/event-printer/event_printer.py"
     port, log = free_port(), tmp_path / "log"
     with log.open("wb") as output:
-        process = subprocess.Popen([sys.executable, KNATIVE / "printer/event_printer.py", str(port)], stdout=output, stderr=output)
+        process = subprocess.Popen(
+            [sys.executable, KNATIVE / "printer/event_printer.py", str(port)], stdout=output, stderr=output
+        )
     try:
         letter = ce(RESPONSE, "17", "r", knativeerrorcode="422", knativeerrordest="http://feedback-metrics-server/")
         request = urllib.request.Request(f"http://127.0.0.1:{port}/", b'{"name": "patient-77"}', letter)
@@ -451,7 +496,9 @@ def test_the_examples_log_to_the_service(path: Path) -> None:
 
 def test_the_model_with_metrics_of_its_own_gives_them() -> None:
     """The class has what Seldon's wrapper asks for, under the name in the manifest."""
-    name = kustomize.load(DEPLOY / "examples/seldon/custom-metrics.yaml")[0]["spec"]["predictors"][0]["componentSpecs"][0]["spec"]
+    name = kustomize.load(DEPLOY / "examples/seldon/custom-metrics.yaml")[0]["spec"]["predictors"][0]["componentSpecs"][
+        0
+    ]["spec"]
     module, _, kind = name["containers"][0]["env"][0]["value"].partition(".")
     spec = importlib.util.spec_from_file_location(module, DEPLOY / f"examples/seldon/{module}.py")
     assert spec is not None
@@ -460,11 +507,15 @@ def test_the_model_with_metrics_of_its_own_gives_them() -> None:
     spec.loader.exec_module(loaded)
     model = getattr(loaded, kind)()
     assert model.predict([[80, 3], [120, 4]], ["area", "rooms"]) == [244_000, 352_000]
-    assert {metric["key"]: metric["value"] for metric in model.metrics()} == {"house_price_calls": 1, "house_price_last_mean": 298_000}
+    assert {metric["key"]: metric["value"] for metric in model.metrics()} == {
+        "house_price_calls": 1,
+        "house_price_last_mean": 298_000,
+    }
 
 
 def test_the_kustomizations_in_the_page_build(tmp_path: Path) -> None:
-    """What the page tells to write, put together, names what is there; kubectl builds it, with the reader's settings and the token."""
+    """What the page tells to write, put together, names what is there; kubectl builds it, with the reader's settings
+    and the token."""
     page = (ROOT / "docs/how-to/deploy-on-kubernetes.md").read_text()
     plan: Object = {}
     for block in re.findall(r"^ *```yaml\n(.*?)^ *```$", page, re.DOTALL | re.MULTILINE):
@@ -477,7 +528,9 @@ def test_the_kustomizations_in_the_page_build(tmp_path: Path) -> None:
     kubectl = shutil.which("kubectl")
     if not kubectl:
         pytest.skip("kubectl is not installed")
-    done = subprocess.run([kubectl, "kustomize", tmp_path / "production"], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(
+        [kubectl, "kustomize", tmp_path / "production"], capture_output=True, text=True, check=True, timeout=60
+    )
     (server,) = _of(list(yaml.safe_load_all(done.stdout)), "Deployment")
     (container,) = kustomize.containers(server)
     assert container["args"][-1].startswith("--token_file=/run/secrets/feedback/")
@@ -486,7 +539,8 @@ def test_the_kustomizations_in_the_page_build(tmp_path: Path) -> None:
 
 
 def test_the_laptops_cluster_comes_up_in_order(tmp_path: Path) -> None:
-    """With programs that only note how they are called, the script builds what the manifests name, loads it, and applies what is there."""
+    """With programs that only note how they are called, the script builds what the manifests name, loads it, and
+    applies what is there."""
     for program in ("docker", "kind", "kubectl"):
         (tmp_path / program).write_text(f'#!{peer("bash")}\necho "{program} $*" >> "{tmp_path}/calls"\n')
         (tmp_path / program).chmod(0o755)
@@ -494,8 +548,17 @@ def test_the_laptops_cluster_comes_up_in_order(tmp_path: Path) -> None:
     subprocess.run([DEPLOY / "kind/up.sh"], env=environment, check=True, timeout=30, stdout=subprocess.DEVNULL)
     calls = (tmp_path / "calls").read_text().splitlines()
     verbs = [" ".join(re.sub(r"--(context|namespace) \S+ ", "", call).split()[:2]) for call in calls]
-    assert verbs == [*["docker build"] * 2, "kind get", "kind create", "kind load", "kubectl apply", *["kubectl rollout"] * 4]
-    images = {container["image"] for found in kustomize.build(DEPLOY / "kind") for container in kustomize.containers(found)}
+    assert verbs == [
+        *["docker build"] * 2,
+        "kind get",
+        "kind create",
+        "kind load",
+        "kubectl apply",
+        *["kubectl rollout"] * 4,
+    ]
+    images = {
+        container["image"] for found in kustomize.build(DEPLOY / "kind") for container in kustomize.containers(found)
+    }
     assert images == set(re.findall(r"--tag (\S+)", "\n".join(calls[:2]))) == set(calls[4].split()[-2:])
     for path in re.findall(r"(?:--file|--config|--kustomize) (\S+)", "\n".join(calls)):
         assert (ROOT / path).exists()
@@ -508,7 +571,11 @@ def test_the_laptops_port_leads_to_the_server() -> None:
     (cluster,) = kustomize.load(DEPLOY / "kind/cluster.yaml")
     (mapping,) = cluster["nodes"][0]["extraPortMappings"]
     (port,) = _named(kustomize.build(DEPLOY / "kind"), "Service", SERVER)["spec"]["ports"]
-    assert (mapping["containerPort"], mapping["hostPort"], mapping["listenAddress"]) == (port["nodePort"], 8080, "127.0.0.1")
+    assert (mapping["containerPort"], mapping["hostPort"], mapping["listenAddress"]) == (
+        port["nodePort"],
+        8080,
+        "127.0.0.1",
+    )
 
 
 def test_the_simulator_finds_the_server(serve: Serve) -> None:

@@ -10,16 +10,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from metrics_server.case import Case, decode_record
-from metrics_server.kept import EVENT_COUNT, HALF_COUNT
-from metrics_server.ledger import LOGGED, NOWHERE, PAIRS
-from metrics_server.reward import REWARDS
-from metrics_server.reward import SUM as REWARD_SUM
-from metrics_server.series import Identity
-from metrics_server.store.sqlite import APPLICATION_ID, SCHEMA_VERSION, SqliteStore
-from metrics_server.store.statements import TOUCH
-from metrics_server.sums import component
-from metrics_server.window import KEPT, MINUTE, floor
+from metrics_server.metrics.components import EVENT_KEY_COUNT, LOGGED, PAIRS, RECORD_COUNT, SERVER_SERIES_ID
+from metrics_server.metrics.reward_stats import REWARDS
+from metrics_server.metrics.reward_stats import SUM as REWARD_SUM
+from metrics_server.metrics.sums import component
+from metrics_server.metrics.window import MINUTE, USAGE, floor
+from metrics_server.pairing.record import PairingRecord, decode_record
+from metrics_server.series.series import Identity
+from metrics_server.store.sqlite.sql import TOUCH
+from metrics_server.store.sqlite.store import APPLICATION_ID, SCHEMA_VERSION, SqliteStore
 from tests.test_pairing import MAIN, NOW, Bench, Sent
 
 VERSION_1 = """
@@ -53,7 +52,8 @@ def path(tmp_path: Path) -> Path:
         connection.executescript(VERSION_1)
         connection.execute("INSERT INTO records VALUES (?, 1, ?, ?)", (key, NOW + 9, case))
         connection.execute(
-            "INSERT INTO records VALUES (?, 1, ?, ?)", (b"k" * 16, NOW + 5, msgspec.msgpack.encode([[b"k" * 16], [], [], []]))
+            "INSERT INTO records VALUES (?, 1, ?, ?)",
+            (b"k" * 16, NOW + 5, msgspec.msgpack.encode([[b"k" * 16], [], [], []])),
         )
         identity = msgspec.json.encode([MAIN, Bench().scoring])
         connection.execute("INSERT INTO series VALUES (?, ?, ?, ?)", (series.id, identity, NOW - 60, NOW - 60))
@@ -66,14 +66,15 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_records_series_and_sums_come_along(path: Path) -> None:
-    """Every record is there under its key, in its lane, counted; series and sums as they were; opening again changes nothing."""
+    """Every record is there under its key, in its lane, counted; series and sums as they were; opening again changes
+    nothing."""
     for _ in range(2):
         store = SqliteStore(str(path))
-        (half,) = store.expired(NOW + 100, 10, lane=1).values()
-        assert isinstance(decode_record(half.value), Case)
-        assert set(store.expired(NOW + 100, 10, lane=0)) == {b"k" * 16}
-        counts = store.ledger(KEPT)[NOWHERE]
-        assert (counts[HALF_COUNT], counts[EVENT_COUNT]) == (1, 1)
+        (half,) = store.expired(NOW + 100, 10, expiry_queue=1).values()
+        assert isinstance(decode_record(half.value), PairingRecord)
+        assert set(store.expired(NOW + 100, 10, expiry_queue=0)) == {b"k" * 16}
+        counts = store.cumulative(USAGE)[SERVER_SERIES_ID]
+        assert (counts[RECORD_COUNT], counts[EVENT_KEY_COUNT]) == (1, 1)
         (row,) = store.series()
         assert (row.seen_at, row.predicted_at, row.labelled_at) == (NOW - 60, 0, 0)
         store.close()
@@ -92,12 +93,13 @@ def test_a_truth_meets_a_prediction_that_an_older_version_kept(path: Path) -> No
     assert bench.statuses(MAIN) == {"matched": 1}
     bench.send(Sent("feedback", "2", NOW + 1, "r", MAIN, ("", ""), reward=2.0))
     assert (bench.net()[MAIN][REWARDS], bench.net()[MAIN][REWARD_SUM]) == (1, 2.0)
-    assert all(value >= 0 for value in bench.store.ledger(KEPT)[NOWHERE].values())
+    assert all(value >= 0 for value in bench.store.cumulative(USAGE)[SERVER_SERIES_ID].values())
     bench.store.close()
 
 
 def test_what_is_labelled_in_a_new_series_was_predicted_there() -> None:
-    """When a series starts anew, a prediction that the old one has logged counts where its label does, so that coverage stays a share."""
+    """When a series starts anew, a prediction that the old one has logged counts where its label does, so that coverage
+    stays a share."""
     bench = Bench()
     bench.send(*(Sent("response", f"{n}", NOW - 5, f"r{n}", MAIN, ("", ""), response=(1,)) for n in range(3)))
     bench.scoring = msgspec.structs.replace(bench.scoring, revision=2)

@@ -10,8 +10,8 @@ import pytest
 
 from cm_models.multiclass_numeric import MultiClassNumeric
 from metrics_server.errors import BadConfiguration
-from metrics_server.model import MetricModel, TransformAdapter, load
-from metrics_server.task import decide
+from metrics_server.metrics.model import MetricModel, TransformAdapter, load
+from metrics_server.metrics.task import infer_model_path
 from tests.conftest import Serve
 from tests.running import FEEDBACK, RESPONSE, ROOT, RunningServer, ce
 
@@ -47,7 +47,7 @@ def faulty(serve: Serve, tmp_path: Path) -> RunningServer:
         "        if (y_true == 13).any(): raise RuntimeError('unlucky')\n"
         "        return {'n': float(len(y_true))}\n"
         "    def compute(self, sums):\n"
-        "        from metrics_server.model import Sample\n"
+        "        from metrics_server.metrics.model import Sample\n"
         "        yield Sample('n', {}, sums['n'])\n"
         "        yield Sample('not a name', {}, 1.0)\n"
         "        yield Sample('n2', {'window': 'x'}, 1.0)\n"
@@ -72,7 +72,8 @@ def test_the_ancestors_names_are_aliases() -> None:
 
 
 @pytest.mark.parametrize(
-    "uri", ["", "nodots", "no.such.Module", "json.nothing", "json.dumps", "s3://bucket/model", "collections.OrderedDict"]
+    "uri",
+    ["", "nodots", "no.such.Module", "json.nothing", "json.dumps", "s3://bucket/model", "collections.OrderedDict"],
 )
 def test_what_cannot_be_a_model_is_refused_by_name(uri: str) -> None:
     """One clear error that names the setting."""
@@ -122,7 +123,7 @@ def test_a_pickle_needs_the_operators_word(tmp_path: Path) -> None:
 )
 def test_auto_decides_from_both_sides(truth: Any, prediction: Any, chosen: str | None) -> None:
     """The first pair of a series says which model suits it."""
-    path = decide(truth, prediction, 1000)
+    path = infer_model_path(truth, prediction, 1000)
     assert (path and path.rpartition(".")[2]) == chosen
 
 
@@ -153,7 +154,8 @@ def test_a_model_of_an_unknown_task_stops_the_start(serve: Serve, tmp_path: Path
 
 
 def test_a_sum_that_is_not_finite_never_reaches_the_store(serve: Serve, tmp_path: Path) -> None:
-    """NaN from a user's model would erase what it is added to: the pair is refused and moves no number, the server stays up."""
+    """NaN from a user's model would erase what it is added to: the pair is refused and moves no number, the server
+    stays up."""
     (tmp_path / "nan.py").write_text(
         "class Nan:\n    def increments(self, t, p): return {'n': float('nan')}\n    def compute(self, s): return []\n"
     )
@@ -167,7 +169,9 @@ def test_a_sum_that_is_not_finite_never_reaches_the_store(serve: Serve, tmp_path
 
 def test_the_threshold_decides_the_predicted_class_too(serve: Serve) -> None:
     """The request log's classes are those of the decision."""
-    server = serve("--store", "memory://", "--storage_uri", "cm_models.binary_metrics.BinaryMetrics", "--threshold", "0.9")
+    server = serve(
+        "--store", "memory://", "--storage_uri", "cm_models.binary_metrics.BinaryMetrics", "--threshold", "0.9"
+    )
     server.post({"data": {"ndarray": [[0.2, 0.8], 0.95]}}, ce(RESPONSE, "1", "r"))
     server.post({"truth": {"data": {"ndarray": [0, 1]}}}, ce(FEEDBACK, "2", "r"))
     assert server.value("model_predicted_class_total", deployment_namespace="shop", **{"class": "0"}) == 1

@@ -7,7 +7,7 @@ import pytest
 
 from cm_models.multiclass_numeric import MultiClassNumeric
 from cm_models.multiclass_one_hot import MulticlassOneHot
-from metrics_server.interval import wilson
+from metrics_server.metrics.confidence import wilson
 
 
 def test_classes_beyond_the_limit_share_a_name_and_are_never_a_hit_by_that() -> None:
@@ -54,7 +54,9 @@ def test_ancestor_counts_are_the_ancestors() -> None:
     model = MulticlassOneHot()
     counted = {
         (sample.name, sample.labels["class"]): sample.value
-        for sample in model.ancestor_counts(model.increments(*(np.array(list(t), dtype=object) for t in ("0122", "0121"))))
+        for sample in model.ancestor_counts(
+            model.increments(*(np.array(list(t), dtype=object) for t in ("0122", "0121")))
+        )
     }
     assert counted == {
         ("seldon_metric_true_positive", "CLASS_0"): 1,

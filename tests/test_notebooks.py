@@ -30,7 +30,11 @@ case "$*" in *" -f -") grep -E '^kind:' >> "$KUBECTL_LOG";; esac
 
 def build(notebook: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Builds a notebook in place, in an environment that says nothing of clusters."""
-    clean = {name: value for name, value in os.environ.items() if name not in ("CLUSTER", "INGRESS_URL", "METRICS_URL", "IMAGE")}
+    clean = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("CLUSTER", "INGRESS_URL", "METRICS_URL", "IMAGE")
+    }
     command = [sys.executable, str(BUILD), str(notebook)]
     return subprocess.run(command, env={**clean, **environment}, capture_output=True, text=True, timeout=SECONDS)
 
@@ -55,7 +59,9 @@ def code_cells(notebook: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def printed(notebook: dict[str, Any]) -> dict[str, list[tuple[str, str]]]:
     """By cell, the streams it wrote to and what it wrote."""
     return {
-        cell["id"]: [(output["name"], "".join(output["text"])) for output in cell["outputs"] if output["output_type"] == "stream"]
+        cell["id"]: [
+            (output["name"], "".join(output["text"])) for output in cell["outputs"] if output["output_type"] == "stream"
+        ]
         for cell in code_cells(notebook)
     }
 
@@ -80,7 +86,8 @@ def test_the_report_says_what_is_stored(tmp_path: Path) -> None:
 
 
 def test_the_walkthrough_says_what_is_stored(tmp_path: Path) -> None:
-    """A clean run of the walkthrough prints what is stored; its charts, of hours that are others now, are as many, and interactive."""
+    """A clean run of the walkthrough prints what is stored; its charts, of hours that are others now, are as many, and
+    interactive."""
     peer("curl")
     peer("prometheus")
     now, stored = built("walkthrough", tmp_path, NOTEBOOK_CHARTS="bokeh"), read(NOTEBOOKS / "walkthrough.ipynb")
@@ -91,13 +98,24 @@ def test_the_walkthrough_says_what_is_stored(tmp_path: Path) -> None:
 
 
 def test_the_walkthrough_talks_to_a_cluster(tmp_path: Path) -> None:
-    """With a cluster it applies the manifests in their order, sends the same requests to its ingress, and deletes what it applied."""
+    """With a cluster it applies the manifests in their order, sends the same requests to its ingress, and deletes what
+    it applied."""
     peer("curl")
     kubectl, calls, log = tmp_path / "kubectl", tmp_path / "calls", tmp_path / "simulate.log"
     kubectl.write_text(KUBECTL)
     kubectl.chmod(0o755)
     server, ingress = free_port(), free_port()
-    options = ["--serve", "--rate", "0", "--store", "memory://", "--url", f"http://127.0.0.1:{server}", "--ingress_port", str(ingress)]
+    options = [
+        "--serve",
+        "--rate",
+        "0",
+        "--store",
+        "memory://",
+        "--url",
+        f"http://127.0.0.1:{server}",
+        "--ingress_port",
+        str(ingress),
+    ]
     with log.open("w") as output:
         simulation = subprocess.Popen(
             [sys.executable, "-m", "metrics_server", "simulate", *options],
@@ -162,7 +180,9 @@ raise SystemError"""
 def test_what_is_stored_was_built(path: Path) -> None:
     """Nobody changed a cell and forgot `make notebooks`; the cells ran in their order, once."""
     code = "import sys; sys.path.insert(0, sys.argv[1]); import build, nbformat; print(build.source_digest(nbformat.read(sys.argv[2], 4)))"
-    digest = subprocess.run([sys.executable, "-c", code, NOTEBOOKS, path], capture_output=True, text=True, check=True, timeout=30).stdout
+    digest = subprocess.run(
+        [sys.executable, "-c", code, NOTEBOOKS, path], capture_output=True, text=True, check=True, timeout=30
+    ).stdout
     notebook = read(path)
     assert notebook["metadata"]["built_from"] == digest.strip(), "run `make notebooks`"
     counts = [cell["execution_count"] for cell in code_cells(notebook)]
@@ -171,7 +191,8 @@ def test_what_is_stored_was_built(path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_what_is_stored_can_be_read_on_a_code_host(path: Path) -> None:
-    """Small, of text and pictures alone, each picture with its words; no script, no path, port or time of the machine that built it."""
+    """Small, of text and pictures alone, each picture with its words; no script, no path, port or time of the machine
+    that built it."""
     assert path.stat().st_size < MOST_BYTES
     notebook = read(path)
     assert notebook["metadata"].keys() == {"kernelspec", "language_info", "built_from"}

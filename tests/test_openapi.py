@@ -16,11 +16,11 @@ import requests
 import schemathesis
 from tornado.web import RequestHandler
 
+from metrics_server.api.exposition import AncestorLabels
+from metrics_server.api.openapi import OPERATIONS, document, pattern_of
 from metrics_server.app import Server
-from metrics_server.exposition import AncestorLabels
-from metrics_server.openapi import OPERATIONS, document, pattern_of
-from metrics_server.router import EVENT_PATHS, EVENT_PATTERNS
-from metrics_server.series import Labels
+from metrics_server.ingest.router import EVENT_PATHS, EVENT_PATTERNS
+from metrics_server.series.series import Labels
 from metrics_server.settings import Settings
 from metrics_server.store import open_store
 from tests.conftest import Serve
@@ -50,9 +50,15 @@ def _answers(handler: Any, method: str) -> bool:
 
 def test_every_route_is_in_the_document(rules: list[tuple[str, Any]]) -> None:
     """The application, the event route and the document have the same paths and methods."""
-    described = {(method, pattern_of(path).replace(r"\.", ".")) for path, operations in OPERATIONS.items() for method in operations}
+    described = {
+        (method, pattern_of(path).replace(r"\.", "."))
+        for path, operations in OPERATIONS.items()
+        for method in operations
+    }
     served = {(method, path) for path, handler in rules for method in METHODS if _answers(handler, method)}
-    served = {(method, path.replace(r"\.", ".")) for method, path in {*served, *(("post", path) for path in EVENT_PATHS)}}
+    served = {
+        (method, path.replace(r"\.", ".")) for method, path in {*served, *(("post", path) for path in EVENT_PATHS)}
+    }
     behind = {("post", path) for method, path in described if path.startswith("/seldon/")}
     assert described - behind == served
     for method, path in behind:
@@ -61,14 +67,18 @@ def test_every_route_is_in_the_document(rules: list[tuple[str, Any]]) -> None:
 
 
 def test_the_document_is_served(serve: Serve) -> None:
-    """/openapi.json is the document of this server, with its own windows; with a token the routes that take events ask for it."""
+    """/openapi.json is the document of this server, with its own windows; with a token the routes that take events ask
+    for it."""
     server = serve("--store", "memory://", "--windows", "5h,2d")
     answer = server.get("/openapi.json")
     assert answer.headers["Content-Type"] == "application/json"
     assert answer.body == document(["5h", "2d"], has_token=False)
     described = json.loads(answer.body)
     assert described["openapi"] == "3.1.0"
-    asked = {parameter["name"]: parameter for parameter in described["paths"]["/v1/models/{namespace}/{deployment}"]["get"]["parameters"]}
+    asked = {
+        parameter["name"]: parameter
+        for parameter in described["paths"]["/v1/models/{namespace}/{deployment}"]["get"]["parameters"]
+    }
     assert asked["window"]["schema"]["enum"] == ["5h", "2d"]
     secured = {
         has_token: {
@@ -80,7 +90,9 @@ def test_the_document_is_served(serve: Serve) -> None:
         for has_token in (False, True)
     }
     assert secured[False] == {("/v1/models/{namespace}/{deployment}/{predictor}/{model}", "delete")}
-    assert secured[True] - secured[False] == {(path, "post") for path, operations in OPERATIONS.items() if "post" in operations}
+    assert secured[True] - secured[False] == {
+        (path, "post") for path, operations in OPERATIONS.items() if "post" in operations
+    }
 
 
 def test_every_reference_leads_somewhere() -> None:
@@ -110,7 +122,9 @@ checks.positive_data_acceptance.enabled = false
 def filled(serve: Serve, tmp_path: Path) -> RunningServer:
     """A server with a token that holds two predictors of a deployment, a regression and a slice."""
     (tmp_path / "token").write_text(TOKEN)
-    server = serve("--store", "memory://", "--token_file", str(tmp_path / "token"), "--slices", "tenant=attribute:tenant")
+    server = serve(
+        "--store", "memory://", "--token_file", str(tmp_path / "token"), "--slices", "tenant=attribute:tenant"
+    )
     labels = {"namespace": "0", "deployment": "0", "predictor": "0", "model": "0"}
     told = [{**labels, "truth": n % 2, "prediction": n / 20} for n in range(20)]
     told += [{**labels, "predictor": "1", "truth": n % 3, "prediction": 1} for n in range(9)]
@@ -149,7 +163,8 @@ def test_full_answers_fit_the_document(filled: RunningServer) -> None:
 
 
 def test_schemathesis_finds_nothing(filled: RunningServer, tmp_path: Path) -> None:
-    """Whatever fits the document, and what does not, gets an answer that the document describes, from a server that holds data."""
+    """Whatever fits the document, and what does not, gets an answer that the document describes, from a server that
+    holds data."""
     (tmp_path / "schemathesis.toml").write_text(CONFIGURATION)
     options = ("--max-examples", "40", "--generation-deterministic", "--no-shrink")
     words = (

@@ -18,15 +18,16 @@ import pytest
 from cloudevents.core.bindings.http import HTTPMessage, from_binary_event
 
 from metrics_server.errors import Unavailable
-from metrics_server.half import digest_of, half_of, row_key
-from metrics_server.kept import HALVES, Limits
-from metrics_server.series import Labels
+from metrics_server.ingest.normalize import observation_of
+from metrics_server.metrics.window import DAY
+from metrics_server.pairing.maintenance import Maintenance
+from metrics_server.pairing.observation import digest_of, row_key
+from metrics_server.pairing.usage import RECORDS, UsageLimits
+from metrics_server.pairing.writer import Submission, Writer
+from metrics_server.series.series import Labels
+from metrics_server.series.totals import Totals
 from metrics_server.store.interface import Change, Write
 from metrics_server.telemetry import Telemetry
-from metrics_server.totals import Totals
-from metrics_server.upkeep import Upkeep
-from metrics_server.window import DAY
-from metrics_server.writer import Submission, Writer
 from tests.conftest import Serve
 from tests.running import FEEDBACK, ce, free_port, peer
 from tests.test_pairing import KEEPING, MAIN, NOW, NOWHERE, Bench, Sent
@@ -59,8 +60,16 @@ def test_help_and_version_say_what_there_is(tmp_path: Path) -> None:
         (["--store", "memory://", "--tls_cert", "a", "--tls_key", "b"], 1, "--tls_cert a --tls_key b"),
         (["--store", "memory://", "--host", "203.0.113.1"], 1, "--host 203.0.113.1"),
         (["--store", "memory://", "--elasticsearch_uri", "ftp://h"], 1, "--elasticsearch_uri: want"),
-        (["--store", "memory://", "--elasticsearch_uri", "h", "--elasticsearch_index", "{x}"], 1, "--elasticsearch_index {x}"),
-        (["--store", "memory://", "--elasticsearch_uri", "h", "--elasticsearch_ca", "none"], 1, "--elasticsearch_ca none: "),
+        (
+            ["--store", "memory://", "--elasticsearch_uri", "h", "--elasticsearch_index", "{x}"],
+            1,
+            "--elasticsearch_index {x}",
+        ),
+        (
+            ["--store", "memory://", "--elasticsearch_uri", "h", "--elasticsearch_ca", "none"],
+            1,
+            "--elasticsearch_ca none: ",
+        ),
     ],
 )
 def test_a_start_that_cannot_be_is_one_clear_line(tmp_path: Path, words: list[str], status: int, message: str) -> None:
@@ -164,9 +173,11 @@ def test_replies_that_are_refused_or_fail_are_counted(serve: Serve, sink: tuple[
     _await(server, "failed", 1)
 
 
-def _upkeep(bench: Bench, totals: Totals, *, series_retention: int = 400 * DAY, limits: Limits | None = None) -> Upkeep:
+def _upkeep(
+    bench: Bench, totals: Totals, *, series_retention: int = 400 * DAY, limits: UsageLimits | None = None
+) -> Maintenance:
     kept = {"history": KEEPING.history, "retention": KEEPING.retention, "series_retention": series_retention}
-    return Upkeep(bench.store, bench.catalog, totals, Telemetry(), limits or Limits(), **kept)
+    return Maintenance(bench.store, bench.catalog, totals, Telemetry(), limits or UsageLimits(), **kept)
 
 
 def test_a_series_that_is_idle_leaves_with_its_sums() -> None:
@@ -201,7 +212,10 @@ def test_one_series_too_many_is_refused_and_leaves_no_trace() -> None:
 def test_expired_halves_and_keys_are_forgotten() -> None:
     """After the retention a prediction is gone, and the numbers stay."""
     bench = Bench()
-    bench.send(Sent("feedback", "1", NOW, "r", MAIN, ("", ""), (1,), (1,)), Sent("feedback", "2", NOW, "", MAIN, ("", ""), (1,), (1,)))
+    bench.send(
+        Sent("feedback", "1", NOW, "r", MAIN, ("", ""), (1,), (1,)),
+        Sent("feedback", "2", NOW, "", MAIN, ("", ""), (1,), (1,)),
+    )
     totals = Totals({"1h": 3600})
     upkeep = _upkeep(bench, totals, series_retention=400 * DAY)
     before = bench.net()
@@ -215,22 +229,24 @@ def test_expired_halves_and_keys_are_forgotten() -> None:
 def test_a_record_that_cannot_be_read_holds_nothing_up() -> None:
     """It leaves when its time has come, like the others; upkeep goes on."""
     bench = Bench()
-    bench.store.commit(Change({b"x" * 20: Write(0, b"\xc1", NOW - 9, HALVES)}))
+    bench.store.commit(Change({b"x" * 20: Write(0, b"\xc1", NOW - 9, RECORDS)}))
     bench.send(Sent("feedback", "1", NOW, "r", MAIN, ("", ""), (1,), (1,)))
     totals = Totals({"1h": 3600})
     totals.rebuild(bench.store, NOW)
     _upkeep(bench, totals).step(NOW + 36 * DAY)
     assert not bench.store._records
-    assert totals.reading(bench.catalog.current()[0].id).windows["1h"] == {}
+    assert totals.series_totals(bench.catalog.current()[0].id).windows["1h"] == {}
 
 
 def test_a_group_larger_than_a_sweep_does_not_outgrow_the_limit() -> None:
     """However many rows an event brings, what is kept is back at --max_pending after the next look."""
     bench = Bench()
     totals = Totals({"1h": 3600})
-    upkeep = _upkeep(bench, totals, limits=Limits(halves=100))
+    upkeep = _upkeep(bench, totals, limits=UsageLimits(records=100))
     for number in range(2):
-        bench.send(Sent("response", f"{number}", NOW + number, f"r{number}", MAIN, ("", ""), (1,) * 12_000), now=NOW + number)
+        bench.send(
+            Sent("response", f"{number}", NOW + number, f"r{number}", MAIN, ("", ""), (1,) * 12_000), now=NOW + number
+        )
         totals.rebuild(bench.store, NOW + number)
         upkeep.step(NOW + number)
         assert len(bench.store._records) == 100
@@ -239,7 +255,7 @@ def test_a_group_larger_than_a_sweep_does_not_outgrow_the_limit() -> None:
 def test_an_event_that_cannot_be_applied_fails_alone() -> None:
     """When a group meets a fault of ours, the events that have nothing to do with it are applied all the same."""
     bench = Bench()
-    bench.store.commit(Change({row_key(digest_of("bad"), 0): Write(0, b"\xc1", NOW + DAY, HALVES)}))
+    bench.store.commit(Change({row_key(digest_of("bad"), 0): Write(0, b"\xc1", NOW + DAY, RECORDS)}))
     answered: queue.Queue[list[Any]] = queue.Queue()
     totals = Totals({"1h": 3600})
     writer = Writer(
@@ -250,13 +266,16 @@ def test_an_event_that_cannot_be_applied_fails_alone() -> None:
         KEEPING,
         max_queue=100,
         series_retention=400 * DAY,
-        limits=Limits(),
+        limits=UsageLimits(),
         deliver=lambda done: [told(outcomes) for told, outcomes in done],
         clock=lambda: NOW,
     )
     writer.start()
-    events = [Sent("feedback", str(n), NOW, "bad" if n == 5 else f"r{n}", MAIN, ("", ""), (1,), (1,)).event() for n in range(9)]
-    writer.submit(Submission([half_of(event, NOWHERE, NOW) for event in events], answered.put))
+    events = [
+        Sent("feedback", str(n), NOW, "bad" if n == 5 else f"r{n}", MAIN, ("", ""), (1,), (1,)).event()
+        for n in range(9)
+    ]
+    writer.submit(Submission([observation_of(event, NOWHERE, NOW) for event in events], answered.put))
     outcomes = answered.get(timeout=20)
     assert [outcome for outcome in outcomes if outcome != "accepted"] == [outcomes[5]]
     assert isinstance(outcomes[5], Unavailable)

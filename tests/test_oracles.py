@@ -1,10 +1,13 @@
-"""One table: every metric on real data sets and on extremes equals scikit-learn's; where that leaves it undefined, it is absent.
+"""One table: every metric on real data sets and on extremes equals scikit-learn's; where that leaves it undefined, it
+is absent.
 
-The table (`TABLE`) has a row for each value that a metric model yields: its name, and the value as scikit-learn or numpy have it,
-from the plain pairs. It is held against the models after every batch, in any split and order and with weights; and against the
-whole way of a pair, from a statement to a window, with corrections, retractions, restarts and roll-ups.
+The table (`TABLE`) has a row for each value that a metric model yields: its name, and the value as scikit-learn or
+numpy have it, from the plain pairs. It is held against the models after every batch, in any split and order and with
+weights; and against the whole way of a pair, from a statement to a window, with corrections, retractions, restarts and
+roll-ups.
 
-What is read from binned scores may be off by the bound that the model itself tells, quantiles by 2.5 %; all else is equal to 1e-9.
+What is read from binned scores may be off by the bound that the model itself tells, quantiles by 2.5 %; all else is
+equal to 1e-9.
 """
 
 from __future__ import annotations
@@ -34,27 +37,30 @@ from cm_models.multiclass_numeric import MultiClassNumeric
 from cm_models.multiclass_one_hot import MulticlassOneHot
 from cm_models.regression import Regression
 from cm_models.score_histogram import EDGES
-from metrics_server import output, reward
-from metrics_server.catalog import Catalog
-from metrics_server.event import FEEDBACK, RESPONSE, Event
-from metrics_server.group import Group, Keeping
-from metrics_server.half import Half, half_of
-from metrics_server.kept import Limits
-from metrics_server.logarithmic import Distribution, binned
-from metrics_server.model import MetricModel, Sample, load
-from metrics_server.readings import Reader
-from metrics_server.scorer import weighted
-from metrics_server.series import Labels, Scoring, Series
-from metrics_server.statement import halves_of
-from metrics_server.store.sqlite import SqliteStore
-from metrics_server.sums import add_into, total
+from metrics_server.ingest.cloudevent import Event
+from metrics_server.ingest.feedback import observations_of
+from metrics_server.ingest.normalize import observation_of
+from metrics_server.metrics import prediction_stats as output
+from metrics_server.metrics import reward_stats as reward
+from metrics_server.metrics.labels import EventKind
+from metrics_server.metrics.log_histogram import Distribution, binned
+from metrics_server.metrics.model import MetricModel, Sample, load
+from metrics_server.metrics.sums import add_into, total
+from metrics_server.metrics.window import DAY, HOUR, MINUTE, QUARTER
+from metrics_server.pairing.batch import Batch, Retention
+from metrics_server.pairing.maintenance import Maintenance
+from metrics_server.pairing.observation import Observation
+from metrics_server.pairing.scorer import weighted
+from metrics_server.pairing.usage import UsageLimits
+from metrics_server.series.evaluator import Evaluator
+from metrics_server.series.registry import SeriesRegistry
+from metrics_server.series.series import Labels, Scoring, Series
+from metrics_server.series.totals import Totals
+from metrics_server.store.sqlite.store import SqliteStore
 from metrics_server.telemetry import Telemetry
-from metrics_server.totals import Totals
-from metrics_server.upkeep import Upkeep
-from metrics_server.window import DAY, HOUR, MINUTE, QUARTER
 
 NAN = math.nan
-QUANTILE_ERROR = 0.025  # documented in metrics_server.logarithmic, and in DESIGN
+QUANTILE_ERROR = 0.025  # documented in metrics_server.metrics.log_histogram, and in DESIGN
 Key = tuple[str, str]
 
 
@@ -92,7 +98,9 @@ class Pairs:
         parts = []
         for weight in np.unique(self.weights):
             at = self.weights == weight
-            parts.append(weighted(self.model.increments(self.y_true[at], self.y_pred[at]), int(at.sum()), float(weight)))
+            parts.append(
+                weighted(self.model.increments(self.y_true[at], self.y_pred[at]), int(at.sum()), float(weight))
+            )
         return total(parts)
 
     @cached_property
@@ -109,7 +117,11 @@ class Pairs:
         """The predicted classes, as texts."""
         if isinstance(self.model, BinaryMetrics):
             return np.where(self.y_pred >= self.model.threshold, "1", "0")
-        return np.argmax(self.y_pred, axis=1).astype(str) if self.y_pred.ndim == 2 else np.array(self.y_pred.tolist(), dtype=str)
+        return (
+            np.argmax(self.y_pred, axis=1).astype(str)
+            if self.y_pred.ndim == 2
+            else np.array(self.y_pred.tolist(), dtype=str)
+        )
 
     @cached_property
     def occurring(self) -> list[str]:
@@ -157,7 +169,11 @@ def per_class(function: Callable[..., Any]) -> Callable[[Pairs], Value]:
     """Precision, recall or F1 of each class; of those without values of their own together."""
 
     def of(pairs: Pairs) -> Value:
-        found = dict(zip(pairs.own, _score(function, pairs, labels=pairs.own, average=None), strict=True)) if pairs.own else {}
+        found = (
+            dict(zip(pairs.own, _score(function, pairs, labels=pairs.own, average=None), strict=True))
+            if pairs.own
+            else {}
+        )
         if pairs.others:
             found["__other__"] = _score(function, pairs, labels=pairs.others, average="micro")
         return found
@@ -264,7 +280,9 @@ def mape(pairs: Pairs) -> Value:
     at = pairs.y_true != 0
     if not at.any():
         return NAN
-    return float(metrics.mean_absolute_percentage_error(pairs.y_true[at], pairs.y_pred[at], sample_weight=pairs.weight[at]))
+    return float(
+        metrics.mean_absolute_percentage_error(pairs.y_true[at], pairs.y_pred[at], sample_weight=pairs.weight[at])
+    )
 
 
 def wape(pairs: Pairs) -> Value:
@@ -295,14 +313,21 @@ class Row(NamedTuple):
 
 
 CLASSES = [
-    Row("accuracy_ratio", lambda pairs: float(metrics.accuracy_score(pairs.truth, pairs.decision, sample_weight=pairs.weight))),
+    Row(
+        "accuracy_ratio",
+        lambda pairs: float(metrics.accuracy_score(pairs.truth, pairs.decision, sample_weight=pairs.weight)),
+    ),
     Row(
         "balanced_accuracy_ratio",
         lambda pairs: float(metrics.balanced_accuracy_score(pairs.truth, pairs.decision, sample_weight=pairs.weight)),
     ),
     *(
         Row(f"{name}_{how}_ratio", average(function, how))
-        for name, function in (("precision", metrics.precision_score), ("recall", metrics.recall_score), ("f1", metrics.f1_score))
+        for name, function in (
+            ("precision", metrics.precision_score),
+            ("recall", metrics.recall_score),
+            ("f1", metrics.f1_score),
+        )
         for how in ("micro", "macro", "weighted")
     ),
     Row("precision_ratio", per_class(metrics.precision_score)),
@@ -345,7 +370,11 @@ def expected(pairs: Pairs) -> dict[Key, float]:
     for row in TABLE[type(pairs.model)] if len(pairs) else ():
         with warnings.catch_warnings(action="ignore"):  # scikit-learn's, of what is undefined
             value = row.of(pairs)
-        found |= {(row.name, label): each for label, each in value.items()} if isinstance(value, Mapping) else {(row.name, ""): value}
+        found |= (
+            {(row.name, label): each for label, each in value.items()}
+            if isinstance(value, Mapping)
+            else {(row.name, ""): value}
+        )
     return {key: float(value) for key, value in found.items() if not math.isnan(value)}
 
 
@@ -369,13 +398,17 @@ def bounds_of(tables: Mapping[str, list[dict[str, Any]]]) -> dict[Key, float]:
     """What the model says that areas may be off by; a mean by the mean of that."""
     found: dict[Key, float] = {}
     for name in ("roc_auc", "average_precision"):
-        errors = {row["class"]: row[f"{name}_error"] for row in tables.get("discrimination", []) if f"{name}_error" in row}
+        errors = {
+            row["class"]: row[f"{name}_error"] for row in tables.get("discrimination", []) if f"{name}_error" in row
+        }
         found |= {(f"{name}_ratio", label): error for label, error in errors.items()}
         found[f"{name}_macro_ratio", ""] = float(np.mean([*errors.values()])) if errors else 0.0
     return found
 
 
-def faults(found: Mapping[Key, float], wanted: Mapping[Key, float], bounds: Mapping[Key, float], pairs: Pairs, scale: float) -> list[str]:
+def faults(
+    found: Mapping[Key, float], wanted: Mapping[Key, float], bounds: Mapping[Key, float], pairs: Pairs, scale: float
+) -> list[str]:
     """What is missing, what is too much, and what is off. `scale` is the largest error that was ever added."""
     said = [f"{key} is missing: {wanted[key]}" for key in wanted.keys() - found.keys()]
     said += [f"{key} is undefined: {found[key]}" for key in found.keys() - wanted.keys()]
@@ -406,7 +439,8 @@ def _rounding(name: str, pairs: Pairs, scale: float) -> float:
 
 
 def _around(values: Any, weight: Any, share: float) -> tuple[float, float]:
-    """The order statistics that a weighted quantile lies between: those one pair's weight before and behind the place."""
+    """The order statistics that a weighted quantile lies between: those one pair's weight before and behind the
+    place."""
     order = np.argsort(values)
     upto = np.cumsum(weight[order])
     place, most = share * upto[-1], weight.max()
@@ -474,7 +508,10 @@ def _data() -> Iterator[tuple[str, Pairs]]:
         yield f"labels of {name}", Pairs(MultiClassNumeric(), _text(truth), _text(rows.argmax(axis=1)))
     for name, threshold in (("Bayes", 0.5), ("Bayes", 0.0), ("logistic", 0.9), ("majority", 0.5)):
         truth, rows = REAL[f"breast_cancer, {name}"]
-        yield f"scores of breast_cancer, {name}, {threshold}", Pairs(BinaryMetrics(threshold), truth.astype(float), rows[:, 1])
+        yield (
+            f"scores of breast_cancer, {name}, {threshold}",
+            Pairs(BinaryMetrics(threshold), truth.astype(float), rows[:, 1]),
+        )
     # Extremes of classes
     label = MultiClassNumeric()
     yield "one class, perfect", Pairs(label, _text("aaaaa"), _text("aaaaa"))
@@ -485,7 +522,10 @@ def _data() -> Iterator[tuple[str, Pairs]]:
     yield "all wrong", Pairs(label, _text("abcabc"), _text("bcabca"))
     yield "unseen class later", Pairs(label, _text("aaabaabcab"), _text("aaaaaababc"))
     yield "predicted class that never occurs", Pairs(label, _text("aabbaabb"), _text("aabcacbb"))
-    yield "1000 classes", Pairs(label, _text(_many(3000)), _text(np.where(random.random(3000) < 0.7, _many(3000), _many(3001)[1:])))
+    yield (
+        "1000 classes",
+        Pairs(label, _text(_many(3000)), _text(np.where(random.random(3000) < 0.7, _many(3000), _many(3001)[1:]))),
+    )
     # Extremes of rows and scores
     truth = random.integers(0, 6, 90)
     yield "rows that are perfect", _rows(truth, np.eye(6)[truth])
@@ -542,7 +582,8 @@ each = pytest.mark.parametrize("pairs", [pytest.param(pairs, id=name) for name, 
 
 @each
 def test_values_equal_scikit_learn_after_every_batch(pairs: Pairs) -> None:
-    """After every batch each value is scikit-learn's on the pairs so far, and what is undefined there is absent here."""
+    """After every batch each value is scikit-learn's on the pairs so far, and what is undefined there is absent
+    here."""
     sums: dict[str, float] = {}
     for start, stop in _batches(len(pairs), 3):
         add_into(sums, pairs.part(slice(start, stop)).sums())
@@ -572,7 +613,8 @@ def test_values_do_not_depend_on_split_or_order(pairs: Pairs) -> None:
 
 @each
 def test_weighted_values_equal_scikit_learn(pairs: Pairs) -> None:
-    """With a weight for each pair the values are scikit-learn's for these sample weights, also after some were taken back."""
+    """With a weight for each pair the values are scikit-learn's for these sample weights, also after some were taken
+    back."""
     heavy = _weighted(pairs)
     sums: dict[str, float] = {}
     for start, stop in _batches(len(pairs), 2):
@@ -590,13 +632,16 @@ def test_a_whole_weight_is_as_many_pairs(pairs: Pairs) -> None:
     """A pair of weight 3 has the same values as three equal pairs, quantiles too."""
     heavy = _weighted(pairs, 4, np.array([1.0, 2.0, 3.0]))
     repeated = pairs.part(np.repeat(np.arange(len(pairs)), heavy.weights.astype(int)))
-    assert keyed(pairs.model.compute(heavy.sums())) == pytest.approx(keyed(pairs.model.compute(repeated.sums())), rel=1e-9, abs=1e-12)
+    assert keyed(pairs.model.compute(heavy.sums())) == pytest.approx(
+        keyed(pairs.model.compute(repeated.sums())), rel=1e-9, abs=1e-12
+    )
 
 
 @each
 @pytest.mark.parametrize("weight", [0.1, 7.0])
 def test_one_weight_for_all_changes_no_value(pairs: Pairs, weight: float) -> None:
-    """If all pairs have the same weight, the values are those without any; quantiles stay at the same numbers or beside them."""
+    """If all pairs have the same weight, the values are those without any; quantiles stay at the same numbers or beside
+    them."""
     alike = replace(pairs, weights=np.full(len(pairs), weight))
     agree(alike, alike.sums())
     values, plain = keyed(pairs.model.compute(alike.sums())), keyed(pairs.model.compute(pairs.sums()))
@@ -615,7 +660,9 @@ def test_what_only_other_classes_defined_goes_with_them(seed: int) -> None:
         (MulticlassOneHot(), "2", "1", [0.1, 0.2, 0.7]),
     ):
         kind = type(one) if isinstance(one, float) else object
-        kept = Pairs(model, np.array([one] * 9, dtype=kind), np.array([row] * 9, dtype=kind if isinstance(row, str) else float))
+        kept = Pairs(
+            model, np.array([one] * 9, dtype=kind), np.array([row] * 9, dtype=kind if isinstance(row, str) else float)
+        )
         gone = replace(kept, y_true=np.array([other, one] * 4 + [other], dtype=kind))
         kept, gone = (replace(each, weights=random.choice(UNLIKE, 9)) for each in (kept, gone))
         sums: dict[str, float] = {}
@@ -640,10 +687,24 @@ def test_what_was_added_can_be_taken_back(pairs: Pairs) -> None:
 
 def _counts(sums: Mapping[str, float]) -> dict[str, float]:
     """What is counted in them, and not measured."""
-    return {name: value for name, value in sums.items() if name.startswith(COUNTS) and "\x1fsum\x1f" not in name and value}
+    return {
+        name: value for name, value in sums.items() if name.startswith(COUNTS) and "\x1fsum\x1f" not in name and value
+    }
 
 
-COUNTS = ("pairs", "correct", "confusion", "score", "rank", "columns", "probabilities", "confidence", "moved", "nonzero", "error\x1f")
+COUNTS = (
+    "pairs",
+    "correct",
+    "confusion",
+    "score",
+    "rank",
+    "columns",
+    "probabilities",
+    "confidence",
+    "moved",
+    "nonzero",
+    "error\x1f",
+)
 
 
 @each
@@ -697,16 +758,20 @@ SMALL = {
 
 @pytest.mark.parametrize("name", SMALL)
 def test_bounds_are_small_on_real_data(name: str) -> None:
-    """On real data sets the areas of every class are told to within thousandths, or hundredths where scores are crowded."""
+    """On real data sets the areas of every class are told to within thousandths, or hundredths where scores are
+    crowded."""
     pairs = _rows(*REAL[name])
     bounds = bounds_of(pairs.model.tables(pairs.sums()))  # type: ignore[attr-defined]
     for area_name, most in zip(("roc_auc_ratio", "average_precision_ratio"), SMALL[name], strict=True):
         assert max(value for (whose, _), value in bounds.items() if whose == area_name) <= most
 
 
-@pytest.mark.parametrize("name", ["rows of twentieths", "rows of quarters", "rows that are all alike", "scores at the edges of bins"])
+@pytest.mark.parametrize(
+    "name", ["rows of twentieths", "rows of quarters", "rows that are all alike", "scores at the edges of bins"]
+)
 def test_areas_are_exact_for_scores_that_are_edges(name: str) -> None:
-    """Where equal bins mean equal scores, areas under the ROC curve are scikit-learn's to rounding, whatever the bound."""
+    """Where equal bins mean equal scores, areas under the ROC curve are scikit-learn's to rounding, whatever the
+    bound."""
     pairs = DATA[name]
     wanted, found = expected(pairs), keyed(pairs.model.compute(pairs.sums()))
     exact = {key: value for key, value in wanted.items() if key[0].startswith("roc_auc")}
@@ -732,7 +797,9 @@ def _areas_of(found: list[tuple[float, bool]], name: str) -> tuple[float | None,
 
 
 def _binary(found: list[tuple[float, bool]]) -> Pairs:
-    truth, score = (np.array(each, dtype=float) for each in ([positive for _, positive in found], [score for score, _ in found]))
+    truth, score = (
+        np.array(each, dtype=float) for each in ([positive for _, positive in found], [score for score, _ in found])
+    )
     return Pairs(BinaryMetrics(), truth, score)
 
 
@@ -773,7 +840,9 @@ def test_decisions_at_every_threshold_are_counted_exactly(found: list[tuple[floa
     rows = pairs.model.tables(pairs.sums())["thresholds"]  # type: ignore[attr-defined]
     assert rows[0]["threshold"] <= min(score for score, _ in found)
     for row in rows:
-        (tn, fp), (fn, tp) = metrics.confusion_matrix(pairs.truth == "1", pairs.y_pred >= row["threshold"], labels=[False, True])
+        (tn, fp), (fn, tp) = metrics.confusion_matrix(
+            pairs.truth == "1", pairs.y_pred >= row["threshold"], labels=[False, True]
+        )
         assert (row["tn"], row["fp"], row["fn"], row["tp"]) == (tn, fp, fn, tp)
 
 
@@ -786,7 +855,9 @@ def test_areas_without_positives_or_negatives_warn_of_nothing() -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(found=scored, more=scored)
-def test_counts_of_scores_can_be_taken_back_exactly(found: list[tuple[float, bool]], more: list[tuple[float, bool]]) -> None:
+def test_counts_of_scores_can_be_taken_back_exactly(
+    found: list[tuple[float, bool]], more: list[tuple[float, bool]]
+) -> None:
     """Adding scores and subtracting them leaves the very same counts, and their sums to rounding."""
     before, other = _binary(found).sums(), _binary(more).sums()
     left = dict(before)
@@ -794,13 +865,18 @@ def test_counts_of_scores_can_be_taken_back_exactly(found: list[tuple[float, boo
     add_into(left, other, -1)
     assert _counts(left) == _counts(before)
     # To rounding: of what was added on the way, which the cube of a great loss may exceed all that stays by far.
-    assert all(abs(left.get(name, 0.0) - value) <= 1e-12 * (abs(value) + abs(other.get(name, 0.0))) for name, value in before.items())
+    assert all(
+        abs(left.get(name, 0.0) - value) <= 1e-12 * (abs(value) + abs(other.get(name, 0.0)))
+        for name, value in before.items()
+    )
 
 
 @settings(max_examples=300, deadline=None)
 @given(
     found=st.lists(
-        st.one_of(st.floats(-1e12, 1e12).filter(lambda x: x == 0 or abs(x) >= 1e-12), st.integers(-5, 5)), min_size=1, max_size=30
+        st.one_of(st.floats(-1e12, 1e12).filter(lambda x: x == 0 or abs(x) >= 1e-12), st.integers(-5, 5)),
+        min_size=1,
+        max_size=30,
     ),
     share=st.one_of(st.sampled_from([0.0, 0.05, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0]), st.floats(0, 1)),
 )
@@ -823,7 +899,8 @@ def test_quantiles_are_right_to_their_bound(found: list[float], share: float) ->
 
 
 def test_a_mean_that_dwarfs_the_spread() -> None:
-    """Of truths near 1e8 that differ by 1, R² about the first of them is right to 1e-9; about 0 no digit of it would be."""
+    """Of truths near 1e8 that differ by 1, R² about the first of them is right to 1e-9; about 0 no digit of it would
+    be."""
     pairs = DATA["mean 1e8, sd 1"]
     true = metrics.r2_score(pairs.y_true, pairs.y_pred)
     assert keyed(pairs.model.compute(pairs.sums()))["r2", ""] == pytest.approx(true, abs=1e-9)
@@ -839,7 +916,9 @@ def test_r2_is_right_about_any_first_truth(mean: float, spread: float, seed: int
     random = np.random.default_rng(seed)
     truth = mean + spread * random.normal(0, 1, 50)
     pairs = _numbers(truth, truth + spread * random.normal(0, 0.5, 50))
-    assert keyed(pairs.model.compute(pairs.sums()))["r2", ""] == pytest.approx(metrics.r2_score(pairs.y_true, pairs.y_pred), abs=1e-6)
+    assert keyed(pairs.model.compute(pairs.sums()))["r2", ""] == pytest.approx(
+        metrics.r2_score(pairs.y_true, pairs.y_pred), abs=1e-6
+    )
 
 
 @pytest.mark.parametrize(
@@ -884,7 +963,11 @@ def output_values(classes: Sequence[str], numbers: Any) -> dict[Key, float]:
     """What numpy says of predictions."""
     found: dict[Key, float] = {("predicted_class_ratio", name): classes.count(name) / len(classes) for name in classes}
     if len(numbers):
-        found |= {("output_mean", ""): float(numbers.mean()), ("output_min", ""): numbers.min(), ("output_max", ""): numbers.max()}
+        found |= {
+            ("output_mean", ""): float(numbers.mean()),
+            ("output_min", ""): numbers.min(),
+            ("output_max", ""): numbers.max(),
+        }
         found |= {("output_quantile", q): value for q, value in quantiles(numbers, 0.05, 0.25, 0.5, 0.75, 0.95).items()}
     return found
 
@@ -892,7 +975,11 @@ def output_values(classes: Sequence[str], numbers: Any) -> dict[Key, float]:
 def output_bounds(numbers: Any) -> dict[Key, float]:
     """2.5 % of the numbers that the value lies between."""
     found: dict[Key, float] = {}
-    for name, labels in (("output_min", {"": 0.0}), ("output_max", {"": 1.0}), ("output_quantile", {str(q): q for q in output.QUANTILES})):
+    for name, labels in (
+        ("output_min", {"": 0.0}),
+        ("output_max", {"": 1.0}),
+        ("output_quantile", {str(q): q for q in output.QUANTILES}),
+    ):
         for label, share in labels.items() if len(numbers) else ():
             rank = share * (len(numbers) - 1)
             around = np.abs(np.sort(numbers)[[math.floor(rank), math.ceil(rank)]])
@@ -902,7 +989,8 @@ def output_bounds(numbers: Any) -> dict[Key, float]:
 
 @pytest.mark.parametrize("name", OUTPUTS)
 def test_outputs_are_numpys(name: str) -> None:
-    """Mean and shares of predictions are exact, minimum, maximum and quantiles to 2.5 % of the numbers they lie between."""
+    """Mean and shares of predictions are exact, minimum, maximum and quantiles to 2.5 % of the numbers they lie
+    between."""
     classes, numbers = OUTPUTS[name]
     sums: dict[str, float] = {}
     for label in classes:
@@ -911,10 +999,17 @@ def test_outputs_are_numpys(name: str) -> None:
         add_into(sums, output.increments([(None, number) for number in part.tolist()]))
     add_into(sums, output.increments([("x", 1e5), ("a", -3.5)]))
     add_into(sums, output.increments([("x", 1e5), ("a", -3.5)]), -1)
-    found, wanted = keyed([*output.compute(sums), *output.shares(sums, sorted(set(classes)), 100)]), output_values(classes, numbers)
+    found, wanted = (
+        keyed([*output.compute(sums), *output.shares(sums, sorted(set(classes)), 100)]),
+        output_values(classes, numbers),
+    )
     assert found.keys() == wanted.keys()
     bounds = output_bounds(numbers)
-    assert not [key for key, value in wanted.items() if abs(found[key] - value) > bounds.get(key, 0.0) + 1e-9 * max(1, abs(value))]
+    assert not [
+        key
+        for key, value in wanted.items()
+        if abs(found[key] - value) > bounds.get(key, 0.0) + 1e-9 * max(1, abs(value))
+    ]
 
 
 def reward_values(rewards: Sequence[float]) -> dict[Key, float]:
@@ -938,7 +1033,7 @@ def test_rewards_are_numpys(rewards: list[float]) -> None:
 NOW = 20_000 * DAY + 12 * HOUR + 30.0
 WINDOWS = {"1h": HOUR, "1d": DAY, "30d": 30 * DAY}
 AGES = np.array([10 * MINUTE, 20 * HOUR, 20 * DAY], dtype=float)  # each in one window more than the next
-KEEPING = Keeping(history=400 * DAY, retention=35 * DAY, dedupe=DAY)
+KEEPING = Retention(history=400 * DAY, retention=35 * DAY, dedupe=DAY)
 LABELS = Labels("shop", "wine", "main", "classifier")
 STATED = dict(zip(("namespace", "deployment", "predictor", "model"), LABELS, strict=True))
 ATTRIBUTES = dict(zip(("namespace", "inferenceservicename", "endpoint", "modelid"), LABELS, strict=True))
@@ -950,7 +1045,8 @@ class Life:
 
     Attributes:
         truths: the truth that stands for each prediction, None where none does; not yet sent ones are beyond `sent`.
-        logged: which predictions come through the request log, and their truths later; the others come with their truth.
+        logged: which predictions come through the request log, and their truths later; the others come with their
+            truth.
     """
 
     path: Path
@@ -961,10 +1057,14 @@ class Life:
 
     def __post_init__(self) -> None:
         model = self.pairs.model
-        self.scoring = Scoring(storage_uri=f"{type(model).__module__}.{type(model).__name__}", threshold=getattr(model, "threshold", 0.5))
-        self.reader = Reader(100, 0)
+        self.scoring = Scoring(
+            storage_uri=f"{type(model).__module__}.{type(model).__name__}", threshold=getattr(model, "threshold", 0.5)
+        )
+        self.reader = Evaluator(100, 0)
         random = np.random.default_rng(11)
-        self.at = self.now - random.permutation(np.resize(AGES, len(self.pairs))) - random.integers(0, 600, len(self.pairs))
+        self.at = (
+            self.now - random.permutation(np.resize(AGES, len(self.pairs))) - random.integers(0, 600, len(self.pairs))
+        )
         self.logged = random.random(len(self.pairs)) < 0.7
         self.weights = self.pairs.weight.copy()
         self.labelled = self.now
@@ -975,7 +1075,7 @@ class Life:
 
     def open(self) -> None:
         self.store = SqliteStore(str(self.path))
-        self.catalog = Catalog(lambda labels: self.scoring, lambda path, parameters: load(path, parameters), 10)
+        self.catalog = SeriesRegistry(lambda labels: self.scoring, lambda path, parameters: load(path, parameters), 10)
         self.catalog.restore(self.store.series())
         self.totals = Totals(WINDOWS)
         self.totals.rebuild(self.store, self.now)
@@ -984,9 +1084,9 @@ class Life:
         self.store.close()
         self.open()
 
-    def take(self, halves: Sequence[Half]) -> None:
-        group = Group(self.store, self.catalog, KEEPING, self.now)
-        assert set(group.take(halves)) <= {"accepted", "parked"}
+    def take(self, halves: Sequence[Observation]) -> None:
+        group = Batch(self.store, self.catalog, KEEPING, self.now)
+        assert set(group.take(halves)) <= {"accepted", "pending"}
         change = group.change()
         assert self.store.commit(change)
         self.totals.add(change.sums)
@@ -995,24 +1095,40 @@ class Life:
         value = self.pairs.y_pred[row]
         return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
 
-    def _log(self, row: int) -> Half:
+    def _log(self, row: int) -> Observation:
         data = msgspec.json.encode({"data": {"ndarray": [self._said(row)]}})
         attributes = {**ATTRIBUTES, "requestid": f"r{row}"}
         sent_at = float(self.at[row])
-        return half_of(
-            Event(kind=RESPONSE, id=f"e{row}", source="/test", type="t", time=sent_at, attributes=attributes, data=data), LABELS, self.now
+        return observation_of(
+            Event(
+                kind=EventKind.RESPONSE,
+                id=f"e{row}",
+                source="/test",
+                type="t",
+                time=sent_at,
+                attributes=attributes,
+                data=data,
+            ),
+            LABELS,
+            self.now,
         )
 
-    def _tell(self, rows: Iterable[int]) -> list[Half]:
+    def _tell(self, rows: Iterable[int]) -> list[Observation]:
         """Statements about these rows, as they are to stand now."""
         self.labelled += 1
         statements = [
-            {"request_id": f"r{row}", "truth": self.truths[row], "labelled_at": self.labelled, "weight": float(self.weights[row]), **STATED}
+            {
+                "request_id": f"r{row}",
+                "truth": self.truths[row],
+                "labelled_at": self.labelled,
+                "weight": float(self.weights[row]),
+                **STATED,
+            }
             | ({} if self.logged[row] else {"prediction": self._said(row), "predicted_at": float(self.at[row])})
             for row in rows
         ]
-        halves = halves_of(msgspec.json.encode(statements), LABELS, self.now)
-        assert all(isinstance(half, Half) for half in halves), halves
+        halves = observations_of(msgspec.json.encode(statements), LABELS, self.now)
+        assert all(isinstance(half, Observation) for half in halves), halves
         return halves  # type: ignore[return-value]
 
     def send(self, stop: int) -> None:
@@ -1036,7 +1152,7 @@ class Life:
         """Time passes, and everything that falls due is done."""
         self.now += seconds
         times = {"history": KEEPING.history, "retention": KEEPING.retention, "series_retention": 400 * DAY}
-        upkeep = Upkeep(self.store, self.catalog, self.totals, Telemetry(), Limits(), **times)
+        upkeep = Maintenance(self.store, self.catalog, self.totals, Telemetry(), UsageLimits(), **times)
         upkeep.step(self.now)
         while upkeep.is_busy:
             upkeep.step(self.now)
@@ -1081,7 +1197,7 @@ class Life:
 
     def check(self) -> None:
         """Every window says what the oracles do."""
-        reading = self.totals.reading(self.series.id)
+        reading = self.totals.series_totals(self.series.id)
         said = []
         for window in WINDOWS:
             sums = reading.windows[window]
@@ -1097,12 +1213,24 @@ def _shorter(pairs: Pairs, limit: int) -> Pairs:
 
 
 # Those that differ from others only in what a model makes of them.
-SHORT_LIVED = {name for name in DATA if "majority" in name or name.endswith(("iris, logistic", "wine, logistic", "0.0", "wrong"))}
-LIVES = {name: _shorter(pairs, 1200 if name == "1000 classes" else 90) for name, pairs in DATA.items() if name not in SHORT_LIVED}
+SHORT_LIVED = {
+    name for name in DATA if "majority" in name or name.endswith(("iris, logistic", "wine, logistic", "0.0", "wrong"))
+}
+LIVES = {
+    name: _shorter(pairs, 1200 if name == "1000 classes" else 90)
+    for name, pairs in DATA.items()
+    if name not in SHORT_LIVED
+}
 LIVES |= {
     f"{name}, weighted": _weighted(LIVES[name], 6)
     for name in (
-        *("rows of iris, Bayes", "labels of iris, Bayes", "scores of breast_cancer, Bayes, 0.5", "diabetes", "mean 1e8, sd 1"),
+        *(
+            "rows of iris, Bayes",
+            "labels of iris, Bayes",
+            "scores of breast_cancer, Bayes, 0.5",
+            "diabetes",
+            "mean 1e8, sd 1",
+        ),
         *(
             "one class, perfect",
             "one class, one right",
@@ -1116,8 +1244,11 @@ LIVES |= {
 
 
 @pytest.mark.parametrize("pairs", [pytest.param(pairs, id=name) for name, pairs in LIVES.items()])
-def test_windows_equal_scikit_learn_through_batches_corrections_restarts_and_roll_ups(pairs: Pairs, tmp_path: Path) -> None:
-    """Every window has scikit-learn's values on the pairs that stand in it, at every step, and says nothing that is undefined."""
+def test_windows_equal_scikit_learn_through_batches_corrections_restarts_and_roll_ups(
+    pairs: Pairs, tmp_path: Path
+) -> None:
+    """Every window has scikit-learn's values on the pairs that stand in it, at every step, and says nothing that is
+    undefined."""
     life = Life(tmp_path / "state.db", pairs)
     count = len(pairs)
     for stop in sorted({min(count, 1), count // 2, count} - {0}):
@@ -1172,7 +1303,8 @@ def test_a_window_whose_truths_were_all_corrected_to_one_number(left: float, tmp
 
 
 def test_rewards_of_windows(tmp_path: Path) -> None:
-    """Each window has the mean and the shares of the rewards of its predictions, the latest for each, also after a restart."""
+    """Each window has the mean and the shares of the rewards of its predictions, the latest for each, also after a
+    restart."""
     life = Life(tmp_path / "state.db", _shorter(DATA["labels of iris, Bayes"], 30))
     life.logged[:] = True
     life.send(30)
@@ -1182,7 +1314,7 @@ def test_rewards_of_windows(tmp_path: Path) -> None:
         for row, value in enumerate(rewards.tolist()):
             given_rewards[row] = value
             event = Event(
-                kind=FEEDBACK,
+                kind=EventKind.FEEDBACK,
                 id=f"f{turn} {row}",
                 source="/test",
                 type="t",
@@ -1190,10 +1322,10 @@ def test_rewards_of_windows(tmp_path: Path) -> None:
                 attributes={**ATTRIBUTES, "requestid": f"r{row}"},
                 data=msgspec.json.encode({"reward": value}),
             )
-            halves.append(half_of(event, LABELS, life.now))
+            halves.append(observation_of(event, LABELS, life.now))
         life.take(halves)
     for _ in range(2):
-        reading = life.totals.reading(life.series.id)
+        reading = life.totals.series_totals(life.series.id)
         for window, length in WINDOWS.items():
             found = keyed(life.reader.values(life.series, reading.windows[window]))
             wanted = reward_values([given_rewards[row] for row in life._inside(length)])

@@ -15,19 +15,24 @@ from urllib.parse import quote, urljoin, urlsplit
 
 import pytest
 
-from metrics_server.api_answer import History, Point, Value
-from metrics_server.listing import Entry, Standing
-from metrics_server.web import wording
-from metrics_server.web.attention import BAD, NOTE, WARN, ranked
-from metrics_server.web.recent import Recent
+from metrics_server.api.schema import History, MetricValue, Point, SeriesSummary, WindowSummary
+from metrics_server.web import formatting as wording
+from metrics_server.web.notices import BAD, NOTE, WARN, ranked
 from metrics_server.web.sparkline import sparkline
+from metrics_server.web.ttl_cache import TtlCache
 from tests.page_html import Html
 from tests.running import RESPONSE, RunningServer, ce, peer
 from tests.test_faults import locked
 
 JSON = {"Content-Type": "application/json"}
 BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
-HOSTILE = ("<img src=x onerror=alert(1)>", '"><script>alert(1)</script>', "$$x^2$$", "a&amp;b 'c' {{ 1 + 1 }}", "javascript:alert(1)")
+HOSTILE = (
+    "<img src=x onerror=alert(1)>",
+    '"><script>alert(1)</script>',
+    "$$x^2$$",
+    "a&amp;b 'c' {{ 1 + 1 }}",
+    "javascript:alert(1)",
+)
 SERIES = ("shop/wine/main/classifier", "shop/wine/canary/classifier", "bank/fraud/main/tree", "shop/houses/main/forest")
 
 
@@ -38,11 +43,20 @@ def _statements(seed: int) -> Iterator[dict[str, Any]]:
         at, truth = now - rng.random() * 3000, rng.randrange(3)
         given = [rng.random() + (2 * (column == truth) if n % 4 else 0) for column in range(3)]
         row = [round(score / sum(given), 4) for score in given]
-        names = {"namespace": "shop", "deployment": "wine", "predictor": "main" if n % 4 else "canary", "model": "classifier"}
+        names = {
+            "namespace": "shop",
+            "deployment": "wine",
+            "predictor": "main" if n % 4 else "canary",
+            "model": "classifier",
+        }
         yield {**names, "prediction": row, "truth": truth, "predicted_at": at}
         fraud = rng.random() < 0.3
         names = {"namespace": "bank", "deployment": "fraud", "predictor": "main", "model": "tree"}
-        yield {**names, "prediction": round(rng.betavariate(4, 2) if fraud else rng.betavariate(2, 4), 3), "truth": int(fraud)}
+        yield {
+            **names,
+            "prediction": round(rng.betavariate(4, 2) if fraud else rng.betavariate(2, 4), 3),
+            "truth": int(fraud),
+        }
         price = rng.gauss(200, 50)
         names = {"namespace": "shop", "deployment": "houses", "predictor": "main", "model": "forest"}
         yield {**names, "prediction": price + rng.gauss(3, 20), "truth": price, "predicted_at": at}
@@ -51,7 +65,9 @@ def _statements(seed: int) -> Iterator[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """A server that knows four series, one of them in slices, and a prediction without its label."""
-    running = RunningServer(tmp_path_factory.mktemp("page"), "--windows", "1h,1d", "--slices", "tenant=attribute:tenant")
+    running = RunningServer(
+        tmp_path_factory.mktemp("page"), "--windows", "1h,1d", "--slices", "tenant=attribute:tenant"
+    )
     try:
         assert running.post(list(_statements(1)), JSON, "/v1/feedback").status == 200
         for n in range(12):
@@ -79,7 +95,9 @@ def _without_others(server: RunningServer, path: str) -> Html:
 
 def _gauges(server: RunningServer, path: str, window: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     """What /v1/metrics says of a series in a window: by name and further labels."""
-    named = dict(zip(("deployment_namespace", "deployment_name", "predictor_name", "model_name"), path.split("/"), strict=True))
+    named = dict(
+        zip(("deployment_namespace", "deployment_name", "predictor_name", "model_name"), path.split("/"), strict=True)
+    )
     wanted = {**named, "window": window}
     found = {}
     for (name, labels), value in server.samples().items():
@@ -97,7 +115,11 @@ def test_the_page_of_a_series_has_the_numbers_of_the_metrics(server: RunningServ
     page = _without_others(server, f"/ui/models/{path}?window={window}")
     shown = {(one.name, one.labels): one.value for one in page.data}
     ends = re.compile("_(lower|upper)$")
-    listed = {key: value for key, value in gauges.items() if not ends.search(key[0]) and key[0] != "model_predicted_class_ratio"}
+    listed = {
+        key: value
+        for key, value in gauges.items()
+        if not ends.search(key[0]) and key[0] != "model_predicted_class_ratio"
+    }
     assert shown == listed
     assert len(listed) > 5
     for (name, labels), value in listed.items():
@@ -123,14 +145,22 @@ def test_the_comparison_has_the_numbers_of_the_metrics(server: RunningServer) ->
     page = html(server, "/ui/deployments/shop/wine?window=1d")
     canary, main = (_gauges(server, f"shop/wine/{predictor}/classifier", "1d") for predictor in ("canary", "main"))
     found = [one for one in page.data if one.name == "model_accuracy_ratio"]
-    assert [one.value for one in found] == [main["model_accuracy_ratio", ()], canary["model_accuracy_ratio", ()]], "the baseline first"
+    assert [one.value for one in found] == [main["model_accuracy_ratio", ()], canary["model_accuracy_ratio", ()]], (
+        "the baseline first"
+    )
     assert "worse" in page.text
 
 
 def test_the_health_page_has_the_numbers_of_the_metrics(server: RunningServer) -> None:
     """The counts of events are those of /v1/metrics."""
-    shown = {one.labels: one.value for one in html(server, "/ui/health").data if one.name == "metrics_server_events_total"}
-    counted = {tuple(sorted(labels)): value for (name, labels), value in server.samples().items() if name == "metrics_server_events_total"}
+    shown = {
+        one.labels: one.value for one in html(server, "/ui/health").data if one.name == "metrics_server_events_total"
+    }
+    counted = {
+        tuple(sorted(labels)): value
+        for (name, labels), value in server.samples().items()
+        if name == "metrics_server_events_total"
+    }
     assert shown == counted
     assert sum(shown.values()) > 900
 
@@ -155,11 +185,18 @@ def test_slices_stand_worst_first(serve: Any) -> None:
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """A server whose labels, classes and slices were chosen by somebody who means harm."""
-    running = RunningServer(tmp_path_factory.mktemp("hostile"), "--store", "memory://", "--slices", "tenant=attribute:tenant")
+    running = RunningServer(
+        tmp_path_factory.mktemp("hostile"), "--store", "memory://", "--slices", "tenant=attribute:tenant"
+    )
     try:
         for word in HOSTILE:
             names = dict.fromkeys(("namespace", "deployment", "predictor", "model"), word)
-            rows = [{**names, "prediction": said, "truth": truth} for said in (word, "b") for truth in (word, "b") for _ in range(3)]
+            rows = [
+                {**names, "prediction": said, "truth": truth}
+                for said in (word, "b")
+                for truth in (word, "b")
+                for _ in range(3)
+            ]
             assert running.post(rows, JSON, "/v1/feedback").status == 200
             message = {"data": {"ndarray": [word]}}
             latin = word.encode("ascii", "ignore").decode()
@@ -174,7 +211,11 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]
 def _paths_of(word: str) -> Iterator[str]:
     part = quote(word, safe="")
     yield from (f"/ui/models/{part}/{part}/{part}/{part}", f"/ui/deployments/{part}/{part}")
-    yield from (f"/ui/models/shop/wine/main/classifier?slice={quote('tenant=' + word)}", f"/ui?q={part}", f"/ui?window={part}")
+    yield from (
+        f"/ui/models/shop/wine/main/classifier?slice={quote('tenant=' + word)}",
+        f"/ui?q={part}",
+        f"/ui?window={part}",
+    )
     yield from (f"/ui/models/{part}/{part}/{part}/{part}?class={part}", f"/ui/models/{part}/nothing/-/-?metric={part}")
 
 
@@ -188,7 +229,9 @@ def test_nobody_can_write_on_the_page(hostile: RunningServer, word: str) -> None
         scripts = [given.get("src", "") for given in page.all("script")]
         assert all(re.fullmatch(r"(\.\./)*ui/static/page\.js\?v=[0-9a-f]{16}", source) for source in scripts), path
         assert all(given["src"].lstrip("./").startswith("ui/trends/") for given in page.all("img")), path
-        assert not [given for _, given in page.elements for name in given if name.startswith("on") or name == "style"], path
+        assert not [
+            given for _, given in page.elements for name in given if name.startswith("on") or name == "style"
+        ], path
         assert not [link for link in page.links() if urlsplit(link).scheme or urlsplit(link).netloc], path
     figures = hostile.get(f"{next(_paths_of(word))}?figures=light")
     assert json.loads(figures.body), "strict JSON"
@@ -196,7 +239,9 @@ def test_nobody_can_write_on_the_page(hostile: RunningServer, word: str) -> None
 
 def test_pages_forbid_what_is_not_theirs(server: RunningServer) -> None:
     """The policy lets in nothing from elsewhere and nothing inline, with a nonce for styles that is new each time."""
-    pages = [server.get(path, BROWSER) for path in ("/", "/", "/ui/health", f"/ui/models/{SERIES[0]}", "/ui/models/a/b/c/d")]
+    pages = [
+        server.get(path, BROWSER) for path in ("/", "/", "/ui/health", f"/ui/models/{SERIES[0]}", "/ui/models/a/b/c/d")
+    ]
     policies = [page.headers["Content-Security-Policy"] for page in pages]
     assert len(set(policies)) == len(policies)
     for page, policy in zip(pages, policies, strict=True):
@@ -223,9 +268,19 @@ def test_every_link_leads_somewhere(server: RunningServer) -> None:
         assert answer.status == 200, path
         if answer.headers["Content-Type"].startswith("text/html"):
             links = Html(answer.body.decode()).links()
-            assert not [link for link in links if link.startswith("/")], "an address from the root breaks behind a prefix"
+            assert not [link for link in links if link.startswith("/")], (
+                "an address from the root breaks behind a prefix"
+            )
             waiting += [urljoin(path, link) for link in links]
-    kinds = ("/ui/models/", "/ui/deployments/", "/ui/trends/", "/ui/health", "/ui/static/page.css", "/v1/metrics", "/openapi.json")
+    kinds = (
+        "/ui/models/",
+        "/ui/deployments/",
+        "/ui/trends/",
+        "/ui/health",
+        "/ui/static/page.css",
+        "/v1/metrics",
+        "/openapi.json",
+    )
     assert all(any(path.startswith(kind) for path in seen) for kind in kinds)
     assert len(seen) > 30
 
@@ -269,7 +324,9 @@ def test_errors_are_pages_too(server: RunningServer, path: str, status: int, wor
     assert "All models" in page.text
 
 
-@pytest.mark.parametrize("asked", ["metric=model_r2", "class=9", "metric=model_ndcg%7Bk%3D%2210%22%7D", "slice=", "threshold=0.999"])
+@pytest.mark.parametrize(
+    "asked", ["metric=model_r2", "class=9", "metric=model_ndcg%7Bk%3D%2210%22%7D", "slice=", "threshold=0.999"]
+)
 def test_a_page_that_stays_open_never_turns_into_an_error(server: RunningServer, asked: str) -> None:
     """A metric or a class that is not there, or is no longer, gives way to the one that is shown first."""
     assert "accuracy in 1h" in html(server, f"/ui/models/{SERIES[0]}?{asked}").text
@@ -304,7 +361,9 @@ def test_headlines_with_labels_have_their_pages(serve: Any, tmp_path: Path) -> N
 def test_any_name_has_its_page(serve: Any, name: str) -> None:
     """Also one that would mean something else in a path."""
     server = serve("--store", "memory://")
-    pairs = [{**dict.fromkeys(("namespace", "deployment", "predictor", "model"), name), "prediction": "a", "truth": "a"}] * 3
+    pairs = [
+        {**dict.fromkeys(("namespace", "deployment", "predictor", "model"), name), "prediction": "a", "truth": "a"}
+    ] * 3
     assert server.post(pairs, JSON, "/v1/feedback").status == 200
     (row,) = [link for link in html(server, "/").links() if link.startswith("ui/models/")]
     path = urljoin("/", row)
@@ -314,7 +373,8 @@ def test_any_name_has_its_page(serve: Any, name: str) -> None:
 
 
 def test_a_store_in_trouble_leaves_the_page_standing(tmp_path: Path) -> None:
-    """What is in memory is shown with a word on what is missing; a past that cannot be read takes nothing with it but its charts."""
+    """What is in memory is shown with a word on what is missing; a past that cannot be read takes nothing with it but
+    its charts."""
     server = RunningServer(tmp_path, "--store", "sqlite:///state.db")
     paths = ("/ui", f"/ui/models/{SERIES[0]}", "/ui/deployments/shop/wine", "/ui/health")
     try:
@@ -329,7 +389,9 @@ def test_a_store_in_trouble_leaves_the_page_standing(tmp_path: Path) -> None:
         for path in paths[1:3]:
             page = html(server, f"{path}?window=1d")
             assert {one.name for one in page.data} > {"model_accuracy_ratio", "model_log_loss"}
-            assert "over time" not in " ".join(given.get("data-chart", "").replace("_", " ") for given in page.all("figure"))
+            assert "over time" not in " ".join(
+                given.get("data-chart", "").replace("_", " ") for given in page.all("figure")
+            )
     finally:
         server.process.kill()
         server.process.wait()
@@ -343,7 +405,7 @@ def test_who_looks_at_the_same_shares_it() -> None:
         made.append(len(made))
         return made[-1]
 
-    recent: Recent[int] = Recent(1.0, 2, lambda: now[0])
+    recent: TtlCache[int] = TtlCache(1.0, 2, lambda: now[0])
     assert [recent.get("a", make), recent.get("a", make), recent.get("b", make)] == [0, 0, 1]
     now[0] = 0.9
     assert recent.get("a", make) == 0
@@ -358,14 +420,19 @@ def test_the_empty_page_says_what_to_do(serve: Any, tmp_path: Path) -> None:
     assert "No data yet" in page.text
     text = server.get("/", BROWSER).body.decode()
     commands = [
-        re.sub(r"&#39;|&#x27;", "'", code).replace("&quot;", '"') for code in re.findall(r"<code>(curl.*?)</code>", text, re.DOTALL)
+        re.sub(r"&#39;|&#x27;", "'", code).replace("&quot;", '"')
+        for code in re.findall(r"<code>(curl.*?)</code>", text, re.DOTALL)
     ]
     assert len(commands) == 3
     for command in commands:
-        ran = subprocess.run([peer("bash"), "-c", f"{command} --fail -sS"], env=os.environ, capture_output=True, text=True, check=False)
+        ran = subprocess.run(
+            [peer("bash"), "-c", f"{command} --fail -sS"], env=os.environ, capture_output=True, text=True, check=False
+        )
         assert ran.returncode == 0, ran.stderr
     deadline = time.monotonic() + 10
-    while ("model_support", 2.0) not in {(one.name, one.value) for one in html(server, "/").data}:  # shared for a second
+    while ("model_support", 2.0) not in {
+        (one.name, one.value) for one in html(server, "/").data
+    }:  # shared for a second
         assert time.monotonic() < deadline
     assert {one.value for one in html(server, "/").data if one.name == "model_accuracy_ratio"} == {1.0}
 
@@ -385,7 +452,14 @@ def test_without_bokeh_the_page_shows_the_data(serve: Any, tmp_path: Path) -> No
 def test_files_of_the_page_may_be_kept(server: RunningServer) -> None:
     """Under their digest for ever, otherwise not; compressed where the client takes it; and there are no others."""
     for link in ("ui/static/page.css", "ui/static/page.js", "ui/static/bokeh.min.js"):
-        name = next((at for at in [*html(server, "/").links(), html(server, "/").all("body")[0]["data-bokeh"]] if at.startswith(link)), "")
+        name = next(
+            (
+                at
+                for at in [*html(server, "/").links(), html(server, "/").all("body")[0]["data-bokeh"]]
+                if at.startswith(link)
+            ),
+            "",
+        )
         kept, plain = server.get(f"/{name}", {"Accept-Encoding": "gzip"}), server.get(f"/{link}")
         assert "immutable" in kept.headers["Cache-Control"]
         assert plain.headers["Cache-Control"] == "no-cache"
@@ -395,14 +469,18 @@ def test_files_of_the_page_may_be_kept(server: RunningServer) -> None:
         assert server.get(f"/ui/static/{name}").status == 404
 
 
-def _value(value: float, lower: float, upper: float, name: str = "model_accuracy_ratio", support: float = 100) -> Value:
-    return Value(name=name, labels={}, value=value, lower=lower, upper=upper, support=support)
+def _value(
+    value: float, lower: float, upper: float, name: str = "model_accuracy_ratio", support: float = 100
+) -> MetricValue:
+    return MetricValue(name=name, labels={}, value=value, lower=lower, upper=upper, support=support)
 
 
-def _entry(predictor: str, headline: Value | None, support: float, predictions: float = 0.0, **more: Any) -> Entry:
+def _entry(
+    predictor: str, headline: MetricValue | None, support: float, predictions: float = 0.0, **more: Any
+) -> SeriesSummary:
     longest = more.pop("longest", headline)
     counts = {"support": support, "predictions": predictions, "rewards": more.pop("rewards", 0.0)}
-    standing = Standing(**counts, headline=headline)
+    standing = WindowSummary(**counts, headline=headline)
     given = {
         "namespace": "shop",
         "deployment": "wine",
@@ -417,8 +495,8 @@ def _entry(predictor: str, headline: Value | None, support: float, predictions: 
         "last_label_at": 900.0,
         "labels": {},
     }
-    windows = {"1h": standing, "1d": Standing(**counts, headline=longest)}
-    return Entry(**{**given, "windows": windows, **more})
+    windows = {"1h": standing, "1d": WindowSummary(**counts, headline=longest)}
+    return SeriesSummary(**{**given, "windows": windows, **more})
 
 
 @pytest.mark.parametrize(
@@ -432,14 +510,29 @@ def _entry(predictor: str, headline: Value | None, support: float, predictions: 
         ),
         (_entry("main", _value(0.95, 0.94, 0.96), 500, longest=_value(0.9, 0.89, 0.91)), None, ""),
         (
-            _entry("main", _value(5, 4.5, 5.5, "model_mean_absolute_error"), 500, longest=_value(3, 2.9, 3.1, "model_mean_absolute_error")),
+            _entry(
+                "main",
+                _value(5, 4.5, 5.5, "model_mean_absolute_error"),
+                500,
+                longest=_value(3, 2.9, 3.1, "model_mean_absolute_error"),
+            ),
             BAD,
             "worse",
         ),
-        (_entry("main", _value(5, 4.5, 5.5, "model_output_mean"), 500, longest=_value(3, 2.9, 3.1, "model_output_mean")), None, ""),
+        (
+            _entry(
+                "main", _value(5, 4.5, 5.5, "model_output_mean"), 500, longest=_value(3, 2.9, 3.1, "model_output_mean")
+            ),
+            None,
+            "",
+        ),
         (_entry("main", None, 0, 60, last_label_at=None), WARN, "no labels yet for 60 predictions; none has ever come"),
         (_entry("main", None, 0, 60), NOTE, "no labels yet for 60 predictions; the last came 1.7 min ago"),
-        (_entry("main", None, 0, 60, last_label_at=-4000.0), WARN, "no labels yet for 60 predictions; the last came 1.4 h ago"),
+        (
+            _entry("main", None, 0, 60, last_label_at=-4000.0),
+            WARN,
+            "no labels yet for 60 predictions; the last came 1.4 h ago",
+        ),
         (_entry("main", None, 0, 60, rewards=9.0), None, ""),
         (_entry("main", None, 0, 0, rewards=9.0), None, ""),
         (_entry("main", None, 0, 49), None, ""),
@@ -451,12 +544,16 @@ def _entry(predictor: str, headline: Value | None, support: float, predictions: 
             WARN,
             "3 truths so far did not fit the task multiclass",
         ),
-        (_entry("main", _value(0.9, 0.85, 0.93), 500, labels={"task_mismatch": 3.0, "matched": 500.0}), NOTE, "--storage_uri"),
+        (
+            _entry("main", _value(0.9, 0.85, 0.93), 500, labels={"task_mismatch": 3.0, "matched": 500.0}),
+            NOTE,
+            "--storage_uri",
+        ),
         (_entry("main", _value(0.0, 0.0, 0.79, support=1), 1, longest=_value(0.9, 0.89, 0.91)), NOTE, "few labels: 1"),
     ],
     ids=lambda case: case if isinstance(case, str) else "",
 )
-def test_what_deserves_a_look(entry: Entry, severity: int | None, words: str) -> None:
+def test_what_deserves_a_look(entry: SeriesSummary, severity: int | None, words: str) -> None:
     """Each notice has its cause, its severity and its words; a change that chance explains has none."""
     ((_, notices),) = ranked([entry], "1h", {"1h": 3600, "1d": 86400}, 1000.0)
     assert [notice.severity for notice in notices] == ([] if severity is None else [severity])
@@ -464,7 +561,8 @@ def test_what_deserves_a_look(entry: Entry, severity: int | None, words: str) ->
 
 
 def test_a_worse_predictor_leads_the_list() -> None:
-    """It is compared with the predictor of the most labels, and the series are in the order of their gravest notices."""
+    """It is compared with the predictor of the most labels, and the series are in the order of their gravest
+    notices."""
     fine = _entry("main", _value(0.9, 0.89, 0.91), 500)
     worse = _entry("canary", _value(0.6, 0.5, 0.7), 100)
     quiet = _entry("other", None, 0, deployment="beer")
@@ -472,7 +570,9 @@ def test_a_worse_predictor_leads_the_list() -> None:
     assert [one.entry for one in order] == [worse, quiet, fine]
     assert "accuracy is 0.30 (95 %: 0.20 to 0.40) lower than that of predictor main" in order[0].notices[0].text
     few = _entry("canary", _value(0.0, 0.0, 0.4, support=5), 5)
-    assert [notice.severity for _, notices in ranked([fine, few], "1h", {"1h": 3600}, 1000.0) for notice in notices] == [NOTE]
+    assert [
+        notice.severity for _, notices in ranked([fine, few], "1h", {"1h": 3600}, 1000.0) for notice in notices
+    ] == [NOTE]
 
 
 @pytest.mark.parametrize(
@@ -492,13 +592,16 @@ def test_a_worse_predictor_leads_the_list() -> None:
         (None, None, "–"),
     ],
 )
-def test_numbers_have_the_digits_that_mean_something(value: float | None, interval: tuple[float, float] | None, text: str) -> None:
+def test_numbers_have_the_digits_that_mean_something(
+    value: float | None, interval: tuple[float, float] | None, text: str
+) -> None:
     """Two digits of the interval's width, three without one."""
     assert wording.number(value, interval) == text
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0, "0 s"), (0.004, "4 ms"), (1, "1 s"), (59, "59 s"), (90, "1.5 min"), (7200, "2.0 h"), (86400 * 35, "35 d")]
+    ("seconds", "text"),
+    [(0, "0 s"), (0.004, "4 ms"), (1, "1 s"), (59, "59 s"), (90, "1.5 min"), (7200, "2.0 h"), (86400 * 35, "35 d")],
 )
 def test_durations_have_a_unit_that_fits(seconds: float, text: str) -> None:
     """One unit, the largest that is not a fraction."""

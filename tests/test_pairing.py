@@ -10,22 +10,23 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metrics_server import reward
-from metrics_server.catalog import Catalog
-from metrics_server.event import FEEDBACK, RESPONSE, Event
-from metrics_server.group import Group, Keeping
-from metrics_server.half import half_of
-from metrics_server.ledger import LOGGED, PAIRS
-from metrics_server.model import load
-from metrics_server.reward import REWARDS
-from metrics_server.series import Labels, Scoring
+from metrics_server.ingest.cloudevent import Event
+from metrics_server.ingest.normalize import observation_of
+from metrics_server.metrics import reward_stats as reward
+from metrics_server.metrics.components import LOGGED, PAIRS
+from metrics_server.metrics.labels import EventKind
+from metrics_server.metrics.model import load
+from metrics_server.metrics.reward_stats import REWARDS
+from metrics_server.metrics.sums import component
+from metrics_server.metrics.window import CUMULATIVE, DAY, Bucket, bucket_of
+from metrics_server.pairing.batch import Batch, Retention
+from metrics_server.series.registry import SeriesRegistry
+from metrics_server.series.series import Labels, Scoring
 from metrics_server.store.memory import MemoryStore
-from metrics_server.sums import component
-from metrics_server.window import DAY, EVER, Bucket, bucket_of
 
 NOW = 1_790_000_000.0
 NOWHERE = Labels("", "", "", "")
-KEEPING = Keeping(history=400 * DAY, retention=35 * DAY, dedupe=DAY)
+KEEPING = Retention(history=400 * DAY, retention=35 * DAY, dedupe=DAY)
 
 
 class Sent(NamedTuple):
@@ -43,7 +44,7 @@ class Sent(NamedTuple):
 
     def event(self) -> Event:
         body: dict[str, Any] = {"ndarray": list(self.response or ())}
-        if self.kind == RESPONSE:
+        if self.kind == EventKind.RESPONSE:
             data = msgspec.json.encode({"data": body})
         else:
             feedback: dict[str, Any] = {}
@@ -56,12 +57,14 @@ class Sent(NamedTuple):
             data = msgspec.json.encode(feedback)
         names = ("namespace", "inferenceservicename", "endpoint", "modelid")
         stated = dict(zip(names, self.labels, strict=True))
-        if self.kind == FEEDBACK and self.response is None and self.reward is None:
+        if self.kind == EventKind.FEEDBACK and self.response is None and self.reward is None:
             stated |= dict(zip(names[:2], self.scope, strict=True))
         attributes = {name: value for name, value in stated.items() if value}
         if self.request:
             attributes["requestid"] = self.request
-        return Event(kind=self.kind, id=self.id, source="/test", type="t", time=self.time, attributes=attributes, data=data)
+        return Event(
+            kind=self.kind, id=self.id, source="/test", type="t", time=self.time, attributes=attributes, data=data
+        )
 
 
 class Bench:
@@ -73,12 +76,14 @@ class Bench:
         self.restart()
 
     def restart(self) -> None:
-        self.catalog = Catalog(lambda labels: self.scoring, lambda path, parameters: load(path, parameters), 1000)
+        self.catalog = SeriesRegistry(
+            lambda labels: self.scoring, lambda path, parameters: load(path, parameters), 1000
+        )
         self.catalog.restore(self.store.series())
 
     def send(self, *sent: Sent, now: float = NOW) -> list[Any]:
-        group = Group(self.store, self.catalog, KEEPING, now)
-        outcomes = group.take([half_of(one.event(), NOWHERE, now) for one in sent])
+        group = Batch(self.store, self.catalog, KEEPING, now)
+        outcomes = group.take([observation_of(one.event(), NOWHERE, now) for one in sent])
         assert self.store.commit(group.change())
         return outcomes
 
@@ -103,11 +108,13 @@ class Bench:
 
     def ever(self, labels: Labels) -> dict[str, float]:
         series = next(series for series in self.catalog.current() if series.labels == labels)
-        return dict(self.store.ledger(EVER).get(series.id, {}))
+        return dict(self.store.cumulative(CUMULATIVE).get(series.id, {}))
 
     def statuses(self, labels: Labels) -> dict[str, float]:
         prefix = component("server/labels", "")
-        return {name.removeprefix(prefix): value for name, value in self.ever(labels).items() if name.startswith(prefix)}
+        return {
+            name.removeprefix(prefix): value for name, value in self.ever(labels).items() if name.startswith(prefix)
+        }
 
 
 MAIN = Labels("shop", "wine", "main", "classifier")
@@ -122,13 +129,13 @@ def histories(draw: st.DrawFn) -> list[Sent]:
     """A set of events over few requests, few labels and few times, so that they meet, tie and contradict each other."""
     sent = []
     for number in range(draw(st.integers(1, 12))):
-        kind = draw(st.sampled_from([RESPONSE, FEEDBACK, FEEDBACK]))
+        kind = draw(st.sampled_from([EventKind.RESPONSE, EventKind.FEEDBACK, EventKind.FEEDBACK]))
         rows = draw(st.integers(1, 2))
         classes = st.tuples(*[st.integers(0, 2)] * rows)
         truths = st.tuples(*[st.one_of(st.none(), st.integers(0, 2))] * rows)
-        has_response = kind == RESPONSE or draw(st.booleans())
-        reward = None if kind == RESPONSE or draw(st.booleans()) else float(draw(st.integers(-2, 2)))
-        truth = None if kind == RESPONSE or (reward is not None and draw(st.booleans())) else draw(truths)
+        has_response = kind == EventKind.RESPONSE or draw(st.booleans())
+        reward = None if kind == EventKind.RESPONSE or draw(st.booleans()) else float(draw(st.integers(-2, 2)))
+        truth = None if kind == EventKind.RESPONSE or (reward is not None and draw(st.booleans())) else draw(truths)
         sent.append(
             Sent(
                 kind,
@@ -157,7 +164,11 @@ def expected(history: Iterable[Sent]) -> Counts:
                 bucket = bucket_of(at, NOW, KEEPING.history)
                 assert bucket is not None
                 result.setdefault((labels, bucket), Counter()).update(counts)
-    return {key: kept for key, counts in result.items() if (kept := {name: value for name, value in counts.items() if value})}
+    return {
+        key: kept
+        for key, counts in result.items()
+        if (kept := {name: value for name, value in counts.items() if value})
+    }
 
 
 def _key(time: float, content: Any) -> tuple[float, bytes]:
@@ -174,14 +185,18 @@ def _expected_row(events: list[Sent], row: int) -> Iterable[tuple[Labels, float,
         if one.response is not None and row < len(one.response):
             value = one.response[row]
             key = _key(one.time, [one.labels, value])
-            if one.kind == RESPONSE:
+            if one.kind == EventKind.RESPONSE:
                 logged[one.labels] = max(logged.get(one.labels, (key, one.time, value)), (key, one.time, value))
             else:
                 before = carried.get(alike, (key, one.time, value, one.labels))
                 latest = max(before, (key, one.time, value, one.labels), key=lambda entry: entry[0])
                 carried[alike] = (latest[0], min(before[1], one.time), latest[2], latest[3])
         if one.truth is not None and row < len(one.truth):
-            stated = one.scope if one.response is None and one.reward is None else (one.labels.namespace, one.labels.deployment)
+            stated = (
+                one.scope
+                if one.response is None and one.reward is None
+                else (one.labels.namespace, one.labels.deployment)
+            )
             truths.append((_key(one.time, one.truth[row]), stated, one.truth[row]))
         if one.reward is not None and row == 0:
             key = _key(one.time, [*one.labels, one.reward])
@@ -201,26 +216,35 @@ def _expected_row(events: list[Sent], row: int) -> Iterable[tuple[Labels, float,
                 counts["correct"] = 1
             yield labels, at, counts
     for alike, (_, at, value, labels) in rewards.items():
-        about = [(known, when) for known, (_, when, _) in logged.items() if (known.namespace, known.deployment, known.model) == alike]
+        about = [
+            (known, when)
+            for known, (_, when, _) in logged.items()
+            if (known.namespace, known.deployment, known.model) == alike
+        ]
         where, when = min(about, default=(labels, at))
         yield where, when, Counter(reward.increments(value))
 
 
 @settings(max_examples=400, deadline=None)
-@given(histories(), st.randoms(use_true_random=False), st.lists(st.integers(1, 5), min_size=20, max_size=20), st.sets(st.integers(0, 20)))
+@given(
+    histories(),
+    st.randoms(use_true_random=False),
+    st.lists(st.integers(1, 5), min_size=20, max_size=20),
+    st.sets(st.integers(0, 20)),
+)
 def test_any_order_grouping_repetition_and_restart_give_the_numbers_of_the_set(
     history: list[Sent], random: Any, sizes: list[int], restarts: set[int]
 ) -> None:
     """The net numbers equal a plain batch computation over the set of halves, however they arrived."""
-    arrivals = history + random.sample(history, len(history) // 2)
-    random.shuffle(arrivals)
+    rows = history + random.sample(history, len(history) // 2)
+    random.shuffle(rows)
     bench = Bench()
     for number, size in enumerate(sizes):
-        group, arrivals = arrivals[:size], arrivals[size:]
+        group, rows = rows[:size], rows[size:]
         bench.send(*group)
         if number in restarts:
             bench.restart()
-    bench.send(*arrivals)
+    bench.send(*rows)
     assert bench.net_by_bucket() == expected(history)
 
 
@@ -228,8 +252,8 @@ def test_the_bucket_is_the_one_of_the_prediction() -> None:
     """A label that comes late for last Tuesday repairs last Tuesday."""
     bench = Bench()
     tuesday = NOW - 5 * DAY
-    bench.send(Sent(RESPONSE, "1", tuesday, "r", MAIN, ("", ""), (2,)))
-    bench.send(Sent(FEEDBACK, "2", NOW, "r", MAIN, ("shop", "wine"), truth=(2,)))
+    bench.send(Sent(EventKind.RESPONSE, "1", tuesday, "r", MAIN, ("", ""), (2,)))
+    bench.send(Sent(EventKind.FEEDBACK, "2", NOW, "r", MAIN, ("shop", "wine"), truth=(2,)))
     bucket = bucket_of(tuesday, NOW, KEEPING.history)
     series = bench.catalog.current()[0]
     assert bench.store.history(series.id, 0)[bucket]["correct"] == 1.0  # type: ignore[index]
@@ -238,7 +262,7 @@ def test_the_bucket_is_the_one_of_the_prediction() -> None:
 def test_a_repeated_event_is_answered_as_a_duplicate_and_counts_once() -> None:
     """A redelivery changes nothing, in the same group or a later one."""
     bench = Bench()
-    one = Sent(FEEDBACK, "1", NOW, "r", MAIN, ("", ""), (1,), (1,))
+    one = Sent(EventKind.FEEDBACK, "1", NOW, "r", MAIN, ("", ""), (1,), (1,))
     assert bench.send(one, one) == ["accepted", "duplicate"]
     before = bench.ever(MAIN)
     assert bench.send(one) == ["duplicate"]
@@ -248,14 +272,14 @@ def test_a_repeated_event_is_answered_as_a_duplicate_and_counts_once() -> None:
 def test_equal_truth_is_a_duplicate_later_truth_a_correction_older_truth_changes_nothing() -> None:
     """Every truth after the first has the status that says what became of it."""
     bench = Bench()
-    bench.send(Sent(FEEDBACK, "1", NOW - 50, "r", MAIN, ("", ""), (1,), (1,)))
-    bench.send(Sent(FEEDBACK, "2", NOW - 40, "r", MAIN, ("shop", "wine"), truth=(1,)))
+    bench.send(Sent(EventKind.FEEDBACK, "1", NOW - 50, "r", MAIN, ("", ""), (1,), (1,)))
+    bench.send(Sent(EventKind.FEEDBACK, "2", NOW - 40, "r", MAIN, ("shop", "wine"), truth=(1,)))
     assert bench.statuses(MAIN) == {"matched": 1, "duplicate": 1}
-    bench.send(Sent(FEEDBACK, "3", NOW - 30, "r", MAIN, ("shop", "wine"), truth=(2,)))
-    bench.send(Sent(FEEDBACK, "4", NOW - 45, "r", MAIN, ("shop", "wine"), truth=(0,)))
+    bench.send(Sent(EventKind.FEEDBACK, "3", NOW - 30, "r", MAIN, ("shop", "wine"), truth=(2,)))
+    bench.send(Sent(EventKind.FEEDBACK, "4", NOW - 45, "r", MAIN, ("shop", "wine"), truth=(0,)))
     assert bench.statuses(MAIN) == {"matched": 1, "duplicate": 1, "corrected": 1, "superseded": 1}
     assert bench.net()[MAIN][component("confusion", "2", "1")] == 1
-    bench.send(Sent(FEEDBACK, "5", NOW - 20, "r", MAIN, ("shop", "wine"), truth=(None,)))
+    bench.send(Sent(EventKind.FEEDBACK, "5", NOW - 20, "r", MAIN, ("shop", "wine"), truth=(None,)))
     assert bench.statuses(MAIN)["retracted"] == 1
     assert PAIRS not in bench.net()[MAIN] if MAIN in bench.net() else True
 
@@ -265,7 +289,7 @@ def test_one_class_written_in_several_ways_is_one_truth() -> None:
     for form in ([2], [2.0], [[2]], ["2"], [[0, 0, 1]]):
         bench = Bench(Scoring())
         first = Event(
-            kind=FEEDBACK,
+            kind=EventKind.FEEDBACK,
             id="1",
             source="s",
             type="t",
@@ -273,10 +297,12 @@ def test_one_class_written_in_several_ways_is_one_truth() -> None:
             attributes={"requestid": "r"},
             data=b'{"response":{"data":{"ndarray":[[0.1,0.2,0.7]]}},"truth":{"data":{"ndarray":[[0,0,1]]}}}',
         )
-        again = msgspec.structs.replace(first, id="2", time=NOW, data=msgspec.json.encode({"truth": {"data": {"ndarray": form}}}))
+        again = msgspec.structs.replace(
+            first, id="2", time=NOW, data=msgspec.json.encode({"truth": {"data": {"ndarray": form}}})
+        )
         for event in (first, again):
-            group = Group(bench.store, bench.catalog, KEEPING, NOW)
-            group.take([half_of(event, NOWHERE, NOW)])
+            group = Batch(bench.store, bench.catalog, KEEPING, NOW)
+            group.take([observation_of(event, NOWHERE, NOW)])
             bench.store.commit(group.change())
         assert bench.statuses(NOWHERE) == {"matched": 1, "duplicate": 1}, form
 
@@ -284,16 +310,16 @@ def test_one_class_written_in_several_ways_is_one_truth() -> None:
 def test_self_contained_feedback_of_several_nodes_and_predictors_counts_once_per_model() -> None:
     """A feedback that is logged under both arms of a canary is one pair, not two."""
     bench = Bench()
-    bench.send(Sent(FEEDBACK, "1", NOW - 2, "r", MAIN, ("", ""), (1,), (1,)))
-    bench.send(Sent(FEEDBACK, "2", NOW - 1, "r", CANARY, ("", ""), (1,), (1,)))
+    bench.send(Sent(EventKind.FEEDBACK, "1", NOW - 2, "r", MAIN, ("", ""), (1,), (1,)))
+    bench.send(Sent(EventKind.FEEDBACK, "2", NOW - 1, "r", CANARY, ("", ""), (1,), (1,)))
     assert sum(counts[PAIRS] for counts in bench.net().values()) == 1
 
 
 def test_feedback_that_lands_on_the_other_predictor_labels_the_prediction_of_the_first() -> None:
     """The prediction's labels are the pair's, whatever predictor the feedback event names."""
     bench = Bench()
-    bench.send(Sent(RESPONSE, "1", NOW - 9, "r", MAIN, ("", ""), (1,)))
-    bench.send(Sent(FEEDBACK, "2", NOW, "r", CANARY, ("shop", "wine"), truth=(1,)))
+    bench.send(Sent(EventKind.RESPONSE, "1", NOW - 9, "r", MAIN, ("", ""), (1,)))
+    bench.send(Sent(EventKind.FEEDBACK, "2", NOW, "r", CANARY, ("shop", "wine"), truth=(1,)))
     assert bench.net()[MAIN]["correct"] == 1
     assert CANARY not in bench.net()
 
@@ -301,7 +327,7 @@ def test_feedback_that_lands_on_the_other_predictor_labels_the_prediction_of_the
 def test_events_without_a_request_id_count_once_each() -> None:
     """Without any id to join on each event id is a pair of its own."""
     bench = Bench()
-    one = Sent(FEEDBACK, "1", NOW, "", MAIN, ("", ""), (1,), (1,))
+    one = Sent(EventKind.FEEDBACK, "1", NOW, "", MAIN, ("", ""), (1,), (1,))
     bench.send(one, one, one._replace(id="2"))
     assert bench.net()[MAIN][PAIRS] == 2
 
@@ -309,27 +335,27 @@ def test_events_without_a_request_id_count_once_each() -> None:
 def test_what_was_applied_before_a_change_of_configuration_can_be_taken_back() -> None:
     """After the metric model changed, a correction subtracts from the old series and adds to the new one."""
     bench = Bench()
-    bench.send(Sent(FEEDBACK, "1", NOW - 9, "r", MAIN, ("", ""), (1,), (1,)))
+    bench.send(Sent(EventKind.FEEDBACK, "1", NOW - 9, "r", MAIN, ("", ""), (1,), (1,)))
     old = bench.catalog.current()[0]
     bench.scoring = Scoring(storage_uri="cm_models.multiclass_one_hot.MulticlassOneHot")
     bench.restart()
-    bench.send(Sent(FEEDBACK, "2", NOW, "r", MAIN, ("", ""), truth=(0,)))
+    bench.send(Sent(EventKind.FEEDBACK, "2", NOW, "r", MAIN, ("", ""), truth=(0,)))
     assert not any(bench.store.totals(0)[old.id].values())
     assert bench.net()[MAIN][component("confusion", "0", "1")] == 1
 
 
 def test_a_time_far_in_the_future_is_taken_as_now() -> None:
     """A broken clock cannot make a truth that stands for ever."""
-    ahead = Sent(FEEDBACK, "1", NOW + 3600, "r", MAIN, ("", ""), (1,), (1,))
-    half = half_of(ahead.event(), NOWHERE, NOW)
+    ahead = Sent(EventKind.FEEDBACK, "1", NOW + 3600, "r", MAIN, ("", ""), (1,), (1,))
+    half = observation_of(ahead.event(), NOWHERE, NOW)
     assert half.clamped
-    assert half.arrivals[0].known.time == NOW  # type: ignore[union-attr]
+    assert half.rows[0].truth.time == NOW  # type: ignore[union-attr]
 
 
 def test_a_pair_older_than_the_history_counts_but_is_in_no_window() -> None:
     """What is too old for the buckets still counts in the ledgers, and says so."""
     bench = Bench()
-    bench.send(Sent(FEEDBACK, "1", NOW - 500 * DAY, "r", MAIN, ("", ""), (1,), (1,)))
+    bench.send(Sent(EventKind.FEEDBACK, "1", NOW - 500 * DAY, "r", MAIN, ("", ""), (1,), (1,)))
     assert bench.net() == {}
     assert bench.statuses(MAIN) == {"too_old": 1}
     assert bench.ever(MAIN)["correct"] == 1
@@ -337,12 +363,12 @@ def test_a_pair_older_than_the_history_counts_but_is_in_no_window() -> None:
 
 def test_a_group_computed_again_gives_the_same() -> None:
     """When another writer came first, the same halves are paired anew, as if it were the first time."""
-    one = Sent(FEEDBACK, "1", NOW, "r", MAIN, ("", ""), (1,), (1,), 0.5)
-    halves = [half_of(one.event(), NOWHERE, NOW)]
+    one = Sent(EventKind.FEEDBACK, "1", NOW, "r", MAIN, ("", ""), (1,), (1,), 0.5)
+    halves = [observation_of(one.event(), NOWHERE, NOW)]
     bench = Bench()
     for _ in range(2):  # the first attempt is thrown away
         bench.restart()
-        group = Group(bench.store, bench.catalog, KEEPING, NOW)
+        group = Batch(bench.store, bench.catalog, KEEPING, NOW)
         assert group.take(halves) == ["accepted"]
         change = group.change()
     assert bench.store.commit(change)
@@ -353,12 +379,12 @@ def test_a_group_computed_again_gives_the_same() -> None:
 def test_a_series_that_left_and_came_back_owes_nothing() -> None:
     """A correction takes back only what the series still has: one that was deleted meanwhile does not go below zero."""
     bench = Bench()
-    bench.send(Sent(FEEDBACK, "1", NOW, "r", MAIN, ("", ""), (1,), (1,)))
+    bench.send(Sent(EventKind.FEEDBACK, "1", NOW, "r", MAIN, ("", ""), (1,), (1,)))
     (series,) = bench.catalog.current()
     bench.store.forget_series(series.id)
     bench.catalog.drop(series.id)
-    bench.send(Sent(RESPONSE, "2", NOW + 60, "other", MAIN, ("", ""), (1,)), now=NOW + 60)
-    bench.send(Sent(FEEDBACK, "3", NOW + 120, "r", MAIN, ("shop", "wine"), truth=(2,)), now=NOW + 120)
+    bench.send(Sent(EventKind.RESPONSE, "2", NOW + 60, "other", MAIN, ("", ""), (1,)), now=NOW + 60)
+    bench.send(Sent(EventKind.FEEDBACK, "3", NOW + 120, "r", MAIN, ("shop", "wine"), truth=(2,)), now=NOW + 120)
     assert bench.net()[MAIN][component("confusion", "2", "1")] == 1
     assert all(value >= 0 for value in bench.net()[MAIN].values())
 
@@ -366,12 +392,12 @@ def test_a_series_that_left_and_came_back_owes_nothing() -> None:
 def test_a_prediction_whose_series_cannot_come_back_harms_nobody() -> None:
     """When a series left as idle and its place is taken, a late truth or reward for it is unscorable, not an error."""
     bench = Bench()
-    bench.send(Sent(RESPONSE, "1", NOW, "r", MAIN, ("", ""), (1,)))
+    bench.send(Sent(EventKind.RESPONSE, "1", NOW, "r", MAIN, ("", ""), (1,)))
     bench.catalog.drop(bench.catalog.current()[0].id)
     bench.catalog._max_series = 1
-    bench.send(Sent(RESPONSE, "2", NOW, "q", ELSEWHERE, ("", ""), (1,)))
-    late = Sent(FEEDBACK, "3", NOW + 9, "r", MAIN, ("shop", "wine"), truth=(1,))
-    rewarded = Sent(FEEDBACK, "4", NOW + 9, "r", ELSEWHERE._replace(namespace="shop"), ("", ""), reward=1.0)
+    bench.send(Sent(EventKind.RESPONSE, "2", NOW, "q", ELSEWHERE, ("", ""), (1,)))
+    late = Sent(EventKind.FEEDBACK, "3", NOW + 9, "r", MAIN, ("shop", "wine"), truth=(1,))
+    rewarded = Sent(EventKind.FEEDBACK, "4", NOW + 9, "r", ELSEWHERE._replace(namespace="shop"), ("", ""), reward=1.0)
     assert bench.send(late)[0] == "accepted"
     assert bench.send(rewarded)[0].reason.label == "too_many_series"
     assert set(bench.net()) == {ELSEWHERE}

@@ -1,8 +1,9 @@
-"""Pairing against its specification: histories of any events, in any order, beside a plain computation over the set of them.
+"""Pairing against its specification: histories of any events, in any order, beside a plain computation over the set of
+them.
 
-The oracle (`expected`) knows nothing of cases, keys or pointers: it has all events in one place and asks of each row what is about
-what. The machines send the events in any order and grouping, repeat them, lose groups before their commit, let another writer come
-between, and restart; after every step the net numbers are those of the oracle.
+The oracle (`expected`) knows nothing of cases, keys or pointers: it has all events in one place and asks of each row
+what is about what. The machines send the events in any order and grouping, repeat them, lose groups before their
+commit, let another writer come between, and restart; after every step the net numbers are those of the oracle.
 """
 
 from __future__ import annotations
@@ -22,29 +23,43 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule, run_state_machine_as_test
 
-from metrics_server import kept, reward
-from metrics_server.case import MAX_KEYS, Case, decode_record, waiting
-from metrics_server.event import FEEDBACK, REQUEST, RESPONSE, Event
-from metrics_server.group import Group
-from metrics_server.half import Half, digest_of, half_of, row_key
-from metrics_server.kept import HALVES, Limits
-from metrics_server.ledger import LABELS, LOGGED, PAIRS, PREDICTIONS
-from metrics_server.oblivion import EVICTED, EXPIRED, leaving
-from metrics_server.output import CLASS
-from metrics_server.reward import REWARDS
-from metrics_server.selection import Dimension, Selection
-from metrics_server.series import Labels
+from metrics_server.ingest.cloudevent import Event
+from metrics_server.ingest.normalize import observation_of
+from metrics_server.ingest.slicing import Dimension, SlicingRules
+from metrics_server.metrics import reward_stats as reward
+from metrics_server.metrics.components import LABELS, LOGGED, PAIRS, PREDICTIONS
+from metrics_server.metrics.labels import EventKind, LabelStatus
+from metrics_server.metrics.prediction_stats import CLASS
+from metrics_server.metrics.reward_stats import REWARDS
+from metrics_server.metrics.sums import add_into, component
+from metrics_server.metrics.window import (
+    CUMULATIVE,
+    CUMULATIVE_REAPPLIED,
+    CUMULATIVE_RETRACTED,
+    DAY,
+    MINUTE,
+    QUARTER,
+    USAGE,
+    Bucket,
+    bucket_of,
+    floor,
+)
+from metrics_server.pairing import usage as kept
+from metrics_server.pairing.batch import Batch
+from metrics_server.pairing.expiry import expire
+from metrics_server.pairing.maintenance import Maintenance
+from metrics_server.pairing.observation import Observation, digest_of, row_key
+from metrics_server.pairing.record import MAX_KEYS, PairingRecord, decode_record, pending_rows
+from metrics_server.pairing.usage import RECORDS, UsageLimits
+from metrics_server.series.series import Labels
+from metrics_server.series.totals import Totals
 from metrics_server.store.interface import Store
-from metrics_server.store.sqlite import SqliteStore
-from metrics_server.sums import add_into, component
+from metrics_server.store.sqlite.store import SqliteStore
 from metrics_server.telemetry import Telemetry
-from metrics_server.totals import Totals
-from metrics_server.upkeep import Upkeep
-from metrics_server.window import DAY, EVER, KEPT, MINUTE, QUARTER, REAPPLIED, RETRACTED, Bucket, bucket_of, floor
 from tests.test_pairing import CANARY, ELSEWHERE, KEEPING, MAIN, NOW, NOWHERE, OTHER_NODE
 from tests.test_pairing import Bench as PlainBench
 
-BY_TENANT = Selection(dimensions=(Dimension("tenant", "attribute", "tenant"),))
+BY_TENANT = SlicingRules(dimensions=(Dimension("tenant", "attribute", "tenant"),))
 EVERYWHERE = ("", "")
 WINE = ("shop", "wine")
 
@@ -78,7 +93,7 @@ class Sent(NamedTuple):
     @property
     def stated(self) -> Labels:
         """What the event states of itself: a truth that comes alone narrows itself as it likes."""
-        alone = self.kind == FEEDBACK and self.response is None and self.reward is None
+        alone = self.kind == EventKind.FEEDBACK and self.response is None and self.reward is None
         return Labels(*self.scope, self.labels.predictor, self.labels.model) if alone else self.labels
 
     def event(self) -> Event:
@@ -89,8 +104,8 @@ class Sent(NamedTuple):
             truth["data"] = {"ndarray": list(self.truth)}
         if self.path:
             response["meta"] = response.get("meta", {}) | {"requestPath": dict.fromkeys(self.path, "image:1")}
-        data: dict[str, Any] = {RESPONSE: response, REQUEST: request}.get(self.kind, {})
-        if self.kind == FEEDBACK:
+        data: dict[str, Any] = {EventKind.RESPONSE: response, EventKind.REQUEST: request}.get(self.kind, {})
+        if self.kind == EventKind.FEEDBACK:
             parts = {"request": request, "response": response, "truth": truth, "reward": self.reward}
             data = {name: part for name, part in parts.items() if part not in (None, {})}
         names = ("namespace", "inferenceservicename", "endpoint", "modelid")
@@ -98,7 +113,7 @@ class Sent(NamedTuple):
         attributes |= {"requestid": self.request} if self.request else {}
         attributes |= {"tenant": self.tenant} if self.tenant else {}
         family = "org.kubeflow.serving" if self.kserve else "io.seldon.serving"
-        kind = self.kind if self.kind == FEEDBACK else f"inference.{self.kind}"
+        kind = self.kind if self.kind == EventKind.FEEDBACK else f"inference.{self.kind}"
         return Event(
             kind=self.kind,
             id=self.id,
@@ -165,7 +180,11 @@ def ids_of(one: Sent) -> list[str]:
     """The ids of an event, the best first; one that has none has an id that no other has."""
     first = one.request or (one.id if one.kserve else "")
     response, request, truth = one.puids
-    given = {RESPONSE: [response], REQUEST: [request], FEEDBACK: [response, request, truth]}[one.kind]
+    given = {
+        EventKind.RESPONSE: [response],
+        EventKind.REQUEST: [request],
+        EventKind.FEEDBACK: [response, request, truth],
+    }[one.kind]
     return list(dict.fromkeys(name for name in [first, *given] if name)) or [f"\0{one.source} {one.id}"]
 
 
@@ -175,7 +194,7 @@ def keys_of(one: Sent, row: int) -> list[Key]:
     keys: list[Key] = []
     for name in ids_of(one):
         keys.append((name, row))
-        if one.kind == FEEDBACK and rows == 1 and (item := _ITEM.fullmatch(name)):
+        if one.kind == EventKind.FEEDBACK and rows == 1 and (item := _ITEM.fullmatch(name)):
             keys.append((item[1], int(item[2])))
     return list(dict.fromkeys(keys))
 
@@ -209,11 +228,11 @@ class Known:
     def _logged(self, history: list[Sent]) -> list[Prediction]:
         named: dict[str, set[str]] = {}
         for one in history:
-            if one.kind == REQUEST:
+            if one.kind == EventKind.REQUEST:
                 named.setdefault(ids_of(one)[0], set()).update(ids_of(one))
         found: dict[tuple[str, Labels, int], Prediction] = {}
         for one in history:
-            for row, value in enumerate(one.response or () if one.kind == RESPONSE else ()):
+            for row, value in enumerate(one.response or () if one.kind == EventKind.RESPONSE else ()):
                 first = ids_of(one)[0]
                 keys = {*keys_of(one, row), *((name, row) for name in named.get(first, ()))}
                 order = order_of(one.time, [one.labels, value, slices_of(one.tenant)])
@@ -226,7 +245,7 @@ class Known:
     def _carried(self, history: list[Sent]) -> list[Prediction]:
         found: list[Prediction] = []
         for one in history:
-            for row, value in enumerate(one.response or () if one.kind == FEEDBACK else ()):
+            for row, value in enumerate(one.response or () if one.kind == EventKind.FEEDBACK else ()):
                 order = order_of(one.time, [one.labels, value, slices_of(one.tenant)])
                 said = Prediction(one.labels, one.time, value, one.tenant, order, set(keys_of(one, row)))
                 same = [each for each in found if alike(each.labels) == alike(said.labels) and each.keys & said.keys]
@@ -246,7 +265,11 @@ class Known:
             if one.reward is not None:
                 order = order_of(one.time, [*one.labels, one.reward, slices_of(one.tenant)])
                 given = Given(one.labels, one.time, one.reward, one.tenant, order, keys_of(one, 0), set())
-                same = [each for each in found if alike(each.labels) == alike(given.labels) and {*each.keys, *each.others} & {*given.keys}]
+                same = [
+                    each
+                    for each in found
+                    if alike(each.labels) == alike(given.labels) and {*each.keys, *each.others} & {*given.keys}
+                ]
                 found = [each for each in found if all(each is not other for other in same)]
                 ranked = sorted([given, *same], key=lambda each: each.order, reverse=True)
                 latest = ranked[0]
@@ -256,7 +279,8 @@ class Known:
         return found
 
     def is_about(self, truth: Truth, said: Prediction) -> bool:
-        """Whether a truth labels a prediction: what is under the first of its keys that has a logged one, else under any."""
+        """Whether a truth labels a prediction: what is under the first of its keys that has a logged one, else under
+        any."""
         if not truth.covers(said.labels):
             return False
         for key in truth.keys:
@@ -273,9 +297,12 @@ class Known:
         return None if latest is None else latest.value
 
     def where(self, given: Given) -> tuple[Labels, float, str]:
-        """Labels, time and tenant that a reward counts for: by its own keys first, in their order, then by those it shares."""
+        """Labels, time and tenant that a reward counts for: by its own keys first, in their order, then by those it
+        shares."""
         for keys in (*({key} for key in given.keys), given.others):
-            if found := [each for each in self.logged if alike(each.labels) == alike(given.labels) and keys & each.keys]:
+            if found := [
+                each for each in self.logged if alike(each.labels) == alike(given.labels) and keys & each.keys
+            ]:
                 return min((each.labels, each.at, each.tenant) for each in found)
         return given.labels, given.at, given.tenant
 
@@ -301,7 +328,11 @@ def expected(history: Iterable[Sent]) -> Net:
     for given in known.rewards:
         labels, at, tenant = known.where(given)
         count(labels, at, tenant, reward.increments(given.value))
-    return {where: kept for where, counts in result.items() if (kept := {name: value for name, value in counts.items() if value})}
+    return {
+        where: kept
+        for where, counts in result.items()
+        if (kept := {name: value for name, value in counts.items() if value})
+    }
 
 
 # The server's core
@@ -310,34 +341,39 @@ def expected(history: Iterable[Sent]) -> Net:
 class Bench(PlainBench):
     """A server's core without sockets or threads, on any store, with slices by tenant."""
 
-    def __init__(self, store: Store | None = None, selection: Selection = BY_TENANT) -> None:
+    def __init__(self, store: Store | None = None, selection: SlicingRules = BY_TENANT) -> None:
         super().__init__()
         self.selection = selection
         if store is not None:
             self.store = store  # type: ignore[assignment]
             self.restart()
 
-    def half(self, one: Sent, now: float = NOW) -> Half:
-        return half_of(one.event(), NOWHERE, now, self.selection)
+    def half(self, one: Sent, now: float = NOW) -> Observation:
+        return observation_of(one.event(), NOWHERE, now, self.selection)
 
     def send(self, *sent: Sent, now: float = NOW) -> list[Any]:  # type: ignore[override]
         outcomes, change = self.taken([self.half(one, now) for one in sent], now)
         assert self.store.commit(change)
         return outcomes
 
-    def taken(self, halves: Sequence[Half], now: float = NOW) -> tuple[list[Any], Any]:
+    def taken(self, halves: Sequence[Observation], now: float = NOW) -> tuple[list[Any], Any]:
         """A group before its commit."""
-        group = Group(self.store, self.catalog, KEEPING, now)
+        group = Batch(self.store, self.catalog, KEEPING, now)
         return group.take(halves), group.change()
 
     def numbers(self) -> Net:
-        """What stands, by series, slice and bucket; without what came to nothing, and without the distribution of outputs."""
+        """What stands, by series, slice and bucket; without what came to nothing, and without the distribution of
+        outputs."""
         return {
             (series.labels, series.identity.slice, bucket): kept
             for series in self.catalog.current()
             for bucket, sums in self.store.history(series.id, 0).items()
             if (
-                kept := {name: value for name, value in sums.items() if value and (name.startswith(CLASS) or not name.startswith("output"))}
+                kept := {
+                    name: value
+                    for name, value in sums.items()
+                    if value and (name.startswith(CLASS) or not name.startswith("output"))
+                }
             )
         }
 
@@ -352,7 +388,9 @@ class Bench(PlainBench):
     def confusion(self, labels: Labels = MAIN) -> dict[str, float]:
         """The pairs that stand in one series, such as {"2 1": 1.0}: truth, prediction."""
         prefix = component("confusion", "")
-        cells = {name.removeprefix(prefix): value for name, value in self.whole(labels).items() if name.startswith(prefix)}
+        cells = {
+            name.removeprefix(prefix): value for name, value in self.whole(labels).items() if name.startswith(prefix)
+        }
         return {name.replace("\x1f", " "): value for name, value in cells.items()}
 
     def records(self) -> dict[bytes, bytes]:
@@ -361,28 +399,31 @@ class Bench(PlainBench):
         return {key: record.value for key, (record, _) in self.store._records.items()}
 
     def kept(self) -> dict[str, float]:
-        return {name: value for name, value in self.store.ledger(KEPT).get(0, {}).items() if value}
+        return {name: value for name, value in self.store.cumulative(USAGE).get(0, {}).items() if value}
 
     def recount(self) -> dict[str, float]:
         """What the ledger of what is kept has to say, from the records themselves."""
         sums: dict[str, float] = {}
         for key, value in self.records().items():
             if len(key) == 16:
-                add_into(sums, {kept.EVENT_COUNT: 1.0})
+                add_into(sums, {kept.EVENT_KEY_COUNT: 1.0})
                 continue
-            add_into(sums, {kept.HALF_COUNT: 1.0, kept.HALF_BYTES: float(len(value) + kept.OVERHEAD_BYTES)})
-            if isinstance(case := decode_record(value), Case):
-                predictions, truths = waiting(case)
-                since = component("pending/since", str(floor(case.received, QUARTER)))
-                add_into(sums, {kept.PENDING_PREDICTIONS: predictions, kept.PENDING_TRUTHS: truths, since: predictions + truths})
+            add_into(sums, {kept.RECORD_COUNT: 1.0, kept.RECORD_BYTES: float(len(value) + kept.OVERHEAD_BYTES)})
+            if isinstance(case := decode_record(value), PairingRecord):
+                predictions, truths = pending_rows(case)
+                since = component("pending/since", str(floor(case.received_at, QUARTER)))
+                add_into(
+                    sums,
+                    {kept.PENDING_PREDICTIONS: predictions, kept.PENDING_TRUTHS: truths, since: predictions + truths},
+                )
         return sums
 
-    def upkeep(self, now: float = NOW, limits: Limits | None = None) -> Telemetry:
+    def upkeep(self, now: float = NOW, limits: UsageLimits | None = None) -> Telemetry:
         """All that is due at `now`."""
         totals, telemetry = Totals({"1h": 3600}), Telemetry()
         totals.rebuild(self.store, now)
         times = {"history": KEEPING.history, "retention": KEEPING.retention, "series_retention": 400 * DAY}
-        upkeep = Upkeep(self.store, self.catalog, totals, telemetry, limits or Limits(), **times)
+        upkeep = Maintenance(self.store, self.catalog, totals, telemetry, limits or UsageLimits(), **times)
         upkeep.step(now)
         while upkeep.is_busy:
             upkeep.step(now)
@@ -398,18 +439,32 @@ TIMES = [NOW - MINUTE * minutes for minutes in (0, 0.25, 0.5, 1, 2, 3, 60 * 25, 
 
 @st.composite
 def events(draw: st.DrawFn) -> Sent:
-    """An event over few ids, rows, labels and times, so that they meet, tie and contradict each other. Its id is given later."""
-    kind = draw(st.sampled_from([REQUEST, RESPONSE, RESPONSE, FEEDBACK, FEEDBACK, FEEDBACK]))
+    """An event over few ids, rows, labels and times, so that they meet, tie and contradict each other. Its id is given
+    later."""
+    kind = draw(
+        st.sampled_from(
+            [
+                EventKind.REQUEST,
+                EventKind.RESPONSE,
+                EventKind.RESPONSE,
+                EventKind.FEEDBACK,
+                EventKind.FEEDBACK,
+                EventKind.FEEDBACK,
+            ]
+        )
+    )
     puids = [draw(st.sampled_from(CLIENT_NAMES)) for _ in range(3)]
     request = draw(st.sampled_from([*NAMES, *NAMES, ""]))
     rows = draw(st.sampled_from([1, 1, 2]))
     classes = st.tuples(*[st.integers(0, 2)] * rows)
     truths = st.tuples(*[st.sampled_from([0, 1, 2, 2, None])] * rows)
-    response = draw(classes) if kind == RESPONSE or (kind == FEEDBACK and draw(st.booleans())) else None
-    reward = float(draw(st.integers(-2, 2))) if kind == FEEDBACK and draw(st.integers(0, 3)) == 0 else None
-    truth = draw(truths) if kind == FEEDBACK and (reward is None or draw(st.booleans())) else None
+    response = (
+        draw(classes) if kind == EventKind.RESPONSE or (kind == EventKind.FEEDBACK and draw(st.booleans())) else None
+    )
+    reward = float(draw(st.integers(-2, 2))) if kind == EventKind.FEEDBACK and draw(st.integers(0, 3)) == 0 else None
+    truth = draw(truths) if kind == EventKind.FEEDBACK and (reward is None or draw(st.booleans())) else None
     can_join = request or any(puids)
-    if kind == FEEDBACK and response is None and reward is None and not can_join:
+    if kind == EventKind.FEEDBACK and response is None and reward is None and not can_join:
         request = "a"  # a truth alone that names nothing is refused
     return Sent(
         kind,
@@ -421,7 +476,11 @@ def events(draw: st.DrawFn) -> Sent:
         response,
         truth,
         reward,
-        (puids[0] if kind in (RESPONSE, FEEDBACK) else "", puids[1] if kind != RESPONSE else "", puids[2] if truth is not None else ""),
+        (
+            puids[0] if kind in (EventKind.RESPONSE, EventKind.FEEDBACK) else "",
+            puids[1] if kind != EventKind.RESPONSE else "",
+            puids[2] if truth is not None else "",
+        ),
         draw(st.booleans()),
         draw(st.sampled_from(["", "red", "blue"])),
     )
@@ -445,17 +504,22 @@ class Pairing(RuleBasedStateMachine):
         self.bench.restart()
 
     def numbered(self, drawn: Sequence[Sent]) -> list[Sent]:
-        """Events of their own; a KServe event's id is also the request's, so that only its source tells it from others."""
+        """Events of their own; a KServe event's id is also the request's, so that only its source tells it from
+        others."""
         found = []
         for number, one in enumerate(drawn, len(self.history)):
             reward = None if one.reward is None else one.reward + number / 64  # none is equal to that of another event
             found.append(
-                one._replace(id=("b", "x")[number % 2] if one.kserve else f"event-{number}", source=f"/test/{number}", reward=reward)
+                one._replace(
+                    id=("b", "x")[number % 2] if one.kserve else f"event-{number}",
+                    source=f"/test/{number}",
+                    reward=reward,
+                )
             )
         return found
 
     def noted(self, found: Sequence[Sent], outcomes: Sequence[Any]) -> None:
-        assert all(outcome in ("accepted", "parked") for outcome in outcomes)
+        assert all(outcome in ("accepted", "pending") for outcome in outcomes)
         self.history |= {one.source: one for one in found}
 
     @rule(target=sent, drawn=events())
@@ -506,7 +570,9 @@ class Pairing(RuleBasedStateMachine):
         self.bench.taken([self.bench.half(one) for one in self.numbered(drawn)])
         self.bench.catalog.restore(self.bench.store.series())
 
-    @rule(target=sent, mine=st.lists(events(), min_size=1, max_size=3), others=st.lists(events(), min_size=1, max_size=3))
+    @rule(
+        target=sent, mine=st.lists(events(), min_size=1, max_size=3), others=st.lists(events(), min_size=1, max_size=3)
+    )
     def let_another_writer_come_between(self, mine: list[Sent], others: list[Sent]) -> Any:
         found = self.numbered([*mine, *others])
         mine, others = found[: len(mine)], found[len(mine) :]
@@ -542,12 +608,21 @@ class Pairing(RuleBasedStateMachine):
         known = Known(self.history.values())
         unlabelled = sum(known.standing(said) is None for said in known.logged if not said.is_alone)
         assert counts.get(kept.PENDING_PREDICTIONS, 0) == unlabelled
-        idle = [truth for truth in known.truths if not any(known.is_about(truth, said) for said in (*known.logged, *known.carried))]
-        assert counts.get(kept.PENDING_TRUTHS, 0) <= len({(truth.scope, *truth.keys) for truth in idle if truth.value is not None})
+        idle = [
+            truth
+            for truth in known.truths
+            if not any(known.is_about(truth, said) for said in (*known.logged, *known.carried))
+        ]
+        assert counts.get(kept.PENDING_TRUTHS, 0) <= len(
+            {(truth.scope, *truth.keys) for truth in idle if truth.value is not None}
+        )
 
     @invariant()
     def the_ledgers_only_grow_and_their_difference_stands(self) -> None:
-        ledgers = {ledger: self.bench.store.ledger(ledger) for ledger in (EVER, RETRACTED, REAPPLIED)}
+        ledgers = {
+            ledger: self.bench.store.cumulative(ledger)
+            for ledger in (CUMULATIVE, CUMULATIVE_RETRACTED, CUMULATIVE_REAPPLIED)
+        }
         for ledger, by_series in ledgers.items():
             for series_id, sums in by_series.items():
                 before = self.grown.get((series_id, ledger), {})
@@ -558,7 +633,9 @@ class Pairing(RuleBasedStateMachine):
             ever, retracted, again, net = (by.get(series.id, {}) for by in (*ledgers.values(), stands))
             cells = {name for sums in (ever, net) for name in sums if name.startswith("confusion")} | {"correct"}
             assert all(ever.get(name, 0.0) - retracted.get(name, 0.0) == net.get(name, 0.0) for name in cells)
-            pairs, renewed = (sum(value for name, value in sums.items() if name.startswith("confusion")) for sums in (ever, again))
+            pairs, renewed = (
+                sum(value for name, value in sums.items() if name.startswith("confusion")) for sums in (ever, again)
+            )
             assert ever.get(LABELS + "matched", 0.0) == pairs - renewed
             if not series.identity.slice:
                 assert ever.get(PREDICTIONS, 0.0) == net.get(LOGGED, 0.0)
@@ -582,13 +659,17 @@ class PairingOnDisk(Pairing):
 
 
 def histories(examples: int, steps: int) -> settings:
-    """How much is tried; of several failures one is shown, and what made it smaller is not explained, which takes minutes."""
+    """How much is tried; of several failures one is shown, and what made it smaller is not explained, which takes
+    minutes."""
     phases = [phase for phase in Phase if phase is not Phase.explain]
-    return settings(max_examples=examples, stateful_step_count=steps, deadline=None, report_multiple_bugs=False, phases=phases)
+    return settings(
+        max_examples=examples, stateful_step_count=steps, deadline=None, report_multiple_bugs=False, phases=phases
+    )
 
 
 def test_any_history_gives_the_numbers_of_the_set_of_its_events() -> None:
-    """However events are grouped, repeated, lost before their commit and mixed with restarts, the numbers are those of the set."""
+    """However events are grouped, repeated, lost before their commit and mixed with restarts, the numbers are those of
+    the set."""
     run_state_machine_as_test(Pairing, settings=histories(200, 15))
 
 
@@ -602,15 +683,21 @@ def test_any_history_gives_the_numbers_of_the_set_of_its_events_on_disk() -> Non
 
 def said(request: str, value: int, **more: Any) -> Sent:
     """A logged prediction."""
-    return Sent(RESPONSE, **({"id": f"said {request} {value}", "time": NOW - 600, "request": request, "response": (value,)} | more))
+    return Sent(
+        EventKind.RESPONSE,
+        **({"id": f"said {request} {value}", "time": NOW - 600, "request": request, "response": (value,)} | more),
+    )
 
 
 def truth(request: str, value: int | None, **more: Any) -> Sent:
     """A truth that comes alone."""
-    return Sent(FEEDBACK, **({"id": f"truth {request} {value}", "time": NOW - 60, "request": request, "truth": (value,)} | more))
+    return Sent(
+        EventKind.FEEDBACK,
+        **({"id": f"truth {request} {value}", "time": NOW - 60, "request": request, "truth": (value,)} | more),
+    )
 
 
-def in_any_order(*sent: Sent, selection: Selection = BY_TENANT) -> Iterator[Bench]:
+def in_any_order(*sent: Sent, selection: SlicingRules = BY_TENANT) -> Iterator[Bench]:
     """Servers that got these events in all orders, each event in a group of its own."""
     for order in permutations(sent):
         bench = Bench(selection=selection)
@@ -623,20 +710,21 @@ def in_any_order(*sent: Sent, selection: Selection = BY_TENANT) -> Iterator[Benc
 def test_feedback_with_a_request_id_of_its_own_meets_its_prediction_by_the_puid_in_the_response_it_carries() -> None:
     """A client that sends no id header, only the response it got, labels that prediction, and adds no other."""
     logged = said("r", 1, puids=("p", "", ""))
-    feedback = Sent(FEEDBACK, "2", NOW - 60, "random", CANARY, response=(1,), truth=(2,), puids=("p", "", ""))
+    feedback = Sent(EventKind.FEEDBACK, "2", NOW - 60, "random", CANARY, response=(1,), truth=(2,), puids=("p", "", ""))
     for bench in in_any_order(logged, feedback):
         assert bench.confusion() == {"2 1": 1}
         assert bench.whole(CANARY) == {}
 
 
 def test_a_request_that_names_the_puid_joins_its_prediction_and_truth_whenever_it_comes() -> None:
-    """The id that the client put into the request is one of the prediction's, in each of its rows, also when it comes last."""
+    """The id that the client put into the request is one of the prediction's, in each of its rows, also when it comes
+    last."""
     logged = said("r", 1, response=(1, 0))
-    request = Sent(REQUEST, "2", NOW - 601, "r", puids=("", "p", ""))
+    request = Sent(EventKind.REQUEST, "2", NOW - 601, "r", puids=("", "p", ""))
     known = truth("random", 2, truth=(2, 0), puids=("", "", "p"))
     for bench in in_any_order(logged, request, known):
         assert bench.confusion() == {"2 1": 1, "0 0": 1}
-        assert bench.kept()[kept.HALF_COUNT] == 6
+        assert bench.kept()[kept.RECORD_COUNT] == 6
         assert kept.PENDING_PREDICTIONS not in bench.kept()
         assert kept.PENDING_TRUTHS not in bench.kept()
 
@@ -660,15 +748,18 @@ def test_two_predictions_that_share_a_puid_are_told_apart_by_exact_ids() -> None
 
 
 def test_self_contained_feedback_is_one_pair_with_its_logged_prediction() -> None:
-    """The pair has the labels, the time and the value of the log, before or after; another model's carried row is its own."""
+    """The pair has the labels, the time and the value of the log, before or after; another model's carried row is its
+    own."""
     logged = said("r", 1, time=NOW - DAY)
-    feedback = Sent(FEEDBACK, "2", NOW, "r", CANARY, response=(0,), truth=(2,))
+    feedback = Sent(EventKind.FEEDBACK, "2", NOW, "r", CANARY, response=(0,), truth=(2,))
     other = feedback._replace(id="3", labels=OTHER_NODE)
     for bench in in_any_order(logged, feedback, other):
         assert bench.confusion() == {"2 1": 1}
         assert bench.whole(CANARY) == {}
         assert bench.confusion(OTHER_NODE) == {"2 0": 1}
-        assert {bucket_of(NOW - DAY, NOW, KEEPING.history)} == {bucket for labels, _, bucket in bench.numbers() if labels == MAIN}
+        assert {bucket_of(NOW - DAY, NOW, KEEPING.history)} == {
+            bucket for labels, _, bucket in bench.numbers() if labels == MAIN
+        }
 
 
 def test_feedback_that_was_balanced_to_another_predictor_labels_the_prediction_where_it_was_made() -> None:
@@ -697,7 +788,17 @@ def test_a_retraction_takes_the_pair_back_unless_a_later_truth_stands() -> None:
 
 def test_a_node_that_the_response_did_not_pass_through_made_no_prediction() -> None:
     """Where requestPath leaves out the node that logs the feedback, only the truth counts, for what the log holds."""
-    feedback = Sent(FEEDBACK, "2", NOW, "r", OTHER_NODE, response=(0,), truth=(2,), reward=1.0, path=("classifier", "router"))
+    feedback = Sent(
+        EventKind.FEEDBACK,
+        "2",
+        NOW,
+        "r",
+        OTHER_NODE,
+        response=(0,),
+        truth=(2,),
+        reward=1.0,
+        path=("classifier", "router"),
+    )
     for bench in in_any_order(said("r", 1), feedback):
         assert bench.confusion() == {"2 1": 1}
         assert bench.whole(OTHER_NODE) == {}
@@ -707,7 +808,7 @@ def test_a_node_that_the_response_did_not_pass_through_made_no_prediction() -> N
 
 def test_score_models_leaves_other_nodes_out_and_takes_their_truths() -> None:
     """What a node that is not scored predicted is nowhere; a truth that is logged under its name still counts."""
-    selection = Selection(score_models=frozenset({"classifier"}))
+    selection = SlicingRules(score_models=frozenset({"classifier"}))
     events = said("r", 1), said("r", 0, id="2", labels=OTHER_NODE), truth("r", 2, labels=OTHER_NODE)
     for bench in in_any_order(*events, selection=selection):
         assert bench.confusion() == {"2 1": 1}
@@ -727,14 +828,17 @@ def test_one_id_on_every_request_joins_no_more_than_a_case_holds_and_exact_ids_s
     bench = Bench()
     expected_cells: Counter[str] = Counter()
     for number in range(100):
-        events = [said(f"r{number}", number % 3, puids=("constant", "", "")), truth(f"r{number}", number % 2, puids=("", "", "constant"))]
-        events.append(Sent(REQUEST, f"request {number}", NOW - 700, f"r{number}", puids=("", "constant", "")))
+        events = [
+            said(f"r{number}", number % 3, puids=("constant", "", "")),
+            truth(f"r{number}", number % 2, puids=("", "", "constant")),
+        ]
+        events.append(Sent(EventKind.REQUEST, f"request {number}", NOW - 700, f"r{number}", puids=("", "constant", "")))
         for position in range(3):
             bench.send(events[(position + number) % 3])
         expected_cells[f"{number % 2} {number % 3}"] += 1
     assert bench.confusion() == expected_cells
-    cases = [found for value in bench.records().values() if isinstance(found := decode_record(value), Case)]
-    assert max(len(case.also) for case in cases) < MAX_KEYS
+    cases = [found for value in bench.records().values() if isinstance(found := decode_record(value), PairingRecord)]
+    assert max(len(case.alias_keys) for case in cases) < MAX_KEYS
     assert all(len(value) < 64 * 1024 for value in bench.records().values())
     assert bench.kept() == bench.recount()
     for number in range(100):
@@ -746,7 +850,7 @@ def test_an_event_is_known_again_when_its_rows_turn_out_to_share_a_case() -> Non
     """A repeat is a duplicate also where one row of an event is known as an item of the others' batch."""
     bench = Bench()
     bench.send(truth("b", 1, puids=("x-item-1", "", "")))
-    two_rows = Sent(FEEDBACK, "2", NOW, "b", response=(1, 1), truth=(1, 1), puids=("", "x", ""))
+    two_rows = Sent(EventKind.FEEDBACK, "2", NOW, "b", response=(1, 1), truth=(1, 1), puids=("", "x", ""))
     bench.send(two_rows)
     assert bench.send(two_rows) == ["duplicate"]
 
@@ -755,7 +859,7 @@ def test_a_request_is_known_again_when_its_rows_turn_out_to_share_a_case() -> No
     """The same for a request event that names what joins them."""
     bench = Bench()
     bench.send(truth("b", 1, puids=("x-item-1", "", "")), said("b", 0, response=(0, 0)))
-    request = Sent(REQUEST, "2", NOW, "b", puids=("", "x", ""))
+    request = Sent(EventKind.REQUEST, "2", NOW, "b", puids=("", "x", ""))
     bench.send(request)
     assert bench.send(request) == ["duplicate"]
 
@@ -772,11 +876,12 @@ def test_halves_can_be_paired_again_after_a_group_that_joined_them_was_lost() ->
 
 
 def test_a_reward_counts_for_the_same_prediction_whichever_of_its_feedbacks_comes_first() -> None:
-    """Of rewards that are one the latest stands, with its own ids: what it counts for does not depend on the order of arrival."""
+    """Of rewards that are one the latest stands, with its own ids: what it counts for does not depend on the order of
+    arrival."""
     logged = said("a", 0), said("b", 0, time=NOW - 1200)
     rewards = (
-        Sent(FEEDBACK, "1", NOW - 9, "a", reward=1.0, puids=("", "p", "")),
-        Sent(FEEDBACK, "2", NOW - 8, "b", reward=2.0, puids=("", "p", "")),
+        Sent(EventKind.FEEDBACK, "1", NOW - 9, "a", reward=1.0, puids=("", "p", "")),
+        Sent(EventKind.FEEDBACK, "2", NOW - 8, "b", reward=2.0, puids=("", "p", "")),
     )
     for bench in in_any_order(*logged, *rewards):
         (bucket,) = (bucket for (_, _, bucket), sums in bench.numbers().items() if sums.get(REWARDS))
@@ -787,7 +892,8 @@ def test_a_reward_counts_for_the_same_prediction_whichever_of_its_feedbacks_come
 
 
 def test_what_expires_leaves_the_counts_and_the_pairs_stay() -> None:
-    """After the retention nothing waits any more; a truth that met nothing is expired in the series it named, if there is one."""
+    """After the retention nothing waits any more; a truth that met nothing is expired in the series it named, if there
+    is one."""
     bench = Bench()
     bench.send(said("r", 1), said("paired", 1), truth("paired", 2), truth("q", 2), truth("lost", 2, labels=CANARY))
     bench.send(truth("null", None), truth("q", None, puids=("", "", "z")))
@@ -797,58 +903,60 @@ def test_what_expires_leaves_the_counts_and_the_pairs_stay() -> None:
     bench.send(said("s", 1, time=later), now=later)
     telemetry = bench.upkeep(NOW + 36 * DAY)
     assert bench.kept() == bench.recount()
-    assert (bench.kept()[kept.HALF_COUNT], bench.kept()[kept.PENDING_PREDICTIONS]) == (1, 1)
-    assert bench.statuses(MAIN) == {"matched": 1, EXPIRED: 1}
+    assert (bench.kept()[kept.RECORD_COUNT], bench.kept()[kept.PENDING_PREDICTIONS]) == (1, 1)
+    assert bench.statuses(MAIN) == {"matched": 1, LabelStatus.EXPIRED: 1}
     assert [labels for labels in (MAIN, CANARY) if bench.catalog.find(labels)] == [MAIN]
     assert bench.whole() == before | {LOGGED: 3}
-    assert telemetry.forgotten["prediction", EXPIRED]._value.get() == 1
-    assert telemetry.forgotten["truth", EXPIRED]._value.get() == 2
+    assert telemetry.dropped_rows["prediction", LabelStatus.EXPIRED]._value.get() == 1
+    assert telemetry.dropped_rows["truth", LabelStatus.EXPIRED]._value.get() == 2
     bench.upkeep(NOW + 50 * DAY)
     assert bench.kept() == bench.recount() == {}
     assert bench.whole() == before | {LOGGED: 3}
 
 
 def test_beyond_the_limits_the_oldest_leave_and_the_pairs_stay() -> None:
-    """As many as are too many leave the counts as they stood in them; a truth that waited is evicted in the series it named."""
+    """As many as are too many leave the counts as they stood in them; a truth that waited is evicted in the series it
+    named."""
     bench = Bench()
     bench.send(said("paired", 1, puids=("p", "", "")), truth("paired", 2), truth("q", 2))
     bench.send(said("r", 1), truth("s", 0), now=NOW + 5)
     before = bench.whole()
-    telemetry = bench.upkeep(NOW + 5, Limits(halves=2))
+    telemetry = bench.upkeep(NOW + 5, UsageLimits(records=2))
     assert bench.kept() == bench.recount()
-    assert bench.kept()[kept.HALF_COUNT] == 2
+    assert bench.kept()[kept.RECORD_COUNT] == 2
     assert (bench.kept()[kept.PENDING_PREDICTIONS], bench.kept()[kept.PENDING_TRUTHS]) == (1, 1)
-    assert bench.statuses(MAIN) == {"matched": 1, EVICTED: 1}
+    assert bench.statuses(MAIN) == {"matched": 1, LabelStatus.EVICTED: 1}
     assert bench.whole() == before
-    assert telemetry.forgotten["truth", EVICTED]._value.get() == 1
-    bench.upkeep(NOW + 5, Limits(half_bytes=1))
+    assert telemetry.dropped_rows["truth", LabelStatus.EVICTED]._value.get() == 1
+    bench.upkeep(NOW + 5, UsageLimits(record_bytes=1))
     assert bench.kept() == bench.recount() == {}
-    assert bench.statuses(MAIN) == {"matched": 1, EVICTED: 2}
+    assert bench.statuses(MAIN) == {"matched": 1, LabelStatus.EVICTED: 2}
     assert bench.whole() == before
 
 
 def test_keys_of_events_without_ids_leave_in_a_lane_of_their_own() -> None:
     """They go after the time of deduplication or beyond their own limit, and take no half with them."""
     bench = Bench()
-    alone = Sent(FEEDBACK, "1", NOW, response=(1,), truth=(1,))
+    alone = Sent(EventKind.FEEDBACK, "1", NOW, response=(1,), truth=(1,))
     bench.send(alone, alone._replace(id="2"), said("r", 1))
-    assert bench.kept()[kept.EVENT_COUNT] == 2
-    bench.upkeep(NOW, Limits(events=1))
+    assert bench.kept()[kept.EVENT_KEY_COUNT] == 2
+    bench.upkeep(NOW, UsageLimits(event_keys=1))
     assert bench.kept() == bench.recount()
-    assert (bench.kept()[kept.EVENT_COUNT], bench.kept()[kept.HALF_COUNT]) == (1, 1)
+    assert (bench.kept()[kept.EVENT_KEY_COUNT], bench.kept()[kept.RECORD_COUNT]) == (1, 1)
     bench.send(alone._replace(id="3"))
     bench.upkeep(NOW + DAY + 2)
-    assert kept.EVENT_COUNT not in bench.kept()
+    assert kept.EVENT_KEY_COUNT not in bench.kept()
 
 
 def test_a_key_that_points_to_an_expired_case_harms_nothing() -> None:
-    """What comes under it afterwards starts anew, meets what comes under the same id, and is counted and forgotten like any other."""
+    """What comes under it afterwards starts anew, meets what comes under the same id, and is counted and forgotten like
+    any other."""
     bench = Bench()
     bench.send(said("r", 1), truth("r", 1))
-    bench.send(Sent(REQUEST, "2", NOW - 601, "r", puids=("", "p", "")), now=NOW + DAY)
+    bench.send(Sent(EventKind.REQUEST, "2", NOW - 601, "r", puids=("", "p", "")), now=NOW + DAY)
     gone = NOW + 35 * DAY + 12 * 3600
     bench.upkeep(gone)
-    assert (bench.kept()[kept.HALF_COUNT], bench.kept().get(kept.PENDING_PREDICTIONS)) == (1, None)
+    assert (bench.kept()[kept.RECORD_COUNT], bench.kept().get(kept.PENDING_PREDICTIONS)) == (1, None)
     assert bench.kept() == bench.recount()
     bench.send(truth("p", 2, time=gone), now=gone)
     bench.restart()
@@ -879,10 +987,10 @@ def test_a_case_that_outlives_a_key_pointing_to_it_takes_that_id_again() -> None
     bench.send(said("r", 1, puids=("p", "", "")))
     bench.send(truth("r", 0))
     key = row_key(digest_of("p"), 0)
-    bench.store.commit(leaving(bench.store.load([key]), HALVES, EVICTED, bench.catalog).change)
+    bench.store.commit(expire(bench.store.load([key]), RECORDS, LabelStatus.EVICTED, bench.catalog).change)
     later = NOW + 60
     bench.send(truth("p", 2, time=later), now=later)
     assert bench.confusion() == {"0 1": 1}
-    bench.send(Sent(REQUEST, "2", later, "r", puids=("", "p", "")), now=later)
+    bench.send(Sent(EventKind.REQUEST, "2", later, "r", puids=("", "p", "")), now=later)
     assert bench.confusion() == {"2 1": 1}
     assert bench.kept() == bench.recount()

@@ -1,4 +1,5 @@
-"""Golden events: real requests and Kafka records, one for each producer, protocol and form, say what stands beside them."""
+"""Golden events: real requests and Kafka records, one for each producer, protocol and form, say what stands beside
+them."""
 
 from __future__ import annotations
 
@@ -9,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from metrics_server.body import decompressed
 from metrics_server.errors import Reason, Rejected
-from metrics_server.event import FEEDBACK, REQUEST, RESPONSE, Event, decode
-from metrics_server.payload import read
-from metrics_server.payload.reading import Reading
-from metrics_server.payload.registry import strip_registry_frame
+from metrics_server.ingest.cloudevent import Event, decode
+from metrics_server.ingest.decoding import decompressed
+from metrics_server.ingest.kafka.record import strip_registry_frame
+from metrics_server.ingest.payload import read
+from metrics_server.ingest.payload.parsed import ParsedPayload
+from metrics_server.metrics.labels import EventKind
 
 GOLDEN = Path(__file__).parent / "golden"
 LIMIT = 2**20
@@ -26,8 +28,8 @@ def expected_of(path: Path) -> dict[str, Any]:
     return json.loads(path.with_suffix(".json").read_text())
 
 
-def reading_of(expected: dict[str, Any]) -> Reading:
-    return Reading(**{name: value for name, value in expected.items() if name in READING})
+def reading_of(expected: dict[str, Any]) -> ParsedPayload:
+    return ParsedPayload(**{name: value for name, value in expected.items() if name in READING})
 
 
 def event_of(message: bytes) -> Event:
@@ -48,7 +50,9 @@ def test_a_golden_request_says_what_stands_beside_it(path: Path) -> None:
     event = event_of(path.read_bytes())
     assert event.kind == expected["kind"]
     assert event.id == expected.get("id", event.id)
-    assert {name: event.attributes.get(name) for name in expected.get("attributes", ())} == expected.get("attributes", {})
+    assert {name: event.attributes.get(name) for name in expected.get("attributes", ())} == expected.get(
+        "attributes", {}
+    )
     asked = (event.kind, event.attributes.get("protocol", ""), event.content_type, event.data)
     if "rejected" in expected:
         with pytest.raises(Rejected) as refused:
@@ -63,7 +67,9 @@ def test_a_golden_record_says_what_stands_beside_it(path: Path) -> None:
     """The value of a Kafka record gives these rows; its headers say protocol and content type."""
     expected, record = expected_of(path), json.loads(path.read_text())
     headers, value = record["headers"], strip_registry_frame(base64.b64decode(record["value"]))
-    assert read(expected["kind"], headers.get("protocol", ""), headers.get("content-type", ""), value) == reading_of(expected)
+    assert read(expected["kind"], headers.get("protocol", ""), headers.get("content-type", ""), value) == reading_of(
+        expected
+    )
 
 
 def test_every_golden_file_has_its_pair() -> None:
@@ -89,7 +95,7 @@ def test_every_golden_file_has_its_pair() -> None:
 )
 def test_a_response_is_read_by_its_body_first(content_type: str, body: bytes, response: list[Any]) -> None:
     """KServe states the type of the request with the response, so that the body tells more than the type."""
-    assert read(RESPONSE, "", content_type, body).response == response
+    assert read(EventKind.RESPONSE, "", content_type, body).response == response
 
 
 @pytest.mark.parametrize(
@@ -98,7 +104,7 @@ def test_a_response_is_read_by_its_body_first(content_type: str, body: bytes, re
 @pytest.mark.parametrize("content_type", ["", "application/json", PROTOBUF, "text/plain"])
 def test_a_request_is_never_refused(content_type: str, body: bytes) -> None:
     """Nothing of a request is needed, so that whatever cannot be read says nothing."""
-    assert read(REQUEST, "seldon", content_type, body) == Reading()
+    assert read(EventKind.REQUEST, "seldon", content_type, body) == ParsedPayload()
 
 
 @pytest.mark.parametrize("body", [b"", b"reward=1", b"\x0a\x07\x12\x05\x0a\x03abc"])
@@ -106,7 +112,7 @@ def test_a_request_is_never_refused(content_type: str, body: bytes) -> None:
 def test_a_feedback_that_is_not_stated_to_be_protobuf_is_json(content_type: str, body: bytes) -> None:
     """A person's bare feedback that is no JSON gets told so."""
     with pytest.raises(Rejected) as refused:
-        read(FEEDBACK, "", content_type, body)
+        read(EventKind.FEEDBACK, "", content_type, body)
     assert refused.value.reason is Reason.MALFORMED_JSON
 
 

@@ -1,4 +1,5 @@
-"""Bad payloads: each gets its reason, none costs memory or another exception, and the extra for protobuf is asked for."""
+"""Bad payloads: each gets its reason, none costs memory or another exception, and the extra for protobuf is asked
+for."""
 
 from __future__ import annotations
 
@@ -17,14 +18,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from metrics_server.errors import Reason, Rejected
-from metrics_server.event import FEEDBACK, REQUEST, RESPONSE
-from metrics_server.payload import read
-from metrics_server.payload.pb import inference_pb2, seldon_pb2, tensorflow_pb2
-from metrics_server.payload.reading import Reading
-from metrics_server.payload.registry import strip_registry_frame
+from metrics_server.ingest.kafka.record import strip_registry_frame
+from metrics_server.ingest.payload import read
+from metrics_server.ingest.payload.parsed import ParsedPayload
+from metrics_server.ingest.payload.pb import inference_pb2, seldon_pb2, tensorflow_pb2
+from metrics_server.metrics.labels import EventKind
 
 ROOT = Path(__file__).resolve().parent.parent
-PB = ROOT / "metrics_server" / "payload" / "pb"
+PB = ROOT / "metrics_server" / "ingest" / "payload" / "pb"
 JSON, PROTOBUF = "application/json", "application/protobuf"
 HUGE = 2**40
 
@@ -41,7 +42,9 @@ def infer(datatype: str, shape: list[int], raw: list[bytes] | None = None, **con
     tensor = inference_pb2.InferOutputTensor(name="p", datatype=datatype, shape=shape)
     if contents:
         tensor.contents.MergeFrom(inference_pb2.InferTensorContents(**contents))
-    return inference_pb2.ModelInferResponse(model_name="m", outputs=[tensor], raw_output_contents=raw).SerializeToString()
+    return inference_pb2.ModelInferResponse(
+        model_name="m", outputs=[tensor], raw_output_contents=raw
+    ).SerializeToString()
 
 
 def predict(**members: Any) -> bytes:
@@ -59,7 +62,9 @@ def seldon(shape: list[int], values: list[float]) -> bytes:
 
 FLOATS = struct.pack("<2f", 0.5, 0.25)
 TEXTS = struct.pack("<I3sI3s", 3, b"cat", 3, b"dog")
-BOTH = inference_pb2.ModelInferResponse.FromString(infer("FP32", [1], [FLOATS[:4]], fp32_contents=[0.5])).SerializeToString()
+BOTH = inference_pb2.ModelInferResponse.FromString(
+    infer("FP32", [1], [FLOATS[:4]], fp32_contents=[0.5])
+).SerializeToString()
 DEEP = b'{"predictions":' + b"[" * 50_000 + b"]" * 50_000 + b"}"
 
 SHAPE, PAYLOAD, PROTOCOL = Reason.SHAPE_MISMATCH, Reason.MALFORMED_PAYLOAD, Reason.UNKNOWN_PROTOCOL
@@ -77,7 +82,13 @@ RESPONSES = [
     ("a list as data", JSON, "seldon", b'{"data":[1]}', PROTOCOL),
     # JSON
     ("text under JSON", JSON, "", b"hello", Reason.MALFORMED_JSON),
-    ("bytes after an answer that says nothing of them", JSON, "", b'{"predictions":[1]}\x00\x01', Reason.MALFORMED_JSON),
+    (
+        "bytes after an answer that says nothing of them",
+        JSON,
+        "",
+        b'{"predictions":[1]}\x00\x01',
+        Reason.MALFORMED_JSON,
+    ),
     ("a second answer", JSON, "", b'{"predictions":[1]} {"predictions":[2]}', Reason.MALFORMED_JSON),
     ("an answer cut short", JSON, "", b'{"predictions":[1', Reason.MALFORMED_JSON),
     ("JSON too deep", JSON, "", DEEP, Reason.TOO_DEEP),
@@ -86,9 +97,27 @@ RESPONSES = [
     # V1
     ("a prediction beyond 1e12", JSON, "", b'{"predictions":[2e12]}', Reason.OUT_OF_RANGE),
     ("an empty row", JSON, "", b'{"predictions":[[]]}', SHAPE),
-    ("more rows than an event may have", JSON, "", json.dumps({"predictions": [1] * 20_001}).encode(), Reason.TOO_MANY_ROWS),
-    ("more columns than a row may have", JSON, "", json.dumps({"predictions": [[0.5] * 7_282]}).encode(), Reason.ROW_TOO_LARGE),
-    ("more objects than rows", JSON, "", json.dumps({"outputs": {"a": [0] * 20_001, "b": []}}).encode(), Reason.TOO_MANY_ROWS),
+    (
+        "more rows than an event may have",
+        JSON,
+        "",
+        json.dumps({"predictions": [1] * 20_001}).encode(),
+        Reason.TOO_MANY_ROWS,
+    ),
+    (
+        "more columns than a row may have",
+        JSON,
+        "",
+        json.dumps({"predictions": [[0.5] * 7_282]}).encode(),
+        Reason.ROW_TOO_LARGE,
+    ),
+    (
+        "more objects than rows",
+        JSON,
+        "",
+        json.dumps({"outputs": {"a": [0] * 20_001, "b": []}}).encode(),
+        Reason.TOO_MANY_ROWS,
+    ),
     # V2 in JSON
     ("a shape larger than the values", JSON, "", v2(data=[1.0]), SHAPE),
     ("a shape smaller than the values", JSON, "", v2(data=[1.0, 2.0, 3.0]), SHAPE),
@@ -103,7 +132,13 @@ RESPONSES = [
     ("an object among numbers", JSON, "", v2(data=[1.0, {}]), PAYLOAD),
     ("null as data", JSON, "", v2(shape=[1], data=None), PAYLOAD),
     ("numbers among texts", JSON, "", v2("BYTES", data=["cat", 1]), PAYLOAD),
-    ("no base64 where it is said", JSON, "", v2("BYTES", [1], data=["§"], parameters={"content_type": "base64"}), PAYLOAD),
+    (
+        "no base64 where it is said",
+        JSON,
+        "",
+        v2("BYTES", [1], data=["§"], parameters={"content_type": "base64"}),
+        PAYLOAD,
+    ),
     ("a value beyond 1e12", JSON, "", v2(data=[1.0, -2e12]), Reason.OUT_OF_RANGE),
     ("a NaN as text", JSON, "", v2(data=[1.0, "NaN"]), Reason.NOT_A_NUMBER),
     ("too many rows of a tensor", JSON, "", v2(shape=[20_001], data=[1.0] * 20_001), Reason.TOO_MANY_ROWS),
@@ -145,12 +180,30 @@ RESPONSES = [
     ("raw texts that do not add up", PROTOBUF, "v2", infer("BYTES", [2], [TEXTS[:-1]]), SHAPE),
     ("a NaN in contents", PROTOBUF, "v2", infer("FP64", [1], fp64_contents=[float("nan")]), Reason.NOT_A_NUMBER),
     ("contents beyond 1e12", PROTOBUF, "v2", infer("FP64", [1], fp64_contents=[2e12]), Reason.OUT_OF_RANGE),
-    ("too many rows in contents", PROTOBUF, "v2", infer("BOOL", [20_001], bool_contents=[True] * 20_001), Reason.TOO_MANY_ROWS),
+    (
+        "too many rows in contents",
+        PROTOBUF,
+        "v2",
+        infer("BOOL", [20_001], bool_contents=[True] * 20_001),
+        Reason.TOO_MANY_ROWS,
+    ),
     # TensorFlow in protobuf
     ("a tensor of complex numbers", PROTOBUF, "tensorflow", predict(dtype=8, tensor_shape=dims(1)), PAYLOAD),
     ("a tensor without dtype", PROTOBUF, "tensorflow", predict(tensor_shape=dims(1)), PROTOCOL),
-    ("a huge tensor shape", PROTOBUF, "tensorflow", predict(dtype=2, tensor_shape=dims(HUGE, HUGE), double_val=[1]), SHAPE),
-    ("content of half a value", PROTOBUF, "tensorflow", predict(dtype=2, tensor_shape=dims(1), tensor_content=b"\0\0"), PAYLOAD),
+    (
+        "a huge tensor shape",
+        PROTOBUF,
+        "tensorflow",
+        predict(dtype=2, tensor_shape=dims(HUGE, HUGE), double_val=[1]),
+        SHAPE,
+    ),
+    (
+        "content of half a value",
+        PROTOBUF,
+        "tensorflow",
+        predict(dtype=2, tensor_shape=dims(1), tensor_content=b"\0\0"),
+        PAYLOAD,
+    ),
     ("undecodable protobuf of TensorFlow", PROTOBUF, "tensorflow", b"\xff\xff\xff", PROTOCOL),
     # Seldon in protobuf
     ("an undecodable message", PROTOBUF, "seldon", b"\xff\xff\xff", PAYLOAD),
@@ -162,14 +215,18 @@ RESPONSES = [
 ]
 
 
-@pytest.mark.parametrize(("sentence", "content_type", "protocol", "body", "reason"), RESPONSES, ids=[row[0] for row in RESPONSES])
-def test_a_bad_response_is_refused_with_its_reason(sentence: str, content_type: str, protocol: str, body: bytes, reason: Reason) -> None:
+@pytest.mark.parametrize(
+    ("sentence", "content_type", "protocol", "body", "reason"), RESPONSES, ids=[row[0] for row in RESPONSES]
+)
+def test_a_bad_response_is_refused_with_its_reason(
+    sentence: str, content_type: str, protocol: str, body: bytes, reason: Reason
+) -> None:
     """Whatever is wrong with a response has one reason, and the same bytes as a request are nothing."""
     with pytest.raises(Rejected) as refused:
-        read(RESPONSE, protocol, content_type, body)
+        read(EventKind.RESPONSE, protocol, content_type, body)
     assert refused.value.reason is reason, refused.value
     assert len(refused.value.detail) < 500
-    assert isinstance(read(REQUEST, protocol, content_type, body), Reading)
+    assert isinstance(read(EventKind.REQUEST, protocol, content_type, body), ParsedPayload)
 
 
 CAT = {"strData": "cat"}
@@ -188,9 +245,14 @@ FEEDBACKS = [
 @pytest.mark.parametrize(("sentence", "part", "reason"), FEEDBACKS, ids=[row[0] for row in FEEDBACKS])
 def test_what_cannot_be_read_is_refused_in_a_feedback(sentence: str, part: Any, reason: Reason) -> None:
     """An opaque truth would retract a label, so none is made of what cannot be read; nor a response beside a truth."""
-    for feedback in ({"truth": part}, {"truth": part, "reward": 1}, {"truth": part, "response": CAT}, {"truth": CAT, "response": part}):
+    for feedback in (
+        {"truth": part},
+        {"truth": part, "reward": 1},
+        {"truth": part, "response": CAT},
+        {"truth": CAT, "response": part},
+    ):
         with pytest.raises(Rejected) as refused:
-            read(FEEDBACK, "", JSON, json.dumps(feedback).encode())
+            read(EventKind.FEEDBACK, "", JSON, json.dumps(feedback).encode())
         assert refused.value.reason is reason
 
 
@@ -198,7 +260,7 @@ def test_a_reward_for_an_answer_that_is_not_read_counts() -> None:
     """A thumb up for a long text or an image is a reward."""
     for response in ({"strData": "a\nb"}, {"customData": {}}, {"binData": "/9j/"}):
         body = json.dumps({"response": response, "reward": 1}).encode()
-        assert read(FEEDBACK, "", JSON, body) == Reading(response=[None], reward=1.0)
+        assert read(EventKind.FEEDBACK, "", JSON, body) == ParsedPayload(response=[None], reward=1.0)
 
 
 @pytest.mark.parametrize(
@@ -216,7 +278,7 @@ def test_a_reward_for_an_answer_that_is_not_read_counts() -> None:
 def test_a_bad_feedback_in_protobuf_is_refused_with_its_reason(body: bytes, reason: Reason) -> None:
     """A feedback in protobuf is held to what one in JSON is held to."""
     with pytest.raises(Rejected) as refused:
-        read(FEEDBACK, "", PROTOBUF, body)
+        read(EventKind.FEEDBACK, "", PROTOBUF, body)
     assert refused.value.reason is reason
 
 
@@ -227,25 +289,37 @@ def test_claims_do_not_allocate() -> None:
     tracemalloc.start()
     for _, content_type, protocol, body, _ in bodies:
         with pytest.raises(Rejected):
-            read(RESPONSE, protocol, content_type, body)
+            read(EventKind.RESPONSE, protocol, content_type, body)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 2**20
 
 
-kinds = st.sampled_from([REQUEST, RESPONSE, FEEDBACK])
+kinds = st.sampled_from([EventKind.REQUEST, EventKind.RESPONSE, EventKind.FEEDBACK])
 protocols = st.sampled_from(["", "seldon", "tensorflow", "v2", "kfserving", "other"])
 types = st.sampled_from(["", JSON, PROTOBUF, "application/octet-stream", "text/plain", "\x00;"])
 values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(10**13), 10**13) | st.floats() | st.text(max_size=5) | st.sampled_from(["FP32", "BYTES"]),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["b64", "shape", "size", "dim", "x"]), inner, max_size=3),
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**13), 10**13)
+    | st.floats()
+    | st.text(max_size=5)
+    | st.sampled_from(["FP32", "BYTES"]),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.sampled_from(["b64", "shape", "size", "dim", "x"]), inner, max_size=3)
+    ),
     max_leaves=10,
 )
 tensors = st.dictionaries(st.sampled_from(["name", "shape", "datatype", "data", "parameters"]), values, max_size=5)
-members = st.sampled_from(["data", "jsonData", "strData", "binData", "customData", "meta", "predictions", "outputs", "inputs", "choices"])
+members = st.sampled_from(
+    ["data", "jsonData", "strData", "binData", "customData", "meta", "predictions", "outputs", "inputs", "choices"]
+)
 seldon_data = st.fixed_dictionaries({}, optional=dict.fromkeys(("tensor", "ndarray", "tftensor"), values))
 messages = st.dictionaries(members, values | st.lists(tensors, max_size=2) | seldon_data, max_size=3)
-feedbacks = st.fixed_dictionaries({}, optional={"truth": messages, "response": messages, "request": messages, "reward": values})
+feedbacks = st.fixed_dictionaries(
+    {}, optional={"truth": messages, "response": messages, "request": messages, "reward": values}
+)
 texts = (messages | feedbacks).map(lambda value: json.dumps(value).encode())
 VALID = [row[3] for row in RESPONSES if len(row[3]) < 300]
 
@@ -260,16 +334,16 @@ def damaged(draw: st.DrawFn) -> bytes:
 
 @settings(max_examples=1500, deadline=None, derandomize=True, database=None)
 @given(kinds, protocols, types, st.binary(max_size=60) | damaged() | texts)
-@example(RESPONSE, "", JSON, b'{"outputs":[{"datatype":"BYTES","data":[[]],"shape":[0]}]}')
+@example(EventKind.RESPONSE, "", JSON, b'{"outputs":[{"datatype":"BYTES","data":[[]],"shape":[0]}]}')
 def test_any_bytes_become_a_reading_or_are_refused(kind: str, protocol: str, content_type: str, body: bytes) -> None:
     """Nothing but a reading or one of our own refusals comes of any body, and a request never is refused."""
     try:
         reading = read(kind, protocol, content_type, strip_registry_frame(body))
     except Rejected as error:
-        assert kind != REQUEST
+        assert kind != EventKind.REQUEST
         error.detail.encode()
         return
-    assert isinstance(reading, Reading)
+    assert isinstance(reading, ParsedPayload)
     for row in [*(reading.response or []), *(reading.truth or [])]:
         assert row is None or isinstance(row, (bool, int, float, str, list))
         assert not isinstance(row, list) or (len(row) > 1 and all(type(column) is float for column in row))
@@ -281,7 +355,7 @@ def test_without_the_extra_protobuf_is_refused_and_json_is_read() -> None:
 import sys
 sys.modules["google"] = sys.modules["google.protobuf"] = None
 from metrics_server.errors import Rejected
-from metrics_server.payload import read
+from metrics_server.ingest.payload import read
 assert read("response", "", "", b'{"predictions":[1]}').response == [1]
 assert read("request", "seldon", "application/protobuf", b"\\x12\\x00").puids == []
 try:
@@ -289,7 +363,9 @@ try:
 except Rejected as error:
     print(error.reason.label, error.detail)
 """
-    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60, cwd=ROOT)
+    answer = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60, cwd=ROOT
+    )
     assert answer.stdout == "unsupported_format protobuf is not read; install feedback-metrics-server[protobuf]\n"
 
 
@@ -297,7 +373,7 @@ def test_protobuf_is_imported_only_when_it_comes() -> None:
     """JSON alone never loads the package."""
     program = """
 import sys
-from metrics_server.payload import read
+from metrics_server.ingest.payload import read
 read("response", "", "", b'{"predictions":[1]}')
 assert "google.protobuf" not in sys.modules
 """
@@ -308,9 +384,20 @@ assert "google.protobuf" not in sys.modules
 def test_generated_modules_are_those_of_the_proto_files(tmp_path: Path) -> None:
     """Generating again gives the committed files; asked only of the version of protoc that made them."""
     sources = sorted(str(path.relative_to(ROOT)) for path in PB.glob("*.proto"))
-    command = [sys.executable, "-m", "grpc_tools.protoc", "-I", ".", f"--python_out={tmp_path}", f"--pyi_out={tmp_path}", *sources]
+    command = [
+        sys.executable,
+        "-m",
+        "grpc_tools.protoc",
+        "-I",
+        ".",
+        f"--python_out={tmp_path}",
+        f"--pyi_out={tmp_path}",
+        *sources,
+    ]
     subprocess.run(command, check=True, timeout=60, cwd=ROOT)
-    made = {path.name: path.read_text() for path in (tmp_path / "metrics_server" / "payload" / "pb").iterdir()}
+    made = {
+        path.name: path.read_text() for path in (tmp_path / "metrics_server" / "ingest" / "payload" / "pb").iterdir()
+    }
     committed = {path.name: path.read_text() for path in PB.glob("*_pb2.py*")}
     first = next(iter(sorted(made)))
     if _protoc_of(made[first]) != _protoc_of(committed[first]):

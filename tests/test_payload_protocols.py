@@ -11,19 +11,19 @@ from google.protobuf import struct_pb2
 from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
 
-from metrics_server.event import FEEDBACK, REQUEST, RESPONSE
-from metrics_server.payload import read
-from metrics_server.payload.pb import inference_pb2, seldon_pb2, tensorflow_pb2
-from metrics_server.payload.reading import Reading
+from metrics_server.ingest.payload import read
+from metrics_server.ingest.payload.parsed import ParsedPayload
+from metrics_server.ingest.payload.pb import inference_pb2, seldon_pb2, tensorflow_pb2
+from metrics_server.metrics.labels import EventKind
 
 PROTOBUF = "application/protobuf"
 
 
-def as_json(kind: str, message: Any) -> Reading:
+def as_json(kind: str, message: Any) -> ParsedPayload:
     return read(kind, "", "application/json", json.dumps(message).encode())
 
 
-def as_protobuf(kind: str, message: Message, protocol: str = "seldon") -> Reading:
+def as_protobuf(kind: str, message: Message, protocol: str = "seldon") -> ParsedPayload:
     return read(kind, protocol, PROTOBUF, message.SerializeToString())
 
 
@@ -63,16 +63,16 @@ MESSAGES = [
 @pytest.mark.parametrize(("message", "rows"), MESSAGES, ids=lambda value: str(value)[:60])
 def test_a_seldon_message_gives_the_same_rows_as_json_and_as_protobuf(message: dict[str, Any], rows: list[Any]) -> None:
     """Whatever holds the rows of a SeldonMessage, both of its encodings are read alike."""
-    reading = as_json(RESPONSE, message)
+    reading = as_json(EventKind.RESPONSE, message)
     assert reading.response == rows
-    assert as_protobuf(RESPONSE, ParseDict(message, seldon_pb2.SeldonMessage())) == reading
+    assert as_protobuf(EventKind.RESPONSE, ParseDict(message, seldon_pb2.SeldonMessage())) == reading
 
 
 def test_custom_data_is_opaque_in_both() -> None:
     """A google.protobuf.Any is logged as one opaque row, whatever it holds."""
-    reading = as_json(RESPONSE, {"customData": {"@type": "x"}})
-    assert reading == Reading(response=[None])
-    assert as_protobuf(RESPONSE, seldon_pb2.SeldonMessage(customData=b"\x0a\x01x")) == reading
+    reading = as_json(EventKind.RESPONSE, {"customData": {"@type": "x"}})
+    assert reading == ParsedPayload(response=[None])
+    assert as_protobuf(EventKind.RESPONSE, seldon_pb2.SeldonMessage(customData=b"\x0a\x01x")) == reading
 
 
 META_RESPONSE = {
@@ -98,12 +98,15 @@ FEEDBACKS = [
 @pytest.mark.parametrize("feedback", FEEDBACKS, ids=lambda value: str(value)[:60])
 def test_a_feedback_is_read_alike_as_json_and_as_protobuf(feedback: dict[str, Any]) -> None:
     """Both encodings of a Feedback give equal readings."""
-    assert as_protobuf(FEEDBACK, ParseDict(feedback, seldon_pb2.Feedback())) == as_json(FEEDBACK, feedback)
+    assert as_protobuf(EventKind.FEEDBACK, ParseDict(feedback, seldon_pb2.Feedback())) == as_json(
+        EventKind.FEEDBACK, feedback
+    )
 
 
 def test_what_identifies_a_message_is_ordered_and_single() -> None:
-    """Ids come from response, request, truth in this order, once each; of one tag the first of them stands; scalars only."""
-    reading = as_json(FEEDBACK, FEEDBACKS[-1])
+    """Ids come from response, request, truth in this order, once each; of one tag the first of them stands; scalars
+    only."""
+    reading = as_json(EventKind.FEEDBACK, FEEDBACKS[-1])
     assert reading.puids == ["r", "q"]
     assert reading.tags == {"a": "response", "n": 1.5, "yes": True, "b": "request", "c": 3}
     assert reading.path == ["m"]
@@ -112,9 +115,9 @@ def test_what_identifies_a_message_is_ordered_and_single() -> None:
 def test_a_request_is_read_alike_as_json_and_as_protobuf() -> None:
     """Ids and tags of a request come from both encodings."""
     message = {"data": {"ndarray": [[1.0]]}, "meta": {"puid": "q", "tags": {"tenant": "b"}}}
-    reading = as_json(REQUEST, message)
-    assert reading == Reading(puids=["q"], tags={"tenant": "b"})
-    assert as_protobuf(REQUEST, ParseDict(message, seldon_pb2.SeldonMessage())) == reading
+    reading = as_json(EventKind.REQUEST, message)
+    assert reading == ParsedPayload(puids=["q"], tags={"tenant": "b"})
+    assert as_protobuf(EventKind.REQUEST, ParseDict(message, seldon_pb2.SeldonMessage())) == reading
 
 
 @pytest.mark.parametrize(
@@ -129,7 +132,7 @@ def test_a_request_is_read_alike_as_json_and_as_protobuf() -> None:
 )
 def test_a_reward_of_nothing_in_protobuf(feedback: seldon_pb2.Feedback, reward: float | None) -> None:
     """Protobuf leaves a reward of 0 out: it is one where there is no truth."""
-    assert as_protobuf(FEEDBACK, feedback).reward == reward
+    assert as_protobuf(EventKind.FEEDBACK, feedback).reward == reward
 
 
 V1 = [
@@ -138,7 +141,10 @@ V1 = [
     ({"predictions": [[[0.1, 0.9]], [[0.8, 0.2]]]}, [[0.1, 0.9], [0.8, 0.2]]),
     ({"predictions": [[[["a"]]], {"x": [1, "b"]}]}, ["a", None]),
     ({"predictions": [{"score": 0.5}, {"score": [0.1, 0.9]}, {"a": 1, "b": 2}, {}]}, [0.5, [0.1, 0.9], None, None]),
-    ({"predictions": [{"b64": "Y2F0"}, {"b64": "/9j/"}, {"b64": "§"}, {"out": {"b64": "ZG9n"}}]}, ["cat", None, None, "dog"]),
+    (
+        {"predictions": [{"b64": "Y2F0"}, {"b64": "/9j/"}, {"b64": "§"}, {"out": {"b64": "ZG9n"}}]},
+        ["cat", None, None, "dog"],
+    ),
     ({"predictions": 3}, [3]),
     ({"predictions": []}, [None]),
     ({"outputs": [1, 2]}, [1, 2]),
@@ -155,7 +161,7 @@ V1 = [
 @pytest.mark.parametrize(("message", "rows"), V1, ids=lambda value: str(value)[:60])
 def test_rows_of_a_v1_answer(message: dict[str, Any], rows: list[Any]) -> None:
     """Elements are rows; an object with one member stands for it, one with several is an opaque row."""
-    assert as_json(RESPONSE, message) == Reading(response=rows)
+    assert as_json(EventKind.RESPONSE, message) == ParsedPayload(response=rows)
 
 
 def tensor_proto(dtype: int, shape: tuple[int, ...], **values: Any) -> tensorflow_pb2.TensorProto:
@@ -172,14 +178,19 @@ SERVING = [
     (
         tensorflow_pb2.ClassificationResponse(
             result=tensorflow_pb2.ClassificationResult(
-                classifications=[tensorflow_pb2.Classifications(classes=CLASSES), tensorflow_pb2.Classifications(classes=UNNAMED)]
+                classifications=[
+                    tensorflow_pb2.Classifications(classes=CLASSES),
+                    tensorflow_pb2.Classifications(classes=UNNAMED),
+                ]
             )
         ),
         ["cat", [0.75, 0.25]],
     ),
     (
         tensorflow_pb2.RegressionResponse(
-            result=tensorflow_pb2.RegressionResult(regressions=[tensorflow_pb2.Regression(value=value) for value in (0, 2.5)])
+            result=tensorflow_pb2.RegressionResult(
+                regressions=[tensorflow_pb2.Regression(value=value) for value in (0, 2.5)]
+            )
         ),
         [0, 2.5],
     ),
@@ -190,7 +201,7 @@ SERVING = [
 @pytest.mark.parametrize(("message", "rows"), SERVING, ids=lambda value: type(value).__name__)
 def test_rows_of_an_answer_of_tensorflow_serving(message: Message, rows: list[Any], protocol: str) -> None:
     """The bytes alone tell which of its three messages they are, also where no protocol is stated."""
-    assert as_protobuf(RESPONSE, message, protocol) == Reading(response=rows)
+    assert as_protobuf(EventKind.RESPONSE, message, protocol) == ParsedPayload(response=rows)
 
 
 TENSORS = [
@@ -228,10 +239,10 @@ def test_all_encodings_of_a_v2_tensor_give_the_same_rows(
         messages.append(answer(model_name="m", outputs=[tensor]))
         getattr(messages[-1].outputs[0].contents, contents).extend(values)
     for body in bodies:
-        assert read(RESPONSE, "v2", "application/json", body).response == rows
+        assert read(EventKind.RESPONSE, "v2", "application/json", body).response == rows
     for message in messages:
         for protocol in ("", "v2", "kfserving"):
-            assert as_protobuf(RESPONSE, message, protocol).response == rows
+            assert as_protobuf(EventKind.RESPONSE, message, protocol).response == rows
 
 
 @pytest.mark.parametrize(
@@ -246,21 +257,23 @@ def test_all_encodings_of_a_v2_tensor_give_the_same_rows(
     ],
     ids=str,
 )
-def test_all_encodings_of_v2_texts_give_the_same_rows(values: list[bytes], parameters: dict[str, str], shape: list[int], rows: Any) -> None:
+def test_all_encodings_of_v2_texts_give_the_same_rows(
+    values: list[bytes], parameters: dict[str, str], shape: list[int], rows: Any
+) -> None:
     """Texts are labels and never numbers; base64 is undone where the content type says so."""
     raw = b"".join(struct.pack("<I", len(value)) + value for value in values)
     head = {"name": "p", "datatype": "BYTES", "shape": shape}
     plain = {"outputs": [{**head, "parameters": parameters, "data": [value.decode() for value in values]}]}
     sized = {"outputs": [{**head, "parameters": {**parameters, "binary_data_size": len(raw)}}]}
-    assert read(RESPONSE, "", "", json.dumps(plain).encode()).response == rows
-    assert read(RESPONSE, "", "", json.dumps(sized).encode() + raw).response == rows
+    assert read(EventKind.RESPONSE, "", "", json.dumps(plain).encode()).response == rows
+    assert read(EventKind.RESPONSE, "", "", json.dumps(sized).encode() + raw).response == rows
     tensor = inference_pb2.InferOutputTensor(**head)
     for name, value in parameters.items():
         tensor.parameters[name].string_param = value
     packed = inference_pb2.ModelInferResponse(outputs=[tensor], raw_output_contents=[raw])
-    assert as_protobuf(RESPONSE, packed, "v2").response == rows
+    assert as_protobuf(EventKind.RESPONSE, packed, "v2").response == rows
     tensor.contents.bytes_contents.extend(values)
-    assert as_protobuf(RESPONSE, inference_pb2.ModelInferResponse(outputs=[tensor]), "v2").response == rows
+    assert as_protobuf(EventKind.RESPONSE, inference_pb2.ModelInferResponse(outputs=[tensor]), "v2").response == rows
 
 
 def test_the_first_output_is_the_prediction() -> None:
@@ -268,10 +281,10 @@ def test_the_first_output_is_the_prediction() -> None:
     first = {"name": "a", "datatype": "INT64", "shape": [1], "data": [7]}
     second = {"name": "b", "datatype": "FP32", "shape": [2], "parameters": {"binary_data_size": 8}}
     body = json.dumps({"outputs": [first, second]}).encode() + struct.pack("<2f", 1, 2)
-    assert read(RESPONSE, "v2", "", body).response == [7]
+    assert read(EventKind.RESPONSE, "v2", "", body).response == [7]
     third = {"name": "c", "datatype": "INT32", "shape": [1], "parameters": {"binary_data_size": 4}}
     body = json.dumps({"outputs": [third, second]}).encode() + struct.pack("<i2f", 9, 1, 2)
-    assert read(RESPONSE, "v2", "", body).response == [9]
+    assert read(EventKind.RESPONSE, "v2", "", body).response == [9]
 
 
 @pytest.mark.parametrize("tail", [b"    ", b"\n\n\n\n", b"NaN}", b"\\ud8"], ids=str)
@@ -279,10 +292,10 @@ def test_binary_values_that_look_like_text_are_read(tail: bytes) -> None:
     """Bytes behind the JSON are values, also when they could be blanks or a mistake in JSON."""
     head = {"outputs": [{"name": "é", "datatype": "BYTES", "shape": [1], "parameters": {"binary_data_size": 8}}]}
     body = json.dumps(head, ensure_ascii=False).encode() + struct.pack("<I", 4) + tail
-    assert read(RESPONSE, "", "", body).response in ([tail.decode()], [None])
+    assert read(EventKind.RESPONSE, "", "", body).response in ([tail.decode()], [None])
     head = {"outputs": [{"name": "é", "datatype": "INT32", "shape": [1], "parameters": {"binary_data_size": 4}}]}
     body = json.dumps(head, ensure_ascii=False).encode() + tail
-    assert read(RESPONSE, "", "", body).response == [int.from_bytes(tail, "little")]
+    assert read(EventKind.RESPONSE, "", "", body).response == [int.from_bytes(tail, "little")]
 
 
 @pytest.mark.parametrize(
@@ -297,8 +310,12 @@ def test_binary_values_that_look_like_text_are_read(tail: bytes) -> None:
 def test_parts_of_a_feedback_may_be_of_other_protocols(part: dict[str, Any], rows: list[Any]) -> None:
     """Truth and response may be what a TensorFlow or V2 deployment answered."""
     own = {"data": {"ndarray": rows}}
-    for feedback in ({"response": part, "truth": own}, {"response": own, "truth": part}, {"response": part, "truth": part}):
-        assert as_json(FEEDBACK, feedback) == Reading(rows, rows)
+    for feedback in (
+        {"response": part, "truth": own},
+        {"response": own, "truth": part},
+        {"response": part, "truth": part},
+    ):
+        assert as_json(EventKind.FEEDBACK, feedback) == ParsedPayload(rows, rows)
 
 
 def test_a_struct_in_protobuf_is_an_object() -> None:
@@ -306,4 +323,4 @@ def test_a_struct_in_protobuf_is_an_object() -> None:
     values = struct_pb2.ListValue()
     values.add_struct()["a"] = 1
     message = seldon_pb2.SeldonMessage(data=seldon_pb2.DefaultData(ndarray=values))
-    assert as_protobuf(RESPONSE, message) == Reading(response=[None])
+    assert as_protobuf(EventKind.RESPONSE, message) == ParsedPayload(response=[None])

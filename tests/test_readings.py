@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from metrics_server.catalog import Catalog
-from metrics_server.model import load
-from metrics_server.series import REVISION, Identity, Labels, Scoring
+from metrics_server.metrics.model import load
+from metrics_server.series.registry import SeriesRegistry
+from metrics_server.series.series import REVISION, Identity, Labels, Scoring
 from metrics_server.settings import Settings
 from metrics_server.store.interface import StoredSeries
 from tests.conftest import Serve
@@ -29,7 +29,9 @@ def server(serve: Serve) -> RunningServer:
 
 
 def tell(server: RunningServer, *statements: dict[str, Any]) -> None:
-    answer = server.post([{"deployment": "wine", **one} for one in statements], {"Content-Type": "application/json"}, "/v1/feedback")
+    answer = server.post(
+        [{"deployment": "wine", **one} for one in statements], {"Content-Type": "application/json"}, "/v1/feedback"
+    )
     assert answer.status == 200, answer.body
 
 
@@ -40,7 +42,9 @@ def stated(server: RunningServer) -> dict[str, float]:
         have = dict(labels)
         if have.pop("window", "") == "1h":
             rest = {
-                key: have[key] for key in have if key not in ("deployment_namespace", "deployment_name", "predictor_name", "model_name")
+                key: have[key]
+                for key in have
+                if key not in ("deployment_namespace", "deployment_name", "predictor_name", "model_name")
             }
             found[" ".join((name, *(f"{key}={value}" for key, value in sorted(rest.items()))))] = value
     return found
@@ -71,7 +75,13 @@ def test_weighted_pairs_tell_less_than_as_many_equal_ones(server: RunningServer)
     weights = [1.0] * 20 + [5.0] * 5
     right = [1] * 24 + [0]
     tell(server, *({"truth": 1, "prediction": r, "weight": w} for r, w in zip(right, weights, strict=True)))
-    tell(server, *({"truth": 1, "prediction": r, "weight": w * 10, "deployment": "same"} for r, w in zip(right, weights, strict=True)))
+    tell(
+        server,
+        *(
+            {"truth": 1, "prediction": r, "weight": w * 10, "deployment": "same"}
+            for r, w in zip(right, weights, strict=True)
+        ),
+    )
     rows = server.samples().items()
     ends = [
         {
@@ -85,12 +95,16 @@ def test_weighted_pairs_tell_less_than_as_many_equal_ones(server: RunningServer)
     share, n = 40 / 45, 45**2 / (20 + 5 * 25)
     z = 1.959963984540054
     spread = z * np.sqrt(share * (1 - share) / n + z * z / 4 / n / n) / (1 + z * z / n)
-    assert ends[0]["model_accuracy_ratio_upper"] - ends[0]["model_accuracy_ratio_lower"] == pytest.approx(2 * spread, rel=1e-9)
+    assert ends[0]["model_accuracy_ratio_upper"] - ends[0]["model_accuracy_ratio_lower"] == pytest.approx(
+        2 * spread, rel=1e-9
+    )
 
 
 def test_another_weight_is_a_correction_and_the_same_one_a_duplicate(server: RunningServer) -> None:
     """What was added with a weight is taken back with it: after the retraction nothing is left."""
-    for number, (weight, status) in enumerate(((0.1, "matched"), (0.1, "duplicate"), (0.3, "corrected"), (1, "corrected"))):
+    for number, (weight, status) in enumerate(
+        ((0.1, "matched"), (0.1, "duplicate"), (0.3, "corrected"), (1, "corrected"))
+    ):
         body = {"request_id": "r", "truth": 1, "weight": weight, "labelled_at": NOW - 10 + number, "prediction": 1}
         tell(server, body)
         assert server.value("model_labels_total", status=status), status
@@ -103,14 +117,15 @@ def test_another_weight_is_a_correction_and_the_same_one_a_duplicate(server: Run
 
 
 def test_a_weight_that_came_before_its_prediction_counts(server: RunningServer) -> None:
-    """A parked truth keeps its weight."""
+    """A pending truth keeps its weight."""
     tell(server, {"request_id": "r", "truth": 1, "weight": 3}, {"truth": 1, "prediction": 0})
     server.post({"data": {"ndarray": [1]}}, ce(RESPONSE, "1", "r", namespace="", endpoint="", modelid=""))
     assert server.value("model_accuracy_ratio", **ONE) == 0.75
 
 
 def test_values_of_little_support_are_hidden(serve: Serve) -> None:
-    """--min_support hides each value that rests on fewer rows, of a class on fewer of that class; the support itself is always told."""
+    """--min_support hides each value that rests on fewer rows, of a class on fewer of that class; the support itself is
+    always told."""
     server = serve("--store", "memory://", "--windows", "1h", "--min_support", "4")
     tell(server, *({"truth": t, "prediction": p} for t, p in zip(TRUTHS[:3], SAID[:3], strict=True)))
     assert set(stated(server)) == {"model_support"}
@@ -122,7 +137,8 @@ def test_values_of_little_support_are_hidden(serve: Serve) -> None:
 
 
 def test_shares_of_predicted_classes_do_not_depend_on_when_the_first_truth_came(serve: Serve) -> None:
-    """Numbers that came before anything told that they are classes are in the window all the same; a regression has no classes."""
+    """Numbers that came before anything told that they are classes are in the window all the same; a regression has no
+    classes."""
     shares = []
     for order in (1, -1):
         server = serve("--store", "memory://", "--windows", "1h")
@@ -153,17 +169,26 @@ def test_a_page_that_keeps_lines_tells_every_change(server: RunningServer) -> No
             tell(server, {"deployment": deployment, "truth": 1, "prediction": 1})
             for accept in (plain, open_metrics):
                 page = server.get("/v1/metrics", accept).body.decode()
-                lines = [line for line in page.splitlines() if line.startswith("model_support{") and 'window="1h"' in line]
+                lines = [
+                    line for line in page.splitlines() if line.startswith("model_support{") and 'window="1h"' in line
+                ]
                 counts = {name: float(line.split()[-1]) for line in lines for name in ("wine", "beer") if name in line}
-                assert counts == {"wine": number + 1, "beer": number + 1} if deployment == "beer" else counts["wine"] == number + 1
-    pages = [[line for line in server.get("/v1/metrics", plain).body.splitlines() if line.startswith(b"model_")] for _ in range(2)]
+                assert (
+                    counts == {"wine": number + 1, "beer": number + 1}
+                    if deployment == "beer"
+                    else counts["wine"] == number + 1
+                )
+    pages = [
+        [line for line in server.get("/v1/metrics", plain).body.splitlines() if line.startswith(b"model_")]
+        for _ in range(2)
+    ]
     assert pages[0] == pages[1]
 
 
 def test_numbers_of_a_users_model_may_be_numpys(serve: Serve, tmp_path: Path) -> None:
     """They are written as numbers; an interval that is none, or a value that is not finite, costs only its own line."""
     (tmp_path / "own.py").write_text(
-        "import numpy as np\nfrom metrics_server.model import Sample\nclass Own:\n"
+        "import numpy as np\nfrom metrics_server.metrics.model import Sample\nclass Own:\n"
         "    def increments(self, t, p): return {'pairs': np.float64(t.size)}\n"
         "    def compute(self, s):\n"
         "        yield Sample('mine', {}, np.float64(0.5), (np.float32(0.25), 1))\n"
@@ -173,19 +198,22 @@ def test_numbers_of_a_users_model_may_be_numpys(serve: Serve, tmp_path: Path) ->
         "        yield Sample('__own', {}, 1.0)\n"
         "        yield Sample('last', {}, 2)\n"
     )
-    server = serve("--store", "memory://", "--windows", "1h", "--storage_uri", "own.Own", environment={"PYTHONPATH": str(tmp_path)})
+    server = serve(
+        "--store", "memory://", "--windows", "1h", "--storage_uri", "own.Own", environment={"PYTHONPATH": str(tmp_path)}
+    )
     tell(server, {"truth": 1, "prediction": 1})
     found = {name: value for name, value in stated(server).items() if "support" not in name and "output" not in name}
     assert found == {"model_mine": 0.5, "model_mine_lower": 0.25, "model_mine_upper": 1.0, "model_last": 2.0}
 
 
 def test_sums_of_an_older_revision_are_another_series() -> None:
-    """A state from before the sums changed is kept, not shown and not added to: a correction could not take back what was never added."""
+    """A state from before the sums changed is kept, not shown and not added to: a correction could not take back what
+    was never added."""
     labels, build = Labels("shop", "wine", "main", "classifier"), lambda path, parameters: load(path, parameters)
     old = Identity(labels, Scoring())
     assert msgspec.json.decode(old.encoded, type=Identity) == old
     assert b"revision" not in old.encoded  # so that its id stays what it was
-    catalog = Catalog(Settings().scoring_of, build, 10)
+    catalog = SeriesRegistry(Settings().scoring_of, build, 10)
     catalog.restore([StoredSeries(old.id, old.encoded, 1.0, 1.0, {})])
     assert catalog.get(old.id) is not None
     assert catalog.current() == []
@@ -197,11 +225,13 @@ def test_sums_of_an_older_revision_are_another_series() -> None:
 def test_a_users_model_that_cannot_be_read_costs_only_its_own_values(serve: Serve, tmp_path: Path, body: str) -> None:
     """Whether it yields or returns: the page and the API show all other series, and the log says why, once."""
     (tmp_path / "own.py").write_text(
-        "from metrics_server.model import Sample\nclass Own:\n    def increments(self, t, p): return {'pairs': float(t.size)}\n"
+        "from metrics_server.metrics.model import Sample\nclass Own:\n    def increments(self, t, p): return {'pairs': float(t.size)}\n"
         f"    def compute(self, s): {body}\n    counts = tables = compute\n"
     )
     (tmp_path / "own.yaml").write_text("deployments: [{deployment: own, storage_uri: own.Own}]\n")
-    server = serve("--store", "memory://", "--config", str(tmp_path / "own.yaml"), environment={"PYTHONPATH": str(tmp_path)})
+    server = serve(
+        "--store", "memory://", "--config", str(tmp_path / "own.yaml"), environment={"PYTHONPATH": str(tmp_path)}
+    )
     tell(server, {"truth": 1, "prediction": 1}, {"truth": 1, "prediction": 1, "deployment": "own"})
     for _ in range(2):
         assert server.value("model_accuracy_ratio", deployment_name="wine", window="1h") == 1
@@ -212,9 +242,12 @@ def test_a_users_model_that_cannot_be_read_costs_only_its_own_values(serve: Serv
 
 
 def test_agreement_beyond_chance_is_not_guessed_among_classes_that_share_a_name(serve: Serve) -> None:
-    """Where different classes overflowed into __other__, kappa and Matthews' correlation are absent, and were never below -1."""
+    """Where different classes overflowed into __other__, kappa and Matthews' correlation are absent, and were never
+    below -1."""
     server = serve("--store", "memory://", "--windows", "1h", "--max_classes", "2")
-    tell(server, {"truth": "a", "prediction": "a"}, {"truth": "b", "prediction": "b"}, {"truth": "c", "prediction": "c"})
+    tell(
+        server, {"truth": "a", "prediction": "a"}, {"truth": "b", "prediction": "b"}, {"truth": "c", "prediction": "c"}
+    )
     assert server.value("model_cohen_kappa", **ONE) == 1
     tell(server, *({"truth": f"t{n}", "prediction": f"p{n}"} for n in range(50)))
     assert server.value("model_cohen_kappa", **ONE) is None
@@ -231,14 +264,19 @@ def test_light_weights_after_a_heavy_one_was_taken_back_are_read(server: Running
     assert found["model_accuracy_ratio"] == pytest.approx(1)
     assert found["model_accuracy_ratio_lower"] == pytest.approx(0.43850, abs=1e-4)  # as of three pairs
     for weight in (1e-17, 0.0009, 1001):
-        answer = server.post({"truth": 1, "prediction": 1, "weight": weight}, {"Content-Type": "application/json"}, "/v1/feedback")
+        answer = server.post(
+            {"truth": 1, "prediction": 1, "weight": weight}, {"Content-Type": "application/json"}, "/v1/feedback"
+        )
         assert (answer.status, answer.reason) == (422, "malformed_feedback")
 
 
 def test_pages_of_other_sites_send_nothing(server: RunningServer) -> None:
-    """A browser tells that a page of another site made it send; that is refused, whatever the content type, and counts nothing."""
+    """A browser tells that a page of another site made it send; that is refused, whatever the content type, and counts
+    nothing."""
     for path in ("/", "/v1/feedback", "/api/v1.0/feedback"):
         headers = {"Content-Type": "text/plain", "Sec-Fetch-Site": "cross-site", "Origin": "http://evil.example"}
-        answer = server.post({"truth": {"data": {"ndarray": [1]}}, "response": {"data": {"ndarray": [1]}}}, headers, path)
+        answer = server.post(
+            {"truth": {"data": {"ndarray": [1]}}, "response": {"data": {"ndarray": [1]}}}, headers, path
+        )
         assert (answer.status, answer.reason) == (403, "cross_site")
     assert server.value("model_support", **ONE) is None

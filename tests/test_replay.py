@@ -1,4 +1,5 @@
-"""Replay: what a file gives is what a server shows of the same events, whatever the form of the file and the order of its lines."""
+"""Replay: what a file gives is what a server shows of the same events, whatever the form of the file and the order of
+its lines."""
 
 from __future__ import annotations
 
@@ -24,19 +25,25 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from metrics_server.errors import BadConfiguration
-from metrics_server.replay import replay
-from metrics_server.replay_answer import Reading
-from metrics_server.replay_command import main
-from metrics_server.replay_file import BadFile
+from metrics_server.replay.command import main
+from metrics_server.replay.engine import replay
+from metrics_server.replay.result import ReplayResult
+from metrics_server.replay.source import BadFile
 from tests.conftest import Serve
 from tests.running import FEEDBACK, REQUEST, RESPONSE, ROOT
 
 DAY = 86_400
 MIDNIGHT = 1_772_409_600  # 2026-03-02T00:00:00Z
 GUIDE = ROOT / "docs" / "how-to" / "replay-a-file.md"
-LABELS = {"deployment_namespace": "namespace", "deployment_name": "deployment", "predictor_name": "predictor", "model_name": "model"}
+LABELS = {
+    "deployment_namespace": "namespace",
+    "deployment_name": "deployment",
+    "predictor_name": "predictor",
+    "model_name": "model",
+}
 
-# A class without any true pair has no variance of its average precision; a server is not stopped by numpy's warning of that.
+# A class without any true pair has no variance of its average precision; a server is not stopped by numpy's warning of
+# that.
 
 Key = tuple[str, frozenset[tuple[str, str]]]
 
@@ -46,7 +53,7 @@ def _written(path: Path, records: Iterable[Any]) -> Path:
     return path
 
 
-def _gauges(readings: Iterable[Reading]) -> dict[Key, float]:
+def _gauges(readings: Iterable[ReplayResult]) -> dict[Key, float]:
     """The values as the page for Prometheus has them."""
     found: dict[Key, float] = {}
     for reading in readings:
@@ -62,13 +69,13 @@ def _gauges(readings: Iterable[Reading]) -> dict[Key, float]:
     return found
 
 
-def _value(readings: list[Reading], name: str, **labels: str) -> float:
+def _value(readings: list[ReplayResult], name: str, **labels: str) -> float:
     (reading,) = readings
     (found,) = [value["value"] for value in reading["values"] if value["name"] == name and value["labels"] == labels]
     return found
 
 
-def _accuracy(readings: list[Reading]) -> tuple[float, float]:
+def _accuracy(readings: list[ReplayResult]) -> tuple[float, float]:
     return _value(readings, "model_accuracy_ratio"), readings[0]["support"]
 
 
@@ -86,7 +93,14 @@ def _pairs(count: int, since: float = MIDNIGHT, **members: Any) -> list[dict[str
 
 def _event(kind: str, event_id: str, request_id: str, data: Any, at: str, **extensions: str) -> dict[str, Any]:
     about = {"namespace": "shop", "inferenceservicename": "wine", "endpoint": "main", "modelid": "classifier"}
-    attributes = {"specversion": "1.0", "id": event_id, "source": "http://:8000/", "type": kind, "time": at, "requestid": request_id}
+    attributes = {
+        "specversion": "1.0",
+        "id": event_id,
+        "source": "http://:8000/",
+        "type": kind,
+        "time": at,
+        "requestid": request_id,
+    }
     return {**attributes, **about, **extensions, "data": data}
 
 
@@ -99,9 +113,28 @@ def _everything(since: float) -> list[dict[str, Any]]:
         truth, row = random.randrange(3), [round(random.random(), 3) for _ in range(3)]
         said += [
             {"request_id": f"a{number}", "truth": truth % 2, "prediction": row[0], "deployment": "scores", **times},
-            {"request_id": f"b{number}", "truth": truth, "prediction": row, "deployment": "rows", "weight": 1 + number % 3, **times},
-            {"request_id": f"c{number}", "truth": 5 + row[0], "prediction": 5 + row[1], "deployment": "prices", **times},
-            {"request_id": f"d{number}", "truth": "abc"[truth], "prediction": random.choice("abc"), "namespace": "shop", **times},
+            {
+                "request_id": f"b{number}",
+                "truth": truth,
+                "prediction": row,
+                "deployment": "rows",
+                "weight": 1 + number % 3,
+                **times,
+            },
+            {
+                "request_id": f"c{number}",
+                "truth": 5 + row[0],
+                "prediction": 5 + row[1],
+                "deployment": "prices",
+                **times,
+            },
+            {
+                "request_id": f"d{number}",
+                "truth": "abc"[truth],
+                "prediction": random.choice("abc"),
+                "namespace": "shop",
+                **times,
+            },
         ]
     later = {"labelled_at": since + 500}
     said += [{"request_id": f"b{number}", "truth": 0, "deployment": "rows", **later} for number in range(20)]
@@ -112,13 +145,20 @@ def _everything(since: float) -> list[dict[str, Any]]:
 def _events(at: str) -> list[dict[str, Any]]:
     """Requests, responses of two rows, feedback with rewards, of one slice."""
     events = [_event(REQUEST, "q1", "e1", {"data": {"ndarray": [[1.0], [2.0]]}}, at, country="nl")]
-    events += [_event(RESPONSE, f"p{n}", f"e{n}", {"data": {"ndarray": [[0.3, 0.7], [0.8, 0.2]]}}, at, country="nl") for n in range(9)]
-    events += [_event(FEEDBACK, f"f{n}", f"e{n}", {"truth": {"data": {"ndarray": [1, n % 2]}}, "reward": n}, at) for n in range(6)]
+    events += [
+        _event(RESPONSE, f"p{n}", f"e{n}", {"data": {"ndarray": [[0.3, 0.7], [0.8, 0.2]]}}, at, country="nl")
+        for n in range(9)
+    ]
+    events += [
+        _event(FEEDBACK, f"f{n}", f"e{n}", {"truth": {"data": {"ndarray": [1, n % 2]}}, "reward": n}, at)
+        for n in range(6)
+    ]
     return events
 
 
 def test_a_file_gives_what_a_server_shows(serve: Serve, tmp_path: Path) -> None:
-    """Statements and events give, from a file, every gauge that a server has of them: names, labels, values and intervals."""
+    """Statements and events give, from a file, every gauge that a server has of them: names, labels, values and
+    intervals."""
     since = float(int(time.time()) - 3600)
     statements = _everything(since)
     at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(since))
@@ -129,7 +169,10 @@ def test_a_file_gives_what_a_server_shows(serve: Serve, tmp_path: Path) -> None:
     for event in events:
         assert server.post(event, {"Content-Type": "application/cloudevents+json"}).status == 200
     shown = {
-        (sample.name, frozenset((name, value) for name, value in sample.labels.items() if name != "window")): sample.value
+        (
+            sample.name,
+            frozenset((name, value) for name, value in sample.labels.items() if name != "window"),
+        ): sample.value
         for family in text_string_to_metric_families(server.get("/v1/metrics").body.decode())
         for sample in family.samples
         if "window" in sample.labels
@@ -156,7 +199,11 @@ def test_every_form_of_a_file_gives_the_same(tmp_path: Path) -> None:
         with (tmp_path / name).open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(
-                [n for name in names for n in (["prediction.1", "prediction.0"] if name == "prediction" and spread else [name])]
+                [
+                    n
+                    for name in names
+                    for n in (["prediction.1", "prediction.0"] if name == "prediction" and spread else [name])
+                ]
             )
             for record in records:
                 row = [[*reversed(record[n])] if n == "prediction" and spread else [record[n]] for n in names]
@@ -166,7 +213,9 @@ def test_every_form_of_a_file_gives_the_same(tmp_path: Path) -> None:
         assert replay(tmp_path / f"{name}.gz") == expected
     parquet.write_table(pa.Table.from_pylist(records), tmp_path / "list.parquet")
     times = pa.array([int(record["predicted_at"]) * 10**9 for record in records], pa.timestamp("ns"))
-    wide = pa.Table.from_pylist([{**r, "prediction.0": r["prediction"][0], "prediction.1": r["prediction"][1]} for r in records])
+    wide = pa.Table.from_pylist(
+        [{**r, "prediction.0": r["prediction"][0], "prediction.1": r["prediction"][1]} for r in records]
+    )
     wide = wide.drop_columns(["prediction", "predicted_at"]).append_column("predicted_at", times)
     parquet.write_table(wide, tmp_path / "wide.parquet")
     (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress((tmp_path / "a.jsonl").read_bytes()))
@@ -176,13 +225,18 @@ def test_every_form_of_a_file_gives_the_same(tmp_path: Path) -> None:
 
 def test_cells_of_a_table_are_json_or_text(tmp_path: Path) -> None:
     """Numbers, booleans, lists and null are read as such; ids stay texts; empty cells, None and NaN state nothing."""
-    rows = "request_id,truth,prediction,labelled_at\n007,cat,cat,2026-03-02T00:00:00Z\n12e5,,dog,\n12e5,dog,,1772409600\n"
+    rows = (
+        "request_id,truth,prediction,labelled_at\n007,cat,cat,2026-03-02T00:00:00Z\n12e5,,dog,\n12e5,dog,,1772409600\n"
+    )
     path = tmp_path / "t.csv"
     path.write_text(f"\ufeff{rows}9,cat,dog,5\n9,null,,6\n")
     assert _accuracy(replay(path)) == (1.0, 2)
     path.write_text("truth,prediction\nTrue,0.9\nfalse,0.2\n1,0.7\n")
     assert _accuracy(replay(path)) == (1.0, 3)
-    dicts = [{"request_id": 1, "truth": math.nan, "prediction": "a"}, {"request_id": 1, "truth": "a", "prediction": None}]
+    dicts = [
+        {"request_id": 1, "truth": math.nan, "prediction": "a"},
+        {"request_id": 1, "truth": "a", "prediction": None},
+    ]
     assert _accuracy(replay(dicts)) == (1.0, 1)
 
 
@@ -231,16 +285,33 @@ def test_a_truth_can_be_taken_back(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("row", [None, 2])
 def test_predictions_and_truths_meet_across_lines_and_kinds(tmp_path: Path, row: int | None) -> None:
-    """A prediction in a line of its own, or in an event, meets a truth in a statement or an event, and its labels and time count."""
+    """A prediction in a line of its own, or in an event, meets a truth in a statement or an event, and its labels and
+    time count."""
     at, place = "2026-03-02T09:00:00Z", {} if row is None else {"row": row}
     data = {"data": {"ndarray": [0.9] if row is None else [0.1, 0.1, 0.9]}}
     truths = {"truth": {"data": {"ndarray": [1] if row is None else [0, 0, 1]}}}
     records = [
         {"request_id": "a", "truth": 1, "labelled_at": 1e9, **place},
-        {"request_id": "a", "prediction": 0.9, "predicted_at": at, "deployment": "wine", "namespace": "shop", "predictor": "main", **place},
+        {
+            "request_id": "a",
+            "prediction": 0.9,
+            "predicted_at": at,
+            "deployment": "wine",
+            "namespace": "shop",
+            "predictor": "main",
+            **place,
+        },
         _event(RESPONSE, "1", "b", data, at, modelid=""),
         {"request_id": "b", "truth": 1, **place},
-        {"request_id": "c", "prediction": 0.9, "predicted_at": at, "deployment": "wine", "namespace": "shop", "predictor": "main", **place},
+        {
+            "request_id": "c",
+            "prediction": 0.9,
+            "predicted_at": at,
+            "deployment": "wine",
+            "namespace": "shop",
+            "predictor": "main",
+            **place,
+        },
         _event(FEEDBACK, "2", "c", truths, at, modelid=""),
     ]
     with warnings.catch_warnings():
@@ -283,7 +354,9 @@ def test_weights_count() -> None:
 def test_slices_of_events_are_readings() -> None:
     """A slice is a reading of its own, with the name of the slice."""
     data = {"response": {"data": {"ndarray": [0.9]}}, "truth": {"data": {"ndarray": [1]}}}
-    events = [_event(FEEDBACK, country, country, data, "2026-03-02T09:00:00Z", country=country) for country in ("nl", "be")]
+    events = [
+        _event(FEEDBACK, country, country, data, "2026-03-02T09:00:00Z", country=country) for country in ("nl", "be")
+    ]
     found = replay(events, slices=["country=attribute:country"])
     assert [reading.get("slice") for reading in found] == [None, "country=be", "country=nl"]
 
@@ -306,11 +379,24 @@ def test_steps_hold_what_was_predicted_in_them() -> None:
 def test_bad_lines_lose_nothing_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What cannot be used is shown with its line, counted by reason, and told by the status; the rest counts."""
     good = {"truth": 1, "prediction": 0.9}
-    bad = ["{", "[]", "{}", '{"truht": 1}', '{"request_id": "a"}', '{"prediction": 1}', '{"truth": 1, "prediction": NaN}']
+    bad = [
+        "{",
+        "[]",
+        "{}",
+        '{"truht": 1}',
+        '{"request_id": "a"}',
+        '{"prediction": 1}',
+        '{"truth": 1, "prediction": NaN}',
+    ]
     bad += ['{"truth": 1, "prediction": 1, "predicted_at": "noon"}', '{"specversion": "1.0", "id": "1"}', '"\\ud800"']
-    bad += ['{"request_id": "a", "prediction": 1, "predicted_at": 1772442904123}', json.dumps({**good, "namespace": "x" * 9_000_000})]
+    bad += [
+        '{"request_id": "a", "prediction": 1, "predicted_at": 1772442904123}',
+        json.dumps({**good, "namespace": "x" * 9_000_000}),
+    ]
     path = tmp_path / "bad.jsonl"
-    path.write_bytes(b"\xef\xbb\xbf" + "".join(f"{json.dumps(good)}\n{line}\n\n" for line in bad).encode() + b'{"truth": "\xff"}')
+    path.write_bytes(
+        b"\xef\xbb\xbf" + "".join(f"{json.dumps(good)}\n{line}\n\n" for line in bad).encode() + b'{"truth": "\xff"}'
+    )
     assert main([str(path), "--format", "json"]) == 1
     output, errors = capsys.readouterr()
     assert json.loads(output)[0]["support"] == len(bad)
@@ -344,16 +430,31 @@ def test_bytes_are_the_text_they_hold(tmp_path: Path) -> None:
     ids = pa.array([b"1", b"2", b"3"])
     for kind in (pa.binary(), pa.large_binary(), pa.binary(3), pa.dictionary(pa.int32(), pa.binary())):
         truths = pa.array([b"cat", b"dog", b"cat"], pa.binary()).cast(kind)
-        parquet.write_table(pa.table({"request_id": ids, "truth": truths, "prediction": ["cat", "dog", "cat"]}), tmp_path / "a.parquet")
+        parquet.write_table(
+            pa.table({"request_id": ids, "truth": truths, "prediction": ["cat", "dog", "cat"]}), tmp_path / "a.parquet"
+        )
         found = replay(tmp_path / "a.parquet")
         assert _accuracy(found) == (1.0, 3)
         assert _value(found, "model_recall_ratio", **{"class": "cat"}) == 1.0
     event = _event(
-        FEEDBACK, "1", "e", {"truth": {"data": {"ndarray": [b"cat"]}}, "response": {"data": {"ndarray": ["cat"]}}}, "2026-03-02T05:00:00Z"
+        FEEDBACK,
+        "1",
+        "e",
+        {"truth": {"data": {"ndarray": [b"cat"]}}, "response": {"data": {"ndarray": ["cat"]}}},
+        "2026-03-02T05:00:00Z",
     )
     assert _accuracy(replay([event])) == (1.0, 1)
-    same = (b"caf\xc3\xa9", bytearray(b"caf\xc3\xa9"), memoryview(b"caf\xc3\xa9"), np.bytes_(b"caf\xc3\xa9"), [b"caf\xc3\xa9"])
-    assert _accuracy(replay({"truth": text, "prediction": "café"} for text in [*same, np.array([b"caf\xc3\xa9"])])) == (1.0, 6)
+    same = (
+        b"caf\xc3\xa9",
+        bytearray(b"caf\xc3\xa9"),
+        memoryview(b"caf\xc3\xa9"),
+        np.bytes_(b"caf\xc3\xa9"),
+        [b"caf\xc3\xa9"],
+    )
+    assert _accuracy(replay({"truth": text, "prediction": "café"} for text in [*same, np.array([b"caf\xc3\xa9"])])) == (
+        1.0,
+        6,
+    )
     broken = pa.array([b"cat", b"\xff", b"dog"])
     for column in (broken, broken.view(pa.string()), pa.array([[b"cat"], [b"\xff"], [b"dog"]])):
         parquet.write_table(pa.table({"truth": column, "prediction": ["cat", "cat", "dog"]}), tmp_path / "b.parquet")
@@ -367,8 +468,12 @@ def test_what_no_json_can_hold_is_refused_also_in_lists() -> None:
 
     endless: list[Any] = []
     endless.append(endless)
-    records = [{"truth": 1, "prediction": value} for value in ([0.5, np.float32("inf")], endless, [np.float64(0.25), 0.75])]
-    with pytest.warns(UserWarning, match="2 of 3 records were refused: 1 not_a_number, 1 malformed_feedback\\n1: .*\\n2: "):
+    records = [
+        {"truth": 1, "prediction": value} for value in ([0.5, np.float32("inf")], endless, [np.float64(0.25), 0.75])
+    ]
+    with pytest.warns(
+        UserWarning, match="2 of 3 records were refused: 1 not_a_number, 1 malformed_feedback\\n1: .*\\n2: "
+    ):
         assert _accuracy(replay(records)) == (1.0, 1)
 
 
@@ -383,18 +488,23 @@ def test_times_beyond_the_calendar_lose_nothing_else(tmp_path: Path) -> None:
         times = pa.array([1, -far, 2, far, None]).cast(pa.int32() if kind == pa.date32() else pa.int64()).view(kind)
         table = pa.table({"truth": [1] * 5, "prediction": [0.9] * 5, "predicted_at": times})
         parquet.write_table(table, tmp_path / "a.parquet")
-        with pytest.warns(UserWarning, match="2 of 5 records were refused: 2 bad_time\\n2: bad_time: .*\\n4: bad_time: "):
+        with pytest.warns(
+            UserWarning, match="2 of 5 records were refused: 2 bad_time\\n2: bad_time: .*\\n4: bad_time: "
+        ):
             assert _accuracy(replay(tmp_path / "a.parquet")) == (1.0, 3)
 
 
 @pytest.mark.parametrize("zone", ["Europe/Paris", "Mars/Phobos"])
 def test_zones_of_a_table_are_of_no_consequence(tmp_path: Path, zone: str) -> None:
-    """A time of a Parquet file counts from 1970 in UTC, in whatever zone it is to be shown, also one that is unknown or of 1850."""
+    """A time of a Parquet file counts from 1970 in UTC, in whatever zone it is to be shown, also one that is unknown or
+    of 1850."""
     import pyarrow as pa
     from pyarrow import parquet
 
     times = pa.array([-3_786_825_600_000_000, MIDNIGHT * 10**6], pa.timestamp("us", zone))
-    parquet.write_table(pa.table({"truth": [1, 1], "prediction": [0.9, 0.9], "predicted_at": times}), tmp_path / "a.parquet")
+    parquet.write_table(
+        pa.table({"truth": [1, 1], "prediction": [0.9, 0.9], "predicted_at": times}), tmp_path / "a.parquet"
+    )
     (reading,) = replay(tmp_path / "a.parquet", step="1d")
     assert [point["from"] for point in reading["points"]] == [-3_786_825_600, MIDNIGHT]
 
@@ -414,7 +524,9 @@ def test_a_date_is_its_midnight(tmp_path: Path) -> None:
     parquet.write_table(pa.Table.from_pylist([dated]), tmp_path / "date.parquet")
     (tmp_path / "a.csv").write_text(f"{','.join(said)}\n{','.join(map(str, said.values()))}\n")
     alone = {name: said[name] for name in ("request_id", "prediction", "predicted_at")}
-    apart = _written(tmp_path / "b.jsonl", [alone, {name: said[name] for name in ("request_id", "truth", "labelled_at")}])
+    apart = _written(
+        tmp_path / "b.jsonl", [alone, {name: said[name] for name in ("request_id", "truth", "labelled_at")}]
+    )
     whole = _written(tmp_path / "a.jsonl", [said])
     for same in (tmp_path / "text.parquet", tmp_path / "date.parquet", tmp_path / "a.csv", whole, [said], [dated]):
         assert replay(same, step="1d") == expected
@@ -424,13 +536,17 @@ def test_a_date_is_its_midnight(tmp_path: Path) -> None:
             assert replay([{**said, "predicted_at": wrong}]) == []
 
 
-@pytest.mark.parametrize("name", ["a.jsonl", "blank.jsonl", "a.csv", "head.csv", "a.jsonl.gz", "a.parquet", "none.parquet"])
+@pytest.mark.parametrize(
+    "name", ["a.jsonl", "blank.jsonl", "a.csv", "head.csv", "a.jsonl.gz", "a.parquet", "none.parquet"]
+)
 def test_a_file_without_records_is_told(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Where there is no record, that is said, nothing is printed in its place, and the status is 1."""
     import pyarrow as pa
     from pyarrow import parquet
 
-    parquet.write_table(pa.table({"truth": pa.array([], pa.int64()), "prediction": pa.array([], pa.float64())}), tmp_path / "a.parquet")
+    parquet.write_table(
+        pa.table({"truth": pa.array([], pa.int64()), "prediction": pa.array([], pa.float64())}), tmp_path / "a.parquet"
+    )
     parquet.write_table(pa.table({}), tmp_path / "none.parquet")
     content = {"blank.jsonl": b"\n \n", "head.csv": b"truth,prediction\n", "a.jsonl.gz": gzip.compress(b"")}
     if not name.endswith(".parquet"):
@@ -454,7 +570,12 @@ def test_what_is_odd_is_told() -> None:
     with pytest.warns(UserWarning) as warned:
         replay(records)
     remarks = str(warned[0].message).splitlines()
-    assert [remark.split()[:2] for remark in remarks] == [["1", "events"], ["1", "records"], ["1", "truths"], ["1", "truths"]]
+    assert [remark.split()[:2] for remark in remarks] == [
+        ["1", "events"],
+        ["1", "records"],
+        ["1", "truths"],
+        ["1", "truths"],
+    ]
 
 
 @pytest.mark.parametrize(
@@ -512,18 +633,25 @@ def test_wrong_usage_is_explained(tmp_path: Path, capsys: pytest.CaptureFixture[
         replay([], treshold=0.4)
 
 
-def test_settings_are_those_of_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_settings_are_those_of_a_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Options, environment and configuration file decide as they do for a server."""
     records = [{"truth": 1, "prediction": 0.45, "deployment": name} for name in ("low", "high")]
     path, config = _written(tmp_path / "a.jsonl", records), tmp_path / "c.yaml"
     config.write_text("windows: [1h]\ndeployments: [{deployment: low, threshold: 0.4}]\n")
-    by_name = {reading["deployment"]: _value([reading], "model_accuracy_ratio") for reading in replay(path, config=config)}
+    by_name = {
+        reading["deployment"]: _value([reading], "model_accuracy_ratio") for reading in replay(path, config=config)
+    }
     assert by_name == {"low": 1.0, "high": 0.0}
     monkeypatch.setenv("METRICS_SERVER_THRESHOLD", "0.3")
     monkeypatch.setenv("SELDON_DEPLOYMENT_NAMESPACE", "here")
     assert main([str(path), "--format=json", "--config", str(config)]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert [(one["namespace"], _value([one], "model_accuracy_ratio")) for one in found] == [("here", 1.0), ("here", 1.0)]
+    assert [(one["namespace"], _value([one], "model_accuracy_ratio")) for one in found] == [
+        ("here", 1.0),
+        ("here", 1.0),
+    ]
 
 
 def test_the_table_says_it_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -536,7 +664,9 @@ def test_the_table_says_it_all(tmp_path: Path, capsys: pytest.CaptureFixture[str
     lines = output.splitlines()
     assert lines[0] == "deployment=wine  (binary, support 400)"
     assert lines[1].split() == ["name", "labels", "value", "lower", "upper", "support"]
-    assert [line.split()[0] for line in lines[2 : 2 + len(reading["values"])]] == [value["name"] for value in reading["values"]]
+    assert [line.split()[0] for line in lines[2 : 2 + len(reading["values"])]] == [
+        value["name"] for value in reading["values"]
+    ]
     accuracy = _value([reading], "model_accuracy_ratio")
     assert any(line.split()[:2] == ["model_accuracy_ratio", f"{accuracy:.6g}"] for line in lines)
     assert sum(line.startswith("2026-03-03 00:00  model_accuracy_ratio ") for line in lines) == 1
@@ -553,7 +683,9 @@ def test_ctrl_c_ends_it(tmp_path: Path) -> None:
     # Not measured: coverage never lets go of its lock when the interrupt finds it there.
     unmeasured = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
     # Whoever runs the tests in the background of a shell has had SIGINT ignored, and so would the command.
-    with _command(str(path), env=unmeasured, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)) as process:
+    with _command(
+        str(path), env=unmeasured, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+    ) as process:
         assert process.stderr is not None
         assert "malformed_feedback" in process.stderr.readline()  # it is under way
         process.send_signal(signal.SIGINT)
@@ -608,14 +740,16 @@ def test_progress_is_for_terminals(tmp_path: Path) -> None:
 def test_memory_is_that_of_what_waits(tmp_path: Path) -> None:
     """A file of pairs without ids is not held: ten times the lines take about the same memory."""
     code = (
-        "import resource,sys; from metrics_server.replay import replay; replay(sys.argv[1]);"
+        "import resource,sys; from metrics_server.replay.engine import replay; replay(sys.argv[1]);"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )
     taken = []
     for count in (20_000, 200_000):
         path = tmp_path / f"{count}.jsonl"
         path.write_text('{"truth": 1, "prediction": 0.9}\n' * count)
-        taken.append(int(subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, check=True).stdout))
+        taken.append(
+            int(subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, check=True).stdout)
+        )
     assert taken[1] < taken[0] + 20 * 1024
 
 
@@ -631,7 +765,9 @@ def test_values_are_those_of_scikit_learn() -> None:
     found = replay({"truth": truth, "prediction": row} for truth, row in zip(truths, rows, strict=True))
     guessed = rows.argmax(axis=1)
     assert _value(found, "model_accuracy_ratio") == pytest.approx(metrics.accuracy_score(truths, guessed), rel=1e-12)
-    assert _value(found, "model_f1_macro_ratio") == pytest.approx(metrics.f1_score(truths, guessed, average="macro"), rel=1e-12)
+    assert _value(found, "model_f1_macro_ratio") == pytest.approx(
+        metrics.f1_score(truths, guessed, average="macro"), rel=1e-12
+    )
     assert _value(found, "model_log_loss") == pytest.approx(metrics.log_loss(truths, rows), rel=1e-9)
     assert _value(found, "model_recall_ratio", **{"class": "1"}) == pytest.approx(
         metrics.recall_score(truths, guessed, labels=[1], average="macro"), rel=1e-12
@@ -652,7 +788,9 @@ def test_the_guide_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
             exec(compile(code, GUIDE.name, "exec"), {"__name__": "guide"})
             printed = capsys.readouterr().out
         elif language == "sh" and "pip install" not in code:
-            result = subprocess.run(["bash", "-c", code], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            result = subprocess.run(
+                ["bash", "-c", code], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            )
             printed = result.stdout
         else:
             continue

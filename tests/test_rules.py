@@ -34,7 +34,9 @@ RECORDED = {rule["record"] for rule in _rules() if "record" in rule}
 
 
 def _promtool(*words: str) -> None:
-    ran = subprocess.run([peer("promtool"), *words], cwd=RULES, capture_output=True, text=True, check=False, timeout=120)
+    ran = subprocess.run(
+        [peer("promtool"), *words], cwd=RULES, capture_output=True, text=True, check=False, timeout=120
+    )
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
@@ -50,7 +52,8 @@ def test_alerts_fire_and_stay_silent(path: Path) -> None:
 
 
 def test_every_alert_is_tested_both_ways() -> None:
-    """For each alert, of each severity and other fixed label, there is a time when it fires, and one when nothing of its name does."""
+    """For each alert, of each severity and other fixed label, there is a time when it fires, and one when nothing of
+    its name does."""
     fired, silent = set(), set()
     for path in TESTS:
         for test in yaml.safe_load(path.read_text())["tests"]:
@@ -94,12 +97,16 @@ def test_every_constant_is_used() -> None:
 
 
 def _feed(server: RunningServer, cells: list[tuple[int, int]]) -> None:
-    statements = [{"truth": truth, "prediction": said, "deployment": "wine", "predictor": "main", "model": "m"} for truth, said in cells]
+    statements = [
+        {"truth": truth, "prediction": said, "deployment": "wine", "predictor": "main", "model": "m"}
+        for truth, said in cells
+    ]
     assert server.post(statements, {"Content-Type": "application/json"}, "/v1/feedback").status == 200
 
 
 def test_quality_by_label_time_agrees_with_the_gauges(serve: Serve, tmp_path: Path) -> None:
-    """With labels at once and no corrections both clocks say the same within 2 %: accuracy, and precision and recall of each class."""
+    """With labels at once and no corrections both clocks say the same within 2 %: accuracy, and precision and recall of
+    each class."""
     server = serve("--store", "memory://", "--storage_uri", "cm_models.multiclass_numeric.MultiClassNumeric")
     cells = [(truth, said) for truth in range(3) for said in range(3)]
     _feed(server, cells)

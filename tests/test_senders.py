@@ -1,4 +1,5 @@
-"""Events exactly as each sender sends them, and a truth in plain JSON under the id that its client knows: the accuracy is right."""
+"""Events exactly as each sender sends them, and a truth in plain JSON under the id that its client knows: the accuracy
+is right."""
 
 from __future__ import annotations
 
@@ -85,7 +86,12 @@ ROWS = [[0.1, 0.2, 0.7], [0.8, 0.1, 0.1]]
 FLAT = [value for row in ROWS for value in row]
 FEATURES = [[5.1, 3.5], [4.9, 3.0]]
 REST = [
-    pytest.param("seldon", {"data": {"ndarray": FEATURES}}, {"data": {"names": ["c0", "c1", "c2"], "ndarray": ROWS}}, id="ndarray"),
+    pytest.param(
+        "seldon",
+        {"data": {"ndarray": FEATURES}},
+        {"data": {"names": ["c0", "c1", "c2"], "ndarray": ROWS}},
+        id="ndarray",
+    ),
     pytest.param(
         "seldon",
         {"data": {"tensor": {"shape": [2, 2], "values": [5.1, 3.5, 4.9, 3.0]}}, "meta": {}},
@@ -98,14 +104,25 @@ REST = [
     pytest.param(
         "seldon",
         {"data": {"ndarray": FEATURES}},
-        {"data": {"tftensor": {"dtype": "DT_DOUBLE", "tensorShape": {"dim": [{"size": "2"}, {"size": "3"}]}, "doubleVal": FLAT}}},
+        {
+            "data": {
+                "tftensor": {
+                    "dtype": "DT_DOUBLE",
+                    "tensorShape": {"dim": [{"size": "2"}, {"size": "3"}]},
+                    "doubleVal": FLAT,
+                }
+            }
+        },
         id="tftensor",
     ),
     pytest.param("seldon", {"jsonData": FEATURES}, {"jsonData": ROWS, "meta": {}}, id="jsonData"),
     pytest.param("tensorflow", {"instances": FEATURES}, {"predictions": ROWS}, id="tensorflow rows"),
     pytest.param("tensorflow", {"inputs": FEATURES}, {"outputs": ROWS}, id="tensorflow columns"),
     pytest.param(
-        "tensorflow", {"instances": FEATURES}, {"predictions": [{"scores": row} for row in ROWS]}, id="tensorflow with a named output"
+        "tensorflow",
+        {"instances": FEATURES},
+        {"predictions": [{"scores": row} for row in ROWS]},
+        id="tensorflow with a named output",
     ),
     pytest.param(
         "v2",
@@ -116,7 +133,11 @@ REST = [
     pytest.param(
         "kfserving",
         {"inputs": [{"name": "x", "datatype": "FP64", "shape": [2, 2], "data": [5.1, 3.5, 4.9, 3.0]}]},
-        {"model_name": "c", "model_version": "1", "outputs": [{"name": "p", "datatype": "FP64", "shape": [2, 3], "data": ROWS}]},
+        {
+            "model_name": "c",
+            "model_version": "1",
+            "outputs": [{"name": "p", "datatype": "FP64", "shape": [2, 3], "data": ROWS}],
+        },
         id="v2 nested, by its old name",
     ),
 ]
@@ -144,8 +165,15 @@ def test_seldon_rest(shop: Deployment, protocol: str, request_body: Any, respons
 def test_seldons_own_feedback_event(shop: Deployment, protocol: str) -> None:
     """The client sent Seldon-Puid again; truth and reward in a Feedback, whatever the protocol of the predictions."""
     puid = str(uuid4())
-    post(shop, {"predictions": ROWS} if protocol == "tensorflow" else {"data": {"ndarray": ROWS}}, executor(shop, RESPONSE, puid, protocol))
-    body = {"reward": 0.5, "truth": {"data": {"ndarray": [[0, 0, 1], [0, 1, 0]]}, "meta": {"tags": {"labeller": "ops-3"}}}}
+    post(
+        shop,
+        {"predictions": ROWS} if protocol == "tensorflow" else {"data": {"ndarray": ROWS}},
+        executor(shop, RESPONSE, puid, protocol),
+    )
+    body = {
+        "reward": 0.5,
+        "truth": {"data": {"ndarray": [[0, 0, 1], [0, 1, 0]]}, "meta": {"tags": {"labeller": "ops-3"}}},
+    }
     post(shop, body, executor(shop, FEEDBACK, puid, protocol))
     assert_right(shop)
     assert shop.page()("model_reward_mean", window="1h") == 0.5
@@ -164,7 +192,9 @@ def test_a_request_that_seldon_logged_compressed(shop: Deployment) -> None:
 def test_the_time_of_an_executor_has_nanoseconds(shop: Deployment) -> None:
     """As Go writes it; the prediction is that old."""
     post(
-        shop, {"data": {"ndarray": [1]}}, executor(shop, RESPONSE, shop.id("r"), "seldon", **{"Ce-Time": "2026-03-02T09:15:04.120934511Z"})
+        shop,
+        {"data": {"ndarray": [1]}},
+        executor(shop, RESPONSE, shop.id("r"), "seldon", **{"Ce-Time": "2026-03-02T09:15:04.120934511Z"}),
     )
     shop.tell(request_id="r", truth=1, labelled_at="2026-03-02T09:16:04.120934Z")
     assert shop.page()("model_label_delay_seconds_sum") == pytest.approx(60, abs=1e-5)
@@ -205,7 +235,8 @@ def test_v2_grpc(shop: Deployment, protocol: str) -> None:
 
 
 def agent(shop: Deployment, kind: str, event_id: str, **more: str) -> dict[str, str]:
-    """Headers of KServe's agent: one id for request and response, an empty endpoint, raw JSON for the client's headers."""
+    """Headers of KServe's agent: one id for request and response, an empty endpoint, raw JSON for the client's
+    headers."""
     return {
         "Ce-Specversion": "1.0",
         "Ce-Id": event_id,
@@ -228,14 +259,13 @@ V2_ANSWER = {
     "id": "a1",
     "outputs": [{"name": "p", "datatype": "FP32", "shape": [2, 2], "data": [0.9, 0.1, 0.3, 0.7]}],
 }
-BINARY_JSON = (
-    b'{"model_name":"sent","id":"r-7","outputs":[{"name":"label","datatype":"BYTES","shape":[2],"parameters":{"binary_data_size":18}}]}'
-)
+BINARY_JSON = b'{"model_name":"sent","id":"r-7","outputs":[{"name":"label","datatype":"BYTES","shape":[2],"parameters":{"binary_data_size":18}}]}'
 BINARY_BYTES = bytes.fromhex("03 00 00 00 6e 65 67 07 00 00 00 70 6f 73 69 74 69 76")
 
 
 @pytest.mark.parametrize(
-    "content_type", ["application/json", "application/octet-stream", "text/plain", "", "application/x-www-form-urlencoded"]
+    "content_type",
+    ["application/json", "application/octet-stream", "text/plain", "", "application/x-www-form-urlencoded"],
 )
 @pytest.mark.parametrize("zipped", [False, True], ids=["plain", "gzip"])
 def test_kserve_v1(shop: Deployment, content_type: str, zipped: bool) -> None:
@@ -247,7 +277,9 @@ def test_kserve_v1(shop: Deployment, content_type: str, zipped: bool) -> None:
     assert shop.tell(request_id="r", truth=1) == shop.tell(request_id="r", row=1, truth=1) == "accepted"
     assert_right(shop)
     page = shop.page()
-    assert page("model_support", window="1h", deployment_namespace="crm", predictor_name="", model_name="predictor") == 2
+    assert (
+        page("model_support", window="1h", deployment_namespace="crm", predictor_name="", model_name="predictor") == 2
+    )
     assert page("model_prediction_latency_seconds_count") == 1
 
 
@@ -293,18 +325,28 @@ def test_feedback_of_kserves_family(shop: Deployment) -> None:
     assert shop.page().cells() == {("1", "1"): 1, ("0", "0"): 1}
 
 
-@pytest.mark.parametrize("metadata", ["null", "{}", "{", "[]", '{"X-Tenant":[]}', '{"X-Tenant":"b"}', '{"X-Tenant":["%zz \\u0000"]}'])
+@pytest.mark.parametrize(
+    "metadata", ["null", "{}", "{", "[]", '{"X-Tenant":[]}', '{"X-Tenant":"b"}', '{"X-Tenant":["%zz \\u0000"]}']
+)
 def test_whatever_kserve_says_of_the_clients_headers(shop: Deployment, metadata: str) -> None:
     """An extension never refuses an event."""
-    post(shop, {"predictions": [1]}, agent(shop, KSERVE_RESPONSE, shop.id("r"), **{"Ce-Metadata": metadata, "Ce-Annotations": metadata}))
+    post(
+        shop,
+        {"predictions": [1]},
+        agent(shop, KSERVE_RESPONSE, shop.id("r"), **{"Ce-Metadata": metadata, "Ce-Annotations": metadata}),
+    )
     assert shop.page()("model_predictions_total") == 1
 
 
 @pytest.mark.parametrize("zipped", [False, True], ids=["plain", "gzip"])
 def test_kserve_streams_a_language_model(shop: Deployment, zipped: bool) -> None:
-    """Server-sent events under application/json are one prediction that no metric reads; a truth of it is unscorable."""
+    """Server-sent events under application/json are one prediction that no metric reads; a truth of it is
+    unscorable."""
     request = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "hi"}]}
-    chunks = [{"id": "c", "object": "chat.completion.chunk", "choices": [{"delta": {"content": text}}]} for text in ("Hel", "lo")]
+    chunks = [
+        {"id": "c", "object": "chat.completion.chunk", "choices": [{"delta": {"content": text}}]}
+        for text in ("Hel", "lo")
+    ]
     body = "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks).encode() + b"data: [DONE]\n\n"
     post(shop, request, agent(shop, KSERVE_REQUEST, shop.id("r")))
     post(shop, gzip.compress(body) if zipped else body, agent(shop, KSERVE_RESPONSE, shop.id("r")))
@@ -343,7 +385,8 @@ METADATA = [
 @pytest.mark.parametrize("body", METADATA)
 @pytest.mark.parametrize("content_type", ["application/json", ""])
 def test_what_kserve_logs_beside_inference(shop: Deployment, body: Any, content_type: str) -> None:
-    """The agent logs every call, metadata too. It is no prediction: refused for good or ignored, and no number of a model moves."""
+    """The agent logs every call, metadata too. It is no prediction: refused for good or ignored, and no number of a
+    model moves."""
     more = {"Content-Type": content_type}
     post(shop, b"", agent(shop, KSERVE_REQUEST, shop.id("r"), **more))
     answer = shop.server.post(body, agent(shop, KSERVE_RESPONSE, shop.id("r"), **more))
@@ -357,7 +400,8 @@ def test_what_kserve_logs_beside_inference(shop: Deployment, body: Any, content_
 
 
 def test_knatives_kafka_source(shop: Deployment) -> None:
-    """Records of Seldon's Kafka logger, wrapped: what they are stands in their headers, their identity in partition and offset."""
+    """Records of Seldon's Kafka logger, wrapped: what they are stands in their headers, their identity in partition and
+    offset."""
 
     def wrapped(kind: str, content_type: str = "application/json") -> dict[str, str]:
         offset = next(_offsets)
@@ -404,18 +448,36 @@ def test_knatives_kafka_source(shop: Deployment) -> None:
 def envelope(shop: Deployment, kind: str, request_id: str, **members: Any) -> dict[str, Any]:
     names = {"inferenceservicename": shop.name, "namespace": "shop", "endpoint": "main", "modelid": "classifier"}
     event_id = str(uuid4())
-    return {"specversion": "1.0", "id": event_id, "source": "/l", "type": kind, "requestid": shop.id(request_id), **names, **members}
+    return {
+        "specversion": "1.0",
+        "id": event_id,
+        "source": "/l",
+        "type": kind,
+        "requestid": shop.id(request_id),
+        **names,
+        **members,
+    }
 
 
 def test_structured_and_batched_events(shop: Deployment) -> None:
-    """A trigger that asks for structured mode, and a batch of everything at once, protobuf in base64 among it; sent twice, counted once."""
-    structured, batched = ({"Content-Type": f"application/cloudevents{kind}+json; charset=UTF-8"} for kind in ("", "-batch"))
+    """A trigger that asks for structured mode, and a batch of everything at once, protobuf in base64 among it; sent
+    twice, counted once."""
+    structured, batched = (
+        {"Content-Type": f"application/cloudevents{kind}+json; charset=UTF-8"} for kind in ("", "-batch")
+    )
     protobuf = {"datacontenttype": "application/protobuf", "data_base64": SELDON_MESSAGE, "protocol": "seldon"}
     one = envelope(shop, RESPONSE, "a", **protobuf, time=stamp(ago(60)), subject=None)
     batch = [
         envelope(shop, FEEDBACK, "a", data={"truth": {"data": {"ndarray": [2]}}}),
-        envelope(shop, FEEDBACK, "b", datacontenttype="application/json", data={"truth": {"data": {"ndarray": [[1, 0, 0]]}}}),
-        envelope(shop, RESPONSE, "b", data_base64=base64.b64encode(json.dumps({"data": {"ndarray": ROWS[:1]}}).encode()).decode()),
+        envelope(
+            shop, FEEDBACK, "b", datacontenttype="application/json", data={"truth": {"data": {"ndarray": [[1, 0, 0]]}}}
+        ),
+        envelope(
+            shop,
+            RESPONSE,
+            "b",
+            data_base64=base64.b64encode(json.dumps({"data": {"ndarray": ROWS[:1]}}).encode()).decode(),
+        ),
         envelope(shop, REQUEST, "b", data={"data": {"ndarray": FEATURES[:1]}}),
     ]
     for _ in range(2):
@@ -456,12 +518,15 @@ def tenant(name: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("turned", [False, True], ids=["predictions first", "truths first"])
 def test_slices_of_kserve(sliced: RunningServer, turned: bool) -> None:
-    """By what the agent logs of the client's headers and the pod's annotations; an empty endpoint is a value of its own or none."""
+    """By what the agent logs of the client's headers and the pod's annotations; an empty endpoint is a value of its own
+    or none."""
     shop = Deployment(sliced)
 
     def predictions() -> None:
         for number, name in enumerate(["b 7", "b 7", "c"]):
-            post(shop, {"predictions": [number % 2]}, agent(shop, KSERVE_RESPONSE, shop.id(f"r{number}"), **tenant(name)))
+            post(
+                shop, {"predictions": [number % 2]}, agent(shop, KSERVE_RESPONSE, shop.id(f"r{number}"), **tenant(name))
+            )
 
     def truths() -> None:
         for number in range(3):
@@ -471,7 +536,12 @@ def test_slices_of_kserve(sliced: RunningServer, turned: bool) -> None:
         step()
     page = shop.page()
     support = page.by("model_support", "slice", window="1h")
-    assert {name: count for name, count in support.items() if name != "ep="} == {"": 3, "tenant=b 7": 2, "tenant=c": 1, "team=risk": 3}
+    assert {name: count for name, count in support.items() if name != "ep="} == {
+        "": 3,
+        "tenant=b 7": 2,
+        "tenant=c": 1,
+        "team=risk": 3,
+    }
     assert page("model_accuracy_ratio", window="1h", slice="tenant=b 7") == 0.5
     assert page("model_accuracy_ratio", window="1h", slice="tenant=c") == 1
     predicted = page.by("model_predictions_total", "slice")
@@ -484,7 +554,8 @@ def test_slices_of_kserve(sliced: RunningServer, turned: bool) -> None:
 
 
 def test_slices_of_seldon(sliced: RunningServer) -> None:
-    """By the tags of the response and by the endpoint; a carried response is sliced too; the ancestor's counters are not."""
+    """By the tags of the response and by the endpoint; a carried response is sliced too; the ancestor's counters are
+    not."""
     shop = Deployment(sliced)
     shop.predict("a", "cat", meta={"tags": {"build": "r17", "other": 1}})
     shop.predict("b", "cat", meta={"tags": {"build": 18}}, endpoint="canary")
@@ -495,19 +566,41 @@ def test_slices_of_seldon(sliced: RunningServer) -> None:
     response = {"data": {"ndarray": ["owl"]}, "meta": {"tags": {"build": "r17"}}}
     shop.send(FEEDBACK, {"response": response, "truth": {"data": {"ndarray": ["dog"]}}}, "d")
     page = shop.page()
-    assert page.by("model_support", "slice", window="1h", predictor_name="main") == {"": 3, "build=r17": 2, "build=true": 1, "ep=main": 3}
-    assert page.by("model_support", "slice", window="1h", predictor_name="canary") == {"": 1, "build=18": 1, "ep=canary": 1}
+    assert page.by("model_support", "slice", window="1h", predictor_name="main") == {
+        "": 3,
+        "build=r17": 2,
+        "build=true": 1,
+        "ep=main": 3,
+    }
+    assert page.by("model_support", "slice", window="1h", predictor_name="canary") == {
+        "": 1,
+        "build=18": 1,
+        "ep=canary": 1,
+    }
     assert page("model_accuracy_ratio", window="1h", slice="build=r17") == 0.5
-    assert page.by("model_predictions_total", "slice", predictor_name="main") == {"": 2, "build=r17": 1, "build=true": 1, "ep=main": 2}
+    assert page.by("model_predictions_total", "slice", predictor_name="main") == {
+        "": 2,
+        "build=r17": 1,
+        "build=true": 1,
+        "ep=main": 2,
+    }
     assert page("model_label_coverage_ratio", window="1h", slice="build=r17") is None  # two labelled, one logged
     assert not [sample for sample in page.samples if sample.name.startswith("seldon_") and "slice" in sample.labels]
     assert page("seldon_metric_true_positive_total", **{"class": "CLASS_cat"}) == 2
 
 
 def test_plain_feedback_is_in_no_slice(sliced: RunningServer) -> None:
-    """A pair told without an event has nothing to slice by; once its prediction is logged it is in the slices of that."""
+    """A pair told without an event has nothing to slice by; once its prediction is logged it is in the slices of
+    that."""
     shop = Deployment(sliced)
-    pair = {"truth": "cat", "prediction": "cat", "deployment": shop.name, "namespace": "shop", "predictor": "main", "model": "classifier"}
+    pair = {
+        "truth": "cat",
+        "prediction": "cat",
+        "deployment": shop.name,
+        "namespace": "shop",
+        "predictor": "main",
+        "model": "classifier",
+    }
     assert shop.tell(request_id="r", **pair) == "accepted"
     assert shop.page().by("model_support", "slice", window="1h") == {"": 1}
     shop.predict("r", "cat", meta={"tags": {"build": "r17"}})
@@ -515,7 +608,8 @@ def test_plain_feedback_is_in_no_slice(sliced: RunningServer) -> None:
 
 
 def test_corrections_move_slices(sliced: RunningServer) -> None:
-    """A later truth moves the pair in every slice of its prediction; a later response moves the prediction to its own slices."""
+    """A later truth moves the pair in every slice of its prediction; a later response moves the prediction to its own
+    slices."""
     shop = Deployment(sliced)
     shop.predict("r", "cat", at=ago(100), meta={"tags": {"build": "old"}})
     shop.truth("r", "dog", at=ago(90))
@@ -551,7 +645,8 @@ def test_what_cannot_be_a_label_is_in_no_slice(sliced: RunningServer, value: str
 
 
 def test_slices_beyond_the_limit_are_others(serve: Serve) -> None:
-    """The first two have series of their own, all after them share one for each dimension; corrections move within it; a restart keeps it."""
+    """The first two have series of their own, all after them share one for each dimension; corrections move within it;
+    a restart keeps it."""
     options = "--slices", "build=tag:build", "--max_slices", "2"
     server = serve(*options)
     shop = Deployment(server)
@@ -560,7 +655,12 @@ def test_slices_beyond_the_limit_are_others(serve: Serve) -> None:
         shop.truth(f"r{number}", "dog", at=ago(90))
     for _ in range(2):
         page = shop.page()
-        assert page.by("model_support", "slice", window="1h") == {"": 5, "build=a": 2, "build=b": 1, "build=__other__": 2}
+        assert page.by("model_support", "slice", window="1h") == {
+            "": 5,
+            "build=a": 2,
+            "build=b": 1,
+            "build=__other__": 2,
+        }
         assert page.windows("model_accuracy_ratio", slice="build=__other__") == {}
         server.stop()
         server = shop.server = serve(*options)
@@ -600,10 +700,13 @@ def test_only_named_models_are_scored(serve: Serve) -> None:
 
 
 def test_an_event_byte_by_byte_as_kserve_writes_it(shop: Deployment) -> None:
-    """The agent's request as it is on the wire: an empty header, raw JSON in a header, a body of no declared length in chunks."""
+    """The agent's request as it is on the wire: an empty header, raw JSON in a header, a body of no declared length in
+    chunks."""
     body = b'{"predictions":[1,0]}'
     lines = [f"{name}: {value}".rstrip(" ") for name, value in agent(shop, KSERVE_RESPONSE, shop.id("r")).items()]
-    head = "\r\n".join(["POST / HTTP/1.1", "Host: metrics.crm.svc", *lines, "Transfer-Encoding: chunked", "", ""]).encode()
+    head = "\r\n".join(
+        ["POST / HTTP/1.1", "Host: metrics.crm.svc", *lines, "Transfer-Encoding: chunked", "", ""]
+    ).encode()
     with Client(shop.server.port) as client:
         client.send(head + b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body))
         answer = client.answer()

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from metrics_server.errors import BadConfiguration
-from metrics_server.selection import dimensions_of
-from metrics_server.series import Labels
+from metrics_server.ingest.slicing import dimensions_of
+from metrics_server.series.series import Labels
 from metrics_server.settings import Settings, default_labels, image_of, load
 from tests.running import ARGUMENTS
 
@@ -41,7 +41,9 @@ def test_port_of_knative_counts_when_nothing_else_says_one() -> None:
 
 def test_variables_that_kubernetes_injects_are_ignored() -> None:
     """METRICS_SERVER_PORT of a Service of that name is no setting of ours."""
-    assert load([], {"METRICS_SERVER_PORT": "tcp://10.0.0.1:80", "METRICS_SERVER_SERVICE_HOST": "10.0.0.1"}) == Settings()
+    assert (
+        load([], {"METRICS_SERVER_PORT": "tcp://10.0.0.1:80", "METRICS_SERVER_SERVICE_HOST": "10.0.0.1"}) == Settings()
+    )
 
 
 def test_prefixes_hyphens_and_switches_work() -> None:
@@ -72,9 +74,12 @@ def test_deployments_have_their_own_scoring(tmp_path: Path) -> None:
 
 
 def test_a_threshold_of_a_deployment_is_one_of_scores(tmp_path: Path) -> None:
-    """An entry of `deployments` whose threshold is no number from 0 to 1 is refused by its place and key; 0 and 1 are taken."""
+    """An entry of `deployments` whose threshold is no number from 0 to 1 is refused by its place and key; 0 and 1 are
+    taken."""
     path = tmp_path / "config.yaml"
-    path.write_text("deployments:\n- {deployment: a, threshold: 1}\n- {deployment: b, threshold: 0}\n- {deployment: c}\n")
+    path.write_text(
+        "deployments:\n- {deployment: a, threshold: 1}\n- {deployment: b, threshold: 0}\n- {deployment: c}\n"
+    )
     assert [entry.threshold for entry in load(["--config", str(path)], {}).deployments] == [1.0, 0.0, None]
     for wrong in ("50", "-0.5", ".nan"):
         path.write_text(f"deployments:\n- {{deployment: a}}\n- {{deployment: b, threshold: {wrong}}}\n")
@@ -131,8 +136,11 @@ def test_labels_and_image_come_from_seldons_environment() -> None:
     assert image_of({}) == ("NOT_IMPLEMENTED",) * 3
 
 
-@pytest.mark.parametrize("texts", [["tenant"], ["tenant=body:x"], ["1=tag:x"], ["t=tag:"], ["t=tag:a", "t=attribute:b"]])
+@pytest.mark.parametrize(
+    "texts", [["tenant"], ["tenant=body:x"], ["1=tag:x"], ["t=tag:"], ["t=tag:a", "t=attribute:b"]]
+)
 def test_slices_that_cannot_be_are_refused(texts: list[str]) -> None:
-    """A dimension that is written otherwise, or a second one of the same name, in which predictions would count twice."""
+    """A dimension that is written otherwise, or a second one of the same name, in which predictions would count
+    twice."""
     with pytest.raises(BadConfiguration, match="--slices"):
         dimensions_of(texts)

@@ -12,18 +12,20 @@ from uuid import UUID
 
 import pytest
 
-from metrics_server.event import FEEDBACK, REQUEST, RESPONSE, Event, decode
-from metrics_server.half import Half, half_of
-from metrics_server.series import Labels
+from metrics_server.ingest.cloudevent import Event, decode
+from metrics_server.ingest.normalize import observation_of
+from metrics_server.metrics.labels import EventKind
+from metrics_server.pairing.observation import Observation
+from metrics_server.series.series import Labels
 from metrics_server.simulation.cluster import Deployment, cluster
 from metrics_server.simulation.delivery import BUSY_EVENTS, QUEUE_EVENTS, Copies, Delivery, Link
-from metrics_server.simulation.executor import EMPTY, Answer, Call, Executor
+from metrics_server.simulation.executor import EMPTY, Call, CallAnswer, Executor
 from metrics_server.simulation.executor_event import FEEDBACK as FEEDBACK_EVENT
 from metrics_server.simulation.executor_event import REQUEST as REQUEST_EVENT
 from metrics_server.simulation.executor_event import RESPONSE as RESPONSE_EVENT
 from metrics_server.simulation.executor_event import Message, Origin, Stamp, batch, event, new_stamp
 from metrics_server.simulation.story import DRIFT_SECONDS, Story
-from metrics_server.simulation.traffic import Past
+from metrics_server.simulation.traffic import PastTraffic
 
 ORIGIN = Origin("shop", "wine", "main", "classifier")
 PUID = "5d7c2f9a-7c3e-4e58-a1f1-6c5b8e0d2b44"
@@ -51,12 +53,12 @@ GOLDEN = {
 }
 
 
-def _half(message: Message) -> tuple[Event, Half]:
+def _half(message: Message) -> tuple[Event, Observation]:
     headers, body = message
     attributes = {name[3:].lower(): value for name, value in headers.items() if name.startswith("Ce-")}
     (found,) = decode(headers["Content-Type"], attributes, body)
     assert isinstance(found, Event)
-    return found, half_of(found, Labels("", "", "", ""), NOW)
+    return found, observation_of(found, Labels("", "", "", ""), NOW)
 
 
 def _message(kind: str, payload: Any) -> Message:
@@ -73,19 +75,23 @@ def test_headers_are_the_executors() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "name"), [(REQUEST_EVENT, "inference.request"), (RESPONSE_EVENT, "inference.response"), (FEEDBACK_EVENT, "feedback")]
+    ("kind", "name"),
+    [(REQUEST_EVENT, "inference.request"), (RESPONSE_EVENT, "inference.response"), (FEEDBACK_EVENT, "feedback")],
 )
 def test_kinds_differ_in_their_type_only(kind: str, name: str) -> None:
     """The three kinds of events have equal headers but for their type, and the body as it was."""
-    assert event(kind, ORIGIN, STAMP, PUID, b" as it was") == ({**GOLDEN, "Ce-Type": f"io.seldon.serving.{name}"}, b" as it was")
+    assert event(kind, ORIGIN, STAMP, PUID, b" as it was") == (
+        {**GOLDEN, "Ce-Type": f"io.seldon.serving.{name}"},
+        b" as it was",
+    )
 
 
 def test_server_reads_what_is_sent() -> None:
     """The server decodes an event to its kind, labels, time and values."""
     found, half = _half(_response())
-    assert found.kind == RESPONSE
+    assert found.kind == EventKind.RESPONSE
     assert half.labels == Labels("shop", "wine", "main", "classifier")
-    said = half.arrivals[0].said
+    said = half.rows[0].prediction
     assert said is not None
     assert said.value == ROW
     assert found.time == pytest.approx(1772442904.120934, abs=1e-6)
@@ -96,10 +102,10 @@ def test_feedback_meets_its_prediction(truth: list[object]) -> None:
     """Feedback has the key of its prediction and its truth, whether an index or one-hot."""
     _, response = _half(_response())
     found, feedback = _half(_message(FEEDBACK_EVENT, {"truth": {"data": {"ndarray": truth}}}))
-    assert found.kind == FEEDBACK
+    assert found.kind == EventKind.FEEDBACK
     assert feedback.joins
     assert feedback.keys == response.keys
-    known = feedback.arrivals[0].known
+    known = feedback.rows[0].truth
     assert known is not None
     assert known.value == truth[0]
 
@@ -111,7 +117,12 @@ def test_a_batch_says_what_its_events_say() -> None:
     alone, _ = _half(_response())
     assert isinstance(first, Event)
     assert isinstance(second, Event)
-    assert (first.key, first.time, first.kind, second.kind) == (alone.key, alone.time, RESPONSE, REQUEST)
+    assert (first.key, first.time, first.kind, second.kind) == (
+        alone.key,
+        alone.time,
+        EventKind.RESPONSE,
+        EventKind.REQUEST,
+    )
     assert first.attributes.items() <= alone.attributes.items()
     assert bytes(first.data) == alone.data
 
@@ -133,9 +144,12 @@ def deployments() -> dict[str, Deployment]:
 
 
 @pytest.mark.parametrize(
-    ("path", "predictor", "low", "high"), [(IRIS, "default", 0.9, 0.98), (DIGITS, "main", 0.88, 0.95), (DIGITS, "canary", 0.5, 0.75)]
+    ("path", "predictor", "low", "high"),
+    [(IRIS, "default", 0.9, 0.98), (DIGITS, "main", 0.88, 0.95), (DIGITS, "canary", 0.5, 0.75)],
 )
-def test_classifiers_are_not_perfect(deployments: dict[str, Deployment], path: str, predictor: str, low: float, high: float) -> None:
+def test_classifiers_are_not_perfect(
+    deployments: dict[str, Deployment], path: str, predictor: str, low: float, high: float
+) -> None:
     """On the rows held out some predictions are wrong and most are right, of the canary far fewer."""
     (found,) = (one for one in deployments[path].predictors if one.name == predictor)
     held_out = deployments[path].held_out
@@ -150,10 +164,12 @@ class Cluster:
         self.deployments, self.logged = deployments, list[Message]()
         self.executor = Executor(self.logged.append, lambda: STAMP.at_ns, Random(1))
 
-    def predict(self, body: Any, path: str = IRIS, **call: Any) -> Answer:
-        return self.executor.predict(self.deployments[path], Call(body if isinstance(body, bytes) else json.dumps(body).encode(), **call))
+    def predict(self, body: Any, path: str = IRIS, **call: Any) -> CallAnswer:
+        return self.executor.predict(
+            self.deployments[path], Call(body if isinstance(body, bytes) else json.dumps(body).encode(), **call)
+        )
 
-    def feedback(self, body: bytes, path: str = IRIS, **call: Any) -> Answer:
+    def feedback(self, body: bytes, path: str = IRIS, **call: Any) -> CallAnswer:
         return self.executor.feedback(self.deployments[path], Call(body, **call))
 
     def header(self, name: str) -> list[str]:
@@ -200,7 +216,9 @@ def test_a_tensor_is_answered_by_a_tensor(seldon: Cluster) -> None:
     """The same rows in either form get the same numbers, each in its own form."""
     rows = [[1.0, 2.0, 5.0, 6.0], [5.1, 3.5, 1.4, 0.2]]
     array = json.loads(seldon.predict({"data": {"ndarray": rows}}).body)["data"]
-    tensor = json.loads(seldon.predict({"data": {"tensor": {"shape": [2, 4], "values": [*rows[0], *rows[1]]}}}).body)["data"]
+    tensor = json.loads(seldon.predict({"data": {"tensor": {"shape": [2, 4], "values": [*rows[0], *rows[1]]}}}).body)[
+        "data"
+    ]
     assert tensor["tensor"] == {"shape": [2, 3], "values": [value for row in array["ndarray"] for value in row]}
     assert tensor["names"] == array["names"]
 
@@ -256,7 +274,7 @@ def test_no_answer_is_infinite(seldon: Cluster, number: str) -> None:
 def test_feedback_is_logged_as_it_is(seldon: Cluster) -> None:
     """One event, with the puid of the feedback call; the body's own puid has no part in it."""
     body = b'{"truth":{"data":{"ndarray":[[0,0,1]]},"meta":{"puid":"other"}}}'
-    assert seldon.feedback(body, puid=PUID) == Answer(200, PUID, EMPTY)
+    assert seldon.feedback(body, puid=PUID) == CallAnswer(200, PUID, EMPTY)
     assert seldon.header("Ce-Requestid") == [PUID]
     assert seldon.header("Ce-Type") == [f"{TYPE}feedback"]
     assert seldon.logged[0][1] == body
@@ -301,12 +319,15 @@ def test_a_seed_repeats_the_story(deployments: dict[str, Deployment]) -> None:
 
 
 def test_inputs_drift_after_a_while(deployments: dict[str, Deployment]) -> None:
-    """From the given time on one input of diabetes goes off, to the end of the ramp and no further; other deployments stay."""
+    """From the given time on one input of diabetes goes off, to the end of the ramp and no further; other deployments
+    stay."""
     held_out = deployments[DIABETES].held_out
     means = {}
     for after in (-1.0, DRIFT_SECONDS / 2, DRIFT_SECONDS, 10 * DRIFT_SECONDS):
         story = _story(deployments)
-        visits = [visit for visit in (story.visit(NOW + after) for _ in range(600)) if visit.deployment.path == DIABETES]
+        visits = [
+            visit for visit in (story.visit(NOW + after) for _ in range(600)) if visit.deployment.path == DIABETES
+        ]
         rows = [json.loads(visit.call.body)["data"]["ndarray"][0] for visit in visits]
         means[after] = [sum(row[column] for row in rows) / len(rows) for column in (2, 3)]
     before, half, end, long_after = means.values()
@@ -325,9 +346,13 @@ def test_days_have_a_wave(deployments: dict[str, Deployment]) -> None:
     assert sum(by_quarter) == len(times)
 
 
-def _told(deployments: dict[str, Deployment], since: dict[str, float], until: float = NOW) -> tuple[Past, list[Message]]:
+def _told(
+    deployments: dict[str, Deployment], since: dict[str, float], until: float = NOW
+) -> tuple[PastTraffic, list[Message]]:
     random = Random(1)
-    past = Past(Story(list(deployments.values()), random, 3.0, 0.8, NOW), since, until, Copies(0.03, random), random)
+    past = PastTraffic(
+        Story(list(deployments.values()), random, 3.0, 0.8, NOW), since, until, Copies(0.03, random), random
+    )
     return past, [message for messages in past.batches() for message in messages]
 
 
@@ -365,7 +390,11 @@ def test_ids_are_never_used_twice(deployments: dict[str, Deployment]) -> None:
     runs = [_told(deployments, dict.fromkeys(deployments, NOW - 600))[1] for _ in range(2)]
     ids, puids, bodies = (
         [{pick(message) for message in messages} for messages in runs]
-        for pick in (lambda message: message[0]["Ce-Id"], lambda message: message[0]["Ce-Requestid"], lambda message: message[1])
+        for pick in (
+            lambda message: message[0]["Ce-Id"],
+            lambda message: message[0]["Ce-Requestid"],
+            lambda message: message[1],
+        )
     )
     assert not ids[0] & ids[1]
     assert not puids[0] & puids[1]

@@ -1,4 +1,5 @@
-"""`metrics-server simulate` as a newcomer meets it: real processes, real curl, and a real server that is asked what it saw."""
+"""`metrics-server simulate` as a newcomer meets it: real processes, real curl, and a real server that is asked what it
+saw."""
 
 from __future__ import annotations
 
@@ -129,7 +130,17 @@ class Simulation:
 def _simulation(folder: Path, *arguments: str, url: str = "", **environment: str) -> Iterator[Simulation]:
     """It is ended with its server if a test fails before."""
     url, ingress = url or f"http://127.0.0.1:{free_port()}", free_port()
-    command = [sys.executable, "-m", "metrics_server", "simulate", "--url", url, "--ingress_port", str(ingress), *arguments]
+    command = [
+        sys.executable,
+        "-m",
+        "metrics_server",
+        "simulate",
+        "--url",
+        url,
+        "--ingress_port",
+        str(ingress),
+        *arguments,
+    ]
     with subprocess.Popen(
         command,
         cwd=folder,
@@ -172,7 +183,9 @@ def _is_running(process_id: int) -> bool:
 @pytest.fixture(scope="module")
 def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Simulation]:
     """A cluster that makes no calls of its own, with a server that was told of twelve hours."""
-    with _simulation(tmp_path_factory.mktemp("shown"), "--serve", "--rate", "0", "--past", "12", "--seed", "1") as simulation:
+    with _simulation(
+        tmp_path_factory.mktemp("shown"), "--serve", "--rate", "0", "--past", "12", "--seed", "1"
+    ) as simulation:
         began_at = time.monotonic()
         simulation.greeting = "\n".join(simulation.lines_until("Told"))
         simulation.seconds_to_see = time.monotonic() - began_at
@@ -184,7 +197,11 @@ def _curl(command: str, simulation: Simulation) -> str:
     peer("curl")
     addressed = re.sub(r"(localhost:80|127\.0\.0\.1:8003)/", f"127.0.0.1:{simulation.ingress}/", command)
     ran = subprocess.run(
-        [peer("bash"), "-c", addressed.replace("curl ", "curl --fail ", 1)], capture_output=True, text=True, check=False, timeout=20
+        [peer("bash"), "-c", addressed.replace("curl ", "curl --fail ", 1)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=20,
     )
     assert ran.returncode == 0, ran.stderr
     return ran.stdout
@@ -224,8 +241,12 @@ def test_the_printed_commands_run(shown: Simulation) -> None:
 
 def test_every_option_is_documented() -> None:
     """The page lists the options that the command has."""
-    (listed,) = re.findall(r"^```console\n(.*?)^```$", (ROOT / "docs/how-to/simulate.md").read_text(), re.DOTALL | re.MULTILINE)
-    described = subprocess.run([sys.executable, "-m", "metrics_server", "simulate", "--help"], capture_output=True, text=True, check=True)
+    (listed,) = re.findall(
+        r"^```console\n(.*?)^```$", (ROOT / "docs/how-to/simulate.md").read_text(), re.DOTALL | re.MULTILINE
+    )
+    described = subprocess.run(
+        [sys.executable, "-m", "metrics_server", "simulate", "--help"], capture_output=True, text=True, check=True
+    )
     known = set(re.findall(r"^  (--[a-z_]+)", described.stdout, re.MULTILINE))
     assert set(re.findall(r"^--[a-z_]+", listed, re.MULTILINE)) == known
 
@@ -235,7 +256,11 @@ def test_the_documented_commands_run(shown: Simulation, page: str) -> None:
     """Every command of the page that goes to the ingress is answered 200."""
     blocks = re.findall(r"^```sh\n(.*?)^```$", (ROOT / "docs" / page).read_text(), re.DOTALL | re.MULTILINE)
     commands = [
-        command for block in blocks if ":8003" in block for command in re.split(r"^(?=curl )", block, flags=re.MULTILINE) if command
+        command
+        for block in blocks
+        if ":8003" in block
+        for command in re.split(r"^(?=curl )", block, flags=re.MULTILINE)
+        if command
     ]
     assert len(commands) == 2
     for command in commands:
@@ -250,7 +275,9 @@ def test_feedback_finds_its_prediction(shown: Simulation) -> None:
         body = json.dumps({"data": {"ndarray": [[0.0] * 64]}}).encode()
         status, headers, _ = shown.call("/seldon/seldon/digits/api/v1.0/predictions", body, Seldon_Puid=puid)
         assert (status, headers["Seldon-Puid"]) == (200, puid)
-        shown.call("/seldon/seldon/digits/api/v0.1/feedback", b'{"truth": {"data": {"ndarray": [3]}}}', Seldon_Puid=puid)
+        shown.call(
+            "/seldon/seldon/digits/api/v0.1/feedback", b'{"truth": {"data": {"ndarray": [3]}}}', Seldon_Puid=puid
+        )
     _await(lambda: shown.labels("digits") == before + 12, "not all feedback was joined")
 
 
@@ -296,7 +323,8 @@ def _error(reading: Any) -> dict[str, float]:
 
 
 def test_the_drift_is_seen(shown: Simulation) -> None:
-    """The error of the regression is higher in the end than in the beginning, beyond chance, and the classifier's is not."""
+    """The error of the regression is higher in the end than in the beginning, beyond chance, and the classifier's is
+    not."""
     early = shown.get(f"/v1/models/seldon/{DIABETES}?step=2h")["points"][1]
     late = shown.get(f"/v1/models/seldon/{DIABETES}?window=1h")["windows"]["1h"]
     assert _error(late)["lower"] > _error(early)["upper"]
@@ -307,7 +335,9 @@ def test_the_drift_is_seen(shown: Simulation) -> None:
 
 def test_labels_are_late_and_some_are_missing(shown: Simulation) -> None:
     """Four fifths of the predictions are labelled, those of the regression later than others."""
-    assert shown.get(f"/v1/models/seldon/{DIGITS}?window=1d")["windows"]["1d"]["coverage"] == pytest.approx(0.8, abs=0.05)
+    assert shown.get(f"/v1/models/seldon/{DIGITS}?window=1d")["windows"]["1d"]["coverage"] == pytest.approx(
+        0.8, abs=0.05
+    )
     delays, page = {}, shown.text("/v1/metrics")
     for name in ("sum", "count"):
         for deployment, value in re.findall(
@@ -325,7 +355,14 @@ def test_locust_finds_no_failure(shown: Simulation, tmp_path: Path, monkeypatch:
     before = shown.labels("multiclass-model")
     options = ["--headless", "--users", "2", "--spawn-rate", "2", "--run-time", "2s", "--only-summary", "--json"]
     ran = subprocess.run(
-        [peer("locust"), "-f", str(ROOT / "deploy/load/locustfile.py"), "--host", f"http://127.0.0.1:{shown.ingress}", *options],
+        [
+            peer("locust"),
+            "-f",
+            str(ROOT / "deploy/load/locustfile.py"),
+            "--host",
+            f"http://127.0.0.1:{shown.ingress}",
+            *options,
+        ],
         capture_output=True,
         text=True,
         check=False,
@@ -336,13 +373,20 @@ def test_locust_finds_no_failure(shown: Simulation, tmp_path: Path, monkeypatch:
     found = {one["name"]: one for one in json.loads(ran.stdout)}
     assert found.keys() == {"predictions", "feedback"}
     assert all(one["num_failures"] == 0 for one in found.values())
-    _await(lambda: shown.labels("multiclass-model") == before + found["feedback"]["num_requests"], "feedback of the load is missing")
+    _await(
+        lambda: shown.labels("multiclass-model") == before + found["feedback"]["num_requests"],
+        "feedback of the load is missing",
+    )
 
 
 def _logged(server: RunningServer, at: float) -> None:
     """A prediction of each deployment at this time."""
-    for number, (deployment, model) in enumerate((("multiclass-model", "classifier"), ("digits", "classifier"), ("diabetes", "regressor"))):
-        headers = ce(RESPONSE, f"before-{number}", f"before-{number}", namespace="seldon", inferenceservicename=deployment)
+    for number, (deployment, model) in enumerate(
+        (("multiclass-model", "classifier"), ("digits", "classifier"), ("diabetes", "regressor"))
+    ):
+        headers = ce(
+            RESPONSE, f"before-{number}", f"before-{number}", namespace="seldon", inferenceservicename=deployment
+        )
         headers |= {"Ce-Endpoint": "main", "Ce-Modelid": model, "Ce-Time": datetime.fromtimestamp(at, UTC).isoformat()}
         assert server.post({"data": {"ndarray": [0.5]}}, headers).status == 200
 
@@ -354,7 +398,8 @@ def _told(output: str) -> tuple[int, str]:
 
 
 def test_a_restart_tells_the_gap_alone(tmp_path: Path, serve: Serve) -> None:
-    """Where the server knows of a prediction half an hour ago, as of a past told in part, what came after its step is told.
+    """Where the server knows of a prediction half an hour ago, as of a past told in part, what came after its step is
+    told.
 
     A second run tells next to nothing.
     """
@@ -379,13 +424,27 @@ def test_a_restart_tells_the_gap_alone(tmp_path: Path, serve: Serve) -> None:
 def test_every_label_is_counted_once(tmp_path: Path, serve: Serve) -> None:
     """Sixty calls with labels, many events delivered twice, end as a support of sixty and status 0."""
     server = serve("--store", "memory://")
-    rest = ["--past", "0", "--count", "60", "--rate", "200", "--label_delay", "0.01", "--label_share", "1", "--repeats", "0.3"]
+    rest = [
+        "--past",
+        "0",
+        "--count",
+        "60",
+        "--rate",
+        "200",
+        "--label_delay",
+        "0.01",
+        "--label_share",
+        "1",
+        "--repeats",
+        "0.3",
+    ]
     with _simulation(tmp_path, *rest, url=server.url) as simulation:
         output = simulation.end()
     assert simulation.process.returncode == 0, output
     last = output.splitlines()[-1]
     assert re.fullmatch(
-        r"accuracy .*multiclass-model [01]\.\d{3}  mean absolute error diabetes \d+\.\d  labels 60  events \d+  repeats \d+", last
+        r"accuracy .*multiclass-model [01]\.\d{3}  mean absolute error diabetes \d+\.\d  labels 60  events \d+  repeats \d+",
+        last,
     ), output
     assert server.value("model_support", window="1h") == 60
     assert server.value("model_predictions_total") == 60
@@ -453,7 +512,9 @@ def test_server_that_cannot_start_is_explained(tmp_path: Path) -> None:
 def _server(folder: Path, port: int) -> Iterator[None]:
     """A server on the same state each time, ready or not."""
     command = [sys.executable, "-m", "metrics_server", "--http_port", str(port)]
-    with subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+    with subprocess.Popen(
+        command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as server:
         try:
             yield
         finally:
@@ -461,7 +522,8 @@ def _server(folder: Path, port: int) -> Iterator[None]:
 
 
 def test_nothing_of_our_own_is_lost_without_a_server(tmp_path: Path) -> None:
-    """While there is no server, before or amidst the calls, the command says so in one line; all calls and labels get there later."""
+    """While there is no server, before or amidst the calls, the command says so in one line; all calls and labels get
+    there later."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     rest = ["--past", "0", "--count", "330", "--rate", "300", "--label_delay", "0.01", "--label_share", "1"]

@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 
 from metrics_server.errors import StoreRefused, StoreUnavailable
-from metrics_server.store import statements
+from metrics_server.metrics.window import CUMULATIVE, MINUTE, Bucket
 from metrics_server.store.interface import Change, Record, Write
-from metrics_server.store.sqlite import APPLICATION_ID, SCHEMA_VERSION, SqliteStore
-from metrics_server.window import EVER, MINUTE, Bucket
+from metrics_server.store.sqlite import sql
+from metrics_server.store.sqlite.store import APPLICATION_ID, SCHEMA_VERSION, SqliteStore
 from tests.live_server import feedback, live_server
 
 RECOVERY_SECONDS = 10.0
@@ -67,8 +67,7 @@ def refusal(path: Path) -> str:
 OPEN_ELSEWHERE = """
 import sys
 from metrics_server.errors import StoreRefused
-from metrics_server.store import statements
-from metrics_server.store.sqlite import SqliteStore
+from metrics_server.store.sqlite.store import SqliteStore
 try:
     SqliteStore(sys.argv[1]).close()
 except StoreRefused as error:
@@ -80,8 +79,7 @@ else:
 
 HOLD = """
 import sys, time
-from metrics_server.store import statements
-from metrics_server.store.sqlite import SqliteStore
+from metrics_server.store.sqlite.store import SqliteStore
 store = SqliteStore(sys.argv[1])
 print("open", flush=True)
 time.sleep(60)
@@ -183,7 +181,12 @@ def test_a_foreign_database_without_tables_is_refused(path: Path) -> None:
     assert path.read_bytes() == before
 
 
-NO_DATABASES = {"short": b"hello\n", "long": b"not a database\n" * 1000, "zeros": b"\x00" * 512, "magic": b"SQLite format 3\x00"}
+NO_DATABASES = {
+    "short": b"hello\n",
+    "long": b"not a database\n" * 1000,
+    "zeros": b"\x00" * 512,
+    "magic": b"SQLite format 3\x00",
+}
 
 
 @pytest.mark.parametrize("content", NO_DATABASES.values(), ids=NO_DATABASES)
@@ -291,10 +294,13 @@ def test_a_file_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
 
 
 def test_no_statement_reads_all_records(store: SqliteStore) -> None:
-    """Whatever is written, read or deleted by key or by age is found by an index: millions of records must not be gone through."""
+    """Whatever is written, read or deleted by key or by age is found by an index: millions of records must not be gone
+    through."""
     connection = store._connection
     assert connection is not None
-    connection.executemany("INSERT INTO records VALUES (?, ?, 1, 0, ?)", [(number, b"%04d" % number, b"") for number in range(2000)])
+    connection.executemany(
+        "INSERT INTO records VALUES (?, ?, 1, 0, ?)", [(number, b"%04d" % number, b"") for number in range(2000)]
+    )
     for name, columns in (
         ("NEW_RECORDS", 5),
         ("PUT_RECORDS", 4),
@@ -303,7 +309,7 @@ def test_no_statement_reads_all_records(store: SqliteStore) -> None:
         ("OLDEST", 0),
         ("LAST_ID", 0),
     ):
-        statement = getattr(statements, name)
+        statement = getattr(sql, name)
         asked = statement.format(rows=",".join(["(" + ",".join("?" * columns) + ")"] * 3)) if columns else statement
         plan = connection.execute(f"EXPLAIN QUERY PLAN {asked}", [None] * asked.count("?")).fetchall()
         assert not [line for *_, line in plan if re.match(r"SCAN records", line)], name
@@ -325,9 +331,10 @@ def test_a_new_connection_sees_what_was_committed(tmp_path: Path) -> None:
 
 
 def test_a_locked_database(store: SqliteStore, path: Path) -> None:
-    """While another connection holds the database, changes are refused within a few seconds and reading goes on; then all works."""
-    store.commit(Change({b"a": Write(0, b"one", 1e12)}, sums={(1, EVER): {"n": 1.0}}))
-    change = Change({b"a": Write(1, b"two", 1e12)}, sums={(1, EVER): {"n": 1.0}})
+    """While another connection holds the database, changes are refused within a few seconds and reading goes on; then
+    all works."""
+    store.commit(Change({b"a": Write(0, b"one", 1e12)}, sums={(1, CUMULATIVE): {"n": 1.0}}))
+    change = Change({b"a": Write(1, b"two", 1e12)}, sums={(1, CUMULATIVE): {"n": 1.0}})
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         started = time.monotonic()
@@ -337,36 +344,37 @@ def test_a_locked_database(store: SqliteStore, path: Path) -> None:
         with pytest.raises(StoreUnavailable):
             store.ready()
         assert store.load([b"a"]) == {b"a": Record(1, b"one")}
-        assert store.ledger(EVER) == {1: {"n": 1.0}}
+        assert store.cumulative(CUMULATIVE) == {1: {"n": 1.0}}
         other.execute("ROLLBACK")
         store.ready()
         assert store.commit(change)
         assert store.load([b"a"]) == {b"a": Record(2, b"two")}
-        assert store.ledger(EVER) == {1: {"n": 2.0}}
+        assert store.cumulative(CUMULATIVE) == {1: {"n": 2.0}}
 
 
 def test_a_full_database(store: SqliteStore) -> None:
     """A change that finds no room is refused, leaves nothing half applied, and the store goes on once there is room."""
-    store.commit(Change({b"a": Write(0, b"one", 1e12)}, sums={(1, EVER): {"n": 1.0}}))
+    store.commit(Change({b"a": Write(0, b"one", 1e12)}, sums={(1, CUMULATIVE): {"n": 1.0}}))
     connection = store._connection
     assert connection is not None
     (pages,) = connection.execute("PRAGMA page_count").fetchone()
     connection.execute(f"PRAGMA max_page_count = {pages + 3}")
     large = records(2000)
     large.records[b"a"] = Write(1, b"two", 1e12)
-    large.sums[1, EVER] = {"n": 1.0}
+    large.sums[1, CUMULATIVE] = {"n": 1.0}
     large.claims[1, "model"] = "binary"
     with pytest.raises(StoreUnavailable, match="full"):
         store.commit(large)
     assert store.load([b"a", *large.records]) == {b"a": Record(1, b"one")}
-    assert store.ledger(EVER) == {1: {"n": 1.0}}
+    assert store.cumulative(CUMULATIVE) == {1: {"n": 1.0}}
     assert store.commit(large), "a new connection has no such limit"
     assert len(store.load(list(large.records))) == 2001
-    assert store.ledger(EVER) == {1: {"n": 2.0}}
+    assert store.cumulative(CUMULATIVE) == {1: {"n": 2.0}}
 
 
 def test_a_full_disk(tmp_path: Path) -> None:
-    """While no file can grow, events get 503 and numbers stay; with room again the same events are taken, each counted once."""
+    """While no file can grow, events get 503 and numbers stay; with room again the same events are taken, each counted
+    once."""
     with live_server(tmp_path, "--log_level", "WARNING") as server:
         assert server.post(feedback("first", "a", "a", request_id="first")).status == 200
         kept = server.page().model_lines()
@@ -410,7 +418,8 @@ def _calls(trace: str) -> list[str]:
 
 
 def test_durable_before_answered(tmp_path: Path) -> None:
-    """For every event the log is synchronised to the disk after the request is read and before the answer is written."""
+    """For every event the log is synchronised to the disk after the request is read and before the answer is
+    written."""
     # Seen to fail with synchronous=OFF, and with the answer given before the commit.
     if not (strace := shutil.which("strace")):
         assert not os.environ.get("CI"), "strace is needed in CI"
@@ -422,8 +431,14 @@ def test_durable_before_answered(tmp_path: Path) -> None:
             assert server.post(feedback(f"event-{number}", "a", "b", request_id=f"request-{number}")).status == 200
     calls = _calls(trace.read_text(errors="replace"))
     for number in range(5):
-        request = next(n for n, call in enumerate(calls) if "POST / HTTP/1.1" in call and call.startswith(("read", "recv")))
-        answer = next(n for n in range(request, len(calls)) if "HTTP/1.1 200" in calls[n] and calls[n].startswith(("write", "send")))
+        request = next(
+            n for n, call in enumerate(calls) if "POST / HTTP/1.1" in call and call.startswith(("read", "recv"))
+        )
+        answer = next(
+            n
+            for n in range(request, len(calls))
+            if "HTTP/1.1 200" in calls[n] and calls[n].startswith(("write", "send"))
+        )
         between = list(enumerate(calls[request:answer]))
         syncs = [n for n, call in between if re.match(r"(fdatasync|fsync)\(\d+<.*state\.db-wal>\)\s+= 0", call)]
         writes = [n for n, call in between if call.startswith(("write", "pwrite")) and "state.db-wal>" in call]

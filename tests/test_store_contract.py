@@ -17,11 +17,21 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from metrics_server.errors import StoreUnavailable
+from metrics_server.metrics.sums import Sums
+from metrics_server.metrics.window import (
+    COARSEST,
+    CUMULATIVE,
+    CUMULATIVE_BUCKETS,
+    CUMULATIVE_REAPPLIED,
+    CUMULATIVE_RETRACTED,
+    DAY,
+    MINUTE,
+    QUARTER,
+    Bucket,
+)
 from metrics_server.store.interface import Change, Record, Store, StoredSeries, Write
 from metrics_server.store.memory import MemoryStore
-from metrics_server.store.sqlite import SqliteStore
-from metrics_server.sums import Sums
-from metrics_server.window import COARSEST, DAY, EVER, LEDGERS, MINUTE, QUARTER, REAPPLIED, RETRACTED, Bucket
+from metrics_server.store.sqlite.store import SqliteStore
 
 NOW = 20_000 * DAY  # any day
 
@@ -68,10 +78,12 @@ def seen(store: Store, keys: set[bytes]) -> dict[str, Any]:
     return {
         "records": dict(store.load(keys)),
         "series": series,
-        "ledgers": {ledger: plain(store.ledger(ledger)) for ledger in LEDGERS},
+        "ledgers": {ledger: plain(store.cumulative(ledger)) for ledger in CUMULATIVE_BUCKETS},
         "totals": plain(store.totals(0)),
         "history": {series_id: plain(store.history(series_id, 0)) for series_id in (-1, 1, 2, 3)},
-        "steps": [(part.start, part.sums) for step in (QUARTER, DAY) for part in store.steps(1, 0, NOW + 9 * DAY, step)],
+        "steps": [
+            (part.start, part.sums) for step in (QUARTER, DAY) for part in store.steps(1, 0, NOW + 9 * DAY, step)
+        ],
     }
 
 
@@ -103,8 +115,10 @@ KEYS = {b"kept", b"new", b"old", b"gone"}
 
 def _stocked(store: Store) -> None:
     """Records `kept` at version 2 and `old` at version 1, a series with a claim, sums in a ledger and a bucket."""
-    minute, ever = {(1, Bucket(MINUTE, NOW)): {"n": 5.0}}, {(1, EVER): {"n": 7.0}}
-    assert store.commit(Change({b"kept": write(b"1"), b"old": write(b"x")}, {1: row(1)}, {(1, "model"): "binary"}, {**minute, **ever}))
+    minute, ever = {(1, Bucket(MINUTE, NOW)): {"n": 5.0}}, {(1, CUMULATIVE): {"n": 7.0}}
+    assert store.commit(
+        Change({b"kept": write(b"1"), b"old": write(b"x")}, {1: row(1)}, {(1, "model"): "binary"}, {**minute, **ever})
+    )
     assert store.commit(Change({b"kept": write(b"2", 1)}))
 
 
@@ -114,7 +128,7 @@ def _fresh() -> Change:
         records={b"new": write(b"n"), b"kept": write(b"3", 2)},
         series={1: row(1, seen_at=NOW + 50), 2: row(2)},
         claims={(1, "class/0"): "a", (2, "model"): "binary"},
-        sums={(1, Bucket(MINUTE, NOW)): {"n": 1.0}, (2, Bucket(MINUTE, NOW)): {"m": 1.0}, (1, EVER): {"n": 1.0}},
+        sums={(1, Bucket(MINUTE, NOW)): {"n": 1.0}, (2, Bucket(MINUTE, NOW)): {"m": 1.0}, (1, CUMULATIVE): {"n": 1.0}},
         deletes={b"old": 1},
     )
 
@@ -154,7 +168,7 @@ def test_fresh_changes_apply_everything(store: Store) -> None:
         StoredSeries(2, b"identity of 2", NOW, NOW, {"model": "binary"}),
     ]
     assert found["totals"] == {1: {"n": 6.0}, 2: {"m": 1.0}}
-    assert found["ledgers"][EVER] == {1: {"n": 8.0}}
+    assert found["ledgers"][CUMULATIVE] == {1: {"n": 8.0}}
 
 
 def test_deletes_need_the_right_version(store: Store) -> None:
@@ -178,8 +192,15 @@ def test_no_change(store: Store) -> None:
 def test_large_changes(store: Store) -> None:
     """A change of 5,000 records and 5,000 series' sums is applied whole, and refused whole for one stale record."""
     keys = [b"%05d" % number for number in range(5000)]
-    sums = {(number, bucket): {"n": 1.0, "m": 2.0} for number in range(2500) for bucket in (EVER, Bucket(MINUTE, NOW))}
-    change = Change({key: write(key) for key in keys}, {n: row(n) for n in range(2500)}, {(n, "model"): "x" for n in range(2500)}, sums)
+    sums = {
+        (number, bucket): {"n": 1.0, "m": 2.0} for number in range(2500) for bucket in (CUMULATIVE, Bucket(MINUTE, NOW))
+    }
+    change = Change(
+        {key: write(key) for key in keys},
+        {n: row(n) for n in range(2500)},
+        {(n, "model"): "x" for n in range(2500)},
+        sums,
+    )
     assert store.commit(change)
     assert store.load(keys) == {key: Record(1, key) for key in keys}
     assert plain(store.totals(0)) == {number: {"n": 1.0, "m": 2.0} for number in range(2500)}
@@ -187,7 +208,7 @@ def test_large_changes(store: Store) -> None:
     again = Change({key: write(b"again", 1) for key in keys} | {keys[2718]: write(b"again", 0)}, sums=sums)
     assert not store.commit(again)
     assert store.load(keys) == {key: Record(1, key) for key in keys}
-    assert plain(store.ledger(EVER)) == {number: {"n": 1.0, "m": 2.0} for number in range(2500)}
+    assert plain(store.cumulative(CUMULATIVE)) == {number: {"n": 1.0, "m": 2.0} for number in range(2500)}
     assert store.commit(Change(deletes=dict.fromkeys(keys, 1)))
     assert store.load(keys) == {}
 
@@ -196,12 +217,16 @@ def test_large_changes(store: Store) -> None:
 
 
 def test_claims_are_taken_once(store: Store) -> None:
-    """The first to claim a parameter gives it its value: later claims of this value pass, of another come back False."""
+    """The first to claim a parameter gives it its value: later claims of this value pass, of another come back
+    False."""
     assert store.commit(Change(series={1: row(1), 2: row(2)}, claims={(1, "model"): "binary"}))
     assert store.commit(Change(claims={(1, "model"): "binary"}))
     assert not store.commit(Change(claims={(1, "model"): "regression"}))
     assert store.commit(Change(claims={(2, "model"): "regression", (1, "class/0"): "a"}))
-    assert {s.id: dict(s.parameters) for s in store.series()} == {1: {"model": "binary", "class/0": "a"}, 2: {"model": "regression"}}
+    assert {s.id: dict(s.parameters) for s in store.series()} == {
+        1: {"model": "binary", "class/0": "a"},
+        2: {"model": "regression"},
+    }
 
 
 def test_rows_of_series(store: Store) -> None:
@@ -224,18 +249,25 @@ def test_forgotten_series(store: Store) -> None:
                 {b"%d" % number: write(b"")},
                 {number: row(number)},
                 {(number, "model"): "binary"},
-                {(number, bucket): {"n": 1.0} for bucket in (*LEDGERS, Bucket(MINUTE, NOW), Bucket(QUARTER, NOW), Bucket(DAY, NOW))},
+                {
+                    (number, bucket): {"n": 1.0}
+                    for bucket in (*CUMULATIVE_BUCKETS, Bucket(MINUTE, NOW), Bucket(QUARTER, NOW), Bucket(DAY, NOW))
+                },
             )
         )
     store.forget_series(1)
     store.forget_series(3)
     assert [series.id for series in store.series()] == [2]
     assert plain(store.totals(0)) == {2: {"n": 3.0}}
-    assert [plain(store.ledger(ledger)) for ledger in LEDGERS] == [{2: {"n": 1.0}}] * len(LEDGERS)
+    assert [plain(store.cumulative(ledger)) for ledger in CUMULATIVE_BUCKETS] == [{2: {"n": 1.0}}] * len(
+        CUMULATIVE_BUCKETS
+    )
     assert plain(store.history(1, 0)) == {}
     assert set(store.load([b"1", b"2"])) == {b"1", b"2"}
-    assert store.commit(Change(series={1: row(1)}, claims={(1, "model"): "regression"}, sums={(1, EVER): {"n": 1.0}})), "it starts anew"
-    assert store.ledger(EVER)[1] == {"n": 1.0}
+    assert store.commit(
+        Change(series={1: row(1)}, claims={(1, "model"): "regression"}, sums={(1, CUMULATIVE): {"n": 1.0}})
+    ), "it starts anew"
+    assert store.cumulative(CUMULATIVE)[1] == {"n": 1.0}
 
 
 # Sums
@@ -245,34 +277,50 @@ def test_sums_add_exactly(store: Store) -> None:
     """Committing adds to what is there, and a component that is not there is 0."""
     bucket = Bucket(MINUTE, NOW)
     for value in (1.0, 2.0**52, -1.0, 0.5, -0.25):
-        assert store.commit(Change(sums={(1, bucket): {"n": value, f"only {value}": value}, (1, EVER): {"n": value}}))
-    assert store.totals(0)[1]["n"] == store.ledger(EVER)[1]["n"] == 2.0**52 + 0.25
+        assert store.commit(
+            Change(sums={(1, bucket): {"n": value, f"only {value}": value}, (1, CUMULATIVE): {"n": value}})
+        )
+    assert store.totals(0)[1]["n"] == store.cumulative(CUMULATIVE)[1]["n"] == 2.0**52 + 0.25
     assert store.totals(0)[1]["only 0.5"] == 0.5
     assert store.totals(0)[1].get("never", 0.0) == 0.0
-    assert store.ledger(RETRACTED) == {}
+    assert store.cumulative(CUMULATIVE_RETRACTED) == {}
 
 
 def test_names_of_components_are_free(store: Store) -> None:
     """Components may have any name, and are told apart by every character of it."""
-    sums = {"": 1.0, "a": 2.0, "A": 3.0, "a ": 4.0, "confusion\x1fja\x1fnein": 5.0, "ä": 6.0, "a\u0308": 7.0, "'; --": 8.0, "𝛼": 9.0}
-    store.commit(Change(sums={(1, EVER): sums}))
-    store.commit(Change(sums={(1, EVER): sums}))
-    assert store.ledger(EVER) == {1: {name: 2 * value for name, value in sums.items()}}
+    sums = {
+        "": 1.0,
+        "a": 2.0,
+        "A": 3.0,
+        "a ": 4.0,
+        "confusion\x1fja\x1fnein": 5.0,
+        "ä": 6.0,
+        "a\u0308": 7.0,
+        "'; --": 8.0,
+        "𝛼": 9.0,
+    }
+    store.commit(Change(sums={(1, CUMULATIVE): sums}))
+    store.commit(Change(sums={(1, CUMULATIVE): sums}))
+    assert store.cumulative(CUMULATIVE) == {1: {name: 2 * value for name, value in sums.items()}}
 
 
 def test_ledgers_are_apart(store: Store) -> None:
     """What goes into one ledger is in no other, and in no total or history of time buckets."""
-    for value, ledger in enumerate(LEDGERS, 1):
+    for value, ledger in enumerate(CUMULATIVE_BUCKETS, 1):
         store.commit(Change(sums={(1, ledger): {"n": float(value)}}))
     store.commit(Change(sums={(1, Bucket(MINUTE, 0)): {"n": 100.0}}))
-    assert [store.ledger(ledger)[1]["n"] for ledger in (EVER, RETRACTED, REAPPLIED)] == [1.0, 2.0, 3.0]
+    assert [
+        store.cumulative(ledger)[1]["n"] for ledger in (CUMULATIVE, CUMULATIVE_RETRACTED, CUMULATIVE_REAPPLIED)
+    ] == [1.0, 2.0, 3.0]
     assert total(store) == 100.0
     assert plain(store.history(1, 0)) == {Bucket(MINUTE, 0): {"n": 100.0}}
 
 
 def test_totals_are_half_open(store: Store) -> None:
     """A total holds the buckets of every width that start at `since` or later and before `until`, by series."""
-    for weight, bucket in enumerate((Bucket(MINUTE, NOW), Bucket(MINUTE, NOW + 60), Bucket(QUARTER, NOW), Bucket(DAY, NOW - DAY))):
+    for weight, bucket in enumerate(
+        (Bucket(MINUTE, NOW), Bucket(MINUTE, NOW + 60), Bucket(QUARTER, NOW), Bucket(DAY, NOW - DAY))
+    ):
         store.commit(Change(sums={(1, bucket): {"n": 10.0**weight}, (2, bucket): {"n": 2.0}}))
     assert total(store, NOW - DAY) == 1111.0
     assert total(store, NOW - DAY + 1) == total(store, NOW) == 111.0
@@ -284,7 +332,8 @@ def test_totals_are_half_open(store: Store) -> None:
 
 
 def test_history_of_a_series(store: Store) -> None:
-    """The history holds the time buckets of one series that start at `since` or later and before `until`, each by itself."""
+    """The history holds the time buckets of one series that start at `since` or later and before `until`, each by
+    itself."""
     buckets = [Bucket(DAY, NOW - DAY), Bucket(QUARTER, NOW), Bucket(MINUTE, NOW), Bucket(MINUTE, NOW + 60)]
     for weight, bucket in enumerate(buckets, 1):
         store.commit(Change(sums={(1, bucket): {"n": float(weight), "m": 1.0}, (2, bucket): {"n": 9.0}}))
@@ -298,7 +347,8 @@ def test_history_of_a_series(store: Store) -> None:
 
 
 def test_the_history_is_read_while_another_thread_writes(store: Store) -> None:
-    """A reader in a thread of its own meets each commit and each roll-up whole or not at all, and never hears of the other thread."""
+    """A reader in a thread of its own meets each commit and each roll-up whole or not at all, and never hears of the
+    other thread."""
     change = Change(sums={(1, Bucket(MINUTE, NOW + minute * MINUTE)): {"n": 1.0, "m": 1.0} for minute in range(30)})
     store.commit(change)
     found: list[list[Sums]] = []
@@ -326,7 +376,9 @@ def test_the_history_is_read_while_another_thread_writes(store: Store) -> None:
         commits += 1
         if not commits % 4:
             assert store.roll_up(MINUTE, QUARTER, NOW + DAY)
-            assert store.commit(Change(sums={(2, Bucket(DAY, NOW + commits * DAY)): {"n": 1.0}})), "other buckets come and go meanwhile"
+            assert store.commit(Change(sums={(2, Bucket(DAY, NOW + commits * DAY)): {"n": 1.0}})), (
+                "other buckets come and go meanwhile"
+            )
         if commits >= 200:
             done.set()
     done.set()
@@ -347,12 +399,23 @@ def test_the_history_ends_with_the_store(store: Store) -> None:
 
 
 def test_steps_are_the_history_added_up(store: Store) -> None:
-    """The buckets of a series are added up by the step they start in, in the order of time; what comes to nothing is left out."""
-    buckets = [Bucket(DAY, NOW - DAY), Bucket(QUARTER, NOW), Bucket(MINUTE, NOW), Bucket(MINUTE, NOW + 60), Bucket(MINUTE, NOW + DAY)]
+    """The buckets of a series are added up by the step they start in, in the order of time; what comes to nothing is
+    left out."""
+    buckets = [
+        Bucket(DAY, NOW - DAY),
+        Bucket(QUARTER, NOW),
+        Bucket(MINUTE, NOW),
+        Bucket(MINUTE, NOW + 60),
+        Bucket(MINUTE, NOW + DAY),
+    ]
     for weight, bucket in enumerate(buckets, 1):
         store.commit(Change(sums={(1, bucket): {"n": float(weight), "m": 1.0, "gone": 1.0}, (2, bucket): {"n": 9.0}}))
         store.commit(Change(sums={(1, bucket): {"gone": -1.0}}))
-    by_day = [(NOW - DAY, DAY, {"n": 1.0, "m": 1.0}), (NOW, QUARTER, {"n": 9.0, "m": 3.0}), (NOW + DAY, MINUTE, {"n": 5.0, "m": 1.0})]
+    by_day = [
+        (NOW - DAY, DAY, {"n": 1.0, "m": 1.0}),
+        (NOW, QUARTER, {"n": 9.0, "m": 3.0}),
+        (NOW + DAY, MINUTE, {"n": 5.0, "m": 1.0}),
+    ]
     assert list(store.steps(1, 0, NOW + 2 * DAY, DAY)) == by_day
     assert list(store.steps(1, NOW, NOW + DAY, DAY)) == by_day[1:2]
     assert [part.start for part in store.steps(1, NOW, NOW + DAY, MINUTE)] == [NOW, NOW + 60]
@@ -408,11 +471,14 @@ def test_steps_take_the_memory_of_one(tmp_path: Path) -> None:
 
 
 def test_roll_up_folds_one_bucket_a_call(store: Store) -> None:
-    """A roll-up moves the oldest bucket before the mark into its coarser one, one a call, and moves no total at a coarse edge."""
+    """A roll-up moves the oldest bucket before the mark into its coarser one, one a call, and moves no total at a
+    coarse edge."""
     starts = [NOW - 60, NOW, NOW + 60, NOW + 840, NOW + 900, NOW + 960]
     for weight, start in enumerate(starts):
-        store.commit(Change(sums={(1, Bucket(MINUTE, start)): {"n": 10.0**weight}, (2, Bucket(MINUTE, start)): {"m": 1.0}}))
-    store.commit(Change(sums={(1, Bucket(QUARTER, NOW)): {"n": 0.5}, (1, EVER): {"n": 1.0}}))
+        store.commit(
+            Change(sums={(1, Bucket(MINUTE, start)): {"n": 10.0**weight}, (2, Bucket(MINUTE, start)): {"m": 1.0}})
+        )
+    store.commit(Change(sums={(1, Bucket(QUARTER, NOW)): {"n": 0.5}, (1, CUMULATIVE): {"n": 1.0}}))
     edges = [NOW - 900, NOW, NOW + 900, NOW + 1800]
     before = [(plain(store.totals(edge)), plain(store.totals(0, edge))) for edge in edges]
     for folded in range(1, 5):
@@ -428,7 +494,7 @@ def test_roll_up_folds_one_bucket_a_call(store: Store) -> None:
     }
     assert plain(store.history(2, 0))[Bucket(QUARTER, NOW)] == {"m": 3.0}
     assert not store.roll_up(DAY, DAY * 7, NOW)
-    assert store.ledger(EVER) == {1: {"n": 1.0}}
+    assert store.cumulative(CUMULATIVE) == {1: {"n": 1.0}}
 
 
 def test_roll_up_of_nothing(store: Store) -> None:
@@ -441,26 +507,36 @@ def test_forgetting_old_buckets(store: Store) -> None:
     """The oldest buckets of the coarsest width are deleted, one a call, before the mark only, and no ledger."""
     for start in (NOW - 2 * DAY, NOW - DAY, NOW):
         store.commit(Change(sums={(1, Bucket(DAY, start)): {"n": 1.0}, (2, Bucket(DAY, start)): {"n": 1.0}}))
-    store.commit(Change(sums={(1, Bucket(QUARTER, NOW - 3 * DAY)): {"n": 1.0}, **{(1, ledger): {"n": 1.0} for ledger in LEDGERS}}))
+    store.commit(
+        Change(
+            sums={
+                (1, Bucket(QUARTER, NOW - 3 * DAY)): {"n": 1.0},
+                **{(1, ledger): {"n": 1.0} for ledger in CUMULATIVE_BUCKETS},
+            }
+        )
+    )
     assert store.forget_before(COARSEST, NOW)
     assert set(store.history(1, 0)) == {Bucket(QUARTER, NOW - 3 * DAY), Bucket(DAY, NOW - DAY), Bucket(DAY, NOW)}
     assert store.forget_before(COARSEST, NOW)
     assert not store.forget_before(COARSEST, NOW)
     assert set(store.history(1, 0)) == {Bucket(QUARTER, NOW - 3 * DAY), Bucket(DAY, NOW)}
     assert set(store.history(2, 0)) == {Bucket(DAY, NOW)}
-    assert [plain(store.ledger(ledger)) for ledger in LEDGERS] == [{1: {"n": 1.0}}] * len(LEDGERS)
+    assert [plain(store.cumulative(ledger)) for ledger in CUMULATIVE_BUCKETS] == [{1: {"n": 1.0}}] * len(
+        CUMULATIVE_BUCKETS
+    )
 
 
 # Expiry
 
 
 def test_expired_records_are_found(store: Store) -> None:
-    """What has expired is found earliest first, at most `limit` at a time, until it is deleted, and nothing else ever is."""
+    """What has expired is found earliest first, at most `limit` at a time, until it is deleted, and nothing else ever
+    is."""
     due = {b"due %03d" % number for number in range(40)}
     open_ = {b"a%03d" % number for number in range(25)} | {b"z%03d" % number for number in range(25)}
     store.commit(Change({key: write(key, expires_at=NOW - 50 + number) for number, key in enumerate(sorted(due))}))
     store.commit(Change({key: write(key, expires_at=NOW + 0.5) for key in open_}))
-    store.commit(Change({b"elsewhere": Write(0, b"", NOW - 60, lane=1)}))
+    store.commit(Change({b"elsewhere": Write(0, b"", NOW - 60, expiry_queue=1)}))
     found: list[bytes] = []
     for _ in range(90 // 7 + 60):
         look = store.expired(NOW, 7)
@@ -470,13 +546,14 @@ def test_expired_records_are_found(store: Store) -> None:
         found += sorted(look)
         store.commit(Change(deletes=dict.fromkeys(look, 1)))
     assert found == sorted(due)
-    assert set(store.expired(NOW, 7, lane=1)) == {b"elsewhere"}
+    assert set(store.expired(NOW, 7, expiry_queue=1)) == {b"elsewhere"}
     assert set(store.expired(math.inf, 100)) <= open_
 
 
 @pytest.mark.parametrize("limit", [1, 3, 10, 11, 100])
 def test_the_sweep_survives_its_own_deletes(store: Store, limit: int) -> None:
-    """Deleting what a look has found, and putting back or making others meanwhile, hides nothing from the looks after it."""
+    """Deleting what a look has found, and putting back or making others meanwhile, hides nothing from the looks after
+    it."""
     store.commit(Change({b"%02d" % number: write(b"", expires_at=NOW - 2) for number in range(10)}))
     left = {b"%02d" % number for number in range(10)} | {b"late"}
     for turn in range(50):
@@ -494,7 +571,7 @@ def test_a_later_expiry_counts(store: Store) -> None:
     """A record written again expires by its last write."""
     store.commit(Change({b"a": write(b"", expires_at=NOW + 9), b"b": write(b"", expires_at=NOW - 2)}))
     store.commit(Change({b"a": write(b"", 1, NOW - 1), b"b": write(b"", 1, NOW + 9)}))
-    store.commit(Change({b"a": Write(2, b"again", NOW - 1, moved=False)}))
+    store.commit(Change({b"a": Write(2, b"again", NOW - 1, expiry_changed=False)}))
     found = {key for _ in range(4) for key in store.expired(NOW, 1)}
     assert found == {b"a"}
 
@@ -534,8 +611,17 @@ def test_reopening(name: str, tmp_path: Path) -> None:
 
 # Laws
 
-BUCKETS = (EVER, RETRACTED, Bucket(MINUTE, NOW), Bucket(MINUTE, NOW + 60), Bucket(QUARTER, NOW), Bucket(DAY, NOW - DAY))
-increments = st.tuples(st.sampled_from([1, 2, -1]), st.sampled_from(BUCKETS), st.sampled_from("abc"), st.integers(-(2**40), 2**40))
+BUCKETS = (
+    CUMULATIVE,
+    CUMULATIVE_RETRACTED,
+    Bucket(MINUTE, NOW),
+    Bucket(MINUTE, NOW + 60),
+    Bucket(QUARTER, NOW),
+    Bucket(DAY, NOW - DAY),
+)
+increments = st.tuples(
+    st.sampled_from([1, 2, -1]), st.sampled_from(BUCKETS), st.sampled_from("abc"), st.integers(-(2**40), 2**40)
+)
 
 
 def _sums(parts: list[tuple[int, Bucket, str, int]]) -> Change:
@@ -566,7 +652,7 @@ def test_any_split_gives_the_same_sums(name: str, parts: list[tuple[int, Bucket,
 keys = st.sampled_from([b"a", b"b", b"c", b"d"])
 starts = st.integers(-200, 3).map(lambda quarters: NOW + quarters * QUARTER)
 buckets = st.one_of(
-    st.sampled_from(LEDGERS),
+    st.sampled_from(CUMULATIVE_BUCKETS),
     st.builds(lambda start, minute: Bucket(MINUTE, start + minute * MINUTE), starts, st.integers(0, 14)),
     st.builds(lambda start: Bucket(QUARTER, start), starts),
     st.builds(lambda start: Bucket(DAY, start - start % DAY), starts),
@@ -578,7 +664,9 @@ def changes(draw: st.DrawFn) -> tuple[str, Change]:
     """A change some of whose versions and claims are out of date."""
     records = draw(
         st.dictionaries(
-            keys, st.builds(Write, st.integers(0, 3), st.binary(max_size=3), st.integers(-3, 3), st.just(0), st.booleans()), max_size=2
+            keys,
+            st.builds(Write, st.integers(0, 3), st.binary(max_size=3), st.integers(-3, 3), st.just(0), st.booleans()),
+            max_size=2,
         )
     )
     deletes = draw(st.dictionaries(keys, st.integers(1, 3), max_size=1))
@@ -588,7 +676,11 @@ def changes(draw: st.DrawFn) -> tuple[str, Change]:
             n: row(n, seen_at=NOW + seen_at)
             for n, seen_at in draw(st.dictionaries(st.integers(1, 3), st.integers(-5, 5), max_size=2)).items()
         },
-        draw(st.dictionaries(st.tuples(st.integers(1, 3), st.sampled_from(["model", "class/0"])), st.sampled_from("xy"), max_size=1)),
+        draw(
+            st.dictionaries(
+                st.tuples(st.integers(1, 3), st.sampled_from(["model", "class/0"])), st.sampled_from("xy"), max_size=1
+            )
+        ),
         draw(
             st.dictionaries(
                 st.tuples(st.integers(1, 3), buckets),
@@ -614,7 +706,8 @@ steps = st.one_of(
 def _do(store: Store, what: str, how: Any) -> object:
     """Takes one step, and says what can be compared of its outcome.
 
-    Whether a bucket of nothing but zeros is there is left to the store; so what is folded or forgotten is done to the end.
+    Whether a bucket of nothing but zeros is there is left to the store; so what is folded or forgotten is done to the
+    end.
     """
     if what == "commit":
         return store.commit(how)

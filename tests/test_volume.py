@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from metrics_server.volume import in_container, on_volume
+from metrics_server.__main__ import in_container, on_volume
 from tests.conftest import Serve
 
 
@@ -29,7 +29,8 @@ def test_a_volume_is_another_file_system(tmp_path: Path) -> None:
 
 
 def test_the_log_tells_of_state_without_a_volume(serve: Serve, tmp_path: Path) -> None:
-    """In a container, a state on the root file system is named with its directory; one on a volume or in memory is not."""
+    """In a container, a state on the root file system is named with its directory; one on a volume or in memory is
+    not."""
     told = f"The state goes with this container; a volume at {tmp_path} would keep it longer"
     pod = {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}
     for options, expected in (((), not on_volume(tmp_path / "state.db")), (("--store", "memory://"), False)):

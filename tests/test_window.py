@@ -1,4 +1,5 @@
-"""Windows: every pair counts in exactly those windows that reach back to it, whatever has been rolled up, restored or repaired."""
+"""Windows: every pair counts in exactly those windows that reach back to it, whatever has been rolled up, restored or
+repaired."""
 
 from __future__ import annotations
 
@@ -11,19 +12,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from metrics_server.catalog import Catalog
 from metrics_server.errors import BadConfiguration
-from metrics_server.kept import Limits
-from metrics_server.model import load
-from metrics_server.series import Scoring
-from metrics_server.store.interface import Change, Store
-from metrics_server.store.memory import MemoryStore
-from metrics_server.store.sqlite import SqliteStore
-from metrics_server.sums import Sums
-from metrics_server.telemetry import Telemetry
-from metrics_server.totals import Totals
-from metrics_server.upkeep import Upkeep
-from metrics_server.window import (
+from metrics_server.metrics.model import load
+from metrics_server.metrics.sums import Sums
+from metrics_server.metrics.window import (
     COARSEST,
     DAY,
     FUTURE_TOLERANCE,
@@ -41,6 +33,15 @@ from metrics_server.window import (
     seconds_of,
     width_at,
 )
+from metrics_server.pairing.maintenance import Maintenance
+from metrics_server.pairing.usage import UsageLimits
+from metrics_server.series.registry import SeriesRegistry
+from metrics_server.series.series import Scoring
+from metrics_server.series.totals import Totals
+from metrics_server.store.interface import Change, Store
+from metrics_server.store.memory import MemoryStore
+from metrics_server.store.sqlite.store import SqliteStore
+from metrics_server.telemetry import Telemetry
 
 MIDNIGHT = 20_000 * DAY
 HISTORY = 400 * DAY
@@ -54,13 +55,20 @@ STORES: dict[str, Callable[[Path], Store]] = {
 moments = st.one_of(
     st.integers(MIDNIGHT, MIDNIGHT + 2 * DAY).map(float),
     st.floats(MIDNIGHT, MIDNIGHT + 2 * DAY, allow_nan=False),
-    st.builds(lambda quarter, off: MIDNIGHT + quarter * QUARTER + off, st.integers(0, 200), st.sampled_from([-1, -0.25, 0, 0.25, 1, 60])),
+    st.builds(
+        lambda quarter, off: MIDNIGHT + quarter * QUARTER + off,
+        st.integers(0, 200),
+        st.sampled_from([-1, -0.25, 0, 0.25, 1, 60]),
+    ),
 )
 ages = st.one_of(
     st.builds(
         lambda level, off: level + off,
         st.sampled_from([0, MINUTE, HOUR, 6 * HOUR, DAY, 8 * DAY, 30 * DAY, HISTORY]),
-        st.one_of(st.sampled_from([-QUARTER, -MINUTE, -1, -0.5, 0, 0.5, 1, MINUTE, QUARTER, DAY]), st.integers(-2 * DAY, 2 * DAY)),
+        st.one_of(
+            st.sampled_from([-QUARTER, -MINUTE, -1, -0.5, 0, 0.5, 1, MINUTE, QUARTER, DAY]),
+            st.integers(-2 * DAY, 2 * DAY),
+        ),
     ),
     st.floats(-FUTURE_TOLERANCE, 7 * HOUR),
     st.floats(0, 402 * DAY),
@@ -90,13 +98,15 @@ def test_widths() -> None:
     ],
 )
 def test_boundaries_of_levels(age: int, width: int) -> None:
-    """At a full day, what is exactly 6 h old is still in a minute, exactly 8 d in a quarter of an hour, exactly 400 d in a day."""
+    """At a full day, what is exactly 6 h old is still in a minute, exactly 8 d in a quarter of an hour, exactly 400 d
+    in a day."""
     assert bucket_of(MIDNIGHT - age, MIDNIGHT, HISTORY) == Bucket(width, floor(MIDNIGHT - age, width))
     assert width_at(age) == width
 
 
 def test_boundary_of_the_history() -> None:
-    """At a full day, what is exactly 400 d old is kept, and what is a second older is not; later the whole day goes at once."""
+    """At a full day, what is exactly 400 d old is kept, and what is a second older is not; later the whole day goes at
+    once."""
     assert bucket_of(MIDNIGHT - HISTORY, MIDNIGHT, HISTORY) == Bucket(DAY, MIDNIGHT - HISTORY)
     assert bucket_of(MIDNIGHT - HISTORY - 1, MIDNIGHT, HISTORY) is None
     for now in (MIDNIGHT + 0.5, MIDNIGHT + DAY - 0.5):
@@ -172,7 +182,16 @@ def test_no_window_cuts_a_bucket(now: float, later: float, name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "length"),
-    [("60s", 60), ("1m", 60), ("90m", 5400), ("6h", 21600), ("375m", 22500), ("24h", DAY), ("8d", 8 * DAY), ("400d", HISTORY)],
+    [
+        ("60s", 60),
+        ("1m", 60),
+        ("90m", 5400),
+        ("6h", 21600),
+        ("375m", 22500),
+        ("24h", DAY),
+        ("8d", 8 * DAY),
+        ("400d", HISTORY),
+    ],
 )
 def test_good_windows(name: str, length: int) -> None:
     """A window that is made of whole buckets of its far edge is taken."""
@@ -212,9 +231,16 @@ class World:
     pairs: list[tuple[float, int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        catalog = Catalog(lambda labels: Scoring(), lambda path, parameters: load(path, parameters), 10)
-        self.upkeep = Upkeep(
-            self.store, catalog, self.totals, Telemetry(), Limits(), history=HISTORY, retention=35 * DAY, series_retention=30 * DAY
+        catalog = SeriesRegistry(lambda labels: Scoring(), lambda path, parameters: load(path, parameters), 10)
+        self.upkeep = Maintenance(
+            self.store,
+            catalog,
+            self.totals,
+            Telemetry(),
+            UsageLimits(),
+            history=HISTORY,
+            retention=35 * DAY,
+            series_retention=30 * DAY,
         )
         self.totals.rebuild(self.store, self.now)
 
@@ -238,15 +264,16 @@ class World:
             self.upkeep.step(self.now)
 
     def running(self) -> dict[str, float]:
-        return {name: sums.get("n", 0.0) for name, sums in self.totals.reading(1).windows.items()}
+        return {name: sums.get("n", 0.0) for name, sums in self.totals.series_totals(1).windows.items()}
 
     def rebuilt(self) -> dict[str, float]:
         fresh = Totals(WINDOWS)
         fresh.rebuild(self.store, self.now)
-        return {name: sums.get("n", 0.0) for name, sums in fresh.reading(1).windows.items()}
+        return {name: sums.get("n", 0.0) for name, sums in fresh.series_totals(1).windows.items()}
 
     def expected(self) -> dict[str, float]:
-        """The plain sum over the pairs from each window's edge on, written down anew: down to a whole bucket of its far end."""
+        """The plain sum over the pairs from each window's edge on, written down anew: down to a whole bucket of its far
+        end."""
         result = {}
         for name, length in WINDOWS.items():
             width = MINUTE if length <= 6 * HOUR else QUARTER if length <= 8 * DAY else DAY
@@ -300,12 +327,26 @@ def _do(world: World, what: str, how: float) -> None:
 @given(now=moments, taken=st.lists(steps, max_size=30))
 @example(
     now=MIDNIGHT + 840.0,
-    taken=[("pair", 6 * HOUR - 30), ("tick", 60), ("upkeep", 1), ("pair", 6 * HOUR), ("tick", QUARTER), ("all upkeep", None)],
+    taken=[
+        ("pair", 6 * HOUR - 30),
+        ("tick", 60),
+        ("upkeep", 1),
+        ("pair", 6 * HOUR),
+        ("tick", QUARTER),
+        ("all upkeep", None),
+    ],
 )
-@example(now=MIDNIGHT, taken=[("pair", 8 * DAY), ("all upkeep", None), ("tick", DAY), ("upkeep", 2), ("take back", 0), ("check", None)])
-@example(now=MIDNIGHT, taken=[("pair", HISTORY), ("check", None), ("tick", DAY), ("check", None), ("take back", 0), ("all upkeep", None)])
+@example(
+    now=MIDNIGHT,
+    taken=[("pair", 8 * DAY), ("all upkeep", None), ("tick", DAY), ("upkeep", 2), ("take back", 0), ("check", None)],
+)
+@example(
+    now=MIDNIGHT,
+    taken=[("pair", HISTORY), ("check", None), ("tick", DAY), ("check", None), ("take back", 0), ("all upkeep", None)],
+)
 def test_windows_equal_the_plain_sum(name: str, now: float, taken: list[tuple[str, float]]) -> None:
-    """Slid along, rebuilt from the store, or summed over the pairs: at any moment and after any upkeep a window is the same."""
+    """Slid along, rebuilt from the store, or summed over the pairs: at any moment and after any upkeep a window is the
+    same."""
     with tempfile.TemporaryDirectory() as directory:
         world = World(STORES[name](Path(directory)), now)
         for what, how in taken:
@@ -314,7 +355,9 @@ def test_windows_equal_the_plain_sum(name: str, now: float, taken: list[tuple[st
         world.finish_upkeep()
         world.check()
         kept = world.store.history(1, 0)
-        assert all(bucket.start >= oldest_start(world.now, HISTORY) for bucket, sums in kept.items() if any(sums.values()))
+        assert all(
+            bucket.start >= oldest_start(world.now, HISTORY) for bucket, sums in kept.items() if any(sums.values())
+        )
         world.store.close()
 
 
@@ -359,7 +402,10 @@ def test_history_is_forgotten(world: World) -> None:
         world.take(MIDNIGHT - HISTORY + day * DAY, 1)
     world.now = MIDNIGHT + 3 * DAY
     world.finish_upkeep()
-    assert sorted(world.store.history(1, 0)) == [Bucket(DAY, MIDNIGHT - HISTORY + 3 * DAY), Bucket(DAY, MIDNIGHT - HISTORY + 4 * DAY)]
+    assert sorted(world.store.history(1, 0)) == [
+        Bucket(DAY, MIDNIGHT - HISTORY + 3 * DAY),
+        Bucket(DAY, MIDNIGHT - HISTORY + 4 * DAY),
+    ]
     world.take(MIDNIGHT - HISTORY, 1)
     assert world.running()["400d"] == 2.0
     world.check()
@@ -395,7 +441,7 @@ def test_an_outlier_that_leaves_a_window_takes_no_digits_along(make: Callable[[P
         assert store.commit(Change(sums=sums))
         totals.add(sums)
     totals.slide(store, edge_of_now + 3600 + 90)
-    assert totals.reading(1).windows["1h"] == {"squared_error": 11.5}
+    assert totals.series_totals(1).windows["1h"] == {"squared_error": 11.5}
     store.close()
 
 
@@ -408,12 +454,13 @@ class Watched(MemoryStore):
     def totals(self, since: int, until: int | None = None) -> Mapping[int, Sums]:
         found = super().totals(since, until)
         if self.totals_seen is not None:
-            self.versions.setdefault(self.totals_seen.version(1), []).append(self.totals_seen.reading(1).windows)
+            self.versions.setdefault(self.totals_seen.version(1), []).append(self.totals_seen.series_totals(1).windows)
         return found
 
 
 def test_no_scrape_sees_digits_that_an_outlier_swallowed() -> None:
-    """While an outlier leaves a window, whoever reads sees what was before or what is after, and each has a version of its own."""
+    """While an outlier leaves a window, whoever reads sees what was before or what is after, and each has a version of
+    its own."""
     store, now = Watched(), 1_790_000_040.0 + 30
     totals = Totals({"1h": 3600})
     totals.rebuild(store, now)

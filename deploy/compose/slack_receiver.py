@@ -1,5 +1,7 @@
 # ruff: noqa: INP001 - a program of one file, mounted into a container
-"""Stands in for Slack: takes what is posted to an incoming webhook, prints it to be read, and lists it as JSON on GET /."""
+"""Stands in for Slack: takes what is posted to an incoming webhook, prints it to be read, and lists it as JSON on GET
+/.
+"""
 
 from __future__ import annotations
 
@@ -81,7 +83,9 @@ def main() -> None:
     """Serves until it is ended."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=8060, help="port to listen on; 0 takes a free one (default: %(default)s)")
+    parser.add_argument(
+        "--port", type=int, default=8060, help="port to listen on; 0 takes a free one (default: %(default)s)"
+    )
     options = parser.parse_args()
     with Receiver(options.host, options.port) as receiver:
         sys.stdout.write(f"Listening on http://{options.host}:{receiver.server_port}\n")

@@ -1,5 +1,7 @@
 # ruff: noqa: INP001 - a program of one file, copied into the image
-"""`healthcheck.py http://127.0.0.1:8080/healthz` ends with 0 when the answer is 200, with 1 otherwise. The image has no curl."""
+"""`healthcheck.py http://127.0.0.1:8080/healthz` ends with 0 when the answer is 200, with 1 otherwise. The image has no
+curl.
+"""
 
 from __future__ import annotations
 

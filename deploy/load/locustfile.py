@@ -33,7 +33,9 @@ class Client(HttpUser):
         if answer.ok and random() < FEEDBACK_SHARE:  # noqa: S311 - load
             said = answer.json()["data"]
             body = {"response": {"data": said}, "truth": {"data": {"ndarray": [_truth(said["ndarray"][0])]}}}
-            self.client.post(f"{PATH}/feedback", json=body, headers={"Seldon-Puid": answer.headers["Seldon-Puid"]}, name="feedback")
+            self.client.post(
+                f"{PATH}/feedback", json=body, headers={"Seldon-Puid": answer.headers["Seldon-Puid"]}, name="feedback"
+            )
 
 
 def _truth(said: Any) -> Any:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from metrics_server.interval import evidence, of_mean
-from metrics_server.model import Sample
+from metrics_server.metrics.confidence import effective_weight, of_mean
+from metrics_server.metrics.model import Sample
 
 MISS, FALSE_ALARM = 50.0, 1.0
 
@@ -37,5 +37,5 @@ class MissedCost:
         """Nothing before the first pair: an undefined value is no sample, never 0."""
         if pairs := sums.get("pairs"):
             cost = sums.get("cost", 0.0)
-            interval = of_mean(cost, sums.get("cost_square", 0.0), pairs, evidence(sums, pairs), least=0.0)
+            interval = of_mean(cost, sums.get("cost_square", 0.0), pairs, effective_weight(sums, pairs), least=0.0)
             yield Sample("mean_cost", {}, cost / pairs, interval, support=pairs)

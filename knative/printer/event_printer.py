@@ -24,7 +24,8 @@ class Printer(BaseHTTPRequestHandler):
             self.rfile.read(min(65536, length))
             length -= 65536
         named = ((name, self.headers.get(f"Ce-{name}")) for name in SHOWN)
-        print(" ".join(f"{name}={unquote(value)!r}" for name, value in named if value) or "an event in another mode", flush=True)  # noqa: T201
+        line = " ".join(f"{name}={unquote(value)!r}" for name, value in named if value) or "an event in another mode"
+        print(line, flush=True)  # noqa: T201
         self._answer(202)
 
     def do_GET(self) -> None:

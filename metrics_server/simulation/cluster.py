@@ -13,10 +13,17 @@ Array: TypeAlias = NDArray[np.float64]
 Predict: TypeAlias = "Callable[[Array], Array]"
 
 NAMESPACE = "seldon"
-IRIS_SHARE, DIGITS_SHARE, DIABETES_SHARE = 0.2, 0.1, 0.5  # to learn from: so little that the models are wrong now and then
+IRIS_SHARE, DIGITS_SHARE, DIABETES_SHARE = (
+    0.2,
+    0.1,
+    0.5,
+)  # to learn from: so little that the models are wrong now and then
 CANARY_SHARE = 0.25  # of the calls
 SEEN_PIXELS = 24  # of 64, by the canary: it is right for 69 % of the digits, not for 92 %
-DRIFT_COLUMN, DRIFT = 2, 0.1  # the body mass index, two standard deviations off in the end: the mean error grows by a half
+DRIFT_COLUMN, DRIFT = (
+    2,
+    0.1,
+)  # the body mass index, two standard deviations off in the end: the mean error grows by a half
 
 
 class Failed(Exception):
@@ -102,7 +109,9 @@ def _diabetes() -> Deployment:
     return Deployment(NAMESPACE, "diabetes", (predictor,), held_out, delay_factor=10)
 
 
-def _split(bunch: Any, share: float, *, classes: int, drift: tuple[int, float] | None = None) -> tuple[Array, Array, HeldOut]:
+def _split(
+    bunch: Any, share: float, *, classes: int, drift: tuple[int, float] | None = None
+) -> tuple[Array, Array, HeldOut]:
     """The rows to learn from, their truths, and the rows held out."""
     from sklearn.model_selection import train_test_split
 

@@ -1,7 +1,7 @@
 """`metrics-server simulate`: stands in for a cluster, and shows a server at work on what that cluster logs.
 
-It starts the server if it is asked to, serves models behind an ingress, tells the server what they did in the last hours, goes on
-with calls of its own, and prints what the server's metrics say of it all.
+It starts the server if it is asked to, serves models behind an ingress, tells the server what they did in the last
+hours, goes on with calls of its own, and prints what the server's metrics say of it all.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from metrics_server.simulation.cluster import NAMESPACE, Deployment, Failed, cluster
-from metrics_server.simulation.delivery import Copies, Delivery, Known, Link
+from metrics_server.simulation.delivery import Copies, Delivery, KnownSeries, Link
 from metrics_server.simulation.executor import Executor
 from metrics_server.simulation.executor_event import batch
 from metrics_server.simulation.ingress import HOST, served
 from metrics_server.simulation.outcome import outcome_of
 from metrics_server.simulation.server import Child, started
 from metrics_server.simulation.story import Story
-from metrics_server.simulation.traffic import Due, Past, Traffic
+from metrics_server.simulation.traffic import Due, PastTraffic, Traffic
 
 LIVE_SECONDS, LINE_SECONDS = 1.0, 3.0  # between summaries on a terminal, and elsewhere
 HOUR = 3600.0
@@ -79,7 +79,7 @@ class Play:
     delivery: Delivery
     executor: Executor
     console: Console
-    past: Past | None = None  # while it is told
+    past: PastTraffic | None = None  # while it is told
 
     async def run(self) -> None:
         """Plays to the end, which comes after --count calls, or never."""
@@ -103,7 +103,7 @@ class Play:
         dropped = f"  dropped {self.delivery.dropped:,}" if self.delivery.dropped else ""
         return f"{outcome_of(page, NAMESPACE)}{dropped}"
 
-    async def _tell_past(self, known: list[Known], now: float) -> list[Due]:
+    async def _tell_past(self, known: list[KnownSeries], now: float) -> list[Due]:
         """Tells what the server does not know yet of each deployment; returns the labels that are still to come."""
         random = Random(self.options.seed)  # noqa: S311 - a simulation
         since = dict.fromkeys(self.deployments, now - self.options.past * HOUR)
@@ -112,7 +112,7 @@ class Play:
             if path in since:
                 since[path] = max(since[path], await self.link.known_until(one, since[path]))
         copies = Copies(self.options.repeats, random)
-        self.past = past = Past(self._story(random, known, now), since, now, copies, random)
+        self.past = past = PastTraffic(self._story(random, known, now), since, now, copies, random)
         batches, told = past.batches(), 0
         while messages := await asyncio.to_thread(next, batches, None):
             await self.link.post(batch(messages))
@@ -121,7 +121,7 @@ class Play:
         self.console.say(f"Told {told:,} events of the last {_span(past.seconds)} in {time.time() - now:.1f} s.")
         return past.due
 
-    def _story(self, random: Random, known: list[Known], now: float) -> Story:
+    def _story(self, random: Random, known: list[KnownSeries], now: float) -> Story:
         """The story began with the first past that the server was told."""
         options = self.options
         met = [one.created_at for one in known if f"{one.namespace}/{one.deployment}" in self.deployments]
@@ -150,7 +150,9 @@ async def _simulate(options: argparse.Namespace, child: Child | None, console: C
     try:
         done: set[asyncio.Task[None]] = set()
         while not done:  # the last look is after the end
-            done = (await asyncio.wait({playing, delivering}, timeout=console.seconds, return_when=asyncio.FIRST_COMPLETED))[0]
+            done = (
+                await asyncio.wait({playing, delivering}, timeout=console.seconds, return_when=asyncio.FIRST_COMPLETED)
+            )[0]
             if child is not None:
                 child.check()
             if line := await play.line():
@@ -164,7 +166,9 @@ async def _simulate(options: argparse.Namespace, child: Child | None, console: C
         console.settle()
 
 
-def _greet(options: argparse.Namespace, child: Child | None, deployments: dict[str, Deployment], console: Console) -> None:
+def _greet(
+    options: argparse.Namespace, child: Child | None, deployments: dict[str, Deployment], console: Console
+) -> None:
     ingress = f"http://{HOST}:{options.ingress_port}/seldon"
     first = next(iter(deployments))
     if child is not None:
@@ -186,7 +190,8 @@ async def _main(options: argparse.Namespace) -> int:
     assert task is not None
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the last: the terminal was closed
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-    # Tornado logs a traceback when a request fails that Ctrl-C has just cancelled; with a handler of its own it stays off the console.
+    # Tornado logs a traceback when a request fails that Ctrl-C has just cancelled; with a handler of its own it stays
+    # off the console.
     logging.getLogger("tornado").addHandler(logging.NullHandler())
     console = Console()
     try:
@@ -230,12 +235,35 @@ def _parser() -> argparse.ArgumentParser:
     add("url", "address of the server", default="http://127.0.0.1:8080")
     add("store", "where the server of --serve keeps its state", default="sqlite:///metrics-server.db")
     add("ingress_port", "port of the ingress, on this machine only", type=int, default=8003, metavar="N")
-    add("past", f"hours to tell of before the start (default: {PAST_HOURS:g}; with --rate 0: 0)", type=_number, metavar="HOURS")
-    add("rate", "calls a second of our own; 0: only those that come to the ingress", type=_number, default=5.0, metavar="N")
-    add("label_delay", "mean time from a prediction to its label; 10 times that for diabetes", type=_number, default=3.0, metavar="SECONDS")
+    add(
+        "past",
+        f"hours to tell of before the start (default: {PAST_HOURS:g}; with --rate 0: 0)",
+        type=_number,
+        metavar="HOURS",
+    )
+    add(
+        "rate",
+        "calls a second of our own; 0: only those that come to the ingress",
+        type=_number,
+        default=5.0,
+        metavar="N",
+    )
+    add(
+        "label_delay",
+        "mean time from a prediction to its label; 10 times that for diabetes",
+        type=_number,
+        default=3.0,
+        metavar="SECONDS",
+    )
     add("label_share", "share of the predictions that get a label", type=_share, default=0.8, metavar="SHARE")
     add("repeats", "share of the events that are delivered twice", type=_share, default=0.03, metavar="SHARE")
-    add("drift_after", "time from the beginning of the past until inputs of diabetes drift", type=_number, default=8.0, metavar="HOURS")
+    add(
+        "drift_after",
+        "time from the beginning of the past until inputs of diabetes drift",
+        type=_number,
+        default=8.0,
+        metavar="HOURS",
+    )
     add("count", "stop after so many calls of our own; 0 goes on until Ctrl-C", type=int, default=0, metavar="N")
     add("seed", "makes calls, labels and delays the same in every run", type=int, metavar="N")
     return parser
@@ -252,7 +280,9 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
         valid = False
     if not valid:
         parser.error(f"--url {options.url}: want an address such as http://127.0.0.1:8080")
-    if options.serve and (url.scheme, url.hostname, url.path) not in [("http", host, "") for host in ("127.0.0.1", "localhost")]:
+    if options.serve and (url.scheme, url.hostname, url.path) not in [
+        ("http", host, "") for host in ("127.0.0.1", "localhost")
+    ]:
         parser.error(f"--serve listens at http://127.0.0.1, --url says {options.url}")
     if not 0 < options.ingress_port < 65536:
         parser.error(f"--ingress_port {options.ingress_port}: want 1 to 65535")

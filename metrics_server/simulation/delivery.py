@@ -1,4 +1,6 @@
-"""How the events of the simulated executors reach the server: a bounded queue, and ten workers that overtake each other."""
+"""How the events of the simulated executors reach the server: a bounded queue, and ten workers that overtake each
+other.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ ANSWER_SECONDS = 10.0
 RETRY_SECONDS = (0.5, 1.0, 2.0, 4.0)
 
 
-class Known(msgspec.Struct):
+class KnownSeries(msgspec.Struct):
     """What the server knows of a series."""
 
     namespace: str
@@ -32,7 +34,7 @@ class Known(msgspec.Struct):
 
 
 class _List(msgspec.Struct):
-    models: list[Known]
+    models: list[KnownSeries]
 
 
 class _Point(msgspec.Struct):
@@ -61,13 +63,15 @@ class Link:
             self._refused.add(answer.code)
             self._say(f"{self.url} refused an event: HTTP {answer.code} {answer.body[:200].decode(errors='replace')}")
 
-    async def known(self) -> list[Known]:
+    async def known(self) -> list[KnownSeries]:
         """All series of the server."""
         answer = await self._insist("/v1/models")
         return msgspec.json.decode(answer.body, type=_List).models if answer.code == 200 else []
 
-    async def known_until(self, series: Known, since: float) -> float:
-        """The time of the last prediction since then, 0 without any. It is off by a step of the history if a past was told in part."""
+    async def known_until(self, series: KnownSeries, since: float) -> float:
+        """The time of the last prediction since then, 0 without any. It is off by a step of the history if a past was
+        told in part.
+        """
         answer = await self._insist(f"{series.path}?from={since}")
         points = msgspec.json.decode(answer.body, type=_History).points if answer.code == 200 else []
         return min(points[-1].to, series.last_prediction_at or 0.0) if points else 0.0
@@ -96,7 +100,9 @@ class Link:
 
     async def _fetch(self, path: str, **options: Any) -> HTTPResponse | None:
         try:
-            answer = await self._client.fetch(self.url + path, raise_error=False, request_timeout=ANSWER_SECONDS, **options)
+            answer = await self._client.fetch(
+                self.url + path, raise_error=False, request_timeout=ANSWER_SECONDS, **options
+            )
         except (OSError, HTTPClientError) as error:  # HTTPClientError: no answer in time, or half of one
             if self._is_up:
                 reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)

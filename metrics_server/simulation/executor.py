@@ -14,7 +14,16 @@ import numpy as np
 
 from metrics_server import __version__
 from metrics_server.simulation.cluster import Array, Deployment, Predictor
-from metrics_server.simulation.executor_event import FEEDBACK, REQUEST, RESPONSE, Message, Origin, event, new_stamp, new_uuid
+from metrics_server.simulation.executor_event import (
+    FEEDBACK,
+    REQUEST,
+    RESPONSE,
+    Message,
+    Origin,
+    event,
+    new_stamp,
+    new_uuid,
+)
 
 IMAGE = f"metrics-server-simulator:{__version__}"
 MAX_NUMBER = 1e12  # so that no model answers inf
@@ -34,7 +43,7 @@ class Call(NamedTuple):
     is_logged: bool = True
 
 
-class Answer(NamedTuple):
+class CallAnswer(NamedTuple):
     """Status, puid and JSON of the answer."""
 
     status: int
@@ -47,28 +56,30 @@ class Executor:
 
     def __init__(self, log: Callable[[Message], None], clock_ns: Callable[[], int], random: Random) -> None:
         self._log, self._clock_ns, self._random = log, clock_ns, random
-        self._ids = SystemRandom()  # never repeated, or a server that keeps its state would take a second run for repeats
+        self._ids = (
+            SystemRandom()
+        )  # never repeated, or a server that keeps its state would take a second run for repeats
 
-    def predict(self, deployment: Deployment, call: Call) -> Answer:
+    def predict(self, deployment: Deployment, call: Call) -> CallAnswer:
         """Of a call that fails the request alone is logged."""
         predictor, puid = self._balanced(deployment), call.puid or new_uuid(self._ids)
         self._note(REQUEST, deployment, predictor, puid, call)
         try:
             body = _reply(predictor, len(deployment.held_out.features), call.body)
         except BadInput as error:
-            return Answer(400, puid, failure(str(error)))
+            return CallAnswer(400, puid, failure(str(error)))
         self._note(RESPONSE, deployment, predictor, puid, call._replace(body=body, content_type="application/json"))
-        return Answer(200, puid, body)
+        return CallAnswer(200, puid, body)
 
-    def feedback(self, deployment: Deployment, call: Call) -> Answer:
+    def feedback(self, deployment: Deployment, call: Call) -> CallAnswer:
         """Balanced afresh, and logged before the model sees it, be it as it may."""
         puid = call.puid or new_uuid(self._ids)
         self._note(FEEDBACK, deployment, self._balanced(deployment), puid, call)
         try:
             _message(call.body)
         except BadInput as error:
-            return Answer(400, puid, failure(str(error)))
-        return Answer(200, puid, EMPTY)
+            return CallAnswer(400, puid, failure(str(error)))
+        return CallAnswer(200, puid, EMPTY)
 
     def _balanced(self, deployment: Deployment) -> Predictor:
         predictors = deployment.predictors
@@ -77,7 +88,16 @@ class Executor:
     def _note(self, kind: str, deployment: Deployment, predictor: Predictor, puid: str, call: Call) -> None:
         if call.is_logged:
             origin = Origin(deployment.namespace, deployment.name, predictor.name, predictor.node)
-            self._log(event(kind, origin, new_stamp(self._ids, self._clock_ns()), puid, call.body, content_type=call.content_type))
+            self._log(
+                event(
+                    kind,
+                    origin,
+                    new_stamp(self._ids, self._clock_ns()),
+                    puid,
+                    call.body,
+                    content_type=call.content_type,
+                )
+            )
 
 
 def failure(info: str, reason: str = "MICROSERVICE_BAD_DATA") -> bytes:
@@ -96,7 +116,11 @@ def _reply(predictor: Predictor, columns: int, body: bytes) -> bytes:
         raise BadInput(f"want numbers below {MAX_NUMBER:g}")
     values = predictor.predict(rows)
     names = [f"t:{n}" for n in range(values.shape[1])] if values.ndim > 1 else []
-    said = {"tensor": {"shape": values.shape, "values": values.ravel().tolist()}} if is_tensor else {"ndarray": values.tolist()}
+    said = (
+        {"tensor": {"shape": values.shape, "values": values.ravel().tolist()}}
+        if is_tensor
+        else {"ndarray": values.tolist()}
+    )
     puid = {"puid": meta["puid"]} if isinstance(meta, dict) and "puid" in meta else {}
     answer = {"data": {"names": names, **said}, "meta": {**puid, "requestPath": {predictor.node: IMAGE}}}
     return json.dumps(answer, separators=(",", ":")).encode()

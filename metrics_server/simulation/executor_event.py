@@ -53,7 +53,9 @@ def timestamp(at_ns: int) -> str:
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{nanoseconds:09d}Z"
 
 
-def event(kind: str, origin: Origin, stamp: Stamp, puid: str, body: bytes, *, content_type: str = "application/json") -> Message:
+def event(
+    kind: str, origin: Origin, stamp: Stamp, puid: str, body: bytes, *, content_type: str = "application/json"
+) -> Message:
     """What is logged of a call: its body as it was, of kind REQUEST, RESPONSE or FEEDBACK.
 
     `puid` is the call's. Feedback meets its prediction where the client sent the prediction's again.
@@ -80,7 +82,9 @@ def event(kind: str, origin: Origin, stamp: Stamp, puid: str, body: bytes, *, co
 
 def batch(messages: Iterable[Message]) -> Message:
     """Many events in one message, in the batched mode of CloudEvents; their bodies are JSON."""
-    return {"Content-Type": "application/cloudevents-batch+json"}, b"[" + b",".join(_structured(*message) for message in messages) + b"]"
+    return {"Content-Type": "application/cloudevents-batch+json"}, b"[" + b",".join(
+        _structured(*message) for message in messages
+    ) + b"]"
 
 
 def _structured(headers: Mapping[str, str], body: bytes) -> bytes:

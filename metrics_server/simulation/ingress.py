@@ -50,7 +50,12 @@ class CallHandler(JsonHandler):
             return
         headers = self.request.headers
         is_logged = headers.get("Seldon-Skip-Logging", "").lower() not in ("true", "on", "1")
-        call = Call(self.request.body, headers.get("Seldon-Puid", ""), headers.get("Content-Type", "application/json"), is_logged)
+        call = Call(
+            self.request.body,
+            headers.get("Seldon-Puid", ""),
+            headers.get("Content-Type", "application/json"),
+            is_logged,
+        )
         answer = (self.executor.predict if what == "predictions" else self.executor.feedback)(deployment, call)
         self.set_status(answer.status)
         self.set_header("Seldon-Puid", answer.puid)
@@ -64,12 +69,18 @@ def served(port: int, cluster: Mapping[str, Deployment], executor: Executor) -> 
     Raises:
         Failed: the port is taken.
     """
-    call = (r"/seldon/([^/]+/[^/]+)/api/v(?:0\.1|1\.0)/(predictions|feedback)", CallHandler, {"cluster": cluster, "executor": executor})
+    call = (
+        r"/seldon/([^/]+/[^/]+)/api/v(?:0\.1|1\.0)/(predictions|feedback)",
+        CallHandler,
+        {"cluster": cluster, "executor": executor},
+    )
     server = HTTPServer(Application([call], default_handler_class=JsonHandler), max_body_size=MAX_BODY_BYTES)
     try:
         server.listen(port, HOST)
     except OSError as error:
-        raise Failed(f"the ingress cannot listen on port {port}: {error.strerror}; choose another with --ingress_port") from error
+        raise Failed(
+            f"the ingress cannot listen on port {port}: {error.strerror}; choose another with --ingress_port"
+        ) from error
     try:
         yield
     finally:

@@ -7,7 +7,10 @@ from typing import NamedTuple
 from prometheus_client.parser import text_string_to_metric_families
 
 WINDOW = "1h"
-SHOWN = {"model_accuracy_ratio": ("accuracy", ".3f"), "model_mean_absolute_error": ("mean absolute error", ".1f")}  # word and form
+SHOWN = {
+    "model_accuracy_ratio": ("accuracy", ".3f"),
+    "model_mean_absolute_error": ("mean absolute error", ".1f"),
+}  # word and form
 EVENTS = "metrics_server_events_total"
 
 
@@ -21,7 +24,10 @@ class Outcome(NamedTuple):
 
     def __str__(self) -> str:
         # The most wanted first: a narrow terminal cuts the end.
-        parts = [f"{word} {'  '.join(f'{name} {value}' for name, value in found.items())}" for word, found in self.values.items()]
+        parts = [
+            f"{word} {'  '.join(f'{name} {value}' for name, value in found.items())}"
+            for word, found in self.values.items()
+        ]
         counted = f"labels {self.labels:,.0f}  events {self.events:,.0f}  repeats {self.repeats:,.0f}"
         return "  ".join([*(parts or ["nothing is labelled yet"]), counted])
 

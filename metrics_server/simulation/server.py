@@ -70,12 +70,16 @@ def started(url: str, store: str) -> Iterator[Child]:
     with socket.socket() as probe:
         probe.settimeout(1)
         if probe.connect_ex(("127.0.0.1", int(port))) == 0:
-            raise Failed(f"port {port} is taken: stop what listens there, or choose another with --url http://127.0.0.1:PORT")
+            raise Failed(
+                f"port {port} is taken: stop what listens there, or choose another with --url http://127.0.0.1:PORT"
+            )
     descriptor, log = tempfile.mkstemp(prefix="metrics-server-", suffix=".log")
     command = [sys.executable, "-m", "metrics_server", "--host", "127.0.0.1", "--http_port", port, "--store", store]
     with os.fdopen(descriptor, "wb") as output:
         # In a session of its own the terminal's Ctrl-C does not reach it before the last events have.
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True)  # noqa: S603 - ourselves
+        process = subprocess.Popen(  # noqa: S603 - ourselves
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+        )
     child = Child(process, Path(log))
     try:
         yield child

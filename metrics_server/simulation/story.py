@@ -13,12 +13,15 @@ from random import Random
 from typing import Any, NamedTuple
 
 from metrics_server.simulation.cluster import Deployment, HeldOut
-from metrics_server.simulation.executor import Answer, Call
+from metrics_server.simulation.executor import Call, CallAnswer
 
 OWN_RESPONSE_SHARE = 0.3  # of the feedback repeats the response it is about, as Seldon's documentation shows it
 INDEX_SHARE = 0.5  # of the truths of a class are its index, the others one-hot
 DRIFT_SECONDS = 2 * 3600.0  # from the first sign of the drift to the whole of it
-DAY_SECONDS, SWING = 86400.0, 0.4  # of a day's wave: at noon, UTC, there is more than twice as much to do as at midnight
+DAY_SECONDS, SWING = (
+    86400.0,
+    0.4,
+)  # of a day's wave: at noon, UTC, there is more than twice as much to do as at midnight
 
 
 class Visit(NamedTuple):
@@ -30,7 +33,7 @@ class Visit(NamedTuple):
     repeats_response: bool
     label_after: float | None  # seconds; None: nobody ever tells
 
-    def feedback(self, answer: Answer) -> Call:
+    def feedback(self, answer: CallAnswer) -> Call:
         """The call that tells the truth. It has the puid of the prediction, by which the two meet."""
         said = {"response": {"data": json.loads(answer.body)["data"]}} if self.repeats_response else {}
         body = {**said, "truth": {"data": {"ndarray": [self.truth]}}}
@@ -52,7 +55,10 @@ class Story:
         deployment = self.random.choice(self.deployments)
         held_out, random = deployment.held_out, self.random
         index = random.randrange(len(held_out.truths))
-        is_labelled, delay = random.random() < self.label_share, random.expovariate(1.0) * self.label_delay * deployment.delay_factor
+        is_labelled, delay = (
+            random.random() < self.label_share,
+            random.expovariate(1.0) * self.label_delay * deployment.delay_factor,
+        )
         return Visit(
             deployment,
             Call(_request(held_out, index, _ramp((at - self.drift_at) / DRIFT_SECONDS))),

@@ -1,4 +1,6 @@
-"""Traffic of the simulated cluster's own: the hours before it started, told at once in batches, and then calls as time goes by."""
+"""Traffic of the simulated cluster's own: the hours before it started, told at once in batches, and then calls as time
+goes by.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ from random import Random
 from typing import NamedTuple
 
 from metrics_server.simulation.delivery import Copies, Delivery
-from metrics_server.simulation.executor import Answer, Executor
+from metrics_server.simulation.executor import CallAnswer, Executor
 from metrics_server.simulation.executor_event import Message
 from metrics_server.simulation.story import Story, Visit
 
@@ -27,10 +29,10 @@ class Due(NamedTuple):
     at: float
     number: int
     visit: Visit
-    answer: Answer
+    answer: CallAnswer
 
 
-class Past:
+class PastTraffic:
     """What executors would have logged from `since` of each deployment until `until`; Unix seconds."""
 
     def __init__(self, story: Story, since: dict[str, float], until: float, copies: Copies, random: Random) -> None:
@@ -102,6 +104,6 @@ class Traffic:
                 next_at = max(next_at, clock() - 1) + self.story.random.expovariate(self.rate)
                 await asyncio.sleep(max(0.0, next_at - clock()))
 
-    async def _tell(self, visit: Visit, answer: Answer, after: float) -> None:
+    async def _tell(self, visit: Visit, answer: CallAnswer, after: float) -> None:
         await asyncio.sleep(max(0.0, after))
         self.executor.feedback(visit.deployment, visit.feedback(answer))

@@ -26,7 +26,7 @@ def _open_memory(rest: str) -> Store:
 
 
 def _open_sqlite(rest: str) -> Store:
-    from metrics_server.store.sqlite import SqliteStore
+    from metrics_server.store.sqlite.store import SqliteStore
 
     if not rest.startswith("/") or rest == "/":
         raise BadConfiguration(f"--store sqlite://{rest}: want sqlite:///relative/path or sqlite:////absolute/path")

@@ -1,9 +1,10 @@
 """The store's contract: what every implementation promises, tested once for all in tests/test_store_contract.py.
 
-A store keeps three things: records (opaque bytes under a key, with a version), series with their claimed parameters, and sums.
-It understands none of them. All changes go through `commit`, which applies a change whole or not at all.
+A store keeps three things: records (opaque bytes under a key, with a version), series with their claimed parameters,
+and sums. It understands none of them. All changes go through `commit`, which applies a change whole or not at all.
 
-Times are UTC Unix seconds. Every method may raise `StoreUnavailable`; after that nothing has changed as far as the caller may
+Times are UTC Unix seconds. Every method may raise `StoreUnavailable`; after that nothing has changed as far as the
+caller may
 assume, except that a failed `commit` may or may not have been applied: the caller reads again before it goes on.
 """
 
@@ -13,8 +14,8 @@ from collections.abc import Callable, Collection, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, TypeAlias
 
-from metrics_server.sums import Sums
-from metrics_server.window import Bucket
+from metrics_server.metrics.sums import Sums
+from metrics_server.metrics.window import Bucket
 
 
 class Record(NamedTuple):
@@ -30,19 +31,22 @@ class Write(NamedTuple):
     Attributes:
         version: what they were computed from; 0: there was none.
         expires_at: when they may be forgotten.
-        lane: records of one lane are forgotten in the order in which their expiry was set. A key stays in its lane, of 0 to 15.
+        lane: records of one lane are forgotten in the order in which their expiry was set. A key stays in its lane, of
+            0 to 15.
         moved: whether `expires_at` differs from what it was; False saves finding that out.
     """
 
     version: int
     value: bytes
     expires_at: float
-    lane: int = 0
-    moved: bool = True
+    expiry_queue: int = 0
+    expiry_changed: bool = True
 
 
 class StoredSeries(NamedTuple):
-    """A series and the parameters claimed for it. `identity` is opaque to the store; times but the first only move forward."""
+    """A series and the parameters claimed for it. `identity` is opaque to the store; times but the first only move
+    forward.
+    """
 
     id: int
     identity: bytes
@@ -53,15 +57,17 @@ class StoredSeries(NamedTuple):
     labelled_at: float = 0.0
 
 
-class Stretch(NamedTuple):
-    """Time buckets added up: since when, how wide the widest of them is, and their sums, never empty and without what is 0."""
+class StepSums(NamedTuple):
+    """Time buckets added up: since when, how wide the widest of them is, and their sums, never empty and without what
+    is 0.
+    """
 
     start: int
     width: int
     sums: Sums
 
 
-Stretches: TypeAlias = Generator[Stretch, None, None]
+StepSumsStream: TypeAlias = Generator[StepSums, None, None]
 
 
 def never() -> bool:
@@ -81,7 +87,9 @@ class Change:
 
 
 class Store(Protocol):
-    """Durable state. One thread at a time may call it; `history` and `steps` alone may be called by any, meanwhile too."""
+    """Durable state. One thread at a time may call it; `history` and `steps` alone may be called by any, meanwhile
+    too.
+    """
 
     def load(self, keys: Collection[bytes]) -> Mapping[bytes, Record]:
         """The records under these keys; absent ones are left out."""
@@ -89,15 +97,15 @@ class Store(Protocol):
     def commit(self, change: Change) -> bool:
         """Applies the change, durably before it returns, unless something it was computed from has moved meanwhile.
 
-        Returns False, with nothing applied, when a record's version is not the one named, or a claim is already taken by
-        another value; the caller loads and computes again. A series' row is inserted, or its times moved forward; the
-        `parameters` of the row are not looked at (claims set those).
+        Returns False, with nothing applied, when a record's version is not the one named, or a claim is already taken
+        by another value; the caller loads and computes again. A series' row is inserted, or its times moved forward;
+        the `parameters` of the row are not looked at (claims set those).
         """
 
     def series(self) -> list[StoredSeries]:
         """All series with their parameters."""
 
-    def ledger(self, ledger: Bucket) -> Mapping[int, Sums]:
+    def cumulative(self, cumulative: Bucket) -> Mapping[int, Sums]:
         """The sums of one ledger by series."""
 
     def totals(self, since: int, until: int | None = None) -> Mapping[int, Sums]:
@@ -106,14 +114,18 @@ class Store(Protocol):
     def history(self, series_id: int, since: int, until: int | None = None) -> Mapping[Bucket, Sums]:
         """The time buckets of one series with since <= start < until, by bucket.
 
-        Any thread may ask, while another commits or rolls up: each of those is in the answer whole or not at all. Nobody waits for
-        it but `close`, after which it raises `StoreUnavailable`. It takes as much memory as there is; `steps` does not.
+        Any thread may ask, while another commits or rolls up: each of those is in the answer whole or not at all.
+        Nobody waits for it but `close`, after which it raises `StoreUnavailable`. It takes as much memory as there is;
+        `steps` does not.
         """
 
-    def steps(self, series_id: int, since: int, until: int, step: int, is_over: Callable[[], bool] = never) -> Stretches:
+    def steps(
+        self, series_id: int, since: int, until: int, step: int, is_over: Callable[[], bool] = never
+    ) -> StepSumsStream:
         """What `history` has, added up by the multiple of `step` that a bucket starts in, in the order of time.
 
-        One step is in memory at a time, however much there is. As for `history`, each commit and roll-up is in a step whole or not at
+        One step is in memory at a time, however much there is. As for `history`, each commit and roll-up is in a step
+        whole or not at
         all. `close` ends it, and so does `is_over`, which is asked several times a second: with `StoreUnavailable`.
         """
 
@@ -126,8 +138,9 @@ class Store(Protocol):
     def forget_before(self, coarsest: int, before: int) -> bool:
         """Deletes the oldest bucket of the coarsest width that starts before `before`; says whether there was one."""
 
-    def expired(self, before: float, limit: int, lane: int = 0) -> Mapping[bytes, Record]:
-        """The records of a lane whose expiry was set first, at most `limit`, up to the first that has not expired by `before`.
+    def expired(self, before: float, limit: int, expiry_queue: int = 0) -> Mapping[bytes, Record]:
+        """The records of a lane whose expiry was set first, at most `limit`, up to the first that has not expired by
+        `before`.
 
         With one retention that is the order of expiry. They come again until they are deleted or their expiry is moved.
         """

@@ -7,9 +7,9 @@ from itertools import islice
 from threading import Lock
 
 from metrics_server.errors import StoreUnavailable
-from metrics_server.store.interface import Change, Record, StoredSeries, Stretch, Stretches, never
-from metrics_server.sums import Sums, add_into
-from metrics_server.window import Bucket, floor
+from metrics_server.metrics.sums import Sums, add_into
+from metrics_server.metrics.window import Bucket, floor
+from metrics_server.store.interface import Change, Record, StepSums, StepSumsStream, StoredSeries, never
 
 _ABSENT = (Record(0, b""), -1.0)
 
@@ -22,7 +22,7 @@ class MemoryStore:
         self._series: dict[int, StoredSeries] = {}
         self._parameters: dict[int, dict[str, str]] = {}
         self._sums: dict[Bucket, dict[int, dict[str, float]]] = {}
-        self._lanes: dict[int, dict[bytes, None]] = {}  # keys in the order in which their expiry was set
+        self._expiry_queues: dict[int, dict[bytes, None]] = {}  # keys in the order in which their expiry was set
         self._value_bytes = 0
         self._lock = Lock()  # held while sums change, and while `history` reads them
         self._is_closed = False
@@ -37,18 +37,21 @@ class MemoryStore:
         for key, write in sorted(change.records.items()):
             self._value_bytes += len(write.value) - self._length(key)
             self._records[key] = Record(write.version + 1, write.value), write.expires_at
-            if write.moved or not write.version:
-                lane = self._lanes.setdefault(write.lane, {})
-                lane.pop(key, None)
-                lane[key] = None
+            if write.expiry_changed or not write.version:
+                expiry_queue = self._expiry_queues.setdefault(write.expiry_queue, {})
+                expiry_queue.pop(key, None)
+                expiry_queue[key] = None
         for key in change.deletes:
             self._value_bytes -= self._length(key)
             self._records.pop(key, None)
-            for lane in self._lanes.values():
-                lane.pop(key, None)
+            for expiry_queue in self._expiry_queues.values():
+                expiry_queue.pop(key, None)
         for row in change.series.values():
             known = self._series.get(row.id, row)
-            times = {name: max(getattr(known, name), getattr(row, name)) for name in ("seen_at", "predicted_at", "labelled_at")}
+            times = {
+                name: max(getattr(known, name), getattr(row, name))
+                for name in ("seen_at", "predicted_at", "labelled_at")
+            }
             self._series[row.id] = known._replace(**times)
         for (series_id, name), value in change.claims.items():
             self._parameters.setdefault(series_id, {})[name] = value
@@ -71,8 +74,8 @@ class MemoryStore:
     def series(self) -> list[StoredSeries]:
         return [row._replace(parameters=dict(self._parameters.get(row.id, {}))) for row in self._series.values()]
 
-    def ledger(self, ledger: Bucket) -> Mapping[int, Sums]:
-        return {series_id: dict(sums) for series_id, sums in self._sums.get(ledger, {}).items()}
+    def cumulative(self, cumulative: Bucket) -> Mapping[int, Sums]:
+        return {series_id: dict(sums) for series_id, sums in self._sums.get(cumulative, {}).items()}
 
     def totals(self, since: int, until: int | None = None) -> Mapping[int, Sums]:
         result: dict[int, dict[str, float]] = {}
@@ -89,14 +92,21 @@ class MemoryStore:
             return {
                 bucket: dict(by_series[series_id])
                 for bucket, by_series in self._sums.items()
-                if bucket.width > 0 and since <= bucket.start and (until is None or bucket.start < until) and series_id in by_series
+                if bucket.width > 0
+                and since <= bucket.start
+                and (until is None or bucket.start < until)
+                and series_id in by_series
             }
 
-    def steps(self, series_id: int, since: int, until: int, step: int, is_over: Callable[[], bool] = never) -> Stretches:
+    def steps(
+        self, series_id: int, since: int, until: int, step: int, is_over: Callable[[], bool] = never
+    ) -> StepSumsStream:
         with self._lock:
             if self._is_closed:
                 raise StoreUnavailable("the store is closed")
-            starts = {floor(bucket.start, step) for bucket in self._sums if bucket.width > 0 and since <= bucket.start < until}
+            starts = {
+                floor(bucket.start, step) for bucket in self._sums if bucket.width > 0 and since <= bucket.start < until
+            }
         for start in sorted(starts):
             parts = self._in_step(series_id, max(start, since), min(start + step, until), step)
             widest, sums = max((bucket.width for bucket in parts), default=0), dict[str, float]()
@@ -105,10 +115,12 @@ class MemoryStore:
                     raise StoreUnavailable("the reading was ended")
                 add_into(sums, parts.popitem()[1])
             if sums:
-                yield Stretch(start, widest, sums)
+                yield StepSums(start, widest, sums)
 
     def _in_step(self, series_id: int, since: int, until: int, step: int) -> dict[Bucket, Sums]:
-        """Copies, so that nobody waits while they are added up; also of what was meanwhile rolled up over the ends of the step."""
+        """Copies, so that nobody waits while they are added up; also of what was meanwhile rolled up over the ends of
+        the step.
+        """
         with self._lock:
             if self._is_closed:
                 raise StoreUnavailable("the store is closed")
@@ -138,9 +150,9 @@ class MemoryStore:
     def _oldest(self, width: int, before: int) -> Bucket | None:
         return min((b for b in self._sums if b.width == width and b.start < before), default=None)
 
-    def expired(self, before: float, limit: int, lane: int = 0) -> Mapping[bytes, Record]:
+    def expired(self, before: float, limit: int, expiry_queue: int = 0) -> Mapping[bytes, Record]:
         found: dict[bytes, Record] = {}
-        for key in islice(self._lanes.get(lane, ()), limit):
+        for key in islice(self._expiry_queues.get(expiry_queue, ()), limit):
             record, expires_at = self._records[key]
             if expires_at > before:
                 break

@@ -14,23 +14,24 @@ from typing import Any
 import msgspec
 from tornado.web import HTTPError
 
-from metrics_server import query
-from metrics_server.answer import Answer
-from metrics_server.api import Api, Patience
-from metrics_server.desk import Asking, Desk, Lane
-from metrics_server.handlers import Rendered, Rendering, Root, takes
-from metrics_server.ingest import Rejections
-from metrics_server.query import Parameter
+from metrics_server.api import parameters as query
+from metrics_server.api.handlers import Root
+from metrics_server.api.parameters import Parameter
+from metrics_server.api.service import Api
+from metrics_server.http.handler import Rendered, RenderedHandler, takes
+from metrics_server.http.response import Response
+from metrics_server.http.worker_pools import Deadline, PooledHandler, WorkerPool, WorkerPools
+from metrics_server.ingest.pipeline import Rejections
 from metrics_server.telemetry import Telemetry
 from metrics_server.web import asset, links, render
 from metrics_server.web.deployment_page import deployment_page
 from metrics_server.web.health_page import health_page
 from metrics_server.web.model_page import model_page
 from metrics_server.web.overview import overview
-from metrics_server.web.pulse import Pulse
-from metrics_server.web.question import Question
-from metrics_server.web.recent import Recent
+from metrics_server.web.page_request import PageRequest
+from metrics_server.web.self_sampler import SelfSampler
 from metrics_server.web.trend import trend
+from metrics_server.web.ttl_cache import TtlCache
 
 VIEW_SECONDS, KEPT_VIEWS = 1.0, 50  # shared by all who look at the same
 PICTURE_SECONDS, KEPT_PICTURES = 60, 2000
@@ -44,31 +45,31 @@ class Site:
 
     api: Api
     telemetry: Telemetry
-    pulse: Pulse
+    sampler: SelfSampler
     rejections: Rejections
     windows: Mapping[str, int]
     has_token: bool
     is_store_up: Callable[[], bool]
     clock: Callable[[], float] = time.time
-    views: Recent[dict[str, Any]] = field(default_factory=lambda: Recent(VIEW_SECONDS, KEPT_VIEWS))
-    pictures: Recent[bytes] = field(default_factory=lambda: Recent(PICTURE_SECONDS, KEPT_PICTURES))
+    views: TtlCache[dict[str, Any]] = field(default_factory=lambda: TtlCache(VIEW_SECONDS, KEPT_VIEWS))
+    pictures: TtlCache[bytes] = field(default_factory=lambda: TtlCache(PICTURE_SECONDS, KEPT_PICTURES))
 
-    def question(self, parts: Sequence[str], found: Mapping[str, Any], patience: Patience) -> Question:
+    def page_request(self, parts: Sequence[str], found: Mapping[str, Any], deadline: Deadline) -> PageRequest:
         """What was asked for, now."""
-        return Question(parts, found, self.windows, self.clock(), patience)
+        return PageRequest(parts, found, self.windows, self.clock(), deadline)
 
 
-class Showing(Asking):
+class Showing(PooledHandler):
     """A route that shows something of the site."""
 
     PARAMETERS: Iterable[Parameter] = ()
 
-    def initialize(self, desk: Desk, site: Site) -> None:  # type: ignore[override] # Tornado gives each its own
-        super().initialize(desk)
+    def initialize(self, pools: WorkerPools, site: Site) -> None:  # type: ignore[override] # Tornado gives each its own
+        super().initialize(pools)
         self._site = site
 
-    def _question(self, parts: Sequence[str], patience: Patience) -> Question:
-        return self._site.question(parts, query.read(self.request.query, self.PARAMETERS), patience)
+    def _page_request(self, parts: Sequence[str], deadline: Deadline) -> PageRequest:
+        return self._site.page_request(parts, query.read(self.request.query, self.PARAMETERS), deadline)
 
 
 class Page(Showing):
@@ -85,39 +86,43 @@ class Page(Showing):
         self.set_header("Referrer-Policy", "no-referrer")
 
     async def get(self, *parts: str) -> None:
-        await self.ask(self._lane(), partial(self._made, parts))
+        await self.ask(self._pool(), partial(self._made, parts))
 
-    def _lane(self) -> Lane:
-        return self._desk.pages
+    def _pool(self) -> WorkerPool:
+        return self._pools.pages
 
-    def view(self, question: Question) -> dict[str, Any]:
+    def view(self, page_request: PageRequest) -> dict[str, Any]:
         """What the template shows."""
         raise NotImplementedError
 
-    def _made(self, parts: Sequence[str], patience: Patience) -> Rendered:
-        question = self._question(parts, patience)
+    def _made(self, parts: Sequence[str], deadline: Deadline) -> Rendered:
+        page_request = self._page_request(parts, deadline)
         # The page and its figures are of one view.
-        context = self._site.views.get((self.TEMPLATE, parts, *question.asked.items()), lambda: self.view(question))
-        if "figures" in question.found:
-            return render.figures(context["charts"], question.found["figures"]), render.JSON
-        return self._html(self.TEMPLATE, question.now, context)
+        context = self._site.views.get(
+            (self.TEMPLATE, parts, *page_request.asked.items()), lambda: self.view(page_request)
+        )
+        if "figures" in page_request.found:
+            return render.figures(context["charts"], page_request.found["figures"]), render.JSON
+        return self._html(self.TEMPLATE, page_request.now, context)
 
     def _html(self, template: str, now: float, context: Mapping[str, Any]) -> Rendered:
         self.set_header("Content-Security-Policy", render.POLICY.format(nonce=self._nonce))
         credentials = " -H 'Authorization: Bearer …'" if self._site.has_token else ""
         given = {"origin": self._origin(), "credentials": credentials, "is_store_up": self._site.is_store_up()}
-        return render.html(template, links.root_of(self.request.path), self._nonce, now, {**given, **context}), render.HTML
+        return render.html(
+            template, links.root_of(self.request.path), self._nonce, now, {**given, **context}
+        ), render.HTML
 
     def _origin(self) -> str:
         """The address that this page was asked for by, to be pasted into a shell."""
         host = self.request.host if _HOST.fullmatch(self.request.host) else "127.0.0.1:8080"
         return f"{self.request.protocol}://{host}"
 
-    def answer(self, answer: Answer) -> None:
+    def answer(self, answer: Response) -> None:
         """Says what is wrong to who reads it in a browser."""
         detail = msgspec.json.decode(answer.body)["error"]["detail"]
         body, kind = self._html("error", self._site.clock(), {"status": answer.status, "detail": detail})
-        super().answer(Answer(answer.status, {**answer.headers, "Content-Type": kind}, body))
+        super().answer(Response(answer.status, {**answer.headers, "Content-Type": kind}, body))
 
 
 class Overview(Page):
@@ -126,11 +131,11 @@ class Overview(Page):
     TEMPLATE = "overview"
     PARAMETERS = query.OVERVIEW_PAGE
 
-    def _lane(self) -> Lane:
-        return self._desk.readings
+    def _pool(self) -> WorkerPool:
+        return self._pools.readings
 
-    def view(self, question: Question) -> dict[str, Any]:
-        return overview(self._site.api, question)
+    def view(self, page_request: PageRequest) -> dict[str, Any]:
+        return overview(self._site.api, page_request)
 
 
 class Front(Overview, Root):
@@ -152,8 +157,8 @@ class Model(Page):
     TEMPLATE = "model"
     PARAMETERS = query.MODEL_PAGE
 
-    def view(self, question: Question) -> dict[str, Any]:
-        return model_page(self._site.api, question)
+    def view(self, page_request: PageRequest) -> dict[str, Any]:
+        return model_page(self._site.api, page_request)
 
 
 class Deployment(Page):
@@ -162,8 +167,8 @@ class Deployment(Page):
     TEMPLATE = "deployment"
     PARAMETERS = query.DEPLOYMENT_PAGE
 
-    def view(self, question: Question) -> dict[str, Any]:
-        return deployment_page(self._site.api, question)
+    def view(self, page_request: PageRequest) -> dict[str, Any]:
+        return deployment_page(self._site.api, page_request)
 
 
 class Health(Page):
@@ -172,12 +177,12 @@ class Health(Page):
     TEMPLATE = "health"
     PARAMETERS = query.HEALTH_PAGE
 
-    def _lane(self) -> Lane:
-        return self._desk.readings
+    def _pool(self) -> WorkerPool:
+        return self._pools.readings
 
-    def view(self, question: Question) -> dict[str, Any]:
+    def view(self, page_request: PageRequest) -> dict[str, Any]:
         site = self._site
-        return health_page(site.telemetry, site.pulse, site.rejections.latest(), question.now)
+        return health_page(site.telemetry, site.sampler, site.rejections.latest(), page_request.now)
 
 
 class Trend(Showing):
@@ -187,16 +192,16 @@ class Trend(Showing):
 
     async def get(self, *parts: str) -> None:
         self.set_header("Content-Security-Policy", "default-src 'none'")
-        await self.ask(self._desk.pictures, partial(self._made, parts))
+        await self.ask(self._pools.pictures, partial(self._made, parts))
 
-    def _made(self, parts: Sequence[str], patience: Patience) -> Rendered:
-        question = self._question(parts, patience)
-        picture = self._site.pictures.get((parts, self.request.query), lambda: trend(self._site.api, question))
+    def _made(self, parts: Sequence[str], deadline: Deadline) -> Rendered:
+        page_request = self._page_request(parts, deadline)
+        picture = self._site.pictures.get((parts, self.request.query), lambda: trend(self._site.api, page_request))
         self.set_header("Cache-Control", f"private, max-age={PICTURE_SECONDS}")  # but not of an error
         return picture, "image/svg+xml"
 
 
-class Static(Rendering):
+class Static(RenderedHandler):
     """Files of the page. Their addresses hold their digest, so a browser may keep them."""
 
     async def get(self, name: str) -> None:

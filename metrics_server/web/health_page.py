@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from metrics_server.telemetry import KINDS, OUTCOMES, Telemetry
+from metrics_server.metrics.labels import EventKind
+from metrics_server.telemetry import COUNTED, Telemetry
 from metrics_server.web import chart
-from metrics_server.web.pulse import Pulse, samples_of
+from metrics_server.web.self_sampler import SelfSampler, samples_of
 
 GAUGES = (
     "store_up",
@@ -22,20 +23,28 @@ GAUGES = (
 )
 
 
-def health_page(telemetry: Telemetry, pulse: Pulse, rejections: Sequence[dict[str, Any]], now: float) -> dict[str, Any]:
+def health_page(
+    telemetry: Telemetry, sampler: SelfSampler, rejections: Sequence[dict[str, Any]], now: float
+) -> dict[str, Any]:
     """What the template shows."""
-    samples = samples_of(telemetry)
-    beats = pulse.beats()
-    drawn = [chart.event_rates(beats), chart.commit_times(beats)]
-    refused = {labels[0]: count for (name, labels), count in samples.items() if name == "metrics_server_rejected_total" and count}
+    counters = samples_of(telemetry)
+    samples = sampler.samples()
+    drawn = [chart.event_rates(samples), chart.commit_times(samples)]
+    refused = {
+        labels[0]: count
+        for (name, labels), count in counters.items()
+        if name == "metrics_server_rejected_total" and count
+    }
     return {
-        "kinds": KINDS,
-        "outcomes": OUTCOMES,
-        "events": {labels: count for (name, labels), count in samples.items() if name == "metrics_server_events_total"},
+        "kinds": EventKind,
+        "outcomes": COUNTED,
+        "events": {
+            labels: count for (name, labels), count in counters.items() if name == "metrics_server_events_total"
+        },
         "refused": dict(sorted(refused.items(), key=lambda reason: -reason[1])),
         "rejections": rejections,
-        "gauges": {name: samples[key] for name in GAUGES if (key := (f"metrics_server_{name}", ())) in samples},
-        "uptime": now - pulse.started_at,
-        "beat": beats[-1] if beats else None,
+        "gauges": {name: counters[key] for name in GAUGES if (key := (f"metrics_server_{name}", ())) in counters},
+        "uptime": now - sampler.started_at,
+        "sample": samples[-1] if samples else None,
         "charts": {one.name: one for one in drawn if one is not None},
     }

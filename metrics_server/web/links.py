@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from metrics_server.api_answer import PATH
-from metrics_server.listing import Entry
-from metrics_server.query import part_of
+from metrics_server.api.parameters import part_of
+from metrics_server.api.schema import PATH, SeriesSummary
 
 MODELS, DEPLOYMENTS, TRENDS, STATIC = "ui/models", "ui/deployments", "ui/trends", "ui/static"
 
@@ -28,7 +27,7 @@ def deployment(namespace: str, name: str, **query: Any) -> str:
     return _with("/".join((DEPLOYMENTS, *(quote(part_of(part), safe="") for part in (namespace, name)))), query)
 
 
-def parts_of(entry: Entry) -> list[str]:
+def parts_of(entry: SeriesSummary) -> list[str]:
     """The parts of the path of a series, as they are before they are percent-encoded."""
     return [part_of(label) for label in (entry.namespace, entry.deployment, entry.predictor, entry.model)]
 
@@ -44,4 +43,8 @@ def root_of(path: str) -> str:
 
 
 def _with(path: str, query: Mapping[str, Any]) -> str:
-    return f"{path}?{text}" if (text := urlencode({name: value for name, value in query.items() if value is not None})) else path or "?"
+    return (
+        f"{path}?{text}"
+        if (text := urlencode({name: value for name, value in query.items() if value is not None}))
+        else path or "?"
+    )

@@ -6,24 +6,24 @@ from collections.abc import Iterable
 
 from msgspec import UNSET
 
-from metrics_server.api_answer import Value
+from metrics_server.api.schema import MetricValue
 
 _DETAILS = frozenset(("class", "value"))  # labels of a value that is one of many
 _SUPPORT = "model_support"
 
 
-def key_of(value: Value) -> str:
+def key_of(value: MetricValue) -> str:
     """The measure in an address, written as Prometheus does."""
     labels = ",".join(f'{name}="{label}"' for name, label in value.labels.items())
     return f"{value.name}{{{labels}}}" if labels else value.name
 
 
-def measures_of(values: Iterable[Value]) -> dict[str, Value]:
+def measures_of(values: Iterable[MetricValue]) -> dict[str, MetricValue]:
     """The measures among values, by their key; those that repeat others come last."""
     found = (value for value in values if value.name != _SUPPORT and not value.labels.keys() & _DETAILS)
     return {key_of(value): value for value in sorted(found, key=is_repeated)}
 
 
-def is_repeated(value: Value) -> bool:
+def is_repeated(value: MetricValue) -> bool:
     """Micro averages repeat the accuracy where each pair has one label; then they have no interval."""
     return "_micro_" in value.name and value.lower is UNSET

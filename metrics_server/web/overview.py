@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from metrics_server.api import Api
-from metrics_server.listing import Entry
-from metrics_server.web import attention, links
-from metrics_server.web.question import Question
+from metrics_server.api.schema import SeriesSummary
+from metrics_server.api.service import Api
+from metrics_server.web import links, notices
+from metrics_server.web.page_request import PageRequest
 
 PER_PAGE = 100
 
@@ -15,18 +15,18 @@ PER_PAGE = 100
 class Row(NamedTuple):
     """A line of the overview."""
 
-    entry: Entry
-    notices: list[attention.Notice]
+    entry: SeriesSummary
+    notices: list[notices.Notice]
     link: str  # to the page of the series
     trend: str  # to the picture of its trend
     deployment: str  # to the page that compares its predictors, if there are several
 
 
-def overview(api: Api, question: Question) -> dict[str, Any]:
+def overview(api: Api, page_request: PageRequest) -> dict[str, Any]:
     """What the template shows."""
-    window, windows, now, found = question.window, question.windows, question.now, question.found
+    window, windows, now, found = page_request.window, page_request.windows, page_request.now, page_request.found
     wanted, page = found.get("q", ""), found.get("page", 1)
-    ranked = attention.ranked(api.entries(), window, windows, now)
+    ranked = notices.ranked(api.entries(), window, windows, now)
     matching = [one for one in ranked if wanted.casefold() in _text(one.entry).casefold()]
     shown = matching[(page - 1) * PER_PAGE : page * PER_PAGE]
     several = _deployments_with_several([one.entry for one in ranked])
@@ -34,17 +34,17 @@ def overview(api: Api, question: Question) -> dict[str, Any]:
         "rows": [_row(one, window, now, several) for one in shown],
         "window": window,
         "windows": list(windows),
-        "asked": question.asked,
+        "asked": page_request.asked,
         "q": wanted,
         "page": page,
         "pages": max(1, -(-len(matching) // PER_PAGE)),
         "matching": len(matching),
         "number_of_series": len(ranked),
-        "concerns": [sum(one.worst == severity for one in ranked) for severity in (attention.BAD, attention.WARN)],
+        "concerns": [sum(one.worst == severity for one in ranked) for severity in (notices.BAD, notices.WARN)],
     }
 
 
-def _row(one: attention.Ranked, window: str, now: float, several: set[tuple[str, str]]) -> Row:
+def _row(one: notices.Ranked, window: str, now: float, several: set[tuple[str, str]]) -> Row:
     entry = one.entry
     minute = int(now // 60) * 60  # the picture of a trend is fetched anew every minute
     deployment = (entry.namespace, entry.deployment)
@@ -57,11 +57,11 @@ def _row(one: attention.Ranked, window: str, now: float, several: set[tuple[str,
     )
 
 
-def _text(entry: Entry) -> str:
+def _text(entry: SeriesSummary) -> str:
     return f"{entry.namespace}/{entry.deployment}/{entry.predictor}/{entry.model}"
 
 
-def _deployments_with_several(entries: list[Entry]) -> set[tuple[str, str]]:
+def _deployments_with_several(entries: list[SeriesSummary]) -> set[tuple[str, str]]:
     """Those with more than one predictor."""
     predictors: dict[tuple[str, str], set[str]] = {}
     for entry in entries:

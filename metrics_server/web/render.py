@@ -1,4 +1,6 @@
-"""From what a view found to the bytes of an answer: HTML from our templates, which escape whatever they are given, or figures."""
+"""From what a view found to the bytes of an answer: HTML from our templates, which escape whatever they are given, or
+figures.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,9 @@ from msgspec import UNSET
 from tornado.template import Loader
 
 from metrics_server import __version__
-from metrics_server.web import asset, links, wording
-from metrics_server.web.chart.form import Chart, ends_of, metric_title, shown, value_title
+from metrics_server.web import asset, links
+from metrics_server.web import formatting as wording
+from metrics_server.web.chart.chart import Chart, ends_of, metric_title, shown, value_title
 
 HTML, JSON = "text/html; charset=utf-8", "application/json"
 # Nothing from elsewhere, nothing inline. BokehJS writes style elements; page.js gives them the nonce.
@@ -38,9 +41,17 @@ def html(template: str, root: str, nonce: str, now: float, context: Mapping[str,
     if has_figures:
         _warm_up()
     words = {
-        name: getattr(wording, name) for name in ("number", "count", "percent", "duration", "ago", "moment", "class_title", "task_title")
+        name: getattr(wording, name)
+        for name in ("number", "count", "percent", "duration", "ago", "moment", "class_title", "task_title")
     }
-    given = {"root": root, "nonce": nonce, "now": now, "version": __version__, "asset": address, "has_figures": has_figures}
+    given = {
+        "root": root,
+        "nonce": nonce,
+        "now": now,
+        "version": __version__,
+        "asset": address,
+        "has_figures": has_figures,
+    }
     made = {
         "json": _text,
         "layout_of": layout_of,
@@ -56,17 +67,21 @@ def html(template: str, root: str, nonce: str, now: float, context: Mapping[str,
 
 @cache
 def _warm_up() -> None:
-    """Imports Bokeh when the first page is read, for the next; a server whose page nobody opens goes without its 45 MB."""
+    """Imports Bokeh when the first page is read, for the next; a server whose page nobody opens goes without its 45
+    MB.
+    """
     later = threading.Timer(1.0, import_module, ("metrics_server.web.figure",))
     later.daemon = True
     later.start()
 
 
-def figures(charts: Mapping[str, Chart], look: str) -> bytes:
+def figures(charts: Mapping[str, Chart], theme: str) -> bytes:
     """The charts as Bokeh draws them, with what they depend on beside their columns."""
     from metrics_server.web import figure  # Bokeh is an extra
 
-    drawn = {name: {"layout": layout_of(one), "item": figure.item(one, figure.LOOKS[look])} for name, one in charts.items()}
+    drawn = {
+        name: {"layout": layout_of(one), "item": figure.item(one, figure.LOOKS[theme])} for name, one in charts.items()
+    }
     return _encode(drawn)
 
 

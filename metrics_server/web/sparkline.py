@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
-from metrics_server.api_answer import History, Value
-from metrics_server.web.chart.form import ends_of
+from metrics_server.api.schema import History, MetricValue
+from metrics_server.web.chart.chart import ends_of
 
 WIDTH, HEIGHT, MARGIN = 120.0, 28.0, 2.0
 LEAST_SPAN = 0.05  # of the larger end: a change of a few thousandths must not look like a fall
@@ -36,13 +36,17 @@ def sparkline(history: History) -> bytes:
 
 def _runs(history: History) -> Iterator[list[_Spot]]:
     """The steps that follow each other, in picture coordinates of time: a line must not bridge what is missing."""
-    spots = [(int((point.since - history.since) // history.step), _ends(point.values[0])) for point in history.points if point.values]
+    spots = [
+        (int((point.since - history.since) // history.step), _ends(point.values[0]))
+        for point in history.points
+        if point.values
+    ]
     steps = max(1.0, (history.until - history.since) / history.step)
     for _, run in groupby(enumerate(spots), key=lambda numbered: numbered[1][0] - numbered[0]):
         yield [(MARGIN + (step + 0.5) / steps * (WIDTH - 2 * MARGIN), ends) for _, (step, ends) in run]
 
 
-def _ends(value: Value) -> Ends:
+def _ends(value: MetricValue) -> Ends:
     return Ends(value.value, *(ends_of(value) or (value.value, value.value)))
 
 

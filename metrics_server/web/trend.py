@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from metrics_server.api import Api
-from metrics_server.api_answer import Value
-from metrics_server.listing import headline_of
-from metrics_server.readings import Reader
-from metrics_server.series import Series
-from metrics_server.sums import Sums
-from metrics_server.web.question import Question
+from metrics_server.api.responses import headline_of
+from metrics_server.api.schema import MetricValue
+from metrics_server.api.service import Api
+from metrics_server.metrics.sums import Sums
+from metrics_server.series.evaluator import Evaluator
+from metrics_server.series.series import Series
+from metrics_server.web.page_request import PageRequest
 from metrics_server.web.sparkline import sparkline
 
 STEPS = 24  # at most: more would show the chance of few labels, on so little space
 
 
-def trend(api: Api, question: Question) -> bytes:
+def trend(api: Api, page_request: PageRequest) -> bytes:
     """SVG."""
-    return sparkline(api.history(question.parts, question.span, question.patience, _headline, STEPS))
+    return sparkline(api.history(page_request.parts, page_request.span, page_request.deadline, _headline, STEPS))
 
 
-def _headline(reader: Reader, series: Series, sums: Sums) -> list[Value]:
+def _headline(evaluator: Evaluator, series: Series, sums: Sums) -> list[MetricValue]:
     """That value alone: the others of a step take ten times as long."""
-    headline = headline_of(reader, series, sums)
+    headline = headline_of(evaluator, series, sums)
     return [] if headline is None else [headline]

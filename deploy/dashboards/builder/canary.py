@@ -15,8 +15,12 @@ METRIC = '__name__="${metric}%s"'
 
 
 def _value(predictor: str, ending: str = "") -> str:
-    """The chosen value of a predictor, or an end of its interval, without the predictor's name: so that two can be compared."""
-    return f"max by (deployment_namespace, deployment_name) ({chosen('', METRIC % ending, WINDOW, predictor=predictor)})"
+    """The chosen value of a predictor, or an end of its interval, without the predictor's name: so that two can be
+    compared.
+    """
+    return (
+        f"max by (deployment_namespace, deployment_name) ({chosen('', METRIC % ending, WINDOW, predictor=predictor)})"
+    )
 
 
 def _each_predictor(selected: str, *labels: str) -> str:
@@ -28,7 +32,9 @@ def _gauge(name: str, *labels: str) -> str:
 
 
 def _difference() -> tuple[str, str, str]:
-    """Candidate less baseline, and its interval from those of both, as the server has it (Newcombe 1998; Zou and Donner 2008)."""
+    """Candidate less baseline, and its interval from those of both, as the server has it (Newcombe 1998; Zou and Donner
+    2008).
+    """
     candidate, candidate_lower, candidate_upper = (_value("$candidate", ending) for ending in ("", "_lower", "_upper"))
     baseline, baseline_lower, baseline_upper = (_value("$baseline", ending) for ending in ("", "_lower", "_upper"))
     difference = f"({candidate} - {baseline})"
@@ -55,13 +61,19 @@ def _comparison() -> Row:
         for predictor in BOTH
         for ending in ("_lower", "_upper", "")
     ]
-    values = graph("$metric", "The value that is chosen above, of both, with its 95 % interval.", "short", *both, bands=BOTH)
+    values = graph(
+        "$metric", "The value that is chosen above, of both, with its 95 % interval.", "short", *both, bands=BOTH
+    )
     return Row(
         "$candidate against $baseline",
         [
             now("Difference", about, "short", difference, span=THIRD),
-            now("Lower end", f"The lower end of the 95 % interval of the difference. {ends}", "short", lower, span=THIRD),
-            now("Upper end", f"The upper end of the 95 % interval of the difference. {ends}", "short", upper, span=THIRD),
+            now(
+                "Lower end", f"The lower end of the 95 % interval of the difference. {ends}", "short", lower, span=THIRD
+            ),
+            now(
+                "Upper end", f"The upper end of the 95 % interval of the difference. {ends}", "short", upper, span=THIRD
+            ),
             values,
             over_time,
         ],
@@ -94,7 +106,9 @@ def _serving() -> Row:
     return Row(
         "Serving",
         [
-            graph("Predictions", help_of("model_predictions"), PER_SECOND, Query(rates, legend), span=THIRD, stacked=True),
+            graph(
+                "Predictions", help_of("model_predictions"), PER_SECOND, Query(rates, legend), span=THIRD, stacked=True
+            ),
             graph("Latency, 99 %", help_of(latency), "s", Query(p99, legend), span=THIRD),
             graph(title_of(output), help_of(output), unit_of(output), Query(_gauge(output), legend), span=THIRD),
             graph(
@@ -104,7 +118,12 @@ def _serving() -> Row:
                 Query(_gauge(classes, "class"), "{{predictor_name}}: {{class}}"),
                 span=HALF,
             ),
-            graph("Coverage", help_of("model_label_coverage_ratio"), "percentunit", Query(_gauge("model_label_coverage_ratio"), legend)),
+            graph(
+                "Coverage",
+                help_of("model_label_coverage_ratio"),
+                "percentunit",
+                Query(_gauge("model_label_coverage_ratio"), legend),
+            ),
         ],
     )
 

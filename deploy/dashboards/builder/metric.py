@@ -1,10 +1,12 @@
-"""What a panel says of a metric, from its name: title, help and unit. The server's catalogue and its telemetry are the sources."""
+"""What a panel says of a metric, from its name: title, help and unit. The server's catalogue and its telemetry are the
+sources.
+"""
 
 from __future__ import annotations
 
 from prometheus_client import CollectorRegistry
 
-from metrics_server.catalogue import COUNTER, MODEL
+from metrics_server.series.families import COUNTER, MODEL
 from metrics_server.telemetry import KafkaTelemetry, Telemetry
 
 PER_SECOND = "suffix: /s"
@@ -21,7 +23,9 @@ def _telemetry() -> dict[str, tuple[str, str]]:
 
 
 # Type and help of every family that the server shows.
-FAMILIES: dict[str, tuple[str, str]] = {name: (family.type, family.help) for name, family in MODEL.items()} | _telemetry()
+FAMILIES: dict[str, tuple[str, str]] = {
+    name: (family.type, family.help) for name, family in MODEL.items()
+} | _telemetry()
 
 
 def help_of(name: str) -> str:

@@ -6,7 +6,18 @@ from deploy.dashboards.builder.assembly import Board, Row
 from deploy.dashboards.builder.metric import PER_SECOND, help_of, title_of, unit_of
 from deploy.dashboards.builder.panel import FULL, THIRD, Column, buckets, graph, matrix, now, table_of
 from deploy.dashboards.builder.quality import COVERAGE, SUPPORT
-from deploy.dashboards.builder.query import WINDOW, Query, age, by, chosen, each_model, gauge, of_any_name, quantile, rate
+from deploy.dashboards.builder.query import (
+    WINDOW,
+    Query,
+    age,
+    by,
+    chosen,
+    each_model,
+    gauge,
+    of_any_name,
+    quantile,
+    rate,
+)
 from deploy.dashboards.builder.variable import firing, metric, one_model, starts, values
 
 OF_CLASS = (
@@ -64,7 +75,9 @@ def _over_time() -> Row:
 
 def _by_class() -> Row:
     columns = {title_of(name): Column(gauge(name, "class"), unit_of(name)) for name in OF_CLASS}
-    about = "Every class with what is known of it, the lowest recall first. " + " ".join(help_of(name) for name in OF_CLASS[:2])
+    about = "Every class with what is known of it, the lowest recall first. " + " ".join(
+        help_of(name) for name in OF_CLASS[:2]
+    )
     stands = _confusion()
     row_total = f"sum by (truth) ({stands}) > 0"
     return Row(
@@ -77,9 +90,13 @@ def _by_class() -> Row:
                 "percentunit",
                 f"({stands}) / on (truth) group_left () ({row_total})",
             ),
-            matrix("Confusion, pairs", help_of("model_confusion") + " Without what corrections took back.", "short", stands),
+            matrix(
+                "Confusion, pairs", help_of("model_confusion") + " Without what corrections took back.", "short", stands
+            ),
             *(
-                graph(title_of(name), help_of(name), unit_of(name), Query(gauge(name, "class"), "{{class}}"), span=THIRD)
+                graph(
+                    title_of(name), help_of(name), unit_of(name), Query(gauge(name, "class"), "{{class}}"), span=THIRD
+                )
                 for name in ("model_precision_ratio", "model_recall_ratio", "model_f1_ratio")
             ),
         ],
@@ -87,14 +104,19 @@ def _by_class() -> Row:
 
 
 def _confusion() -> str:
-    """The cells of the matrix that stands: applied less taken back; a cell of which nothing was taken back has no such counter."""
+    """The cells of the matrix that stands: applied less taken back; a cell of which nothing was taken back has no such
+    counter.
+    """
     cells = by("truth, prediction", each_model(chosen("model_confusion_total"), "truth", "prediction"))
     taken = by("truth, prediction", each_model(chosen("model_confusion_retracted_total"), "truth", "prediction"))
     return f"{cells} - ({taken} or 0 * {cells})"
 
 
 def _probabilities() -> Row:
-    shown = [graph(title_of(name), help_of(name), unit_of(name), Query(gauge(name), title_of(name)), span=THIRD) for name in PROBABILITIES]
+    shown = [
+        graph(title_of(name), help_of(name), unit_of(name), Query(gauge(name), title_of(name)), span=THIRD)
+        for name in PROBABILITIES
+    ]
     at_k = each_model(f'label_replace({of_any_name(AT_K)}, "metric", "$1", "__name__", "model_(.+)")', "metric", "k")
     about = "Values of the first k classes or candidates: " + help_of("model_top_k_accuracy_ratio")
     ranks = graph("At k", about, "short", Query(at_k, "{{metric}} at {{k}}"), span=FULL)
@@ -154,7 +176,9 @@ def _slices() -> Row:
 
 def board() -> Board:
     """Of one model of one predictor."""
-    began = starts("New series", each_model(chosen("model_predictions_created")), "{{deployment_name}} / {{predictor_name}} began")
+    began = starts(
+        "New series", each_model(chosen("model_predictions_created")), "{{deployment_name}} / {{predictor_name}} began"
+    )
     return Board(
         "feedback-model",
         "Model details",

@@ -49,11 +49,19 @@ def _color(mode: FieldColorModeId, fixed: str = "") -> dashboard.FieldColor:
 
 
 def _target(query: Query, number: int) -> prometheus.Dataquery:
-    return prometheus.Dataquery().datasource(SOURCE).expr(query.expression).legend_format(query.legend).ref_id(chr(ord("A") + number))
+    return (
+        prometheus.Dataquery()
+        .datasource(SOURCE)
+        .expr(query.expression)
+        .legend_format(query.legend)
+        .ref_id(chr(ord("A") + number))
+    )
 
 
 def _bands(names: Sequence[str]) -> list[tuple[str, list[DynamicConfigValue]]]:
-    """A value is a line, its interval a band without lines; the bands of several values differ in colour as the lines do."""
+    """A value is a line, its interval a band without lines; the bands of several values differ in colour as the lines
+    do.
+    """
     found = []
     for name, color in zip(names, ("blue", "orange"), strict=False):
         fixed = DynamicConfigValue("color", {"mode": "fixed", "fixedColor": color})
@@ -68,11 +76,18 @@ def _bands(names: Sequence[str]) -> list[tuple[str, list[DynamicConfigValue]]]:
 
 
 def graph(
-    title: str, description: str, unit: str, *queries: Query, span: int = HALF, stacked: bool = False, bands: Sequence[str] = ()
+    title: str,
+    description: str,
+    unit: str,
+    *queries: Query,
+    span: int = HALF,
+    stacked: bool = False,
+    bands: Sequence[str] = (),
 ) -> timeseries.Panel:
     """Lines over time, stacked if they are parts of a whole.
 
-    The values whose legends are named as `bands` have intervals, whose legends are `<legend> lower` and `<legend> upper`.
+    The values whose legends are named as `bands` have intervals, whose legends are `<legend> lower` and `<legend>
+    upper`.
     """
     panel = (
         timeseries.Panel()
@@ -86,7 +101,10 @@ def graph(
         .fill_opacity(30 if stacked else 0)
         .show_points(look.VisibilityMode.AUTO)
         .legend(
-            common.VizLegendOptions().display_mode(look.LegendDisplayMode.LIST).placement(look.LegendPlacement.BOTTOM).show_legend(True)
+            common.VizLegendOptions()
+            .display_mode(look.LegendDisplayMode.LIST)
+            .placement(look.LegendPlacement.BOTTOM)
+            .show_legend(True)
         )
         .tooltip(common.VizTooltipOptions().mode(look.TooltipDisplayMode.MULTI).sort(look.SortOrder.DESCENDING))
     )
@@ -185,7 +203,9 @@ def matrix(title: str, description: str, unit: str, expression: str) -> table.Pa
         .span(HALF)
         .height(10)
         .color_scheme(_color(FieldColorModeId.CONTINUOUS_BLUES))
-        .cell_options(look.TableColoredBackgroundCellOptions(mode=look.TableCellBackgroundDisplayMode.BASIC, apply_to_row=False))
+        .cell_options(
+            look.TableColoredBackgroundCellOptions(mode=look.TableCellBackgroundDisplayMode.BASIC, apply_to_row=False)
+        )
         .with_transformation(DataTransformerConfig("groupingToMatrix", options=crossed))
         .override_by_name(r"truth\prediction", [DynamicConfigValue("custom.cellOptions", {"type": "auto"})])
         .with_target(_target(Query(expression), 0).instant().format(PromQueryFormat.TABLE))

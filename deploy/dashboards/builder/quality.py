@@ -9,12 +9,13 @@ from deploy.dashboards.builder.metric import PER_SECOND, help_of, title_of, unit
 from deploy.dashboards.builder.panel import BAD_ABOVE_ZERO, THIRD, Column, Steps, graph, linked, now, table_of
 from deploy.dashboards.builder.query import Query, age, chosen, each_model, gauge, of_any_name, rate
 from deploy.dashboards.builder.variable import firing, many_models
-from metrics_server.readings import SERIES_LABELS
+from metrics_server.series.evaluator import SERIES_LABELS
 
 HEADINGS = dict(zip(SERIES_LABELS, ("Namespace", "Deployment", "Predictor", "Model"), strict=True))
 TO_MODEL = {"namespace": "Namespace", "deployment": "Deployment", "predictor": "Predictor", "model": "Model"}
 LEGEND = "{{deployment_name}} / {{predictor_name}}"
-# As the server's page has it: of fewer than 30 labels it draws no conclusions, and a tenth of the predictions should have one.
+# As the server's page has it: of fewer than 30 labels it draws no conclusions, and a tenth of the predictions should
+# have one.
 SUPPORT: Steps = (("orange", None), ("text", 30))
 COVERAGE: Steps = (("red", None), ("orange", 0.1), ("text", 0.5))
 CLASSIFICATION, REGRESSION = "model_accuracy_ratio", "model_mean_absolute_error"
@@ -67,7 +68,9 @@ def _models() -> Row:
 def _others() -> Row:
     def named(ending: str) -> Column:
         found = of_any_name(f"{OTHERS}{ending}")
-        return Column(each_model(f'label_replace({found}, "metric", "$1", "__name__", "model_(.+?)(_lower|_upper)?")', "metric"))
+        return Column(
+            each_model(f'label_replace({found}, "metric", "$1", "__name__", "model_(.+?)(_lower|_upper)?")', "metric")
+        )
 
     columns = {"Value": named(""), "Lower": named("_lower"), "Upper": named("_upper")}
     about = "Headlines of models of many labels, rankings, ratings, and of rewards: each with its 95 % interval."
@@ -85,7 +88,8 @@ def _unlabelled() -> Row:
     }
     about = "Models of which no prediction in the window has a label, with all predictions that were ever logged."
     return Row(
-        "Without labels", [_to_model(table_of("Models without labels", about, HEADINGS, columns, sort="Predictions", descending=True))]
+        "Without labels",
+        [_to_model(table_of("Models without labels", about, HEADINGS, columns, sort="Predictions", descending=True))],
     )
 
 
@@ -123,11 +127,24 @@ def _over_time() -> Row:
     names = (CLASSIFICATION, RELATIVE, "model_label_coverage_ratio")
     labels = rate("model_labels_total", matchers=('status="matched"',))
     shown = [graph(title_of(name), help_of(name), unit_of(name), lines(name), span=THIRD) for name in names]
-    predictions = graph("Predictions", help_of("model_predictions"), PER_SECOND, Query(rate("model_predictions_total"), LEGEND), span=THIRD)
-    matched = graph("Labels", "Truths that met their prediction, by arrival.", PER_SECOND, Query(labels, LEGEND), span=THIRD)
+    predictions = graph(
+        "Predictions",
+        help_of("model_predictions"),
+        PER_SECOND,
+        Query(rate("model_predictions_total"), LEGEND),
+        span=THIRD,
+    )
+    matched = graph(
+        "Labels", "Truths that met their prediction, by arrival.", PER_SECOND, Query(labels, LEGEND), span=THIRD
+    )
     return Row(
         "Over time",
-        [*shown, predictions, matched, graph("Labelled", help_of("model_support"), "short", lines("model_support"), span=THIRD)],
+        [
+            *shown,
+            predictions,
+            matched,
+            graph("Labelled", help_of("model_support"), "short", lines("model_support"), span=THIRD),
+        ],
     )
 
 

@@ -1,14 +1,14 @@
 """PromQL of the panels.
 
-Replicas on a shared store show equal series of a model, so the series of one model are taken by `max`, whatever labels scraping
-added. The server's own series are of one process each, and are added up.
+Replicas on a shared store show equal series of a model, so the series of one model are taken by `max`, whatever labels
+scraping added. The server's own series are of one process each, and are added up.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from metrics_server.readings import SERIES_LABELS
+from metrics_server.series.evaluator import SERIES_LABELS
 
 RATE = "[$__rate_interval]"
 WINDOW = 'window="$window"'
@@ -29,7 +29,9 @@ class Query(NamedTuple):
 
 
 def chosen(name: str, *matchers: str, predictor: str = CHOSEN) -> str:
-    """The series of the models that the variables choose, without slices unless a matcher asks for them; no name means any."""
+    """The series of the models that the variables choose, without slices unless a matcher asks for them; no name means
+    any.
+    """
     values = {choice: f"${choice}" for choice in CHOICES} | {"predictor": predictor}
     labels = [f'{label}=~"{values[choice]}"' for choice, label in CHOICES.items()]
     slices = () if any(matcher.startswith("slice") for matcher in matchers) else (_NO_SLICE,)

@@ -15,12 +15,20 @@ BY_OUTCOME = "{{type}} {{outcome}}"
 
 def _rates(name: str, labels: str, legend: str, *matchers: str, span: int = THIRD) -> Panel:
     """A counter per second, by its labels."""
-    return graph(title_of(name), help_of(name), PER_SECOND, Query(own_rate(f"{name}_total", labels, *matchers), legend), span=span)
+    return graph(
+        title_of(name),
+        help_of(name),
+        PER_SECOND,
+        Query(own_rate(f"{name}_total", labels, *matchers), legend),
+        span=span,
+    )
 
 
 def _level(name: str, aggregation: str = "max", span: int = QUARTER) -> Panel:
     """A gauge. Replicas on one store tell the same of it, so what they tell is not added up; their queues are."""
-    return graph(title_of(name), help_of(name), unit_of(name), Query(f"{aggregation}({own(name)})", title_of(name)), span=span)
+    return graph(
+        title_of(name), help_of(name), unit_of(name), Query(f"{aggregation}({own(name)})", title_of(name)), span=span
+    )
 
 
 def _now() -> Row:
@@ -31,11 +39,23 @@ def _now() -> Row:
     return Row(
         "Now",
         [
-            now("Up", "Servers that Prometheus reaches, of those it knows.", "percentunit", f"avg({own('up')})", steps=DOWN),
+            now(
+                "Up",
+                "Servers that Prometheus reaches, of those it knows.",
+                "percentunit",
+                f"avg({own('up')})",
+                steps=DOWN,
+            ),
             now("Store up", help_of(store), "short", f"min({own(store)})", steps=DOWN),
             now("Since the start", "Of the process that started last.", "s", f"time() - max({began})"),
             now("Rejected", help_of(rejected), PER_SECOND, own_rate(f"{rejected}_total"), steps=BAD_ABOVE_ZERO),
-            now("Answered 503", "Events that their senders have to send again.", PER_SECOND, unavailable, steps=BAD_ABOVE_ZERO),
+            now(
+                "Answered 503",
+                "Events that their senders have to send again.",
+                PER_SECOND,
+                unavailable,
+                steps=BAD_ABOVE_ZERO,
+            ),
             now("Commit, 99 %", help_of(COMMIT), "s", p99, steps=(("text", None), ("orange", 0.5), ("red", 1))),
         ],
     )
@@ -53,7 +73,9 @@ def _events() -> Row:
 
 
 def _store() -> Row:
-    quantiles = [Query(f"histogram_quantile({q}, {own_rate(f'{COMMIT}_bucket', 'le')})", f"{q:g}") for q in (0.5, 0.9, 0.99)]
+    quantiles = [
+        Query(f"histogram_quantile({q}, {own_rate(f'{COMMIT}_bucket', 'le')})", f"{q:g}") for q in (0.5, 0.9, 0.99)
+    ]
     size = "metrics_server_commit_events"
     mean = Query(f"{own_rate(f'{size}_sum')} / {own_rate(f'{size}_count')}", "mean")
     return Row(
@@ -73,7 +95,7 @@ def _kept() -> Row:
         [
             _level("metrics_server_pending_predictions", span=THIRD),
             _level("metrics_server_pending_truths", span=THIRD),
-            _rates("metrics_server_forgotten", "half, cause", "{{half}} {{cause}}"),
+            _rates("metrics_server_dropped_rows", "kind, cause", "{{kind}} {{cause}}"),
             _level("metrics_server_pending_horizon_seconds", "min", span=THIRD),
             _level("metrics_server_oldest_pending_seconds", span=THIRD),
             _level("metrics_server_series", span=THIRD),

@@ -16,7 +16,8 @@ def _traffic() -> Row:
     name = "model_predictions"
     predictions = Query(rate(f"{name}_total"), LEGEND)
     by_deployment = Query(
-        by("deployment_namespace, deployment_name", rate(f"{name}_total")), "{{deployment_namespace}} / {{deployment_name}}"
+        by("deployment_namespace, deployment_name", rate(f"{name}_total")),
+        "{{deployment_namespace}} / {{deployment_name}}",
     )
     age = Query(f"time() - {each_model(chosen('model_last_prediction_timestamp_seconds'))}", LEGEND)
     return Row(
@@ -24,7 +25,13 @@ def _traffic() -> Row:
         [
             graph("Predictions", help_of(name), PER_SECOND, predictions, span=THIRD),
             graph("Predictions by deployment", help_of(name), PER_SECOND, by_deployment, span=THIRD, stacked=True),
-            graph("Time since the last prediction", help_of("model_last_prediction_timestamp_seconds"), "s", age, span=THIRD),
+            graph(
+                "Time since the last prediction",
+                help_of("model_last_prediction_timestamp_seconds"),
+                "s",
+                age,
+                span=THIRD,
+            ),
         ],
     )
 
@@ -52,7 +59,13 @@ def _numbers() -> Row:
         "Outputs that are numbers",
         [
             graph("Smallest, mean and largest output", " ".join(map(help_of, names)), "short", *every, span=THIRD),
-            graph(title_of(quantiles), help_of(quantiles), "short", Query(gauge(quantiles, "q"), f"{LEGEND} {{{{q}}}}"), span=THIRD),
+            graph(
+                title_of(quantiles),
+                help_of(quantiles),
+                "short",
+                Query(gauge(quantiles, "q"), f"{LEGEND} {{{{q}}}}"),
+                span=THIRD,
+            ),
             graph(
                 "Mean output",
                 help_of(mean),

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.builders import dashboard, prometheus
 from grafana_foundation_sdk.models.common import DataSourceRef
-from grafana_foundation_sdk.models.dashboard import DashboardLinkType, VariableHide, VariableOption, VariableRefresh, VariableSort
+from grafana_foundation_sdk.models.dashboard import (
+    DashboardLinkType,
+    VariableHide,
+    VariableOption,
+    VariableRefresh,
+    VariableSort,
+)
 
 from deploy.dashboards.builder.query import CHOICES, CHOSEN, WHOLE, WINDOW, chosen, of_any_name
 
@@ -52,7 +58,9 @@ def _chain(*names: str) -> list[dashboard.QueryVariable]:
 
 def window() -> dashboard.QueryVariable:
     """The window of the gauges."""
-    return _query("window", "label_values(model_support, window)").current(VariableOption(text=DEFAULT_WINDOW, value=DEFAULT_WINDOW))
+    return _query("window", "label_values(model_support, window)").current(
+        VariableOption(text=DEFAULT_WINDOW, value=DEFAULT_WINDOW)
+    )
 
 
 def many_models() -> Variables:
@@ -81,14 +89,20 @@ def metric(predictor: str = CHOSEN) -> dashboard.QueryVariable:
     """A value with an interval, of those that the model has."""
     values = chosen("", '__name__=~"model_.+_lower"', WINDOW, *WHOLE, predictor=predictor)
     accuracy = VariableOption(text="model_accuracy_ratio", value="model_accuracy_ratio")
-    return _query("metric", f"label_values({values}, __name__)").regex(f"/^((?!model_{_NOT_QUALITY}_lower).*)_lower$/").current(accuracy)
+    return (
+        _query("metric", f"label_values({values}, __name__)")
+        .regex(f"/^((?!model_{_NOT_QUALITY}_lower).*)_lower$/")
+        .current(accuracy)
+    )
 
 
 def values(name: str, ending: str) -> dashboard.QueryVariable:
     """All values that the model has and whose names match, for panels to be repeated by; not shown itself."""
     query = f"label_values({of_any_name('model_.+', *WHOLE)}, __name__)"
     pattern = f"/^(?!model_{_NOT_QUALITY}$)(?!.*{_INTERVAL_END}){ending}$/"
-    return _query(name, query).regex(pattern).multi(True).include_all(True).current(_ALL).hide(VariableHide.HIDE_VARIABLE)
+    return (
+        _query(name, query).regex(pattern).multi(True).include_all(True).current(_ALL).hide(VariableHide.HIDE_VARIABLE)
+    )
 
 
 def job() -> dashboard.QueryVariable:

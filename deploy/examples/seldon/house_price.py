@@ -1,5 +1,7 @@
 # ruff: noqa: INP001 - Seldon's wrapper is given the file
-"""A model with metrics of its own, as Seldon's Python wrapper loads it: the price of a house by its area and its rooms."""
+"""A model with metrics of its own, as Seldon's Python wrapper loads it: the price of a house by its area and its
+rooms.
+"""
 
 from __future__ import annotations
 

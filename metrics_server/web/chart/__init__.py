@@ -1,17 +1,19 @@
-"""Charts, as data: from the answers of the API to what is drawn. `figure` draws them; the page and notebooks show the same."""
+"""Charts, as data: from the answers of the API to what is drawn. `figure` draws them; the page and notebooks show the
+same.
+"""
 
 from __future__ import annotations
 
+from metrics_server.web.chart.chart import Chart, metric_title
 from metrics_server.web.chart.decision import confusion_matrix, reliability, score_histogram, threshold_curve
 from metrics_server.web.chart.distribution import class_shares, error_distribution, label_delay
-from metrics_server.web.chart.form import Chart, metric_title
-from metrics_server.web.chart.health import Beat, commit_times, event_rates
+from metrics_server.web.chart.health import SelfSample, commit_times, event_rates
 from metrics_server.web.chart.history import MOST_COMPARED, compared_over_time, metric_over_time, output_quantiles
 
 __all__ = [
     "MOST_COMPARED",
-    "Beat",
     "Chart",
+    "SelfSample",
     "class_shares",
     "commit_times",
     "compared_over_time",

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from metrics_server.api_answer import Confusion, Table
-from metrics_server.model import OTHER_CLASSES
-from metrics_server.web import wording
-from metrics_server.web.chart.form import Chart, Columns, transposed
+from metrics_server.api.schema import Confusion, Table
+from metrics_server.metrics.model import OTHER_CLASSES
+from metrics_server.web import formatting as wording
+from metrics_server.web.chart.chart import Chart, Columns, transposed
 
 MOST_WRITTEN = 15  # classes of a matrix whose cells have room for their counts
 SCORE_BINS = 20
@@ -24,10 +24,14 @@ def confusion_matrix(confusion: Confusion, names: Sequence[str] = ()) -> Chart |
     for place, (truth, row) in enumerate(zip(classes, confusion.counts, strict=True)):
         total = sum(row)
         for column, (prediction, count) in enumerate(zip(classes, row, strict=True)):
-            share = None if not total or _is_mixed(confusion.classes[place], confusion.classes[column]) else count / total
+            share = (
+                None if not total or _is_mixed(confusion.classes[place], confusion.classes[column]) else count / total
+            )
             text = f"{wording.count(count)} of {wording.count(total)} ({wording.percent(share)})"
             written = _compact(count) if count and len(classes) <= MOST_WRITTEN else ""
-            cells.append((column, place, count, share, written, truth, prediction, f"is {truth}, predicted {prediction}", text))
+            cells.append(
+                (column, place, count, share, written, truth, prediction, f"is {truth}, predicted {prediction}", text)
+            )
     columns = transposed(("x", "y", "count", "share", "text", "truth", "prediction", "what", "said"), cells)
     headings = {"truth": "truth", "prediction": "prediction", "count": "pairs", "share": "share of the truth"}
     summary = _matrix_said(confusion.classes, classes, confusion.counts)
@@ -43,7 +47,12 @@ def _matrix_said(labels: Sequence[str], classes: Sequence[str], counts: Sequence
     total = sum(map(sum, counts))
     right = sum(row[place] for place, row in enumerate(counts) if not _is_mixed(labels[place], labels[place]))
     told = f"{wording.percent(right / total)} of {wording.count(total)} labelled predictions are on the diagonal."
-    wrong = [(count, row, column) for row, of in enumerate(counts) for column, count in enumerate(of) if row != column and count]
+    wrong = [
+        (count, row, column)
+        for row, of in enumerate(counts)
+        for column, count in enumerate(of)
+        if row != column and count
+    ]
     if not wrong:
         return told
     count, row, column = max(wrong, key=lambda cell: cell[0])
@@ -60,7 +69,9 @@ def _compact(count: float) -> str:
 
 
 def reliability(rows: Table) -> Chart | None:
-    """How often predictions are right by the probability they were given; the larger a dot, the more pairs it stands for."""
+    """How often predictions are right by the probability they were given; the larger a dot, the more pairs it stands
+    for.
+    """
     points = [(float(row["mean_score"]), float(row["positive_ratio"]), float(row["pairs"])) for row in rows]
     if not points:
         return None
@@ -84,15 +95,12 @@ def reliability(rows: Table) -> Chart | None:
 def score_histogram(rows: Table, class_: str) -> Chart | None:
     """Scores of a class, of pairs that are of this class and of the others, each as shares of their own number.
 
-    A bin is [i/20, (i+1)/20), the last one with 1. A row of `thresholds` counts what reaches its threshold, so what it has more than the
-    next row lies between the two; since scores are cut at every twentieth, and rows without scores left out, that is within one bin. All
+    A bin is [i/20, (i+1)/20), the last one with 1. A row of `thresholds` counts what reaches its threshold, so what it
+    has more than the next row lies between the two; since scores are cut at every twentieth, and rows without scores
+    left out, that is within one bin. All
     bins are equally wide: heights are as areas.
     """
-    positive, negative = [0.0] * SCORE_BINS, [0.0] * SCORE_BINS
-    for threshold, tp, fp in _within(rows, class_):
-        place = min(int(threshold * SCORE_BINS + 1e-9), SCORE_BINS - 1)
-        positive[place] += tp
-        negative[place] += fp
+    positive, negative = _binned_scores(rows, class_)
     positives, negatives = sum(positive), sum(negative)
     if not positives + negatives:
         return None
@@ -105,16 +113,45 @@ def score_histogram(rows: Table, class_: str) -> Chart | None:
             for name, n, share in zip(_sides(class_), (tp, fp), shares, strict=True)
         )
         cells.append((lower, upper, tp, fp, *shares, f"score {lower:.2f} to {upper:.2f}", *texts))
-    names = ("lower", "upper", "positives", "negatives", "positive_share", "negative_share", "what", "of_positives", "of_negatives")
+    names = (
+        "lower",
+        "upper",
+        "positives",
+        "negatives",
+        "positive_share",
+        "negative_share",
+        "what",
+        "of_positives",
+        "of_negatives",
+    )
     headings = {"lower": "score from", "upper": "to", "positives": _sides(class_)[0], "negatives": _sides(class_)[1]}
     middle = SCORE_BINS // 2
     parts = [
         f"{wording.percent(sum(side[middle:]) / total)} of the {wording.count(total)} pairs {what}"
-        for side, total, what in zip((positive, negative), (positives, negatives), ("of the class", "of other classes"), strict=True)
+        for side, total, what in zip(
+            (positive, negative), (positives, negatives), ("of the class", "of other classes"), strict=True
+        )
         if total
     ]
     summary = f"{' and '.join(parts)} have a score of 0.5 or more."
-    return Chart("score_histogram", f"Scores of class {class_}", summary, transposed(names, cells), headings, {"sides": _sides(class_)})
+    return Chart(
+        "score_histogram",
+        f"Scores of class {class_}",
+        summary,
+        transposed(names, cells),
+        headings,
+        {"sides": _sides(class_)},
+    )
+
+
+def _binned_scores(rows: Table, class_: str) -> tuple[list[float], list[float]]:
+    """Counts the pairs of the class, and those of the others, by the bin of their score."""
+    positive, negative = [0.0] * SCORE_BINS, [0.0] * SCORE_BINS
+    for threshold, tp, fp in _within(rows, class_):
+        place = min(int(threshold * SCORE_BINS + 1e-9), SCORE_BINS - 1)
+        positive[place] += tp
+        negative[place] += fp
+    return positive, negative
 
 
 def _sides(class_: str) -> list[str]:
@@ -127,7 +164,9 @@ def _of_class(rows: Table, class_: str) -> Table:
 
 
 def _within(rows: Table, class_: str) -> Iterator[tuple[float, float, float]]:
-    """(threshold, positives, negatives) from each threshold to the next; sums of weights may be off by a rounding error."""
+    """(threshold, positives, negatives) from each threshold to the next; sums of weights may be off by a rounding
+    error.
+    """
     ordered = _of_class(rows, class_)
     counts = [(float(row["tp"]), float(row["fp"])) for row in ordered]
     for row, (tp, fp), (next_tp, next_fp) in zip(ordered, counts, [*counts[1:], (0.0, 0.0)], strict=False):
@@ -135,14 +174,24 @@ def _within(rows: Table, class_: str) -> Iterator[tuple[float, float, float]]:
 
 
 def threshold_curve(rows: Table, class_: str, chosen: float | None) -> Chart | None:
-    """Precision, recall and, where rows have it, the mean cost of a pair by threshold; a mark at the row nearest to the one chosen."""
+    """Precision, recall and, where rows have it, the mean cost of a pair by threshold; a mark at the row nearest to the
+    one chosen.
+    """
     ordered = _of_class(rows, class_)
     if not ordered:
         return None
     thresholds = [float(row["threshold"]) for row in ordered]
-    curves = {name: [_number(row.get(name)) for row in ordered] for name in _CURVES if any(name in row for row in ordered)}
-    columns: Columns = {"threshold": thresholds, **curves, "what": [f"threshold {wording.number(threshold)}" for threshold in thresholds]}
-    columns |= {f"of_{name}": [f"{name} {wording.number(value)}" for value in values] for name, values in curves.items()}
+    curves = {
+        name: [_number(row.get(name)) for row in ordered] for name in _CURVES if any(name in row for row in ordered)
+    }
+    columns: Columns = {
+        "threshold": thresholds,
+        **curves,
+        "what": [f"threshold {wording.number(threshold)}" for threshold in thresholds],
+    }
+    columns |= {
+        f"of_{name}": [f"{name} {wording.number(value)}" for value in values] for name, values in curves.items()
+    }
     nearest = None if chosen is None else min(thresholds, key=lambda threshold: abs(threshold - chosen))
     columns["chosen"] = [threshold if threshold == nearest else None for threshold in thresholds]
 
@@ -154,7 +203,9 @@ def threshold_curve(rows: Table, class_: str, chosen: float | None) -> Chart | N
         best = min(range(len(ordered)), key=lambda place: math.inf if (cost := curves["cost"][place]) is None else cost)
         summary += f" The cost of a pair is least at {at(best)}."
     headings = {name: name for name in ("threshold", *curves)}
-    return Chart("threshold_curve", f"Thresholds of class {class_}", summary, columns, headings, {"curves": list(curves)})
+    return Chart(
+        "threshold_curve", f"Thresholds of class {class_}", summary, columns, headings, {"curves": list(curves)}
+    )
 
 
 def _number(cell: str | float | None) -> float | None:

@@ -7,9 +7,10 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
 
-from metrics_server.api_answer import LabelDelay, Table, Value, class_order
-from metrics_server.web import wording
-from metrics_server.web.chart.form import Chart, ends_of, said, transposed
+from metrics_server.api.responses import class_order
+from metrics_server.api.schema import LabelDelay, MetricValue, Table
+from metrics_server.web import formatting as wording
+from metrics_server.web.chart.chart import Chart, ends_of, said, transposed
 
 MOST_BARS = 40
 MOST_CLASSES = 20
@@ -22,8 +23,8 @@ Bins = list[tuple[float, float, float]]  # (lower, upper, pairs), ascending
 def error_distribution(rows: Table, unit: str = "") -> Chart | None:
     """Errors, prediction - truth, in bars of equal width of which one has 0 in its middle.
 
-    The bins of the table are spread evenly over the bars that they lie in. The outermost bars also hold what lies beyond them, at most a
-    hundredth of all at each end.
+    The bins of the table are spread evenly over the bars that they lie in. The outermost bars also hold what lies
+    beyond them, at most a hundredth of all at each end.
     """
     bins = [(float(row["lower"]), float(row["upper"]), float(row["pairs"])) for row in rows]
     total = sum(pairs for _, _, pairs in bins)
@@ -41,7 +42,13 @@ def error_distribution(rows: Table, unit: str = "") -> Chart | None:
     for place, pairs in enumerate(bars):
         left, right = (first - 1 + place - 0.5) * width, (first - 1 + place + 0.5) * width
         inner = 0 < place < len(bars) - 1
-        what = f"{_edge(left)} to {_edge(right)}" if inner else f"below {_edge(right)}" if place == 0 else f"{_edge(left)} and above"
+        what = (
+            f"{_edge(left)} to {_edge(right)}"
+            if inner
+            else f"below {_edge(right)}"
+            if place == 0
+            else f"{_edge(left)} and above"
+        )
         cells.append(
             (
                 left,
@@ -92,7 +99,9 @@ def _spread(bin_: tuple[float, float, float], width: float, first: int, last: in
     if begin == end:
         return [(begin, pairs)]
     cuts = [lower, *((bar + 0.5) * width for bar in range(begin, end)), upper]
-    return [(begin + place, pairs * (cuts[place + 1] - cuts[place]) / (upper - lower)) for place in range(end - begin + 1)]
+    return [
+        (begin + place, pairs * (cuts[place + 1] - cuts[place]) / (upper - lower)) for place in range(end - begin + 1)
+    ]
 
 
 def label_delay(delay: LabelDelay) -> Chart | None:
@@ -113,19 +122,36 @@ def label_delay(delay: LabelDelay) -> Chart | None:
     for place, (name, count) in enumerate(zip(names, counts, strict=True)):
         share = count / delay.count
         percent = wording.percent(share) if count else ""
-        cells.append((place, share, share, None, None, percent, name, count, f"{name}: {wording.count(count)} ({wording.percent(share)})"))
+        cells.append(
+            (
+                place,
+                share,
+                share,
+                None,
+                None,
+                percent,
+                name,
+                count,
+                f"{name}: {wording.count(count)} ({wording.percent(share)})",
+            )
+        )
     columns = transposed(("place", "share", "edge", "lower", "upper", "text", "name", "count", "said"), cells)
-    half = next((bound for bound, (_, reached) in zip(bounds, delay.buckets, strict=True) if reached >= delay.count / 2), None)
-    when = f"over {bounds[-1]}" if half is None else f"up to {half}"
+    observation = next(
+        (bound for bound, (_, reached) in zip(bounds, delay.buckets, strict=True) if reached >= delay.count / 2), None
+    )
+    when = f"over {bounds[-1]}" if observation is None else f"up to {observation}"
     summary = f"Half of {wording.count(delay.count)} labels came {when} after the prediction, {wording.duration(delay.sum / delay.count)} in the mean."
     headings = {"name": "after the prediction", "count": "labels", "share": "share"}
     return Chart("label_delay", "Time from prediction to label", summary, columns, headings, {"names": names})
 
 
-def class_shares(values: Sequence[Value]) -> Chart | None:
-    """How often each class is predicted, with 95 % intervals: the most frequent ones, in the order of their labels, which stays."""
+def class_shares(values: Sequence[MetricValue]) -> Chart | None:
+    """How often each class is predicted, with 95 % intervals: the most frequent ones, in the order of their labels,
+    which stays.
+    """
     found = sorted(
-        (value for value in values if value.name == "model_predicted_class_ratio"), key=lambda value: class_order(value.labels["class"])
+        (value for value in values if value.name == "model_predicted_class_ratio"),
+        key=lambda value: class_order(value.labels["class"]),
     )
     if not found:
         return None
@@ -135,11 +161,29 @@ def class_shares(values: Sequence[Value]) -> Chart | None:
     for place, value in enumerate(shown):
         lower, upper = ends_of(value) or (None, None)
         name = value.labels["class"]
-        cells.append((place, value.value, upper or value.value, lower, upper, wording.percent(value.value), name, f"{name}: {said(value)}"))
+        cells.append(
+            (
+                place,
+                value.value,
+                upper or value.value,
+                lower,
+                upper,
+                wording.percent(value.value),
+                name,
+                f"{name}: {said(value)}",
+            )
+        )
     columns = transposed(("place", "share", "edge", "lower", "upper", "text", "name", "said"), cells)
     headings = {"name": "class", "share": "share", "lower": "lower", "upper": "upper"}
     first = max(shown, key=lambda value: value.value)
     summary = f"Most often predicted: class {first.labels['class']}, {wording.percent(first.value)} of {wording.count(first.support)} predictions."
     if left_out := len(found) - len(shown):
         summary += f" {left_out} rarer classes are left out."
-    return Chart("class_shares", "Predicted classes", summary, columns, headings, {"names": [value.labels["class"] for value in shown]})
+    return Chart(
+        "class_shares",
+        "Predicted classes",
+        summary,
+        columns,
+        headings,
+        {"names": [value.labels["class"] for value in shown]},
+    )

@@ -1,7 +1,8 @@
 """Figures: charts as Bokeh draws them.
 
-A drawing sees the layout of a chart and the names of its columns, never what is in them: so a drawing is brought up to date by new
-columns alone, in the one source of data, which has the name of the chart. In columns that BokehJS is given, a number that is missing
+A drawing sees the layout of a chart and the names of its columns, never what is in them: so a drawing is brought up to
+date by new columns alone, in the one source of data, which has the name of the chart. In columns that BokehJS is given,
+a number that is missing
 must be NaN: it takes null for 0.
 """
 
@@ -14,16 +15,22 @@ import numpy as np
 from bokeh.embed import json_item
 from bokeh.models import ColumnDataSource, LayoutDOM
 
-from metrics_server.web.chart.form import Chart
+from metrics_server.web.chart.chart import Chart
 from metrics_server.web.figure.decision import confusion_matrix, reliability, score_histogram, threshold_curve
 from metrics_server.web.figure.distribution import bars_by_name, error_distribution
-from metrics_server.web.figure.form import Layout
-from metrics_server.web.figure.look import LIGHT, LOOKS, Look
-from metrics_server.web.figure.timeline import commit_times, compared_over_time, event_rates, metric_over_time, output_quantiles
+from metrics_server.web.figure.plot import Layout
+from metrics_server.web.figure.theme import LIGHT, LOOKS, Theme
+from metrics_server.web.figure.timeline import (
+    commit_times,
+    compared_over_time,
+    event_rates,
+    metric_over_time,
+    output_quantiles,
+)
 
-__all__ = ["DRAWINGS", "LIGHT", "LOOKS", "Look", "draw", "item"]
+__all__ = ["DRAWINGS", "LIGHT", "LOOKS", "Theme", "draw", "item"]
 
-Drawing = Callable[[Layout, ColumnDataSource, Look], LayoutDOM]
+Drawing = Callable[[Layout, ColumnDataSource, Theme], LayoutDOM]
 
 DRAWINGS: Mapping[str, Drawing] = {
     "metric_over_time": metric_over_time,
@@ -41,15 +48,15 @@ DRAWINGS: Mapping[str, Drawing] = {
 }
 
 
-def draw(chart: Chart, look: Look = LIGHT) -> LayoutDOM:
+def draw(chart: Chart, theme: Theme = LIGHT) -> LayoutDOM:
     """The figure of a chart; its title is left to the page."""
     source = ColumnDataSource(data={name: _cells(cells) for name, cells in chart.columns.items()}, name=chart.name)
-    return DRAWINGS[chart.name](chart.layout, source, look)
+    return DRAWINGS[chart.name](chart.layout, source, theme)
 
 
-def item(chart: Chart, look: Look = LIGHT) -> dict[str, Any]:
+def item(chart: Chart, theme: Theme = LIGHT) -> dict[str, Any]:
     """The same for `Bokeh.embed.embed_item`."""
-    return dict(json_item(draw(chart, look)))
+    return dict(json_item(draw(chart, theme)))
 
 
 def _cells(cells: list[Any]) -> Any:

@@ -9,32 +9,44 @@ from bokeh.models import ColumnDataSource, LayoutDOM
 from bokeh.models.annotations import Span
 from bokeh.models.glyphs import HBar, Quad, Segment
 
-from metrics_server.web.figure.form import Layout, fixed, from_zero, hover, name_axis, number_axis, plot, words
-from metrics_server.web.figure.look import Look
+from metrics_server.web.figure.plot import Layout, fixed, from_zero, hover, name_axis, number_axis, plot, words
+from metrics_server.web.figure.theme import Theme
 
 ROW, MARGIN, WIDEST = 19, 16, 700  # height of a bar, and of what is around the bars
 
 
-def error_distribution(layout: Layout, source: ColumnDataSource, look: Look) -> LayoutDOM:
+def error_distribution(layout: Layout, source: ColumnDataSource, theme: Theme) -> LayoutDOM:
     """Bars of equal width, the tails paler, and a line at 0."""
     unit = f" ({layout['unit']})" if layout["unit"] else ""
-    axes = number_axis(look, f"prediction - truth{unit}", ticks=5), number_axis(look, "pairs", form="0.[0]a")
-    made = plot(look, *axes, y_range=from_zero())
-    quad = Quad(left="left", right="right", bottom=0, top="pairs", fill_color=look.series[0], fill_alpha=field("alpha"), line_color=None)
-    made.add_layout(Span(location=0, dimension="height", line_color=look.text, line_dash=[4, 3]))
+    axes = number_axis(theme, f"prediction - truth{unit}", ticks=5), number_axis(theme, "pairs", form="0.[0]a")
+    made = plot(theme, *axes, y_range=from_zero())
+    quad = Quad(
+        left="left",
+        right="right",
+        bottom=0,
+        top="pairs",
+        fill_color=theme.series[0],
+        fill_alpha=field("alpha"),
+        line_color=None,
+    )
+    made.add_layout(Span(location=0, dimension="height", line_color=theme.text, line_dash=[4, 3]))
     hover(made, made.add_glyph(source, quad), ("what", "said"), "vline")
     return made
 
 
-def bars_by_name(layout: Layout, source: ColumnDataSource, look: Look) -> LayoutDOM:
-    """Shares as bars from left to right, each with its name before and its number behind it, and its interval where it has one."""
+def bars_by_name(layout: Layout, source: ColumnDataSource, theme: Theme) -> LayoutDOM:
+    """Shares as bars from left to right, each with its name before and its number behind it, and its interval where it
+    has one.
+    """
     names = layout["names"]
     room: dict[str, Any] = {"height": MARGIN + ROW * len(names), "max_width": WIDEST, "align": "start"}
     downwards = fixed(len(names) - 0.5, -0.5)
-    axis = name_axis(look, "", names, major_label_text_color=look.text)
-    made = plot(look, None, axis, has_grid=False, x_range=from_zero(0.7), y_range=downwards, **room)
-    bars = made.add_glyph(source, HBar(y="place", height=0.66, right="share", fill_color=look.series[0], line_color=None))
-    made.add_glyph(source, Segment(x0="lower", y0="place", x1="upper", y1="place", line_color=look.text))
-    words(made, source, "edge", "place", x_offset=6, text_color=look.text)
+    axis = name_axis(theme, "", names, major_label_text_color=theme.text)
+    made = plot(theme, None, axis, has_grid=False, x_range=from_zero(0.7), y_range=downwards, **room)
+    bars = made.add_glyph(
+        source, HBar(y="place", height=0.66, right="share", fill_color=theme.series[0], line_color=None)
+    )
+    made.add_glyph(source, Segment(x0="lower", y0="place", x1="upper", y1="place", line_color=theme.text))
+    words(made, source, "edge", "place", x_offset=6, text_color=theme.text)
     hover(made, bars, ("said",), "hline")
     return made

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bokeh.models import ColumnDataSource, LayoutDOM
 from bokeh.models.glyphs import Line
 
-from metrics_server.web.figure.form import (
+from metrics_server.web.figure.plot import (
     Layout,
     band,
     bars,
@@ -21,78 +21,86 @@ from metrics_server.web.figure.form import (
     stacked,
     time_axis,
 )
-from metrics_server.web.figure.look import Look
+from metrics_server.web.figure.theme import Theme
 
 LONGEST_TITLE = 32
 WIDE = 0.86  # of a step
 
 
-def metric_over_time(layout: Layout, source: ColumnDataSource, look: Look) -> LayoutDOM:
+def metric_over_time(layout: Layout, source: ColumnDataSource, theme: Theme) -> LayoutDOM:
     """A line with its band; under it bars of predictions, and before them those of which a label is known."""
     step, said = layout["step"], ("when", "said", "rows")
-    above = plot(look, None, number_axis(look, plain(layout["title"], LONGEST_TITLE)))
-    band(above, source, look, ("lower", "upper"), step)
-    value = line(above, source, look, "at", "value")
-    spots(above, source, look, "at", "lone")
+    above = plot(theme, None, number_axis(theme, plain(layout["title"], LONGEST_TITLE)))
+    band(above, source, theme, ("lower", "upper"), step)
+    value = line(above, source, theme, "at", "value")
+    spots(above, source, theme, "at", "lone")
     hover(above, value, said, "vline")
-    lower = below(look, above, time_axis(look), "predictions")
-    logged = bars(lower, source, look.soft, alpha=0.45, x="at", top="predictions", width=step * WIDE)
-    labelled = bars(lower, source, look.series[0], x="at", top="support", width=step * WIDE)
-    legend(lower, look, [("labelled", labelled), ("without a label", logged)])
+    lower = below(theme, above, time_axis(theme), "predictions")
+    logged = bars(lower, source, theme.soft, alpha=0.45, x="at", top="predictions", width=step * WIDE)
+    labelled = bars(lower, source, theme.series[0], x="at", top="support", width=step * WIDE)
+    legend(lower, theme, [("labelled", labelled), ("without a label", logged)])
     hover(lower, labelled, said, "vline")
     return stacked(above, lower)
 
 
-def compared_over_time(layout: Layout, source: ColumnDataSource, look: Look) -> LayoutDOM:
+def compared_over_time(layout: Layout, source: ColumnDataSource, theme: Theme) -> LayoutDOM:
     """A line with its band for each predictor."""
-    made = plot(look, time_axis(look), number_axis(look, plain(layout["title"], LONGEST_TITLE)))
+    made = plot(theme, time_axis(theme), number_axis(theme, plain(layout["title"], LONGEST_TITLE)))
     lines = []
     for number, name in enumerate(layout["names"]):
-        band(made, source, look, (f"lower_{number}", f"upper_{number}"), layout["step"], series=number)
-        lines.append((name, line(made, source, look, "at", f"value_{number}", series=number)))
-        spots(made, source, look, "at", f"lone_{number}", series=number)
-    legend(made, look, lines)
+        band(made, source, theme, (f"lower_{number}", f"upper_{number}"), layout["step"], series=number)
+        lines.append((name, line(made, source, theme, "at", f"value_{number}", series=number)))
+        spots(made, source, theme, "at", f"lone_{number}", series=number)
+    legend(made, theme, lines)
     spot = made.add_glyph(source, Line(x="at", y="spot", line_alpha=0.0))
     hover(made, spot, ("when", *(f"said_{number}" for number in range(len(lines)))), "vline")
     return made
 
 
-def output_quantiles(layout: Layout, source: ColumnDataSource, look: Look) -> LayoutDOM:
+def output_quantiles(layout: Layout, source: ColumnDataSource, theme: Theme) -> LayoutDOM:
     """A fan: nine tenths, the middle half, the median."""
-    made = plot(look, time_axis(look), number_axis(look, "prediction"))
+    made = plot(theme, time_axis(theme), number_axis(theme, "prediction"))
     for ends in (("q05", "q95"), ("q25", "q75")):
-        band(made, source, look, ends, layout["step"])
-    median = line(made, source, look, "at", "q50")
-    spots(made, source, look, "at", "lone")
+        band(made, source, theme, ends, layout["step"])
+    median = line(made, source, theme, "at", "q50")
+    spots(made, source, theme, "at", "lone")
     hover(made, median, ("when", "said", "half", "most"), "vline")
     return made
 
 
-def event_rates(layout: Layout, source: ColumnDataSource, look: Look) -> LayoutDOM:
-    """Events that were accepted; under them, where there were any, a line for each other outcome, of which there are few."""
+def event_rates(layout: Layout, source: ColumnDataSource, theme: Theme) -> LayoutDOM:
+    """Events that were accepted; under them, where there were any, a line for each other outcome, of which there are
+    few.
+    """
     said = ("when", *(f"said_{number}" for number in range(len(layout["names"]))))
     others = list(zip(layout["names"], layout["styles"], strict=True))[1:]
-    axis = number_axis(look, "accepted per second", form="0.[00]a")
-    above = plot(look, None if others else time_axis(look), axis, y_range=from_zero())
-    hover(above, line(above, source, look, "at", "value_0"), said, "vline")
+    axis = number_axis(theme, "accepted per second", form="0.[00]a")
+    above = plot(theme, None if others else time_axis(theme), axis, y_range=from_zero())
+    hover(above, line(above, source, theme, "at", "value_0"), said, "vline")
     if not others:
         return above
-    lower = below(look, above, time_axis(look), "others")
-    lines = [(name, line(lower, source, look, "at", f"value_{number}", series=style)) for number, (name, style) in enumerate(others, 1)]
-    legend(lower, look, lines)
+    lower = below(theme, above, time_axis(theme), "others")
+    lines = [
+        (name, line(lower, source, theme, "at", f"value_{number}", series=style))
+        for number, (name, style) in enumerate(others, 1)
+    ]
+    legend(lower, theme, lines)
     hover(lower, lines[0][1], said, "vline")
     return stacked(above, lower)
 
 
-def commit_times(layout: Layout, source: ColumnDataSource, look: Look) -> LayoutDOM:
+def commit_times(layout: Layout, source: ColumnDataSource, theme: Theme) -> LayoutDOM:
     """Two lines of times, and the queue under them."""
     said = ("when", *(f"said_{number}" for number in range(4)))
-    above = plot(look, None, number_axis(look, "time of a commit (ms)"), y_range=from_zero())
-    lines = [(name, line(above, source, look, "at", f"value_{number}", series=number)) for number, name in enumerate(layout["names"])]
+    above = plot(theme, None, number_axis(theme, "time of a commit (ms)"), y_range=from_zero())
+    lines = [
+        (name, line(above, source, theme, "at", f"value_{number}", series=number))
+        for number, name in enumerate(layout["names"])
+    ]
     for number in range(len(lines)):
-        spots(above, source, look, "at", f"lone_{number}", series=number)
-    legend(above, look, lines)
+        spots(above, source, theme, "at", f"lone_{number}", series=number)
+    legend(above, theme, lines)
     hover(above, lines[0][1], said, "vline")
-    lower = below(look, above, time_axis(look), "queue")
-    hover(lower, line(lower, source, look, "at", "queue"), said, "vline")
+    lower = below(theme, above, time_axis(theme), "queue")
+    hover(lower, line(lower, source, theme, "at", "queue"), said, "vline")
     return stacked(above, lower)

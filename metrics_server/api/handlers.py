@@ -1,0 +1,188 @@
+"""The routes of the JSON API: what is asked goes to `Api`, what is to be retired to the writer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import msgspec
+
+from metrics_server.api import parameters as query
+from metrics_server.api.exposition import Exposition
+from metrics_server.api.parameters import labels_of
+from metrics_server.api.service import Api
+from metrics_server.errors import BadRequest, Rejected, Unavailable
+from metrics_server.http.handler import Handler, RenderedHandler
+from metrics_server.http.response import error_response, rejected_response, unavailable_response
+from metrics_server.http.worker_pools import Deadline, PooledHandler, WorkerPool, WorkerPools
+from metrics_server.ingest.pipeline import Ingest
+from metrics_server.ingest.router import Gate
+from metrics_server.pairing.writer import RetireResult, Writer
+
+JSON = "application/json"
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Answering(PooledHandler):
+    """A route that `Api` answers."""
+
+    def initialize(self, api: Api, pools: WorkerPools) -> None:  # type: ignore[override] # Tornado gives each its own
+        super().initialize(pools)
+        self._api = api
+
+    async def answer_json(self, pool: WorkerPool, make: Callable[[Deadline], object]) -> None:
+        """Answers with what is made when there is time for it."""
+        await self.ask(pool, lambda deadline: (_encode(make(deadline)), JSON))
+
+
+class Models(Answering):
+    """All series."""
+
+    async def get(self) -> None:
+        await self.answer_json(self._pools.readings, lambda _: self._api.models(self.request.query))
+
+
+class Deployment(Answering):
+    """The series of one deployment, or its predictors compared."""
+
+    async def get(self, *parts: str) -> None:
+        await self.answer_json(self._pools.readings, lambda _: self._api.deployment(parts, self.request.query))
+
+
+class Model(Answering):
+    """One series: read, or retired by who has the token."""
+
+    ALLOWED = "GET, HEAD, DELETE"
+
+    def initialize(self, api: Api, pools: WorkerPools, writer: Writer, gate: Gate) -> None:  # type: ignore[override] # Tornado gives each its own
+        super().initialize(api, pools)
+        self._writer = writer
+        self._gate = gate
+
+    async def get(self, *parts: str) -> None:
+        is_past = query.asks_for(self.request.query, query.HISTORY)
+        await self.answer_json(
+            self._pools.past if is_past else self._pools.readings, partial(self._api.model, parts, self.request.query)
+        )
+
+    async def delete(self, *parts: str) -> None:
+        try:
+            self._gate.check_owner(self.request.headers.get("Authorization", ""), self.request.query)
+            query.read(self.request.query, query.TOKEN)
+        except Rejected as error:
+            self.answer(rejected_response(error))
+        except BadRequest as error:
+            self.answer(error_response(error.status, error.reason, error.detail))
+        else:
+            with self._gate.open_request():  # a server that stops waits for it
+                self._tell(await self._retired(parts))
+
+    async def _retired(self, parts: Sequence[str]) -> RetireResult:
+        told: asyncio.Future[RetireResult] = asyncio.get_running_loop().create_future()
+        self._writer.retire(labels_of(parts), told.set_result)
+        return await told
+
+    def _tell(self, outcome: RetireResult) -> None:
+        if outcome is True:
+            self.clear_header("Content-Type")
+            self.set_status(204)
+            self.finish()
+        elif isinstance(outcome, Unavailable):
+            self.answer(unavailable_response(str(outcome)))
+        else:
+            self.answer(error_response(404, "not_found", "there is no such series"))
+
+
+class OpenApi(RenderedHandler):
+    """The OpenAPI document."""
+
+    def initialize(self, document: bytes) -> None:
+        self._document = document
+
+    async def get(self) -> None:
+        await self.respond(lambda: (self._document, JSON))
+
+
+WEBHOOK_ORIGIN, WEBHOOK_RATE = "WebHook-Request-Origin", "WebHook-Request-Rate"
+
+
+class State:
+    """Whether the server has been told to stop."""
+
+    def __init__(self) -> None:
+        self.stopping = False
+
+
+class Root(Handler):
+    """GET says that the server is there; OPTIONS is the CloudEvents web hook handshake. POST is the event route."""
+
+    ALLOWED = "GET, HEAD, POST, OPTIONS"
+
+    def get(self) -> None:
+        self.finish("Alive")
+
+    def options(self) -> None:
+        """Consents to any origin at any rate: who may send is decided by the token and the network."""
+        self.set_header("Allow", self.ALLOWED)
+        if origin := self.request.headers.get(WEBHOOK_ORIGIN):
+            self.set_header("WebHook-Allowed-Origin", origin)
+            self.set_header("WebHook-Allowed-Rate", self.request.headers.get(WEBHOOK_RATE) or "*")
+        self.clear_header("Content-Type")
+        self.set_status(204)
+        self.finish()
+
+
+class Metrics(RenderedHandler):
+    """The page for Prometheus."""
+
+    VARY = "Accept, Accept-Encoding"
+
+    def initialize(self, exposition: Exposition) -> None:
+        self._exposition = exposition
+
+    async def get(self) -> None:
+        await self.respond(partial(self._exposition.render, self.request.headers.get("Accept", "")))
+
+
+class Healthz(Handler):
+    """Liveness: the process answers. It never asks the store."""
+
+    def get(self) -> None:
+        self.finish("ok")
+
+
+class Readyz(Handler):
+    """Readiness: the store can be used, and the server is not shutting down."""
+
+    def initialize(self, writer: Writer, state: State) -> None:
+        self._writer = writer
+        self._state = state
+
+    def get(self) -> None:
+        if self._state.stopping or not self._writer.is_up:
+            self.set_status(503)
+            self.finish("shutting down" if self._state.stopping else "store unavailable")
+        else:
+            self.finish("ok")
+
+
+class Protocol(Handler):
+    """The name of the protocol, as the ancestor answers it."""
+
+    def initialize(self, protocol: str) -> None:
+        self._protocol = protocol
+
+    def get(self) -> None:
+        self.finish(self._protocol)
+
+
+class RejectedEvents(Handler):
+    """The latest refused events, newest first: time, reason and ids."""
+
+    def initialize(self, ingest: Ingest) -> None:
+        self._ingest = ingest
+
+    def get(self) -> None:
+        self.write_json(self._ingest.rejections.latest())

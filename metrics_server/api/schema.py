@@ -1,0 +1,186 @@
+"""The types of the JSON API: what it answers, and what the OpenAPI document is made from."""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+PATH = "/v1/models"
+
+
+Table = list[dict[str, str | float]]
+
+
+class MetricValue(msgspec.Struct, kw_only=True):
+    """A value, named as on /v1/metrics; `lower` and `upper` are the ends of its 95 % interval, `support` the pairs it
+    rests on.
+    """
+
+    name: str
+    labels: dict[str, str]
+    value: float
+    lower: float | UnsetType = UNSET
+    upper: float | UnsetType = UNSET
+    support: float
+
+
+class Parameters(msgspec.Struct, kw_only=True):
+    """What the numbers of a series depend on; `classes` are those with values of their own."""
+
+    threshold: float
+    class_names: list[str]
+    max_classes: int
+    classes: list[str]
+    pivot: float | UnsetType = UNSET
+
+
+class Confusion(msgspec.Struct, kw_only=True):
+    """A confusion matrix: rows are truths, columns predictions, both in the order of `classes`."""
+
+    classes: list[str]
+    counts: list[list[float]]
+
+
+class WindowReport(msgspec.Struct, kw_only=True):
+    """A series in one window; `coverage` is the share of predictions that are labelled."""
+
+    since: float = msgspec.field(name="from")
+    until: float = msgspec.field(name="to")
+    support: float
+    coverage: float | UnsetType = UNSET
+    values: list[MetricValue]
+    confusion: Confusion | UnsetType = UNSET
+    tables: dict[str, Table] | UnsetType = UNSET
+
+
+class LabelDelay(msgspec.Struct, kw_only=True):
+    """How long after their predictions labels came, ever; a bucket is a bound in seconds and how many came up to it,
+    ascending.
+    """
+
+    buckets: list[tuple[float, float]]
+    count: float
+    sum: float
+
+
+class SeriesReport(msgspec.Struct, kw_only=True):
+    """A series, or a slice of one, in its windows; `headline` is the name of the first value of its metric model."""
+
+    namespace: str
+    deployment: str
+    predictor: str
+    model: str
+    slice: str | UnsetType = UNSET
+    slices: list[str]
+    task: str | None
+    metric_model: str | None
+    parameters: Parameters
+    created_at: float
+    last_prediction_at: float | None
+    last_label_at: float | None
+    headline: str | None
+    label_delay: LabelDelay | UnsetType = UNSET
+    windows: dict[str, WindowReport]
+
+
+class Point(msgspec.Struct, kw_only=True):
+    """A series in one step of its history."""
+
+    since: float = msgspec.field(name="from")
+    until: float = msgspec.field(name="to")
+    support: float
+    values: list[MetricValue]
+
+
+class History(msgspec.Struct, kw_only=True):
+    """The steps of a series that hold anything, between `from` and `to`; `step` in seconds."""
+
+    since: float = msgspec.field(name="from")
+    until: float = msgspec.field(name="to")
+    step: int
+    points: list[Point]
+
+
+class Difference(msgspec.Struct, kw_only=True):
+    """A value less that of the baseline, and the ends of its 95 % interval."""
+
+    name: str
+    labels: dict[str, str]
+    difference: float
+    lower: float
+    upper: float
+
+
+class Headline(msgspec.Struct, kw_only=True):
+    """The headline of a predictor, and its difference from the baseline."""
+
+    name: str
+    value: float
+    lower: float | UnsetType = UNSET
+    upper: float | UnsetType = UNSET
+    difference: float | UnsetType = UNSET
+    difference_lower: float | UnsetType = UNSET
+    difference_upper: float | UnsetType = UNSET
+
+
+class PredictorReport(msgspec.Struct, kw_only=True):
+    """A predictor beside the others; that which is the baseline has no differences."""
+
+    predictor: str
+    headline: Headline | None
+    support: float
+    values: list[MetricValue]
+    differences: list[Difference]
+
+
+class Comparison(msgspec.Struct, kw_only=True):
+    """The predictors of one model of a deployment, in one window."""
+
+    model: str
+    window: str
+    headline: str | None
+    baseline: str
+    predictors: list[PredictorReport]
+
+
+class Comparisons(msgspec.Struct, kw_only=True):
+    """The comparisons of a deployment, by model."""
+
+    comparisons: list[Comparison]
+
+
+class WindowSummary(msgspec.Struct, kw_only=True):
+    """A series in one window; `headline` is the first value of its metric model, null while there is none.
+
+    `support` are labelled pairs, `predictions` rows of the request log, `rewards` feedback with a reward, all by
+    prediction time.
+    """
+
+    support: float
+    predictions: float
+    rewards: float
+    headline: MetricValue | None
+
+
+class SeriesSummary(msgspec.Struct, kw_only=True):
+    """A series in the list; `labels` are its rows of truth by what became of them, since it was made."""
+
+    namespace: str
+    deployment: str
+    predictor: str
+    model: str
+    path: str
+    slices: list[str]
+    task: str | None
+    metric_model: str | None
+    created_at: float
+    last_prediction_at: float | None
+    last_label_at: float | None
+    labels: dict[str, float]
+    windows: dict[str, WindowSummary]
+
+
+class SeriesList(msgspec.Struct, kw_only=True):
+    """The series that there are."""
+
+    models: list[SeriesSummary]

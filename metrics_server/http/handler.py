@@ -1,0 +1,110 @@
+"""The ordinary routes: small, read-only, each a few lines."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import re
+from collections.abc import Callable
+from concurrent.futures import Executor
+from functools import partial
+from typing import Any
+
+from tornado.web import HTTPError, RequestHandler
+
+from metrics_server.errors import BadRequest, Unavailable
+from metrics_server.http.response import Response, error_response, unavailable_response
+
+REASONS = {401: "unauthorized", 404: "not_found", 405: "method_not_allowed"}
+
+
+def takes(accepted: str, what: str) -> bool:
+    """Whether a header such as Accept names this, and not as refused."""
+    return bool(re.search(rf"{re.escape(what)}(?!\s*;\s*q=0(\.0*)?\s*(,|$))", accepted, re.IGNORECASE))
+
+
+class Handler(RequestHandler):
+    """Answers HEAD like GET, errors in our one shape, and says nothing of the software behind it."""
+
+    ALLOWED = "GET, HEAD"
+
+    def set_default_headers(self) -> None:
+        self.clear_header("Server")
+        self.set_header("Content-Type", "text/plain; charset=utf-8")
+        self.set_header("X-Content-Type-Options", "nosniff")
+
+    async def head(self, *arguments: str) -> None:
+        if type(self).get is RequestHandler.get:
+            raise HTTPError(405)
+        result = self.get(*arguments)
+        if result is not None:
+            await result
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        if status_code == 405:
+            self.set_header("Allow", self.ALLOWED)
+        reason = REASONS.get(status_code, "bad_request" if status_code < 500 else "internal")
+        answer = error_response(status_code, reason, self._reason)
+        self.set_header("Content-Type", "application/json")
+        self.finish(answer.body)
+
+    def write_json(self, value: Any) -> None:
+        self.set_header("Content-Type", "application/json")
+        self.finish(json.dumps(value))
+
+
+class NotFound(Handler):
+    """Any other path."""
+
+    def prepare(self) -> None:
+        raise HTTPError(404)
+
+
+class PostOnly(Handler):
+    """A path of the event route: whatever else is asked of it is a 405."""
+
+    ALLOWED = "POST"
+
+
+Rendered = tuple[bytes, str]  # a body and its content type
+
+
+class RenderedHandler(Handler):
+    """A route whose answer takes long to make: that is done beside the event loop, and compressed when the client takes
+    gzip.
+    """
+
+    VARY = "Accept-Encoding"
+    EXECUTOR: Executor | None = None  # that of the event loop
+
+    async def respond(self, make: Callable[[], Rendered]) -> None:
+        """Answers with what is made, or says why it cannot be."""
+        zipped = takes(self.request.headers.get("Accept-Encoding", ""), "gzip")
+        try:
+            body, content_type = await asyncio.get_running_loop().run_in_executor(
+                self.EXECUTOR, partial(_made, make, zipped=zipped)
+            )
+        except BadRequest as error:
+            self.answer(error_response(error.status, error.reason, error.detail))
+            return
+        except Unavailable as error:
+            self.answer(unavailable_response(str(error)))
+            return
+        self.set_header("Content-Type", content_type)
+        self.set_header("Vary", self.VARY)
+        if zipped:
+            self.set_header("Content-Encoding", "gzip")
+        self.finish(body)
+
+    def answer(self, answer: Response) -> None:
+        """Sends an answer that is made already."""
+        self.set_status(answer.status)
+        for name, value in answer.headers.items():
+            self.set_header(name, value)
+        self.finish(answer.body)
+
+
+def _made(make: Callable[[], Rendered], *, zipped: bool) -> Rendered:
+    body, content_type = make()
+    return (gzip.compress(body, compresslevel=1) if zipped else body), content_type

@@ -1,0 +1,147 @@
+"""Where questions wait for their answers: beside the event loop, in lanes, for as long as somebody is there to hear."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+
+from metrics_server.errors import BadRequest, Unavailable
+from metrics_server.http.handler import Rendered, RenderedHandler
+from metrics_server.http.response import unavailable_response
+
+STOPPING = "the server is stopping"
+
+
+class WorkerPool:
+    """Answers questions beside the event loop, so many at a time; only some more may wait."""
+
+    def __init__(self, name: str, threads: int, waiting: int) -> None:
+        self.executor = ThreadPoolExecutor(threads, thread_name_prefix=name)
+        self._room = threads + waiting
+        self._open: set[Deadline] = set()
+        self._is_stopped = False
+
+    @property
+    def is_busy(self) -> bool:
+        return bool(self._open)
+
+    @contextmanager
+    def slot(self) -> Iterator[Deadline]:
+        """A place in it until the answer is given; raises `Unavailable` if there is none."""
+        if self._is_stopped or len(self._open) >= self._room:
+            raise Unavailable(STOPPING if self._is_stopped else "too much is asked at once")
+        deadline = Deadline()
+        self._open.add(deadline)
+        try:
+            yield deadline
+        finally:
+            self._open.discard(deadline)
+
+    def stop(self) -> None:
+        """Takes no more questions, and answers none of those that it has."""
+        self._is_stopped = True
+        for deadline in self._open:
+            deadline.end(STOPPING)
+
+    def close(self) -> None:
+        self.executor.shutdown(wait=False, cancel_futures=True)
+
+
+class WorkerPools:
+    """Where questions wait: those about the past, which may take seconds, by themselves; pages and pictures too, and
+    none with the scrapes.
+    """
+
+    def __init__(self) -> None:
+        self.readings = WorkerPool("api", threads=2, waiting=100)
+        self.past = WorkerPool("past", threads=1, waiting=20)
+        self.pages = WorkerPool("pages", threads=1, waiting=50)
+        self.pictures = WorkerPool("pictures", threads=1, waiting=300)
+
+    async def stop(self, seconds: float) -> None:
+        """Answers what takes milliseconds, and tells who asked about the past to ask elsewhere; after so many seconds
+        it ends anyhow.
+        """
+        pools = self.past, self.pages, self.pictures, self.readings
+        for slow in pools[:-1]:
+            slow.stop()
+        deadline = time.monotonic() + seconds
+        while any(pool.is_busy for pool in pools) and time.monotonic() < deadline:  # noqa: ASYNC110 - counters, looked at once
+            await asyncio.sleep(0.01)
+        self.readings.stop()
+        for pool in pools:
+            pool.close()
+
+
+class PooledHandler(RenderedHandler):
+    """A route whose answer waits for its turn in a lane."""
+
+    def initialize(self, pools: WorkerPools) -> None:
+        self._pools = pools
+        self._deadline: Deadline | None = None
+
+    async def ask(self, pool: WorkerPool, make: Callable[[Deadline], Rendered]) -> None:
+        """Answers with what is made when there is time for it."""
+        self.EXECUTOR = pool.executor
+        try:
+            with pool.slot() as self._deadline:
+                await self.respond(partial(_in_turn, make, self._deadline))
+        except Unavailable as error:  # no place
+            self.answer(unavailable_response(str(error)))
+
+    def on_connection_close(self) -> None:
+        if self._deadline is not None:
+            self._deadline.end("the client has gone")
+        super().on_connection_close()
+
+
+def _in_turn(make: Callable[[Deadline], Rendered], deadline: Deadline) -> Rendered:
+    deadline.begin()
+    return make(deadline)
+
+
+WAIT_SECONDS = 10.0  # for a turn; who waited longer has mostly left, and whoever comes now would wait behind it
+
+
+READ_SECONDS = 10.0  # for one history
+
+
+class Deadline:
+    """Whether somebody waits for an answer, and for how long. Made when the question comes; any thread may end it."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._came = clock()
+        self._latest = math.inf
+        self._end = ""
+
+    def end(self, why: str) -> None:
+        """Nobody waits any more."""
+        self._end = why
+
+    def begin(self) -> None:
+        """The question's turn has come; raises `Unavailable` if that took too long, or nobody waits."""
+        if self._clock() > self._came + WAIT_SECONDS:
+            self.end("too much is asked at once")
+        self.check()
+
+    def limit(self, seconds: float) -> None:
+        """It may take so long in all, from the first time that this is said."""
+        self._latest = min(self._latest, self._clock() + seconds)
+
+    def is_over(self) -> bool:
+        return bool(self._end) or self._clock() > self._latest
+
+    def check(self) -> None:
+        """Raises what ended it."""
+        if self._end:
+            raise Unavailable(self._end)
+        if self.is_over():
+            raise BadRequest(
+                f"from: to read so much takes longer than {READ_SECONDS:g} s; want less time between `from` and `to`"
+            )

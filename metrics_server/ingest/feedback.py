@@ -1,0 +1,226 @@
+"""Statements: what became of a prediction, told in plain JSON by a sender that knows no CloudEvents, as halves.
+
+One object is about one row. It has no event id, so what it says is its identity: an object that states its request id
+and when the truth was learnt is the same statement whenever it is sent again. Without that time, sending it again is
+stating it anew.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from hashlib import blake2b
+from typing import Annotated, Any
+
+import msgspec
+
+from metrics_server.errors import Reason, Rejected
+from metrics_server.ingest.cloudevent import MAX_ATTRIBUTE, seconds_at
+from metrics_server.ingest.decoding import read
+from metrics_server.ingest.normalize import EVERYTHING, aliases_of
+from metrics_server.ingest.payload.rows import MAX_ROWS, check_rows, checked, is_label, row_of
+from metrics_server.ingest.slicing import SlicingRules
+from metrics_server.metrics.labels import EventKind
+from metrics_server.metrics.task import RowValue
+from metrics_server.metrics.window import FUTURE_TOLERANCE
+from metrics_server.pairing.observation import Observation, RowObservation, digest_of, row_key
+from metrics_server.pairing.record import Prediction, Truth
+from metrics_server.series.series import Labels
+
+# Unix seconds of the years 1 to 9999, all that a timestamp can say; milliseconds of our time lie far beyond.
+EARLIEST, LATEST = -62_135_596_800, 253_402_300_800
+
+
+# Weights of a truth: their squares differ by 12 digits, so that no correction of a heavy one erases what light ones
+# have told.
+LIGHTEST, HEAVIEST = 1e-3, 1e3
+
+
+class FeedbackItem(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """One object, as it is written. Null says as much as absence, but for the truth: there it retracts."""
+
+    truth: Any
+    request_id: str | int | None = None
+    row: Annotated[int, msgspec.Meta(ge=0, lt=MAX_ROWS)] | None = None
+    prediction: Any = None
+    predicted_at: str | float | None = None
+    labelled_at: str | float | None = None
+    weight: int | float | None = None
+    namespace: str | None = None
+    deployment: str | None = None
+    predictor: str | None = None
+    model: str | None = None
+
+
+_LIST = re.compile(rb"[ \t\r\n]*\[")
+_STATEMENTS = msgspec.json.Decoder(list[FeedbackItem])
+_STATEMENT = msgspec.json.Decoder(FeedbackItem)
+_ELEMENTS = msgspec.json.Decoder(list[msgspec.Raw])
+_encode = msgspec.json.Encoder().encode
+
+
+def is_list(body: bytes) -> bool:
+    """Whether a body holds a list, to be answered with one."""
+    return _LIST.match(body) is not None
+
+
+def observations_of(
+    body: bytes, defaults: Labels, now: float, selection: SlicingRules = EVERYTHING
+) -> list[Observation | Rejected]:
+    """The halves of one object or of a list of them, a refusal in the place of one that cannot be used.
+
+    Raises:
+        Rejected: the body as a whole cannot be read, or has too many elements.
+    """
+    if not is_list(body):
+        return [_observation_or_refusal(_statement(body), defaults, now, selection)]
+    found = [_observation_or_refusal(one, defaults, now, selection) for one in _elements(body)]
+    return [
+        Rejected(observation.reason, f"[{at}] {observation.detail}")
+        if isinstance(observation, Rejected)
+        else observation
+        for at, observation in enumerate(found)
+    ]
+
+
+def _elements(body: bytes) -> list[FeedbackItem] | list[FeedbackItem | Rejected]:
+    """All in one pass when all are well-formed; else one by one, so that only the others are refused."""
+    try:
+        found: list[FeedbackItem] = read(body, _STATEMENTS, Reason.MALFORMED_FEEDBACK, "feedback")
+    except Rejected:
+        elements = read(body, _ELEMENTS, Reason.MALFORMED_FEEDBACK, "feedback")
+        check_rows(len(elements), "feedback")
+        return [_statement(element) for element in elements]
+    check_rows(len(found), "feedback")
+    return found
+
+
+def _statement(body: bytes | msgspec.Raw) -> FeedbackItem | Rejected:
+    try:
+        return read(body, _STATEMENT, Reason.MALFORMED_FEEDBACK, "feedback")
+    except Rejected as error:
+        return error.without_traceback()
+
+
+def _observation_or_refusal(
+    statement: FeedbackItem | Rejected, defaults: Labels, now: float, selection: SlicingRules
+) -> Observation | Rejected:
+    if isinstance(statement, Rejected):
+        return statement
+    try:
+        return _observation_of(statement, defaults, now, selection)
+    except Rejected as error:
+        return error.without_traceback()
+
+
+def _observation_of(statement: FeedbackItem, defaults: Labels, now: float, selection: SlicingRules) -> Observation:
+    weight = 1 if statement.weight in (None, 1) else statement.weight
+    if not LIGHTEST <= weight <= HEAVIEST:
+        raise Rejected(Reason.MALFORMED_FEEDBACK, f"weight: want a number from {LIGHTEST:g} to {HEAVIEST:g}")
+    stated = _names(
+        statement.namespace or "", statement.deployment or "", statement.predictor or "", statement.model or ""
+    )
+    labels = Labels(*(part or default for part, default in zip(stated, defaults, strict=True)))
+    truth, prediction = _row(statement.truth, "truth"), _row(statement.prediction, "prediction")
+    request_id = _request_id(statement.request_id, truth, prediction)
+    labelled_at, predicted_at = (
+        _seconds(statement.labelled_at, "labelled_at"),
+        _seconds(statement.predicted_at, "predicted_at"),
+    )
+    time = now if labelled_at is None or _is_ahead(labelled_at, now) else labelled_at
+    at = time if predicted_at is None else now if _is_ahead(predicted_at, now) else predicted_at
+    clamped = _is_ahead(labelled_at, now) or _is_ahead(predicted_at, now)
+    pending = labels if prediction is None else None
+    arrival = RowObservation(
+        truth=Truth(stated.namespace, stated.deployment, time, truth, labels=pending, weight=weight)
+    )
+    if prediction is not None and selection.scores(labels.model):
+        arrival.prediction = Prediction(labels, at, time, logged=False, value=prediction)
+    if not request_id:
+        return Observation(EventKind.FEEDBACK, b"", labels, time, False, [], [], [arrival], clamped)
+    row = statement.row or 0
+    content = (
+        request_id,
+        row,
+        truth,
+        prediction,
+        labelled_at,
+        predicted_at,
+        *stated,
+        *([weight] if weight != 1 else []),
+    )
+    event = b"" if labelled_at is None else _identity(*content)
+    aliases = [] if row else aliases_of([request_id], EventKind.FEEDBACK, 1)
+    return Observation(
+        EventKind.FEEDBACK,
+        event,
+        labels,
+        time,
+        True,
+        [row_key(digest_of(request_id), row)],
+        aliases,
+        [arrival],
+        clamped,
+        request_id,
+    )
+
+
+@lru_cache(4096)
+def _names(*names: str) -> Labels:
+    for name in names:
+        if not is_label(name):
+            raise Rejected(
+                Reason.LABEL_TOO_LONG, "namespace, deployment, predictor and model: at most 256 printable characters"
+            )
+    return Labels(*names)
+
+
+def _row(value: Any, what: str) -> RowValue:
+    return checked([row_of(value, what)], what)[0]
+
+
+def _request_id(stated: str | int | None, truth: RowValue, prediction: RowValue) -> str:
+    """The id to join on as a text, "" where a prediction that stands beside its truth needs none."""
+    if stated == "":
+        raise Rejected(
+            Reason.MALFORMED_FEEDBACK, "request_id: want at least one character; leave it out where there is none"
+        )
+    if stated is not None:
+        if len(text := str(stated)) > MAX_ATTRIBUTE:
+            raise Rejected(
+                Reason.LABEL_TOO_LONG, f"request_id: at most {MAX_ATTRIBUTE} characters, {len(text)} were sent"
+            )
+        return text
+    if prediction is None:
+        raise Rejected(
+            Reason.MALFORMED_FEEDBACK, "feedback: a truth without its prediction needs a request_id to join on"
+        )
+    if truth is None:
+        raise Rejected(
+            Reason.MALFORMED_FEEDBACK, "feedback: a truth of null takes one back, and needs the request_id of that"
+        )
+    return ""
+
+
+def _seconds(stated: str | float | None, what: str) -> float | None:
+    """UTC seconds of a time, written as a timestamp or in seconds."""
+    try:
+        seconds = seconds_at(stated) if isinstance(stated, str) else stated
+    except Rejected as error:
+        raise Rejected(error.reason, f"{what}: {error.detail}") from error
+    if seconds is not None and not EARLIEST <= seconds < LATEST:
+        raise Rejected(
+            Reason.BAD_TIME,
+            f"{what}: want seconds since 1970, or a timestamp such as 2026-03-02T09:15:04Z; not milliseconds",
+        )
+    return seconds
+
+
+def _is_ahead(seconds: float | None, now: float) -> bool:
+    """Whether a time is too far in the future to be believed: then the time of receipt is taken."""
+    return seconds is not None and seconds > now + FUTURE_TOLERANCE
+
+
+def _identity(*content: object) -> bytes:
+    """The digest of what a statement says, which no digest of an event's identity is equal to."""
+    return blake2b(_encode(content), digest_size=16, person=b"statement").digest()

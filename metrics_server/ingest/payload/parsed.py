@@ -1,0 +1,29 @@
+"""ParsedPayload: what a payload of any protocol says, in the terms of the server."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from metrics_server.metrics.task import RowValue
+
+
+class ParsedPayload(msgspec.Struct, gc=False):
+    """What a payload says.
+
+    Attributes:
+        response: rows of the prediction.
+        truth: rows of the truth, as many as of the response where both are there.
+        reward: of a feedback.
+        puids: ids the client gave, of the response, the request and the truth in this order; none twice, none empty.
+        tags: scalars the client or the model attached; the response's before the request's before the truth's.
+        path: names of the graph nodes the response went through.
+    """
+
+    response: list[RowValue] | None = None
+    truth: list[RowValue] | None = None
+    reward: float | None = None
+    puids: list[str] = []
+    tags: dict[str, Any] = {}
+    path: list[str] = []

@@ -1,0 +1,301 @@
+"""From a request's body to its answer: the order of the steps stands here and nowhere else.
+
+decompress → decode → normalise → queue; then, when the writer has committed: count → answer.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple, TypeAlias, TypeVar
+
+from metrics_server.errors import Reason, Rejected, Unavailable
+from metrics_server.http.response import (
+    EMPTY,
+    JSON,
+    Respond,
+    Response,
+    batch_response,
+    refusals,
+    rejected_response,
+    statuses,
+    unavailable_response,
+)
+from metrics_server.ingest import seldon_ingress as ingress
+from metrics_server.ingest.cloudevent import BATCH, Event, decode, media_type
+from metrics_server.ingest.decoding import decompressed
+from metrics_server.ingest.feedback import is_list, observations_of
+from metrics_server.ingest.normalize import EVERYTHING, observation_of
+from metrics_server.ingest.reply import Forwarder, Replies
+from metrics_server.ingest.slicing import SlicingRules
+from metrics_server.metrics.labels import EventKind, Outcome
+from metrics_server.pairing.observation import Observation
+from metrics_server.pairing.writer import Submission, SubmissionResult, Writer
+from metrics_server.series.series import Labels
+from metrics_server.telemetry import Telemetry
+
+logger = logging.getLogger(__name__)
+
+KEPT_REJECTIONS = 100
+MAX_BATCH_ROWS = 100_000  # after which the rest of a batch is refused
+
+T = TypeVar("T")
+
+# What is answered for a statement that was taken.
+TAKEN = {
+    outcome: Response(200, JSON, json.dumps({"status": outcome}).encode())
+    for outcome in (Outcome.ACCEPTED, Outcome.DUPLICATE, Outcome.PENDING)
+}
+# A browser asks before it sends JSON to another site, and sends anything else unasked.
+STATEMENT_TYPES = frozenset(("", "application/json"))
+
+
+# A half and what gives the answer when its outcome is known; or the answer, where nothing has to be stored.
+_Part: TypeAlias = "tuple[Observation, Callable[[SubmissionResult], Response]] | Response"
+
+
+class RawPost(NamedTuple):
+    """A POST, as it was read.
+
+    Attributes:
+        path: without the query.
+        events: the `ce-` headers as sent, without their prefix, in lower case.
+        headers: all of them.
+        body: not decompressed.
+    """
+
+    path: str
+    content_type: str
+    encoding: str
+    events: Mapping[str, str]
+    headers: Sequence[tuple[bytes, bytes]]
+    body: bytes
+
+
+class Rejections:
+    """The latest refused events: when, why and their ids; never their payloads."""
+
+    def __init__(self) -> None:
+        self._latest: deque[dict[str, Any]] = deque(maxlen=KEPT_REJECTIONS)
+
+    def note(self, error: Rejected, event: Event | None, now: float) -> None:
+        ids = {} if event is None else {"id": event.id, "source": event.source, "type": event.type}
+        if event is not None and "requestid" in event.attributes:
+            ids["requestid"] = event.attributes["requestid"]
+        clipped = {name: value[:256] for name, value in ids.items() if value}
+        self._latest.append({"time": now, "reason": error.reason.label, "detail": error.detail, **clipped})
+
+    def latest(self) -> list[dict[str, Any]]:
+        """Newest first."""
+        return list(reversed(self._latest))
+
+
+class Ingest:
+    """Takes the body of an event request and answers it once its effect is durable."""
+
+    def __init__(
+        self,
+        writer: Writer,
+        telemetry: Telemetry,
+        defaults: Labels,
+        *,
+        max_body_bytes: int,
+        selection: SlicingRules = EVERYTHING,
+        replies: Replies | None = None,
+        forwarder: Forwarder | None = None,
+        look_up: Callable[[Observation, Mapping[str, str]], None] | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._writer = writer
+        self._telemetry = telemetry
+        self._defaults = defaults
+        self._selection = selection
+        self._max_body_bytes = max_body_bytes
+        self._replies = replies
+        self._forwarder = forwarder
+        self._look_up = look_up
+        self._clock = clock
+        self.rejections = Rejections()
+
+    def refuse(self, error: Rejected, respond: Respond, kind: EventKind = EventKind.UNKNOWN) -> None:
+        """Answers what was refused before it was known of what it tells."""
+        respond(self._refusal(error, kind))
+
+    def respond_unavailable(self, detail: str, respond: Respond, kind: EventKind = EventKind.UNKNOWN) -> None:
+        """Answers a request that cannot be taken now."""
+        self._telemetry.answered(kind, Outcome.UNAVAILABLE)
+        respond(unavailable_response(detail))
+
+    def take(self, posted: RawPost, respond: Respond) -> None:
+        """Takes events; `answered` is called once, now or after the commit, in the event loop."""
+        events = self._read(
+            posted, lambda body: decode(posted.content_type, posted.events, body), respond, EventKind.UNKNOWN
+        )
+        if events is None:
+            return
+        if media_type(posted.content_type) == BATCH:
+            self._take_batch(events, respond)
+        else:
+            self.take_event(events[0], respond)
+
+    def take_statements(self, posted: RawPost, respond: Respond) -> None:
+        """Takes feedback in plain JSON, one object or a list of them, and answers each with what became of it."""
+        if media_type(posted.content_type) not in STATEMENT_TYPES:
+            self.refuse(
+                Rejected(Reason.UNSUPPORTED_FORMAT, "Content-Type must be application/json"),
+                respond,
+                EventKind.FEEDBACK,
+            )
+            return
+        found = self._read(
+            posted,
+            lambda body: (is_list(body), observations_of(body, self._defaults, self._clock(), self._selection)),
+            respond,
+            EventKind.FEEDBACK,
+        )
+        if found is None:
+            return
+        listed, observations = found
+        parts: list[_Part] = [
+            self._refusal(observation, EventKind.FEEDBACK)
+            if isinstance(observation, Rejected)
+            else (observation, partial(self._answer_to_statement, observation))
+            for observation in observations
+        ]
+        self._submit(parts, lambda answers: respond(batch_response(answers, statuses) if listed else answers[0]))
+
+    def take_from_ingress(self, posted: RawPost, respond: Respond) -> None:
+        """Takes a feedback as Seldon's ingress does, and answers as it does."""
+        try:
+            puid = ingress.puid_of(posted.headers)
+        except Rejected as error:
+            self.refuse(error, respond, EventKind.FEEDBACK)
+            return
+        echoed = {ingress.PUID: puid} if puid else {}
+
+        def answered_as_there(answer: Response) -> None:
+            if answer.status == 200:
+                answer = Response(200, JSON, ingress.REPLY)
+            respond(answer._replace(headers={**answer.headers, **echoed}))
+
+        event = self._read(
+            posted,
+            lambda body: ingress.feedback_of(posted.path, puid, posted.content_type, body),
+            answered_as_there,
+            EventKind.FEEDBACK,
+        )
+        if event is not None:
+            self.take_event(event, answered_as_there)
+
+    def _read(self, posted: RawPost, read: Callable[[bytes], T], respond: Respond, kind: EventKind) -> T | None:
+        """What a body says; None when it could not be read, which is answered then."""
+        try:
+            return read(decompressed(posted.body, posted.encoding, self._max_body_bytes))
+        except Rejected as error:
+            self.refuse(error, respond, kind)
+        except Exception:  # a bug of ours must not leave the sender waiting
+            logger.exception("A request could not be read")
+            self.respond_unavailable("internal error", respond, kind)
+        return None
+
+    def take_event(self, event: Event | Rejected, respond: Respond) -> None:
+        """Takes one decoded event; `answered` is called once, now or after the commit, in the event loop."""
+        self._submit([self._part(event, self._clock())], lambda answers: respond(answers[0]))
+
+    def _take_batch(self, events: Sequence[Event | Rejected], respond: Respond) -> None:
+        now, rows, parts = self._clock(), 0, list[_Part]()
+        for event in events:
+            if rows > MAX_BATCH_ROWS and isinstance(event, Event):
+                detail = f"a batch: more than {MAX_BATCH_ROWS} rows; send several batches"
+                event = Rejected(Reason.TOO_MANY_ROWS, detail)  # noqa: PLW2901
+            parts.append(part := self._part(event, now))
+            rows += 0 if isinstance(part, Response) else len(part[0].rows)
+        self._submit(parts, lambda answers: respond(batch_response(answers, refusals)))
+
+    def _part(self, event: Event | Rejected, now: float) -> _Part:
+        """What an event brings, and how to answer it; or its answer, if that is known."""
+        if isinstance(event, Rejected):
+            return self._refusal(event, EventKind.UNKNOWN)
+        if event.kind == EventKind.OTHER:
+            self._telemetry.answered(EventKind.OTHER, Outcome.IGNORED)
+            return EMPTY
+        try:
+            observation = observation_of(event, self._defaults, now, self._selection)
+        except Rejected as error:
+            return self._refusal(error, event.kind, event)
+        except Exception:  # a bug of ours must not leave the sender waiting
+            logger.exception("An event of kind %s could not be read", event.kind)
+            return self._answer_to(event, Unavailable("internal error"))
+        return observation, partial(self._answer_to, event, observation=observation)
+
+    def _submit(self, parts: Sequence[_Part], respond: Callable[[list[Response]], None]) -> None:
+        """Queues what came together as one, and answers all of it together."""
+        waiting = [(index, *part) for index, part in enumerate(parts) if not isinstance(part, Response)]
+        answers = [part if isinstance(part, Response) else EMPTY for part in parts]
+
+        def done(outcomes: Sequence[SubmissionResult]) -> None:
+            for (index, _, answer_to), settled in zip(waiting, outcomes, strict=True):
+                answers[index] = answer_to(settled)
+            respond(answers)
+
+        observations = [observation for _, observation, _ in waiting]
+        self._announce(observations)
+        if not observations:
+            respond(answers)
+            return
+        try:
+            self._writer.submit(Submission(observations, done))
+        except Unavailable as error:
+            done([error] * len(observations))
+
+    def _announce(self, observations: Sequence[Observation]) -> None:
+        clamped = feedback = 0
+        for observation in observations:
+            clamped += observation.clamped
+            feedback += observation.kind == EventKind.FEEDBACK
+        if clamped:
+            self._telemetry.clamped.inc(clamped)
+        if feedback:  # a line for each: users of the ancestor grep and count them
+            logger.info("PROCESSING Feedback Event.", extra={"times": feedback})
+
+    def _answer_to_statement(self, observation: Observation, settled: SubmissionResult) -> Response:
+        if not isinstance(settled, str):
+            return self._answer_to(
+                Event(kind=EventKind.FEEDBACK, attributes={"requestid": observation.request_id}), settled
+            )
+        if settled == Outcome.PENDING and self._look_up is not None:
+            self._look_up(observation, {"modelid": observation.labels.model})
+        self._telemetry.answered(EventKind.FEEDBACK, Outcome.ACCEPTED if settled == Outcome.PENDING else settled)
+        return TAKEN[settled]
+
+    def _answer_to(self, event: Event, settled: SubmissionResult, observation: Observation | None = None) -> Response:
+        """Counts what became of an event, and says what its sender is to be told."""
+        if isinstance(settled, Unavailable):
+            self._telemetry.answered(event.kind, Outcome.UNAVAILABLE)
+            return unavailable_response(str(settled))
+        if isinstance(settled, Rejected):
+            return self._refusal(settled, event.kind, event)
+        if settled == Outcome.PENDING:
+            settled = Outcome.ACCEPTED
+            if self._look_up is not None and observation is not None:
+                self._look_up(
+                    observation, event.attributes
+                )  # its prediction may be found elsewhere; the truth is safe here
+        self._telemetry.answered(event.kind, settled)
+        return EMPTY if self._replies is None or event.kind != EventKind.FEEDBACK else self._reply(event, settled)
+
+    def _reply(self, event: Event, outcome: str) -> Response:
+        assert self._replies is not None
+        headers, body = reply = self._replies.reply_to(event)
+        if self._forwarder is not None and outcome == Outcome.ACCEPTED:
+            self._forwarder.send(reply)
+        return Response(200, headers, body)
+
+    def _refusal(self, error: Rejected, kind: EventKind, event: Event | None = None) -> Response:
+        self._telemetry.answered(kind, Outcome.REJECTED, error.reason)
+        self.rejections.note(error, event, self._clock())
+        return rejected_response(error)

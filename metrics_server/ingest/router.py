@@ -1,0 +1,246 @@
+"""Which request goes where: events to ingest, by the shortest way; everything else to the ordinary Tornado
+Application.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeAlias
+from urllib.parse import parse_qs
+
+from tornado.web import Application
+
+from metrics_server.errors import BadRequest, Reason, Rejected
+from metrics_server.http.application import ApplicationRequest
+from metrics_server.http.exchange import Exchange, Receiver
+from metrics_server.http.response import Respond, Response
+from metrics_server.ingest import seldon_ingress as ingress
+from metrics_server.ingest.pipeline import Ingest, RawPost
+
+MAX_HEADER_BYTES = 16 * 2**10
+
+Take: TypeAlias = Callable[[Ingest, RawPost, Respond], None]
+# Where events are posted, and how ingest takes them.
+EVENT_PATHS: dict[str, Take] = {
+    "/": Ingest.take,
+    "/v1/feedback": Ingest.take_statements,
+    "/api/v1.0/feedback": Ingest.take_from_ingress,
+    "/api/v0.1/feedback": Ingest.take_from_ingress,
+}
+# Those whose path holds names.
+EVENT_PATTERNS = ((ingress.PATH, Ingest.take_from_ingress),)
+# The paths, as patterns, that are for nothing else.
+POST_ONLY = ("/v1/feedback", ingress.PATH.pattern)
+
+# How far above the limit a body is still read, and thrown away: a sender cut off while it sends never sees the answer.
+DISCARDED_FACTOR = 16
+
+_USED = frozenset(("content-type", "content-encoding", "content-length", "authorization", "sec-fetch-site"))
+
+# Header names as sent -> (name in lower case without its prefix, whether it is an attribute of an event). Senders write
+# a few dozen names over and over; the bound keeps hostile ones out.
+_NAMES: dict[bytes, tuple[str, bool]] = {}
+_MAX_NAMES = 1000
+
+
+def _name_of(raw: bytes) -> tuple[str, bool]:
+    name = raw.decode("latin-1").lower()
+    known = (name[3:], True) if name.startswith("ce-") else (name, False)
+    if len(_NAMES) < _MAX_NAMES:
+        _NAMES[raw] = known
+    return known
+
+
+class Gate:
+    """What all event requests of this server share: the limits, the token, and how much is being received."""
+
+    def __init__(self, ingest: Ingest, *, max_body_bytes: int, max_bodies_bytes: int, token: str = "") -> None:
+        self.ingest = ingest
+        self.max_body_bytes = max_body_bytes
+        self.max_bodies_bytes = max_bodies_bytes
+        self.held_bytes = 0
+        self.open_requests = 0
+        self._token = token.encode()
+
+    def check_token(self, authorization: str, query: str) -> None:
+        """Raises `Rejected` unless the request carries the token as a bearer token or as access_token in the query."""
+        if not self._token:
+            return
+        scheme, _, sent = authorization.partition(" ")
+        if scheme.lower() != "bearer":
+            sent = parse_qs(query).get("access_token", [""])[0]
+        if not hmac.compare_digest(sent.strip().encode(), self._token):
+            raise Rejected(Reason.UNAUTHORIZED, "a bearer token is required")
+
+    def check_owner(self, authorization: str, query: str) -> None:
+        """As `check_token`, for what only the owner of the server may do: without a token configured nobody may, a
+        `Refusal`.
+        """
+        if not self._token:
+            raise BadRequest(
+                "this needs a token, and the server has none: start it with --token_file", 403, "forbidden"
+            )
+        self.check_token(authorization, query)
+
+    @contextmanager
+    def open_request(self) -> Iterator[None]:
+        """Counts a request as open for as long as it lasts."""
+        self.open_requests += 1
+        try:
+            yield
+        finally:
+            self.open_requests -= 1
+
+
+class Router:
+    """Gives every request its receiver."""
+
+    def __init__(self, gate: Gate, application: Application) -> None:
+        self._gate = gate
+        self._application = application
+
+    def route(self, exchange: Exchange) -> Receiver:
+        path, _, query = exchange.target.partition("?")
+        if exchange.method == "POST":
+            take = EVENT_PATHS.get(path) or _by_pattern(path)
+            if take is not None:
+                return EventRequest(self._gate, exchange, path, query, take)
+        return ApplicationRequest(self._application, exchange)
+
+    def refused(self, exchange: Exchange, error: Rejected) -> None:
+        """Answers something that never became a request."""
+        self._gate.ingest.refuse(error, lambda answer: exchange.respond(*answer))
+
+
+def _by_pattern(path: str) -> Take | None:
+    return next((take for pattern, take in EVENT_PATTERNS if pattern.fullmatch(path)), None)
+
+
+class EventRequest:
+    """One POST of events: reads it within the limits, hands it to ingest, writes the answer when it comes."""
+
+    __slots__ = (
+        "_body",
+        "_encoding",
+        "_events",
+        "_exchange",
+        "_full",
+        "_gate",
+        "_held_bytes",
+        "_is_open",
+        "_length",
+        "_path",
+        "_take",
+        "_type",
+    )
+
+    def __init__(self, gate: Gate, exchange: Exchange, path: str, query: str, take: Take) -> None:
+        self._gate = gate
+        self._exchange = exchange
+        self._path = path
+        self._take = take
+        self._body: list[bytes] = []
+        self._length = self._held_bytes = 0
+        self._type = self._encoding = ""
+        self._full = False
+        self._is_open = True
+        gate.open_requests += 1
+        try:
+            self._events = self._read_headers(query)
+        except Rejected as error:
+            self._refuse(error)
+
+    def _read_headers(self, query: str) -> dict[str, str]:
+        """The ce- headers without their prefix; of the others those that matter are kept."""
+        events: dict[str, str] = {}
+        others: dict[str, str] = {}
+        for raw, value in self._exchange.headers:
+            known = _NAMES.get(raw)
+            name, is_event = known if known is not None else _name_of(raw)
+            if is_event:
+                if name in events:
+                    raise Rejected(Reason.DUPLICATE_HEADER, f"ce-{name[:64]} was sent twice")
+                events[name] = value.decode("latin-1")
+            elif name in _USED:
+                if name in others:
+                    raise Rejected(Reason.DUPLICATE_HEADER, f"{name} was sent twice")
+                others[name] = value.decode("latin-1")
+        if self._exchange.head_bytes > MAX_HEADER_BYTES:
+            raise Rejected(Reason.HEADERS_TOO_LARGE, f"the headers are larger than {MAX_HEADER_BYTES} bytes")
+        self._gate.check_token(others.get("authorization", ""), query)
+        if others.get("sec-fetch-site") == "cross-site":  # only browsers say so; they send text to any site unasked
+            raise Rejected(
+                Reason.CROSS_SITE, "pages of other sites may not send events through their visitors' browsers"
+            )
+        self._type = others.get("content-type", "")
+        self._encoding = others.get("content-encoding", "")
+        if int(others.get("content-length", "0")) > self._gate.max_body_bytes:  # digits: the parser has checked it
+            raise self._too_large()
+        return events
+
+    def _too_large(self) -> Rejected:
+        return Rejected(Reason.BODY_TOO_LARGE, f"the body is larger than {self._gate.max_body_bytes} bytes")
+
+    def _refuse(self, error: Rejected) -> None:
+        """Answers at once a sender that waits for our word before it sends the body; else when the body has gone by."""
+        self._exchange.refusal = error
+        if self._exchange.expects_continue:
+            self._answer_error()
+
+    def _answer_error(self) -> None:
+        if self._exchange.refusal is not None and self._is_open:
+            self._gate.ingest.refuse(self._exchange.refusal, self._answer)
+
+    def data_received(self, chunk: bytes) -> None:
+        self._length += len(chunk)
+        if self._exchange.refusal is not None or self._full:
+            if self._length > DISCARDED_FACTOR * self._gate.max_body_bytes:
+                self._answer_error()
+            return
+        self._gate.held_bytes += len(chunk)
+        self._held_bytes += len(chunk)
+        self._body.append(chunk)
+        if self._length > self._gate.max_body_bytes:
+            self._drop_body()
+            self._exchange.refusal = self._too_large()
+        elif self._gate.held_bytes > self._gate.max_bodies_bytes:
+            self._drop_body()
+            self._full = True
+
+    def _drop_body(self) -> None:
+        self._gate.held_bytes -= self._held_bytes
+        self._held_bytes = 0
+        self._body = []
+
+    def finish(self) -> None:
+        ingest = self._gate.ingest
+        if self._exchange.refusal is not None:
+            self._answer_error()
+        elif self._full:
+            ingest.respond_unavailable(
+                "too many bodies are being received, the limit of --max_bodies_bytes", self._answer
+            )
+        else:
+            body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+            self._body = []  # still counted as held: until it is answered, what was read from it waits in the queue
+            self._take(
+                ingest,
+                RawPost(self._path, self._type, self._encoding, self._events, self._exchange.headers, body),
+                self._answer,
+            )
+
+    def _answer(self, answer: Response) -> None:
+        """Writes the answer, unless the sender has gone; what it sent counts all the same."""
+        self._close()
+        self._exchange.respond(*answer)
+
+    def on_connection_close(self) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        if self._is_open:
+            self._is_open = False
+            self._gate.open_requests -= 1
+            self._drop_body()

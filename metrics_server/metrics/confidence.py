@@ -1,0 +1,184 @@
+"""95 % intervals, from sums alone.
+
+One form serves every ratio: the score interval of a proportion (Wilson 1927), of as many trials as give the ratio's own
+variance. For a plain proportion that is Wilson's interval itself; for F1, an average over classes or the area under a
+curve the variance comes from the delta method, and the interval stays within [0, 1] and does not shrink to nothing at
+its ends, as a normal one would. Means have Student's interval, straightened by the skewness where no value is negative
+(Hall 1992); differences the one that follows from the two intervals (Zou and Donner 2008).
+
+Weighted pairs count for as many as give the same variance, (Σw)² / Σw² (Kish 1965). `WEIGHT_EXCESS` holds Σ(w² - w),
+which is 0 and absent while no truth carries a weight.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from metrics_server.metrics.sums import ROUNDING, Sums
+
+Interval: TypeAlias = "tuple[float, float]"
+
+Z95 = 1.959963984540054  # the 97.5 % quantile of the normal distribution
+WEIGHT_EXCESS = "weight_excess"
+FEWEST = 4  # values that say anything of their own variance
+
+
+def effective_weight(sums: Sums, pairs: float) -> float:
+    """How much a pair tells: 1 without weights, else Σw / Σw², so that `pairs * evidence` unweighted ones would tell as
+    much.
+
+    Args:
+        sums: of the pairs.
+        pairs: the sum of their weights.
+    """
+    squares = pairs + sums.get(WEIGHT_EXCESS, 0.0)
+    return pairs / squares if pairs > 0 and squares > 0 else 1.0
+
+
+def wilson(successes: float, trials: float) -> Interval:
+    """The score interval of a proportion (Wilson 1927).
+
+    With p = successes / trials, n = trials and z = 1.96: (p + z²/2n ± z sqrt(p (1 - p) / n + z²/4n²)) / (1 + z²/n).
+    """
+    share, square = successes / trials, Z95 * Z95
+    centre = share + square / (2 * trials)
+    spread = Z95 * math.sqrt(max(0.0, share * (1 - share)) / trials + square / (4 * trials * trials))
+    scale = 1 + square / trials
+    # At shares of 0 and 1 rounding would leave the share itself outside.
+    return min(share, max(0.0, (centre - spread) / scale)), max(share, min(1.0, (centre + spread) / scale))
+
+
+def of_ratio(value: float, variance: float, trials: float) -> Interval:
+    """The interval of a ratio in [0, 1] with this variance; at 0 and 1, where that is 0, of a proportion of so many
+    trials.
+    """
+    inner = value * (1 - value)
+    if inner > ROUNDING and variance * trials > ROUNDING * inner:
+        trials = inner / variance
+    return wilson(value * trials, trials)
+
+
+def of_correlation(value: float, variance: float, trials: float) -> Interval:
+    """The interval of a coefficient in [-1, 1], by that of (1 + value) / 2."""
+    lower, upper = of_ratio((1 + value) / 2, variance / 4, trials)
+    return 2 * lower - 1, 2 * upper - 1
+
+
+def of_mean_of_ratios(
+    values: npt.NDArray[Any], variances: npt.NDArray[Any], trials: npt.NDArray[Any], variance: float
+) -> Interval:
+    """The interval of the plain mean of ratios in [0, 1].
+
+    The few trials of a rare class often all come out alike, which does not make its ratio certain. So each ratio has
+    the variance that it would have with one more trial of either outcome (Laplace's rule).
+
+    Args:
+        values: the ratios.
+        variances: of each.
+        trials: of how many trials each is, for those at 0 and 1.
+        variance: of their mean, which differs from that of independent ratios when they are wrong together.
+    """
+    inner = values * (1 - values)
+    varied = (inner > ROUNDING) & (variances * trials > ROUNDING * inner)
+    trials = np.where(varied, inner / np.where(varied, variances, 1.0), trials)
+    shares = (values * trials + 1) / (trials + 2)
+    observed, expected = float(variances[varied].sum()), float((shares * (1 - shares) / trials).sum())
+    together = variance / observed if observed > 0 else 1 / values.size**2
+    # At 0 and 1 as much is known as from the ratios' own trials together.
+    return of_ratio(float(values.mean()), expected * together, values.size**2 / float((1 / trials).sum()))
+
+
+def of_mean(
+    total: float, squares: float, count: float, share: float = 1.0, least: float = -math.inf
+) -> Interval | None:
+    """Student's interval of a mean; None for fewer than four values.
+
+    Args:
+        total: the sum of the values.
+        squares: the sum of their squares.
+        count: how many there are, or the sum of their weights.
+        share: their `effective_weight`.
+        least: what no value is below.
+    """
+    mean, trials = total / count, count * share
+    return of_estimate(mean, max(0.0, squares / count - mean * mean) / max(1.0, trials - 1), trials, least)
+
+
+def of_skewed(total: float, squares: float, cubes: float, count: float, share: float = 1.0) -> Interval | None:
+    """The interval of a mean of values >= 0, a few of which may be far larger than the others; None for fewer than four
+    values.
+
+    Student's, straightened by the skewness (Hall 1992): with t = (mean - m) / error and a = skewness / √n it holds the
+    m for which t + a t² / 3 + a² t³ / 27 + a / 6 is within Student's quantiles.
+
+    Args:
+        total: the sum of the values.
+        squares: the sum of their squares.
+        cubes: the sum of their cubes.
+        count: how many there are, or the sum of their weights.
+        share: their `effective_weight`.
+    """
+    mean, trials = total / count, count * share
+    if trials < FEWEST:
+        return None
+    if mean <= 0 or (spread := squares / count / mean / mean - 1) <= ROUNDING:
+        return mean, mean
+    skewness = (cubes / count / mean / mean / mean - 3 * spread - 1) / spread**1.5
+    error, slope = mean * math.sqrt(spread / (trials - 1)), max(0.0, skewness) / math.sqrt(trials)
+    lower, upper = (
+        mean - error * _straight(quantile, slope) for quantile in (student(trials - 1), -student(trials - 1))
+    )
+    return min(mean, max(0.0, lower)), max(mean, upper)
+
+
+def _straight(at: float, slope: float) -> float:
+    """The t for which t + slope t² / 3 + slope² t³ / 27 + slope / 6 is `at`."""
+    return 3 * (math.cbrt(1 + slope * (at - slope / 6)) - 1) / slope if slope > 1e-6 else at
+
+
+def of_estimate(value: float, variance: float, trials: float, least: float = -math.inf) -> Interval | None:
+    """Student's interval of a value with this variance, which was estimated from so many trials; None for fewer than
+    four.
+    """
+    if trials < FEWEST:
+        return None
+    spread = student(trials - 1) * math.sqrt(variance)
+    return max(least, value - spread), value + spread
+
+
+def quotient_variance(
+    numerator: float, denominator: float, squares: tuple[float, float, float], share: float = 1.0
+) -> float:
+    """The variance of Σa / Σb over independent pairs (the delta method): Σ(a - r b)² / (Σb)².
+
+    Args:
+        numerator: Σa.
+        denominator: Σb.
+        squares: Σa², Σab and Σb².
+        share: the `effective_weight` of the pairs.
+    """
+    ratio = numerator / denominator
+    aa, ab, bb = squares
+    return max(0.0, aa - 2 * ratio * ab + ratio * ratio * bb) / (denominator * denominator * share)
+
+
+def student(freedom: float) -> float:
+    """The 97.5 % quantile of Student's distribution, to 1 % from 3 degrees of freedom on (Cornish and Fisher 1938)."""
+    z, v = Z95, max(1.0, freedom)
+    first = (z**3 + z) / (4 * v)
+    second = (5 * z**5 + 16 * z**3 + 3 * z) / (96 * v**2)
+    return z + first + second + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * v**3)
+
+
+def of_difference(value: float, interval: Interval, other: float, other_interval: Interval) -> Interval:
+    """The interval of `value - other`, of independent pairs, from the intervals of both (Zou and Donner 2008; Newcombe
+    1998).
+    """
+    (lower, upper), (other_lower, other_upper) = interval, other_interval
+    difference = value - other
+    below, above = math.hypot(value - lower, other_upper - other), math.hypot(upper - value, other - other_lower)
+    return difference - below, difference + above

@@ -1,0 +1,44 @@
+"""Distributions of durations, as sums: how many fell into each bucket of a Prometheus histogram, and how long they were
+together.
+
+Sums:
+    <name> / le / i: durations up to the i-th bound and longer than the one before; the last is for those beyond all
+    bounds. <name> / seconds: their sum.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Collection
+
+from metrics_server.metrics.sums import Sums, component
+from metrics_server.metrics.window import DAY, HOUR, MINUTE
+
+DELAY, LATENCY = "server/delay", "server/latency"
+
+BOUNDS: dict[str, tuple[float, ...]] = {
+    DELAY: (1, 10, MINUTE, 10 * MINUTE, HOUR, 6 * HOUR, DAY, 3 * DAY, 7 * DAY, 14 * DAY, 30 * DAY),
+    LATENCY: (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
+}
+
+
+def observed(name: str, durations: Collection[float]) -> Sums:
+    """The sums of these durations."""
+    bounds = BOUNDS[name]
+    counts = Counter(bisect_left(bounds, seconds) for seconds in durations)
+    return {component(name, "seconds"): sum(durations)} | {
+        component(name, "le", str(index)): float(n) for index, n in counts.items()
+    }
+
+
+def cumulated(name: str, sums: Sums) -> tuple[list[tuple[str, float]], float] | None:
+    """(bound, durations up to it) for every bound and for +Inf, and the sum in seconds; None before the first."""
+    counts = [sums.get(component(name, "le", str(index)), 0.0) for index in range(len(BOUNDS[name]) + 1)]
+    if not any(counts):
+        return None
+    running, buckets = 0.0, []
+    for bound, count in zip((*(repr(float(bound)) for bound in BOUNDS[name]), "+Inf"), counts, strict=True):
+        running += count
+        buckets.append((bound, running))
+    return buckets, sums.get(component(name, "seconds"), 0.0)

@@ -1,0 +1,80 @@
+"""Statistics of predictions, labelled or not: two pure functions, like those of a metric model.
+
+Sums:
+    output / rows: numeric predictions.
+    output / sum, output / square: their sum, and that of their squares.
+    output / bin / i, output / zero: see `metrics_server.metrics.log_histogram`.
+    output / class / label: predictions of this class.
+
+The mean and the shares are exact, minimum, maximum and quantiles are to 2.5 %.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from metrics_server.metrics import confidence as interval
+from metrics_server.metrics.log_histogram import SMALLEST, Distribution, binned
+from metrics_server.metrics.model import OTHER_CLASSES, Sample
+from metrics_server.metrics.sums import Sums, component
+
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+NAME = "output"
+ROWS = component(NAME, "rows")
+SUM = component(NAME, "sum")
+SQUARE = component(NAME, "square")
+CLASS = component(NAME, "class", "")
+
+
+def increments(values: Iterable[tuple[str | None, float | None]]) -> Sums:
+    """Sums of predictions, each given by its class, if it is one, and its number, if it is one."""
+    sums: dict[str, float] = {}
+    numbers = []
+    for label, number in values:
+        if label is not None:
+            name = CLASS + label
+            sums[name] = sums.get(name, 0.0) + 1.0
+        if number is not None:
+            numbers.append(number if abs(number) >= SMALLEST else 0.0)
+    if numbers:
+        sums |= {
+            ROWS: float(len(numbers)),
+            SUM: float(sum(numbers)),
+            SQUARE: float(sum(number * number for number in numbers)),
+        }
+        sums |= binned(NAME, numbers)
+    return sums
+
+
+def compute(sums: Sums) -> Iterable[Sample]:
+    """Mean, minimum, maximum and quantiles of numbers; nothing before the first of them."""
+    if (rows := sums.get(ROWS, 0.0)) > 0 and (distribution := Distribution.of(NAME, sums)) is not None:
+        total = sums.get(SUM, 0.0)
+        yield Sample("output_mean", {}, total / rows, interval.of_mean(total, sums.get(SQUARE, 0.0), rows), rows)
+        yield Sample("output_min", {}, distribution.least, support=rows)
+        yield Sample("output_max", {}, distribution.greatest, support=rows)
+        for share in QUANTILES:
+            yield Sample("output_quantile", {"q": str(share)}, distribution.quantile(share), support=rows)
+
+
+def shares(sums: Sums, known: Iterable[str], most: int) -> Iterable[Sample]:
+    """The share of each class.
+
+    Args:
+        sums: of the predictions.
+        known: the classes of the series, in their order.
+        most: so many classes have a value of their own: those that are known, then the others; the rest are
+            `__other__`.
+    """
+    classes = {name[len(CLASS) :]: count for name, count in sums.items() if name.startswith(CLASS)}
+    shown = set([*known, *sorted(classes)][:most]) if len(classes) > most else classes
+    others = sum(count for label, count in classes.items() if label not in shown)
+    predicted = sum(classes.values())
+    for label, count in [
+        *((label, classes[label]) for label in classes if label in shown),
+        *([(OTHER_CLASSES, others)] if others else []),
+    ]:
+        yield Sample(
+            "predicted_class_ratio", {"class": label}, count / predicted, interval.wilson(count, predicted), predicted
+        )

@@ -1,0 +1,51 @@
+"""Statistics of rewards, which Seldon's feedback may carry: two pure functions, like those of a metric model.
+
+Sums:
+    server/rewards: rewards given.
+    server/reward_sum, server/reward_square: their sum, and that of their squares.
+    server/reward / v: those that are v, for each whole number v from -10 to 10 (thumbs, stars, a net promoter score);
+        server/reward /
+        other: the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from metrics_server.metrics import confidence as interval
+from metrics_server.metrics.model import Sample
+from metrics_server.metrics.sums import Sums, component
+
+LARGEST_COUNTED = 10
+
+REWARDS = "server/rewards"
+SUM = "server/reward_sum"
+SQUARE = "server/reward_square"
+VALUE = component("server/reward", "")
+OTHER = "other"
+
+
+def increments(value: float) -> Sums:
+    """The sums of one reward."""
+    return {REWARDS: 1.0, SUM: value, SQUARE: value * value, component_of(value): 1.0}
+
+
+def component_of(value: float) -> str:
+    """The component that counts rewards of this value."""
+    return VALUE + (str(int(value)) if abs(value) <= LARGEST_COUNTED and value == int(value) else OTHER)
+
+
+def counts(sums: Sums) -> Iterator[tuple[str, float]]:
+    """(value, rewards of it)."""
+    return ((name[len(VALUE) :], count) for name, count in sums.items() if name.startswith(VALUE))
+
+
+def compute(sums: Sums) -> Iterable[Sample]:
+    """Their mean and the share of each value; nothing before the first."""
+    if (rewards := sums.get(REWARDS, 0.0)) > 0:
+        total = sums.get(SUM, 0.0)
+        yield Sample(
+            "reward_mean", {}, total / rewards, interval.of_mean(total, sums.get(SQUARE, 0.0), rewards), rewards
+        )
+        for value, count in counts(sums):
+            yield Sample("reward_ratio", {"value": value}, count / rewards, interval.wilson(count, rewards), rewards)

@@ -1,0 +1,1 @@
+"""Pairs predictions with truths: from observations to one change of the store, and what falls due with time."""

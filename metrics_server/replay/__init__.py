@@ -1,0 +1,1 @@
+"""`metrics-server replay`: the numbers that a server would show, computed from a file of predictions and truths."""

@@ -1,0 +1,323 @@
+"""`metrics-server replay`: the numbers that a server would show, computed from a file of predictions and truths.
+
+Each record goes the way of an event on a server: decode → half → pair → commit → sums → values. Only the clock differs:
+all that is in the file counts, however old it is, and the order in which it stands there is of no consequence.
+
+    from metrics_server.replay.engine import replay
+
+    for reading in replay([{"truth": 1, "prediction": 0.9}, {"truth": 0, "prediction": 0.2}], threshold=0.3):
+        for value in reading["values"]:
+            print(value["name"], value["labels"], value["value"])
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import re
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+
+from metrics_server.errors import BadConfiguration, Reason, Rejected
+from metrics_server.ingest.cloudevent import BATCH, Event, decode, seconds_at
+from metrics_server.ingest.decoding import read
+from metrics_server.ingest.feedback import EARLIEST, LATEST, FeedbackItem, observations_of
+from metrics_server.ingest.normalize import observation_of
+from metrics_server.ingest.slicing import SlicingRules, dimensions_of
+from metrics_server.metrics.components import LABELS, PENDING_TRUTHS, SERVER_SERIES_ID
+from metrics_server.metrics.labels import EventKind, LabelStatus
+from metrics_server.metrics.sums import add_into
+from metrics_server.metrics.task import model_at
+from metrics_server.metrics.window import COARSEST, CUMULATIVE, DAY, HOUR, MINUTE, USAGE, Bucket, floor, seconds_of
+from metrics_server.pairing.batch import Batch, Retention
+from metrics_server.pairing.observation import Observation, row_key
+from metrics_server.replay.result import ReplayResult, result_of
+from metrics_server.replay.source import Line, of_dicts, opened
+from metrics_server.series.evaluator import Evaluator
+from metrics_server.series.registry import SeriesRegistry
+from metrics_server.series.series import Labels
+from metrics_server.settings import Settings, default_labels
+from metrics_server.settings import load as load_settings
+from metrics_server.store.interface import Change
+from metrics_server.store.memory import MemoryStore
+
+GROUP_ROWS = 16_384  # rows applied together: four times as many as on a server, where somebody waits for them
+
+# How wide the buckets of a prediction are depends on how old it is. Seen from the end of time all are a day wide; seen
+# from its beginning they are a minute wide, which is needed for steps that are shorter than a day, and costs more calls
+# of metric models.
+END_OF_TIME, BEGIN_OF_TIME = LATEST + 30 * DAY, 6 * HOUR
+KEEPING = Retention(
+    history=END_OF_TIME - EARLIEST + DAY, retention=DAY, dedupe=DAY
+)  # nobody looks after what has expired here
+
+EVERYTHING_SINCE = 2 * EARLIEST  # before the bucket of any time there is
+
+SHOWN_REFUSALS = 10
+
+# As of a server: next to nothing here forms cycles, and each collection looks at all that is kept. The defaults cost a
+# third of the rate.
+GC_THRESHOLDS = (200_000, 20, 100)
+
+
+class _Logged(FeedbackItem, gc=False):
+    """A line without a truth: a prediction, as a request log has it."""
+
+    truth: Any = None
+    prediction: msgspec.Raw = msgspec.Raw(b"null")
+    predicted_at: str | Annotated[float, msgspec.Meta(ge=EARLIEST, lt=LATEST)] | None = None
+
+
+_DATE = re.compile(rb'"\d{4}-\d\d-\d\d"')  # without a time: a server refuses it, but tables have such
+_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_LOGGED = msgspec.json.Decoder(_Logged)
+
+Refused = Callable[[int, Rejected], None]
+
+
+class Replay:
+    """Records on their way through the code of the server, into a store that lives as long as this.
+
+    Attributes:
+        refused: how many records could not be used, by reason.
+        counts: how many were taken (repeats too), ignored (events of other types), or clamped: had a time in the
+            future.
+    """
+
+    def __init__(
+        self, settings: Settings, defaults: Labels, *, step: int = 0, on_refused: Refused = lambda number, error: None
+    ) -> None:
+        """`step` is the length in seconds of the steps of the history, 0 for none.
+
+        Raises:
+            BadConfiguration: a setting cannot be used, or the step is no number of minutes.
+        """
+        if step % MINUTE:
+            raise BadConfiguration(f"--step: want a multiple of {MINUTE}s")
+        exported = settings.max_exported_classes
+        build = partial(model_at, max_exported_classes=exported, allow_pickle=settings.allow_pickle)
+        for path in settings.model_paths:
+            build(path, {})
+        self._defaults = defaults
+        self._selection = SlicingRules(dimensions_of(settings.slices), frozenset(settings.score_models))
+        self._registry = SeriesRegistry(settings.scoring_of, build, settings.max_series, settings.max_slices)
+        self._evaluator = Evaluator(settings.max_exported_classes, settings.min_support)
+        self._store = MemoryStore()
+        self._step = step
+        self._clock = BEGIN_OF_TIME if step % COARSEST else END_OF_TIME
+        self._now = time.time()  # what has no time of its own is taken as said now, all of it at once
+        self._on_refused = on_refused
+        self._waiting: list[tuple[int, Observation]] = []
+        self._rows = 0
+        self.refused: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter()
+
+    def take(self, lines: Iterable[Line], looked: Callable[[], object] = lambda: None) -> None:
+        """Takes all these records; `looked` is called now and then."""
+        with _few_collections():
+            for number, body in lines:
+                self._take(number, body)
+                if self._rows >= GROUP_ROWS:
+                    self._commit()
+                    looked()
+            self._commit()
+            looked()
+
+    def _take(self, number: int, body: bytes | Rejected) -> None:
+        try:
+            observation = self._half(body)
+        except Rejected as error:
+            self._refuse(number, error)
+            return
+        if observation is None:
+            self.counts["ignored"] += 1
+            return
+        self._waiting.append((number, observation))
+        self._rows += max(1, len(observation.rows))
+
+    def _refuse(self, number: int, error: Rejected) -> None:
+        self.refused[error.reason.label] += 1
+        self._on_refused(number, error)
+
+    def _half(self, body: bytes | Rejected) -> Observation | None:
+        """What a record brings; None for an event of a kind that is ignored."""
+        if isinstance(body, Rejected):
+            raise body
+        members = read(body, _MEMBERS, Reason.MALFORMED_FEEDBACK, "record")
+        if "specversion" in members:
+            (event,) = decode(BATCH, {}, b"[" + body + b"]")  # a batch is read ten times as fast
+            if isinstance(event, Rejected):
+                raise event
+            return (
+                None
+                if event.kind == EventKind.OTHER
+                else observation_of(event, self._defaults, self._now, self._selection)
+            )
+        if dates := [
+            name for name in ("predicted_at", "labelled_at") if name in members and _DATE.fullmatch(members[name])
+        ]:
+            members |= {name: msgspec.Raw(bytes(members[name])[:-1] + b'T00:00:00Z"') for name in dates}
+            body = msgspec.json.encode(members)
+        if "truth" not in members:
+            return self._logged(read(body, _LOGGED, Reason.MALFORMED_FEEDBACK, "prediction"))
+        (observation,) = observations_of(body, self._defaults, self._now, self._selection)
+        if isinstance(observation, Rejected):
+            raise observation
+        return observation
+
+    def _logged(self, line: _Logged) -> Observation:
+        """The half of a prediction whose truth comes in another line: that of the response event that it was."""
+        if bytes(line.prediction) == b"null":
+            raise Rejected(Reason.MALFORMED_FEEDBACK, "neither truth nor prediction")
+        if line.request_id in (None, ""):
+            raise Rejected(Reason.MALFORMED_FEEDBACK, "a prediction without its truth needs a request_id to join on")
+        at = seconds_at(line.predicted_at) if isinstance(line.predicted_at, str) else line.predicted_at
+        stated = {
+            "requestid": str(line.request_id),
+            "namespace": line.namespace,
+            "inferenceservicename": line.deployment,
+            "endpoint": line.predictor,
+            "modelid": line.model,
+        }
+        data = b'{"data":{"ndarray":[' + bytes(line.prediction) + b"]}}"
+        event = Event(
+            EventKind.RESPONSE, time=at, attributes={name: value for name, value in stated.items() if value}, data=data
+        )
+        observation = observation_of(event, self._defaults, self._now, self._selection)
+        if line.row and observation.keys:
+            return msgspec.structs.replace(observation, keys=[row_key(observation.keys[0][:16], line.row)])
+        return observation
+
+    def _commit(self) -> None:
+        group = Batch(self._store, self._registry, KEEPING, self._clock)
+        outcomes = group.take([observation for _, observation in self._waiting])
+        change = group.change()
+        if self._step:
+            _fold(change, self._step)
+        self._store.commit(change)  # by its only writer: it is never refused
+        for (number, observation), outcome in zip(self._waiting, outcomes, strict=True):
+            if isinstance(outcome, Rejected):
+                self._refuse(number, outcome)
+                continue
+            self.counts["taken"] += 1
+            self.counts["clamped"] += observation.clamped
+        self._waiting, self._rows = [], 0
+
+    @property
+    def total(self) -> int:
+        """How many records there were."""
+        return self.refused.total() + self.counts["taken"] + self.counts["ignored"]
+
+    def readings(self) -> list[ReplayResult]:
+        """The values of every series, by their labels, each before its slices."""
+        totals = self._store.totals(EVERYTHING_SINCE)
+        return [
+            result_of(
+                self._evaluator,
+                series,
+                totals.get(series.id, {}),
+                self._store.history(series.id, EVERYTHING_SINCE) if self._step else None,
+            )
+            for series in self._registry.current()
+        ]
+
+    def remarks(self) -> list[str]:
+        """What the values do not tell, in sentences."""
+        ever = self._store.cumulative(CUMULATIVE)
+        unscorable = sum(
+            sums.get(LABELS + status, 0.0)
+            for sums in ever.values()
+            for status in (LabelStatus.UNSCORABLE, LabelStatus.TASK_MISMATCH)
+        )
+        waiting = self._store.cumulative(USAGE).get(SERVER_SERIES_ID, {}).get(PENDING_TRUTHS, 0.0)
+        total = self.total
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.refused.most_common())
+        said = {
+            "no records": not total,
+            f"{self.refused.total():,} of {total:,} records were refused: {reasons}": self.refused.total(),
+            f"{self.counts['ignored']:,} events are of a type that tells of no prediction": self.counts["ignored"],
+            f"{self.counts['clamped']:,} records have a time in the future, and were taken as of now": self.counts[
+                "clamped"
+            ],
+            f"{waiting:,.0f} truths are about predictions that the file does not have": waiting,
+            f"{unscorable:,.0f} truths do not fit the task of their series, and move no value; storage_uri settles it": unscorable,
+        }
+        return [text for text, count in said.items() if count]
+
+
+@contextmanager
+def _few_collections() -> Iterator[None]:
+    before = gc.get_threshold()
+    gc.set_threshold(*GC_THRESHOLDS)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+
+
+def _fold(change: Change, step: int) -> None:
+    """Adds the buckets of each step up, as a roll-up does."""
+    folded: dict[tuple[int, Bucket], dict[str, float]] = {}
+    for (series_id, bucket), sums in change.sums.items():
+        into = Bucket(step, floor(bucket.start, step)) if bucket.width > 0 else bucket
+        add_into(folded.setdefault((series_id, into), {}), sums)
+    change.sums = {target: sums for target, sums in folded.items() if sums}
+
+
+def replay(
+    source: str | os.PathLike[str] | Iterable[Mapping[str, Any]], *, step: str = "", **settings: Any
+) -> list[ReplayResult]:
+    """The values of the predictions and truths in a file, or in dicts such as its lines hold.
+
+    Args:
+        source: a file named .jsonl, .csv or .parquet; or an iterable of dicts, where NaN and None mean that nothing is
+            stated.
+        step: a duration such as 1d; then each reading has `points`, the values by the time of prediction.
+        settings: as in a configuration file: threshold=0.4, class_names=["cat", "dog"], config="metrics-server.yaml" …
+
+    Warns:
+        UserWarning: there are no records, or some cannot be used; the others count.
+
+    Raises:
+        BadConfiguration: a setting cannot be used.
+        BadFile: the file cannot be read.
+    """
+    refusals: list[str] = []
+
+    def refused(number: int, error: Rejected) -> None:
+        if len(refusals) < SHOWN_REFUSALS:
+            refusals.append(f"{number}: {error.reason.label}: {error.detail}")
+
+    replayed = Replay(
+        load_settings(words_of(settings), {}),
+        default_labels({}),
+        step=seconds_of(step) if step else 0,
+        on_refused=refused,
+    )
+    if isinstance(source, (str, os.PathLike)):
+        with opened(Path(source)) as found:
+            replayed.take(found.lines)
+    else:
+        replayed.take(of_dicts(source))
+    if remarks := replayed.remarks():
+        warnings.warn("\n".join([*remarks, *refusals]), stacklevel=2)
+    return replayed.readings()
+
+
+def words_of(settings: Mapping[str, Any]) -> list[str]:
+    """Settings as the words of a command line, which know how to be read."""
+    words = []
+    for name, value in settings.items():
+        if isinstance(value, bool):
+            words.append(f"--{name}" if value else f"--no-{name}")
+        elif value is not None:
+            words.append(f"--{name}={','.join(map(str, value)) if isinstance(value, (list, tuple)) else value}")
+    return words

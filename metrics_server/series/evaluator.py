@@ -1,0 +1,157 @@
+"""Readings: the values of a series, from its sums. The page for Prometheus, the JSON API and the replay show the
+same.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+
+from metrics_server.metrics import prediction_stats as output
+from metrics_server.metrics import reward_stats as reward
+from metrics_server.metrics.components import LOGGED, PAIRS
+from metrics_server.metrics.confidence import WEIGHT_EXCESS, effective_weight
+from metrics_server.metrics.model import AncestorCounting, Counting, Sample, Tabular
+from metrics_server.metrics.sums import Sums, add_into
+from metrics_server.series.families import MODEL
+from metrics_server.series.series import Series
+
+logger = logging.getLogger(__name__)
+
+SERIES_LABELS = ("deployment_namespace", "deployment_name", "predictor_name", "model_name")
+
+_NAME = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*")
+_RESERVED = {*SERIES_LABELS, "slice", "window", "le"}
+# What the server itself says of every series; a metric model may not say it again.
+OF_SERVER = ("model_support", "model_reward", "model_output", "model_label", "model_predict", "model_last")
+_TAKEN = {name for name in MODEL if name.startswith(OF_SERVER)}
+_KNOWN = {name.removeprefix("model_") for name in MODEL} - {name.removeprefix("model_") for name in _TAKEN}
+
+
+class Evaluator:
+    """Reads values from sums. It holds no state but what it has warned of, and may be used by any thread."""
+
+    def __init__(self, max_exported_classes: int, min_support: int) -> None:
+        """Values that rest on fewer than `min_support` pairs, or rows, are left out."""
+        self._max_exported_classes = max_exported_classes
+        self._min_support = min_support
+        self._refused: set[str] = set()
+
+    def exported(self, series: Series) -> list[str]:
+        """The classes with values of their own."""
+        return list(series.classes)[: self._max_exported_classes]
+
+    def values(self, series: Series, sums: Sums) -> Iterator[Sample]:
+        """The values of one window, or of one step of the history. Undefined ones are not yielded."""
+        support, logged = sums.get(PAIRS, 0.0), sums.get(LOGGED, 0.0)
+        if support > 0:
+            yield Sample("support", {}, support)
+            samples = () if series.model is None else self._valid(partial(series.model.compute, sums))
+            yield from self._shown(_unweighted(samples, sums) if WEIGHT_EXCESS in sums else samples, support)
+        if logged > 0 and support <= logged:
+            yield Sample("label_coverage_ratio", {}, support / logged, support=logged)
+        yield from self._shown(reward.compute(sums), support)
+        yield from self._shown(output.compute(sums), support)
+        if series.has_classes or (not series.task and series.classes):
+            yield from self._shown(output.shares(sums, series.classes, self._max_exported_classes), support)
+
+    def _shown(self, samples: Iterable[Sample], support: float) -> Iterator[Sample]:
+        least = self._min_support - 1e-9  # sums of weights may be off by a rounding error
+        return (sample for sample in samples if (support if sample.support is None else sample.support) >= least)
+
+    def counts(self, series: Series, ever: Sums, retracted: Sums) -> Iterator[Sample]:
+        """What the metric model counts, ever, and what corrections took back."""
+        if isinstance(series.model, Counting):
+            yield from self._valid(partial(series.model.counts, ever))
+            for sample in self._valid(partial(series.model.counts, retracted)):
+                yield sample._replace(name=f"{sample.name}_retracted")
+
+    def ancestor_counts(self, series: Series, ever: Sums, reapplied: Sums) -> Iterator[Sample]:
+        """The same in the ancestor's vocabulary, over the first truth of each prediction."""
+        if isinstance(series.model, AncestorCounting):
+            first = dict(ever)
+            add_into(first, reapplied, -1)
+            yield from self._valid(partial(series.model.ancestor_counts, first))
+
+    def tables(self, series: Series, sums: Sums) -> Mapping[str, list[dict[str, str | float]]]:
+        """The curves of one window."""
+        if not isinstance(series.model, Tabular) or not sums.get(PAIRS):
+            return {}
+        try:
+            return {str(name): [_cells(row) for row in rows] for name, rows in series.model.tables(sums).items()}
+        except Exception as error:  # noqa: BLE001 - of a user's metric model
+            self._warn(error)
+            return {}
+
+    def _warn(self, error: Exception) -> None:
+        if (name := type(error).__name__) not in self._refused:
+            self._refused.add(name)
+            logger.warning("A metric model cannot be read: %s: %s", name, error)
+
+    def _valid(self, read: Callable[[], Iterable[Sample]]) -> Iterator[Sample]:
+        """Samples that may be exposed, as they are read; a user's metric model may yield or raise anything."""
+        try:
+            for sample in read():
+                if sample.name in _KNOWN and _is_plain(sample):
+                    yield sample
+                elif (plain := self._checked(sample)) is not None:
+                    yield plain
+        except Exception as error:  # noqa: BLE001 - of a user's metric model; the other series must not suffer
+            self._warn(error)
+
+    def _checked(self, sample: Sample) -> Sample | None:
+        """The same with plain floats; None if it cannot be exposed."""
+        names = (sample.name, *sample.labels)
+        fits = all(isinstance(name, str) and _NAME.fullmatch(name) for name in names) and not _RESERVED & set(
+            sample.labels
+        )
+        if fits and f"model_{sample.name}" not in _TAKEN and (plain := _plain(sample)) is not None:
+            return plain
+        if sample.name not in self._refused:
+            self._refused.add(sample.name)
+            logger.warning("A metric model yields %r, whose name, labels or numbers cannot be exposed", sample.name)
+        return None
+
+
+def _plain(sample: Sample) -> Sample | None:
+    """The same with plain floats: numpy's say of what type they are when they are written. None if it has other than
+    finite numbers.
+    """
+    ends, support = sample.interval, sample.support
+    try:
+        lower_upper = None if ends is None else (float(ends[0]), float(ends[1]))
+        plain = sample._replace(
+            value=float(sample.value), interval=lower_upper, support=None if support is None else float(support)
+        )
+    except (TypeError, ValueError, LookupError):
+        return None
+    return plain if _is_plain(plain) else None
+
+
+def _is_plain(sample: Sample) -> bool:
+    """Whether all its numbers are finite floats; asked for every sample of a page."""
+    _, _, value, ends, support = sample
+    if type(value) is not float or value - value or not (support is None or type(support) is float):
+        return False
+    if ends is None:
+        return True
+    lower, upper = ends
+    return type(lower) is float is type(upper) and not lower - lower and not upper - upper
+
+
+def _unweighted(samples: Iterable[Sample], sums: Sums) -> Iterator[Sample]:
+    """The same with the support that pairs of equal weight would need to tell as much: sums of weights have any
+    unit.
+    """
+    share = effective_weight(sums, sums.get("pairs", 0.0))
+    for sample in samples:
+        yield sample if sample.support is None else sample._replace(support=sample.support * share)
+
+
+def _cells(row: Mapping[str, str | float]) -> dict[str, str | float]:
+    """A row of a table, without numbers that are not finite."""
+    cells = {str(column): cell if isinstance(cell, str) else float(cell) for column, cell in row.items()}
+    return {column: cell for column, cell in cells.items() if isinstance(cell, str) or math.isfinite(cell)}

@@ -1,0 +1,169 @@
+"""The running totals of every series and window, for reading without asking the store.
+
+Reading a week of buckets for every scrape would take seconds; so the writer keeps their sum, adds to it what it has
+committed, and takes out what falls off the far edge. It is changed only after a commit, and rebuilt from the store
+after any failure.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import count
+from sys import intern
+
+from metrics_server.metrics.sums import Sums, add_into
+from metrics_server.metrics.window import CUMULATIVE_BUCKETS, Bucket, edge_of
+from metrics_server.store.interface import Store
+
+SWALLOWS = 1e4  # times what is left: leaves 12 of 16 digits
+EXACT = 2.0**53  # integers up to this are exact
+
+_BySeries = dict[int, dict[str, float]]
+
+
+@dataclass
+class WindowTotals:
+    """A window of the last `length` seconds, and the sums of its buckets from `edge` on."""
+
+    name: str
+    length: int
+    edge: int = 0
+    sums: _BySeries = field(default_factory=dict)
+
+
+class Totals:
+    """Sums by ledger and by window. Written by one thread; `series_totals` may be called from any."""
+
+    def __init__(self, windows: Mapping[str, int]) -> None:
+        self._windows = [WindowTotals(name, length) for name, length in windows.items()]
+        self._fresh: _BySeries = {}  # of all windows, not added to each of them yet
+        self._cumulative: dict[Bucket, _BySeries] = {cumulative: {} for cumulative in CUMULATIVE_BUCKETS}
+        self._lock = threading.Lock()
+        self._versions: dict[int, int] = {}
+        self._changes = count(1)
+        self._rebuilt = 0
+
+    def rebuild(self, store: Store, now: float) -> None:
+        """Reads everything anew."""
+        cumulative = {cumulative: _copy(store.cumulative(cumulative)) for cumulative in CUMULATIVE_BUCKETS}
+        windows = []
+        for window in self._windows:
+            edge = edge_of(window.length, now)
+            windows.append(WindowTotals(window.name, window.length, edge, _copy(store.totals(edge))))
+        with self._lock:
+            self._cumulative, self._windows, self._fresh = cumulative, windows, {}
+            self._versions, self._rebuilt = {}, next(self._changes)
+
+    def add(self, sums: Mapping[tuple[int, Bucket], Sums]) -> None:
+        """Adds what was committed. Nearly all of it is of this minute, and in all windows: that is kept once until they
+        slide.
+        """
+        with self._lock:
+            newest = max(window.edge for window in self._windows)
+            for (series_id, bucket), increments in sums.items():
+                self._versions[series_id] = next(self._changes)
+                if bucket.width <= 0:
+                    _add(self._cumulative[bucket], series_id, increments)
+                    continue
+                if bucket.start >= newest:
+                    _add(self._fresh, series_id, increments)
+                    continue
+                for window in self._windows:
+                    if bucket.start >= window.edge:
+                        _add(window.sums, series_id, increments)
+
+    def slide(self, store: Store, now: float) -> None:
+        """Moves every window's far edge to where it is now. Must come before a roll-up at the same `now`."""
+        self._spread()
+        for window in self._windows:
+            edge = edge_of(window.length, now)
+            if edge > window.edge:
+                gone = store.totals(window.edge, edge)
+                left = {
+                    series_id: dict(window.sums.get(series_id, {})) for series_id in gone
+                }  # only this thread writes
+                for series_id, sums in gone.items():
+                    add_into(left[series_id], sums, -1)
+                swallowed = any(_has_swallowed(sums, left[series_id]) for series_id, sums in gone.items())
+                anew = _copy(store.totals(edge)) if swallowed else {**window.sums, **left}
+                with self._lock:
+                    window.edge, window.sums = edge, anew
+                    for series_id in gone:
+                        self._versions[series_id] = next(self._changes)
+
+    def _spread(self) -> None:
+        """Adds to each window what is in all of them."""
+        with self._lock:
+            for series_id, sums in self._fresh.items():
+                for window in self._windows:
+                    _add(window.sums, series_id, sums)
+            self._fresh = {}
+
+    def drop(self, series_ids: Iterable[int]) -> None:
+        """Forgets series that were deleted."""
+        with self._lock:
+            for series_id in series_ids:
+                for by_series in (self._fresh, *self._cumulative.values(), *(window.sums for window in self._windows)):
+                    by_series.pop(series_id, None)
+                self._versions[series_id] = next(self._changes)
+
+    def version(self, series_id: int) -> object:
+        """Something that differs whenever the sums of a series do."""
+        with self._lock:
+            return self._rebuilt, self._versions.get(series_id, 0)
+
+    def cumulative(self, cumulative: Bucket, series_id: int) -> Sums:
+        """The sums of one series in one ledger."""
+        with self._lock:
+            return dict(self._cumulative[cumulative].get(series_id, {}))
+
+    def series_totals(self, series_id: int) -> SeriesTotals:
+        """The sums of one series, all of one moment."""
+        with self._lock:
+            fresh = self._fresh.get(series_id, {})
+            return SeriesTotals(
+                {cumulative: dict(by_series.get(series_id, {})) for cumulative, by_series in self._cumulative.items()},
+                {window.name: _merged(window.sums.get(series_id, {}), fresh) for window in self._windows},
+            )
+
+
+@dataclass(frozen=True)
+class SeriesTotals:
+    """The sums of one series: by ledger and by window."""
+
+    cumulative: Mapping[Bucket, Sums]
+    windows: Mapping[str, Sums]
+
+
+def _has_swallowed(gone: Sums, left: Sums) -> bool:
+    """Whether a real sum that left was so large that the digits of what remains were lost beside it. Counts lose
+    none.
+    """
+    return any(
+        abs(value) > SWALLOWS * abs(left.get(name, 0.0)) and not (abs(value) < EXACT and value.is_integer())
+        for name, value in gone.items()
+    )
+
+
+def _merged(sums: Sums, fresh: Sums) -> Sums:
+    merged = dict(sums)
+    add_into(merged, fresh)
+    return merged
+
+
+def _copy(by_series: Mapping[int, Sums]) -> _BySeries:
+    # Of many series and windows the same names: each is kept once.
+    return {
+        series_id: {intern(name): value for name, value in sums.items() if value}
+        for series_id, sums in by_series.items()
+    }
+
+
+def _add(by_series: _BySeries, series_id: int, sums: Sums, sign: int = 1) -> None:
+    target = by_series.get(series_id)
+    if target is None and sign > 0:
+        by_series[series_id] = dict(sums)
+    else:
+        add_into(by_series.setdefault(series_id, {}) if target is None else target, sums, sign)

@@ -1,0 +1,323 @@
+"""State in one SQLite file: durable on commit, one writing process, readable by others at any time.
+
+Journal WAL with synchronous=FULL: `commit` returns after fdatasync. All rows of one kind go in statements of many rows
+each; besides being faster in SQLite, every statement step lets go of Python's interpreter lock, and a busy event loop
+gives it back only after the switch interval, so one step a row would make a group of a hundred events take a hundred
+such waits.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import takewhile
+from pathlib import Path
+from urllib.parse import quote
+
+from metrics_server.errors import StoreRefused, StoreUnavailable
+from metrics_server.metrics.sums import Sums
+from metrics_server.metrics.window import Bucket
+from metrics_server.store.interface import Change, Record, StepSumsStream, StoredSeries, never
+from metrics_server.store.sqlite.history import HistoryReader
+from metrics_server.store.sqlite.sql import (
+    ADD_SUMS,
+    APPLICATION_ID,
+    CLAIM,
+    DELETE_RECORDS,
+    DELETE_SUMS,
+    LAST_ID,
+    LAST_START,
+    MIGRATIONS,
+    MOVE_RECORDS,
+    NEW_RECORDS,
+    OLDEST,
+    PUT_RECORDS,
+    PUT_SERIES,
+    ROLL_UP,
+    SCHEMA,
+    SCHEMA_VERSION,
+    TOUCH,
+    WIDTHS,
+    VersionConflict,
+    chunks,
+    ids_of,
+    write,
+    write_all,
+)
+
+BUSY_SECONDS = 2.0  # how long a commit waits for another process that holds the file
+CHECKED_BYTES = 32 * 2**20  # files up to this size are checked whole at the start (about 0.2 s)
+
+# The file is only busy; the connection is as good as before.
+_PASSING = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+class SqliteStore:
+    """The contract of `Store` over one file. A second process on the same file is refused by a lock beside it.
+
+    Raises (on opening):
+        StoreRefused: the file is in use, not ours, of a newer version, damaged, or cannot be opened.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = Path(path)
+        self._lock: int | None = self._claim_file()
+        self._last_ids: dict[int, int] = {}  # by lane
+        self._history = HistoryReader(self._path)
+        self._connection: sqlite3.Connection | None = None
+        try:
+            with self._refusing():
+                self._connection = self._open("rwc")
+        except StoreRefused:
+            self.close()
+            raise
+
+    def _claim_file(self) -> int:
+        """Locks `<file>.lock` for this process: two writers would each keep a running copy of totals, and both be
+        wrong.
+        """
+        try:
+            lock = os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise StoreRefused(f"--store: cannot write beside {self._path}: {error.strerror}") from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(lock)
+            raise StoreRefused(
+                f"--store: {self._path} is in use by another process; each server needs a file of its own"
+            ) from error
+        return lock
+
+    @contextmanager
+    def _refusing(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise StoreRefused(
+                f"--store: {self._path} cannot be used: {error}. Nothing was changed; restore a backup, or name another file"
+            ) from error
+
+    def _open(self, mode: str) -> sqlite3.Connection:
+        """Opens the file; with mode "rw" it must be there: a state that went away is never replaced by an empty one."""
+        connection = sqlite3.connect(
+            f"file:{quote(str(self._path))}?mode={mode}",
+            uri=True,
+            timeout=BUSY_SECONDS,
+            isolation_level=None,
+            cached_statements=512,
+            check_same_thread=False,
+        )
+        try:
+            self._prepare(connection, mode)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _prepare(self, connection: sqlite3.Connection, mode: str) -> None:
+        """Refuses what is not ours, sets the connection up, and makes the tables of a new file."""
+        application, version = (
+            connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
+        )
+        empty = not connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+        if application != APPLICATION_ID and not (empty and application == 0):
+            raise StoreRefused(f"--store: {self._path} belongs to another application; name another file")
+        if version > SCHEMA_VERSION:
+            raise StoreRefused(
+                f"--store: {self._path} has schema version {version}, this server knows up to {SCHEMA_VERSION}; use a newer server"
+            )
+        for pragma in ("journal_mode = WAL", "synchronous = FULL", "cache_size = -32768", "wal_autocheckpoint = 4000"):
+            connection.execute(f"PRAGMA {pragma}")
+        if empty and mode == "rw":
+            raise StoreRefused(f"--store: {self._path} has become empty")
+        if empty:
+            stamp = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};"
+            connection.executescript(f"BEGIN; {SCHEMA} {stamp} COMMIT;")
+        else:
+            if self._path.stat().st_size <= CHECKED_BYTES:
+                self._check(connection)
+            steps = "".join(MIGRATIONS[step] for step in range(version, SCHEMA_VERSION))
+            connection.executescript(f"BEGIN IMMEDIATE; {steps} {TOUCH}; COMMIT;")
+        self._last_ids = {}
+
+    def _check(self, connection: sqlite3.Connection) -> None:
+        verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if verdict != "ok":
+            raise StoreRefused(
+                f"--store: {self._path} is damaged: {' '.join(verdict.split())}. Nothing was changed; restore a backup, or name another file"
+            )
+
+    @contextmanager
+    def _guarded_connection(self) -> Iterator[sqlite3.Connection]:
+        """The only door to the database. Whatever SQLite raises becomes `StoreUnavailable`, with nothing half
+        applied.
+        """
+        try:
+            if self._connection is None:
+                self._connection = self._open("rw")
+            yield self._connection
+        except (sqlite3.Error, StoreRefused) as error:
+            # After a failed write or fsync the connection's cache may not be what is on the disk: never trust it again.
+            if getattr(error, "sqlite_errorcode", None) not in _PASSING:
+                self.recover()
+            raise StoreUnavailable(f"SQLite: {error}") from error
+        finally:
+            if self._connection is not None and self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+
+    @contextmanager
+    def _transaction(self, begin: str = "BEGIN IMMEDIATE") -> Iterator[sqlite3.Connection]:
+        with self._guarded_connection() as connection:
+            connection.execute(begin)
+            yield connection
+            connection.execute("COMMIT")
+
+    def load(self, keys: Collection[bytes]) -> Mapping[bytes, Record]:
+        found: dict[bytes, Record] = {}
+        with self._guarded_connection() as connection:
+            for chunk in chunks(sorted(keys)):
+                marks = ",".join("?" * len(chunk))
+                query = f"SELECT key, version, value FROM records WHERE key IN ({marks})"  # noqa: S608 - only question marks
+                found.update((key, Record(version, value)) for key, version, value in connection.execute(query, chunk))
+        return found
+
+    def commit(self, change: Change) -> bool:
+        try:
+            with self._transaction() as connection:
+                self._put_records(connection, change)
+                write_all(connection, CLAIM, [(*key, value) for key, value in change.claims.items()])
+                write(connection, PUT_SERIES, [(*row[:4], *row[5:]) for row in change.series.values()])
+                write(
+                    connection,
+                    ADD_SUMS,
+                    [
+                        (series, *bucket, name, value)
+                        for (series, bucket), sums in change.sums.items()
+                        for name, value in sums.items()
+                    ],
+                )
+        except VersionConflict:
+            return False
+        return True
+
+    def _put_records(self, connection: sqlite3.Connection, change: Change) -> None:
+        # Sorted keys touch the pages of their index in order.
+        new: list[tuple[object, ...]] = []
+        changed: list[tuple[object, ...]] = []
+        expiry_changed: list[tuple[object, ...]] = []
+        for key in sorted(change.records):
+            version, value, expires_at, expiry_queue, is_moved = change.records[key]
+            if not version:
+                new.append((key, 1, expires_at, value, self._next_id(connection, expiry_queue)))
+                continue
+            changed.append((key, version + 1, expires_at, value))
+            if is_moved:
+                expiry_changed.append((key, self._next_id(connection, expiry_queue)))
+        write_all(connection, NEW_RECORDS, new)
+        write_all(connection, PUT_RECORDS, changed)
+        write_all(connection, MOVE_RECORDS, expiry_changed)
+        write_all(connection, DELETE_RECORDS, sorted(change.deletes.items()))
+
+    def _next_id(self, connection: sqlite3.Connection, expiry_queue: int) -> int:
+        last = self._last_ids.get(expiry_queue)
+        if last is None:
+            last = connection.execute(LAST_ID, ids_of(expiry_queue)).fetchone()[0] or ids_of(expiry_queue)[0]
+        self._last_ids[expiry_queue] = last + 1
+        return last + 1
+
+    def series(self) -> list[StoredSeries]:
+        parameters: dict[int, dict[str, str]] = {}
+        with self._transaction("BEGIN") as connection:
+            for series_id, name, value in connection.execute("SELECT series, name, value FROM parameters"):
+                parameters.setdefault(series_id, {})[name] = value
+            rows = connection.execute(
+                "SELECT id, identity, created_at, seen_at, predicted_at, labelled_at FROM series"
+            ).fetchall()
+        return [
+            StoredSeries(row[0], row[1], row[2], row[3], parameters.get(row[0], {}), row[4], row[5]) for row in rows
+        ]
+
+    def cumulative(self, cumulative: Bucket) -> Mapping[int, Sums]:
+        return self._sums_by_series(
+            "SELECT series, component, value FROM sums WHERE width = ? AND start = ?", cumulative
+        )
+
+    def totals(self, since: int, until: int | None = None) -> Mapping[int, Sums]:
+        # Naming the widths lets SQLite seek to the stretch of time within each, instead of reading all of them.
+        return self._sums_by_series(
+            f"SELECT series, component, sum(value) FROM sums WHERE width IN {WIDTHS} AND start >= ? AND start < ? GROUP BY 1, 2",  # noqa: S608
+            (since, LAST_START if until is None else until),
+        )
+
+    def _sums_by_series(self, query: str, arguments: Sequence[int]) -> dict[int, Sums]:
+        found: dict[int, dict[str, float]] = {}
+        with self._guarded_connection() as connection:
+            for series_id, name, value in connection.execute(query, arguments):
+                found.setdefault(series_id, {})[name] = value
+        return dict(found)
+
+    def history(self, series_id: int, since: int, until: int | None = None) -> Mapping[Bucket, Sums]:
+        return self._history.of(series_id, since, until)
+
+    def steps(
+        self, series_id: int, since: int, until: int, step: int, is_over: Callable[[], bool] = never
+    ) -> StepSumsStream:
+        return self._history.steps(series_id, since, until, step, is_over)
+
+    def roll_up(self, fine: int, coarse: int, before: int) -> bool:
+        return self._end_oldest(fine, before, ROLL_UP, coarse)
+
+    def forget_before(self, coarsest: int, before: int) -> bool:
+        return self._end_oldest(coarsest, before, None, 0)
+
+    def _end_oldest(self, width: int, before: int, first: str | None, coarse: int) -> bool:
+        """Deletes the oldest bucket of a width, after running a statement over it."""
+        query = "SELECT min(start) FROM sums WHERE width = ? AND start < ?"
+        with self._guarded_connection() as connection:
+            (oldest,) = connection.execute(query, (width, before)).fetchone()
+        if oldest is None:
+            return False
+        with self._transaction() as connection:
+            if first is not None:
+                connection.execute(first, {"fine": width, "coarse": coarse, "start": oldest})
+            connection.execute("DELETE FROM sums WHERE width = ? AND start = ?", (width, oldest))
+        return True
+
+    def expired(self, before: float, limit: int, expiry_queue: int = 0) -> Mapping[bytes, Record]:
+        with self._guarded_connection() as connection:
+            rows = connection.execute(
+                OLDEST, (*ids_of(expiry_queue), 1)
+            ).fetchall()  # nearly always the one that has not expired
+            if rows and rows[0][0] <= before:
+                rows = connection.execute(OLDEST, (*ids_of(expiry_queue), limit)).fetchall()
+        return {key: Record(version, value) for _, key, version, value in takewhile(lambda row: row[0] <= before, rows)}
+
+    def forget_series(self, series_id: int) -> None:
+        with self._transaction() as connection:
+            for statement in ("DELETE FROM series WHERE id = ?", "DELETE FROM parameters WHERE series = ?"):
+                connection.execute(statement, (series_id,))
+            connection.execute(DELETE_SUMS, {"series": series_id, "since": -LAST_START, "until": LAST_START})
+
+    def state_bytes(self) -> int:
+        return sum(path.stat().st_size for path in (self._path, Path(f"{self._path}-wal")) if path.exists())
+
+    def ready(self) -> None:
+        with self._transaction() as connection:
+            connection.execute(TOUCH)
+
+    def recover(self) -> None:
+        """Drops the connection; the next call opens a new one."""
+        if self._connection is not None:
+            connection, self._connection = self._connection, None
+            connection.close()
+
+    def close(self) -> None:
+        self._history.close()
+        self.recover()
+        if self._lock is not None:
+            lock, self._lock = self._lock, None
+            os.close(lock)
