@@ -61,7 +61,7 @@ def _fill(path: Path) -> None:
                 progress(f"preparing {PENDING:,} pending predictions: {start:,}")
             now = time.time()
             group = Batch(store, registry, keeping, now)
-            group.take([observation_of(_prediction(now), Labels("", "", "", ""), now) for _ in range(GROUP)])
+            group.apply([observation_of(_prediction(now), Labels("", "", "", ""), now) for _ in range(GROUP)])
             if not store.commit(group.change()):
                 raise BenchmarkError("a group of predictions could not be committed")
     finally:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from cm_models.regression import Regression
 from metrics_server.metrics.sums import add_into
-from metrics_server.pairing.scorer import weighted
+from metrics_server.pairing.scoring import weighted
 
 MODEL = Regression()
 QUANTILES = {"median_absolute_error", "absolute_error_quantile"}

@@ -19,7 +19,7 @@ from metrics_server.metrics.labels import LabelStatus
 from metrics_server.metrics.model import MetricModel, Sample
 from metrics_server.metrics.sums import add_into, total
 from metrics_server.metrics.task import TASKS
-from metrics_server.pairing.scorer import increments_of, weighted
+from metrics_server.pairing.scoring import increments_of, weighted
 from tests.conftest import Serve
 from tests.running import FEEDBACK as FEEDBACK_EVENT
 from tests.running import RESPONSE, ce

@@ -78,7 +78,7 @@ def check(content_type: str, encoding: str, headers: Mapping[str, str], body: by
     )
     for _ in range(2):
         group = Batch(store, catalog, Retention(400 * 86400, 35 * 86400, 86400), NOW)
-        for outcome in group.take(halves):
+        for outcome in group.apply(halves):
             assert outcome in ("accepted", "duplicate", "pending") or isinstance(outcome, Rejected)
         change = group.change()
         assert store.commit(change)

@@ -30,7 +30,7 @@ from metrics_server.metrics import reward_stats as reward
 from metrics_server.metrics.confidence import WEIGHT_EXCESS, of_difference
 from metrics_server.metrics.model import MetricModel, Sample
 from metrics_server.metrics.sums import add_into
-from metrics_server.pairing.scorer import weighted
+from metrics_server.pairing.scoring import weighted
 
 Row = Mapping[str, float]
 Weighting = Callable[[Any, tuple[int, int]], Any]

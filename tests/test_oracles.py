@@ -50,7 +50,7 @@ from metrics_server.metrics.window import DAY, HOUR, MINUTE, QUARTER
 from metrics_server.pairing.batch import Batch, Retention
 from metrics_server.pairing.maintenance import Maintenance
 from metrics_server.pairing.observation import Observation
-from metrics_server.pairing.scorer import weighted
+from metrics_server.pairing.scoring import weighted
 from metrics_server.pairing.usage import UsageLimits
 from metrics_server.series.evaluator import Evaluator
 from metrics_server.series.registry import SeriesRegistry
@@ -1086,7 +1086,7 @@ class Life:
 
     def take(self, halves: Sequence[Observation]) -> None:
         group = Batch(self.store, self.catalog, KEEPING, self.now)
-        assert set(group.take(halves)) <= {"accepted", "pending"}
+        assert set(group.apply(halves)) <= {"accepted", "pending"}
         change = group.change()
         assert self.store.commit(change)
         self.totals.add(change.sums)

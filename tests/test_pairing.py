@@ -83,7 +83,7 @@ class Bench:
 
     def send(self, *sent: Sent, now: float = NOW) -> list[Any]:
         group = Batch(self.store, self.catalog, KEEPING, now)
-        outcomes = group.take([observation_of(one.event(), NOWHERE, now) for one in sent])
+        outcomes = group.apply([observation_of(one.event(), NOWHERE, now) for one in sent])
         assert self.store.commit(group.change())
         return outcomes
 
@@ -302,7 +302,7 @@ def test_one_class_written_in_several_ways_is_one_truth() -> None:
         )
         for event in (first, again):
             group = Batch(bench.store, bench.catalog, KEEPING, NOW)
-            group.take([observation_of(event, NOWHERE, NOW)])
+            group.apply([observation_of(event, NOWHERE, NOW)])
             bench.store.commit(group.change())
         assert bench.statuses(NOWHERE) == {"matched": 1, "duplicate": 1}, form
 
@@ -369,7 +369,7 @@ def test_a_group_computed_again_gives_the_same() -> None:
     for _ in range(2):  # the first attempt is thrown away
         bench.restart()
         group = Batch(bench.store, bench.catalog, KEEPING, NOW)
-        assert group.take(halves) == ["accepted"]
+        assert group.apply(halves) == ["accepted"]
         change = group.change()
     assert bench.store.commit(change)
     assert bench.net()[MAIN][PAIRS] == 1

@@ -359,7 +359,7 @@ class Bench(PlainBench):
     def taken(self, halves: Sequence[Observation], now: float = NOW) -> tuple[list[Any], Any]:
         """A group before its commit."""
         group = Batch(self.store, self.catalog, KEEPING, now)
-        return group.take(halves), group.change()
+        return group.apply(halves), group.change()
 
     def numbers(self) -> Net:
         """What stands, by series, slice and bucket; without what came to nothing, and without the distribution of

@@ -18,7 +18,7 @@ from metrics_server.metrics.labels import LabelStatus
 from metrics_server.metrics.model import Array, MetricModel, load
 
 RowValue: TypeAlias = "float | int | bool | str | list[float] | None"
-Resolved: TypeAlias = "tuple[RowValue, RowValue] | str"
+Resolved: TypeAlias = "tuple[RowValue, RowValue] | LabelStatus"
 Resolver: TypeAlias = Callable[[RowValue, RowValue, Sequence[str]], Resolved]
 
 

@@ -1,17 +1,17 @@
-"""From the moves of a group of events to one change of the store: the book that pairing writes into.
+"""The aggregating pass: the effects of matching a batch, to one change of the store.
 
 Pairs of one series and bucket are collected and given to the metric model in one call, because a call costs about 30 µs
-whatever it holds. Two clocks: what is net goes to the bucket of the prediction's time, what only grows to the ledgers.
+whatever it holds. There are two clocks: net sums go to the bucket of the prediction's time, cumulative ones only grow.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple, TypeAlias
 
 from metrics_server.errors import Rejected
-from metrics_server.metrics import prediction_stats as output
-from metrics_server.metrics import reward_stats as reward
+from metrics_server.metrics import prediction_stats, reward_stats
 from metrics_server.metrics.components import LABELS, LOGGED, PAIRS, PREDICTED, PREDICTIONS, SERVER_SERIES_ID
 from metrics_server.metrics.duration_histogram import DELAY, LATENCY, observed
 from metrics_server.metrics.labels import LabelStatus
@@ -25,136 +25,128 @@ from metrics_server.metrics.window import (
     Bucket,
     bucket_of,
 )
-from metrics_server.pairing.record import Contribution, Prediction, Truth, Weight
-from metrics_server.pairing.scorer import increments_of, weighted
+from metrics_server.pairing.matching import RewardTarget
+from metrics_server.pairing.record import (
+    Contribution,
+    Prediction,
+    RewardContribution,
+    RowContribution,
+    Truth,
+    Weight,
+)
+from metrics_server.pairing.scoring import increments_of, weighted
 from metrics_server.series.registry import SeriesRegistry
 from metrics_server.series.series import Labels, Series
 from metrics_server.store.interface import Change
 
 PERSIST_EVERY = 10.0  # seconds: how exactly the store knows when a series was last used
 
-_Target = tuple[
-    int, "Bucket | None", int, bool, Weight
-]  # series, bucket, sign, whether it is the first of its prediction, weight
+APPLIED, RETRACTED = 1, -1  # signs
+
+AnyContribution: TypeAlias = "Contribution | RowContribution | RewardContribution"
+
+
+class PairTarget(NamedTuple):
+    """Where pairs go: those of one target are given to the metric model together.
+
+    Attributes:
+        bucket: of the prediction time; None when that is older than the history.
+        sign: APPLIED or RETRACTED.
+        first: whether they are the first of their predictions.
+    """
+
+    series_id: int
+    bucket: Bucket | None
+    sign: int
+    first: bool
+    weight: Weight
+
+
+class RowTarget(NamedTuple):
+    """Where rows of the request log go."""
+
+    series_id: int
+    bucket: Bucket | None
+    sign: int
 
 
 class Aggregator:
-    """Collects the effects of one group of events; `change` is what the store has to apply for them."""
+    """Collects the effects of one batch of events; `change` is what the store has to apply for them."""
 
     def __init__(self, registry: SeriesRegistry, now: float, history: int) -> None:
         self._registry = registry
         self._now = now
         self._history = history
         self._change = Change()
-        self._buckets: dict[float, Bucket | None] = {}
+        self._buckets: dict[float, Bucket | None] = {}  # by the minute of the prediction time
         self._sums: dict[tuple[int, Bucket], dict[str, float]] = {}
-        self._pairs: dict[_Target, list[tuple[RowValue, RowValue]]] = {}
-        self._rows: dict[
-            tuple[int, Bucket | None, int], list[tuple[str | None, float | None]]
-        ] = {}  # their class, and their number
-        self._first_rows: dict[int, list[str | None]] = {}  # of a series, their class
-        self._durations: dict[tuple[int, str], list[float]] = {}  # of a series, by component
-        self._touched: dict[int, Series] = {}
-        self._counts: dict[tuple[int, str], float] = {}  # in the ledger of what was applied, ever
+        self._pairs: dict[PairTarget, list[tuple[RowValue, RowValue]]] = {}
+        self._rows: dict[RowTarget, list[tuple[str | None, float | None]]] = {}  # class and number of each
+        self._first_rows: dict[int, list[str | None]] = {}  # by series, the class of each
+        self._durations: dict[tuple[int, str], list[float]] = {}  # by series and component, in seconds
+        self._used: dict[int, Series] = {}
+        self._counts: dict[tuple[int, str], float] = {}  # cumulative, by series and component
+
+    # Series
 
     def admit(self, labels: Labels) -> Series:
-        """The series of these labels, made if need be; raises `Rejected` when there are too many."""
+        """Finds the series of these labels, made if need be.
+
+        Raises:
+            Rejected: there are too many.
+        """
         return self._registry.admit(labels, self._now, self._change.series)
 
     def _admitted(self, labels: Labels) -> Series | None:
-        """The series of a prediction that is known already; None when it left as idle and its place is taken."""
+        """Finds the series of a prediction that was taken before; None when it left as idle and its place is taken."""
         try:
             return self.admit(labels)
         except Rejected:
             return None
 
-    def _slices(self, series: Series, names: list[str]) -> list[Series]:
+    def _slices(self, series: Series, names: Iterable[str]) -> list[Series]:
         return [self._registry.slice_of(series, name, self._now, self._change.series) for name in names]
 
-    def _targets(self, applied: Contribution) -> Iterator[int]:
-        """The series that this was put into, as far as they are still there."""
-        for series_id, series_created_at in ((applied.series, applied.series_created_at), *applied.slices):
+    def _contributed(self, contribution: AnyContribution) -> Iterator[int]:
+        """Yields the series that something was put into, as far as they are still there."""
+        own = contribution.series, contribution.series_created_at
+        for series_id, created_at in (own, *contribution.slices):
             series = self._registry.get(series_id)
-            if series is not None and series.created_at == series_created_at:
+            if series is not None and series.created_at == created_at:
                 yield series_id
 
-    def resolve(self, prediction: Prediction, truth: RowValue, weight: Weight) -> Contribution | str:
+    # Pairs
+
+    def resolve(self, prediction: Prediction, truth: RowValue, weight: Weight) -> Contribution | LabelStatus:
         if (series := self._admitted(prediction.labels)) is None:
             return LabelStatus.UNSCORABLE
         resolved = series.resolve(truth, prediction.value, self._change.claims)
-        if isinstance(resolved, str):
+        if isinstance(resolved, LabelStatus):
             return resolved
-        applied = Contribution(series.id, series.created_at, prediction.at, *resolved, [], weight)
+        pair = Contribution(series.id, series.created_at, prediction.at, *resolved, [], weight)
         if prediction.slices:
             for part in self._slices(series, prediction.slices):
                 part.adopt_parent_model(series, resolved, self._change.claims)
-                applied.slices.append((part.id, part.created_at))
-        return applied
+                pair.slices.append((part.id, part.created_at))
+        return pair
 
-    def apply_pair(self, applied: Contribution, *, first: bool) -> None:
-        if not applied.slices and first:  # just resolved: its series is there
-            target = applied.series, self._bucket(applied.at), 1, True, applied.weight
-            self._pairs.setdefault(target, []).append((applied.y_true, applied.y_pred))
+    def apply_pair(self, pair: Contribution, *, first: bool) -> None:
+        if not pair.slices and first:  # just resolved: its series is there
+            target = PairTarget(pair.series, self._bucket(pair.at), APPLIED, True, pair.weight)
+            self._pairs.setdefault(target, []).append((pair.y_true, pair.y_pred))
         else:
-            self._post(applied, 1, first=first)
+            self._post(pair, APPLIED, first=first)
 
-    def retract_pair(self, applied: Contribution) -> None:
-        self._post(applied, -1, first=False)
+    def retract_pair(self, pair: Contribution) -> None:
+        self._post(pair, RETRACTED, first=False)
 
-    def _post(self, applied: Contribution, sign: int, *, first: bool) -> None:
-        bucket = self._bucket(applied.at)
-        for series_id in self._targets(applied):
-            self._pairs.setdefault((series_id, bucket, sign, first, applied.weight), []).append(
-                (applied.y_true, applied.y_pred)
-            )
+    def _post(self, pair: Contribution, sign: int, *, first: bool) -> None:
+        bucket = self._bucket(pair.at)
+        for series_id in self._contributed(pair):
+            target = PairTarget(series_id, bucket, sign, first, pair.weight)
+            self._pairs.setdefault(target, []).append((pair.y_true, pair.y_pred))
 
-    def apply_row(self, prediction: Prediction, *, first: bool) -> Contribution:
-        if (series := self._admitted(prediction.labels)) is None:
-            return Contribution(SERVER_SERIES_ID, 0.0, prediction.at, None, None)
-        numeric = isinstance(prediction.value, (int, float)) and not isinstance(prediction.value, bool)
-        label, is_class = series.predicted_class(prediction.value, self._change.claims)
-        applied = Contribution(
-            series.id, series.created_at, prediction.at, label, prediction.value if numeric else None
-        )
-        for part in self._slices(series, prediction.slices) if prediction.slices else ():
-            if label is not None and is_class:
-                part.claim_class(label, self._change.claims)
-            applied.slices.append((part.id, part.created_at))
-        if first:
-            for series_id in self._targets(applied):
-                self._first_rows.setdefault(series_id, []).append(label if is_class else None)
-        self._row(applied, 1)
-        return applied
-
-    def retract_row(self, applied: Contribution) -> None:
-        self._row(applied, -1)
-
-    def _row(self, applied: Contribution, sign: int) -> None:
-        bucket = self._bucket(applied.at)
-        for series_id in (applied.series,) if sign > 0 and not applied.slices else self._targets(applied):
-            self._rows.setdefault((series_id, bucket, sign), []).append((applied.y_true, applied.y_pred))  # type: ignore[arg-type]
-
-    def apply_reward(self, value: float, labels: Labels, at: float, slices: list[str], *, first: bool) -> Contribution:
-        if (series := self._admitted(labels)) is None:
-            return Contribution(SERVER_SERIES_ID, 0.0, at, None, value)
-        applied = Contribution(series.id, series.created_at, at, None, value)
-        applied.slices = [(part.id, part.created_at) for part in self._slices(series, slices)]
-        if first:
-            for series_id in self._targets(applied):
-                self._count(series_id, reward.REWARDS)
-                self._count(series_id, reward.component_of(value))
-        self._reward(applied, 1)
-        return applied
-
-    def retract_reward(self, applied: Contribution) -> None:
-        self._reward(applied, -1)
-
-    def _reward(self, applied: Contribution, sign: int) -> None:
-        if isinstance(applied.y_pred, (int, float)):
-            for series_id in self._targets(applied):
-                self._net(series_id, self._bucket(applied.at), reward.increments(float(applied.y_pred)), sign)
-
-    def status(self, prediction: Prediction, status: str) -> None:
+    def status(self, prediction: Prediction, status: LabelStatus) -> None:
         if (series := self._admitted(prediction.labels)) is None:
             return
         for counted in (series, *self._slices(series, prediction.slices)):
@@ -162,6 +154,34 @@ class Aggregator:
 
     def delay(self, prediction: Prediction, truth: Truth) -> None:
         self._observe(prediction.labels, DELAY, max(0.0, truth.time - prediction.at), prediction.slices)
+
+    # Rows of the request log
+
+    def apply_row(self, prediction: Prediction, *, first: bool) -> RowContribution:
+        value = prediction.value
+        if (series := self._admitted(prediction.labels)) is None:
+            return RowContribution(SERVER_SERIES_ID, 0.0, prediction.at, None, None)
+        number = value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+        label, is_class = series.predicted_class(value, self._change.claims)
+        row = RowContribution(series.id, series.created_at, prediction.at, label, number)
+        for part in self._slices(series, prediction.slices) if prediction.slices else ():
+            if label is not None and is_class:
+                part.claim_class(label, self._change.claims)
+            row.slices.append((part.id, part.created_at))
+        if first:
+            for series_id in self._contributed(row):
+                self._first_rows.setdefault(series_id, []).append(label if is_class else None)
+        self._post_row(row, APPLIED)
+        return row
+
+    def retract_row(self, row: RowContribution) -> None:
+        self._post_row(row, RETRACTED)
+
+    def _post_row(self, row: RowContribution, sign: int) -> None:
+        bucket = self._bucket(row.at)
+        is_new = sign == APPLIED and not row.slices  # its series is there
+        for series_id in (row.series,) if is_new else self._contributed(row):
+            self._rows.setdefault(RowTarget(series_id, bucket, sign), []).append((row.label, row.number))
 
     def latency(self, labels: Labels, seconds: float) -> None:
         """Notes how long a prediction took."""
@@ -172,12 +192,36 @@ class Aggregator:
             for counted in (series, *self._slices(series, slices)):
                 self._durations.setdefault((counted.id, name), []).append(seconds)
 
+    # Rewards
+
+    def apply_reward(self, value: float, about: RewardTarget, *, first: bool) -> RewardContribution:
+        if (series := self._admitted(about.labels)) is None:
+            return RewardContribution(SERVER_SERIES_ID, 0.0, about.at, None, value)
+        slices = [(part.id, part.created_at) for part in self._slices(series, about.slices)]
+        reward = RewardContribution(series.id, series.created_at, about.at, None, value, slices)
+        if first:
+            for series_id in self._contributed(reward):
+                self._count(series_id, reward_stats.REWARDS)
+                self._count(series_id, reward_stats.component_of(value))
+        self._post_reward(reward, APPLIED)
+        return reward
+
+    def retract_reward(self, reward: RewardContribution) -> None:
+        self._post_reward(reward, RETRACTED)
+
+    def _post_reward(self, reward: RewardContribution, sign: int) -> None:
+        for series_id in self._contributed(reward):
+            self._net(series_id, self._bucket(reward.at), reward_stats.increments(reward.value), sign)
+
+    # The change
+
     def change(self) -> Change:
-        """The change for everything collected; the caller adds the records."""
+        """Makes the change for everything collected; the caller adds the records."""
         for (series_id, bucket, sign), values in self._rows.items():
-            self._net(series_id, bucket, {LOGGED: float(len(values)), **output.increments(values)}, sign)
-        for series_id, seen in self._first_rows.items():
-            self._see(series_id, seen)
+            sums = {LOGGED: float(len(values)), **prediction_stats.increments(values)}
+            self._net(series_id, bucket, sums, sign)
+        for series_id, labels in self._first_rows.items():
+            self._count_rows(series_id, labels)
         for (series_id, name), durations in self._durations.items():
             self._add(series_id, CUMULATIVE, observed(name, durations))
         for target, pairs in self._pairs.items():
@@ -185,49 +229,46 @@ class Aggregator:
         for (series_id, name), count in self._counts.items():
             self._add(series_id, CUMULATIVE, {name: count})
         self._change.sums = {target: sums for target, sums in self._sums.items() if sums}
-        for series in self._touched.values():
+        for series in self._used.values():
             if series.needs_persist(PERSIST_EVERY):
                 self._change.series[series.id] = series.row()
         return self._change
 
-    def _see(self, series_id: int, labels: list[str | None]) -> None:
-        """Counts rows of the request log that came for the first time."""
+    def _count_rows(self, series_id: int, labels: list[str | None]) -> None:
+        """Counts rows of the request log that came for the first time, by class."""
         if (series := self._registry.get(series_id)) is None:
             return
         series.predicted_at = self._now
-        self._touched[series_id] = series
+        self._used[series_id] = series
         self._count(series_id, PREDICTIONS, len(labels))
         for label, count in Counter(labels).items():
             if label is not None:
                 self._count(series_id, PREDICTED + label, count)
 
-    def _score(self, target: _Target, pairs: list[tuple[RowValue, RowValue]]) -> None:
-        """Gives the pairs of one series and bucket to its model; what that refuses leaves the server's own counts
-        too.
-        """
+    def _score(self, target: PairTarget, pairs: list[tuple[RowValue, RowValue]]) -> None:
+        """Gives the pairs of a target to their model; what that refuses leaves the server's own counts too."""
         series_id, bucket, sign, first, weight = target
         series = self._registry.get(series_id)
         if series is None or series.model is None:
             return
         sums, refused = increments_of(series, series.model, pairs)
         taken = len(pairs) - refused
-        if refused and sign > 0:
+        if refused and sign == APPLIED:
             self._count(series_id, LABELS + LabelStatus.TASK_MISMATCH, refused)
         if first and taken:
-            self._count(series_id, LABELS + (LabelStatus.TOO_OLD if bucket is None else LabelStatus.MATCHED), taken)
+            status = LabelStatus.TOO_OLD if bucket is None else LabelStatus.MATCHED
+            self._count(series_id, LABELS + status, taken)
             series.labelled_at = self._now
-            self._touched[series_id] = series
+            self._used[series_id] = series
         net = sums if weight == 1 else weighted(sums, taken, weight)
         self._net(series_id, bucket, {**net, PAIRS: float(taken)}, sign)
-        if series.counted is not None:
-            counted = series.counted
-            self._grow(
-                series_id, {name: value for name, value in sums.items() if name.startswith(counted)}, sign, first=first
-            )
+        if (prefixes := series.counted) is not None:
+            counted = {name: value for name, value in sums.items() if name.startswith(prefixes)}
+            self._grow(series_id, counted, sign, first=first)
 
     def _grow(self, series_id: int, sums: Sums, sign: int, *, first: bool) -> None:
-        """Writes into the ledgers that only grow."""
-        if sign < 0:
+        """Adds to the cumulative sums, which only grow: retractions have sums of their own."""
+        if sign == RETRACTED:
             self._add(series_id, CUMULATIVE_RETRACTED, sums)
             return
         self._add(series_id, CUMULATIVE, sums)
@@ -235,7 +276,7 @@ class Aggregator:
             self._add(series_id, CUMULATIVE_REAPPLIED, sums)
 
     def _bucket(self, at: float) -> Bucket | None:
-        """The bucket of a prediction time; asked several times for each event, nearly always for the same minute."""
+        """Finds the bucket of a prediction time; asked several times for each event, nearly always for one minute."""
         minute = at // MINUTE
         if minute not in self._buckets:
             self._buckets[minute] = bucket_of(at, self._now, self._history)
@@ -249,9 +290,9 @@ class Aggregator:
         if bucket is not None:  # older than the history: counted, but in no window
             self._add(series_id, bucket, sums, sign)
 
-    def _add(self, series_id: int, bucket: Bucket, sums: Sums, sign: int = 1) -> None:
+    def _add(self, series_id: int, bucket: Bucket, sums: Sums, sign: int = APPLIED) -> None:
         target = self._sums.get((series_id, bucket))
-        if target is None and sign > 0:
+        if target is None and sign == APPLIED:
             self._sums[series_id, bucket] = {name: value for name, value in sums.items() if value}
         else:
             add_into(target if target is not None else self._sums.setdefault((series_id, bucket), {}), sums, sign)

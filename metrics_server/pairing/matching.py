@@ -1,16 +1,17 @@
-"""What meets what: predictions and truths of one request row, in any order, any number of times.
+"""The matching pass: predictions and truths of one request row, in any order, any number of times.
 
-Which prediction and which truth stand is a function of the set of halves that arrived in a case, never of their order:
-for each prediction key the latest event wins, for each row the latest truth. A truth that is known by several ids is
-about the predictions of the first of them that has any. `arrive` is the only thing that changes a case; it writes into
-a book the moves that bring the sums from what was applied before to what stands now. Nothing here knows sums, stores,
-sockets or the clock.
+Which prediction and which truth stand is a function of the set of observations that were filed in a record, never of
+their order: of each prediction the latest event wins, of each row the latest truth. A truth that is known by several
+ids is about the predictions of the first of them that has any. The functions here are the only ones that change what
+stands in a record; they tell an `EffectSink` what brings the sums from what was applied before to what stands now.
+Nothing here knows sums, stores, sockets or the clock.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from copy import copy
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -23,6 +24,8 @@ from metrics_server.pairing.record import (
     PairingRecord,
     Prediction,
     Reward,
+    RewardContribution,
+    RowContribution,
     Truth,
     Weight,
     are_same_model,
@@ -32,338 +35,380 @@ from metrics_server.series.series import Labels
 
 
 class EffectSink(Protocol):
-    """Where the effects of pairing are written down; see `metrics_server.pairing.aggregator`."""
+    """Takes the effects of matching; see `metrics_server.pairing.aggregator`."""
 
-    def resolve(self, prediction: Prediction, truth: RowValue, weight: Weight) -> Contribution | str:
-        """The pair as the model of the prediction's series takes it, or the status that says why not."""
+    def resolve(self, prediction: Prediction, truth: RowValue, weight: Weight) -> Contribution | LabelStatus:
+        """Makes the pair as the model of the prediction's series takes it, or says why it cannot."""
 
-    def apply_pair(self, applied: Contribution, *, first: bool) -> None:
-        """Counts a pair; the first of a prediction is what "matched" tells of."""
+    def apply_pair(self, pair: Contribution, *, first: bool) -> None:
+        """Counts a pair; the first one of a prediction is what the status "matched" tells of."""
 
-    def retract_pair(self, applied: Contribution) -> None: ...
-    def apply_row(self, prediction: Prediction, *, first: bool) -> Contribution: ...
-    def retract_row(self, applied: Contribution) -> None: ...
-    def apply_reward(
-        self, value: float, labels: Labels, at: float, slices: list[str], *, first: bool
-    ) -> Contribution: ...
-    def retract_reward(self, applied: Contribution) -> None: ...
-    def status(self, prediction: Prediction, status: str) -> None: ...
-    def delay(self, prediction: Prediction, truth: Truth) -> None: ...
+    def retract_pair(self, pair: Contribution) -> None:
+        """Takes back a pair that was counted."""
+
+    def apply_row(self, prediction: Prediction, *, first: bool) -> RowContribution:
+        """Counts a row of the request log."""
+
+    def retract_row(self, row: RowContribution) -> None:
+        """Takes back a row of the request log."""
+
+    def apply_reward(self, value: float, about: RewardTarget, *, first: bool) -> RewardContribution:
+        """Counts a reward."""
+
+    def retract_reward(self, reward: RewardContribution) -> None:
+        """Takes back a reward."""
+
+    def status(self, prediction: Prediction, status: LabelStatus) -> None:
+        """Counts what became of a truth."""
+
+    def delay(self, prediction: Prediction, truth: Truth) -> None:
+        """Notes how long after the prediction its first truth came."""
+
+
+class RewardTarget(NamedTuple):
+    """What a reward is counted for: a prediction's labels, its time and its slices."""
+
+    labels: Labels
+    at: float
+    slices: list[str]
 
 
 _encode = msgspec.msgpack.Encoder().encode
 
 
-def apply_row(case: PairingRecord, row: RowObservation, book: EffectSink) -> bool:
-    """Takes the halves into the case and writes into the book what that changes; says whether a truth of them waits
-    now.
+def match_row(record: PairingRecord, row: RowObservation, sink: EffectSink) -> bool:
+    """Takes a row into its record and settles what stands now.
+
+    Returns:
+        Whether it brings a truth that waits for its prediction.
     """
-    if not (case.predictions or case.truths or case.rewards):
-        _open(case, row, book)
+    if not (record.predictions or record.truths or record.rewards):
+        _open(record, row, sink)
         return row.truth is not None and (row.prediction is None or not row.truth.covers(row.prediction.labels))
-    changed = None if row.prediction is None else _take_said(case, row.prediction, book)
+    changed = None if row.prediction is None else _take_prediction(record, row.prediction, sink)
     if row.truth is not None:
-        case.truths = _latest(case.truths, copy(row.truth))[-MAX_TRUTHS:]
-    waits = not settle(case, book, changed, row.truth)
+        record.truths = _with_latest(record.truths, copy(row.truth))[-MAX_TRUTHS:]
+    is_met = settle(record, sink, changed, row.truth)
     if row.reward is not None:
-        _take_reward(case, row.reward, book)
-        _settle_rewards(case, book)
-    return waits and row.truth is not None
+        _take_reward(record, row.reward, sink)
+        _settle_rewards(record, sink)
+    return row.truth is not None and not is_met
+
+
+def match_alias(record: PairingRecord, key_indexes: bytes, sink: EffectSink) -> None:
+    """Files the logged predictions of a request under all its keys, its own first, and settles what stands now."""
+    for prediction in record.predictions:
+        if prediction.logged and prediction.key_indexes[0] == key_indexes[0]:
+            _add_keys(prediction, key_indexes)
+    settle(record, sink)
 
 
 def settle(
-    case: PairingRecord, book: EffectSink, changed: Prediction | None = None, arrived: Truth | None = None
+    record: PairingRecord, sink: EffectSink, changed: Prediction | None = None, arrived: Truth | None = None
 ) -> bool:
     """Brings every pair and reward to what stands now, and tells what became of the truth that arrived.
 
-    Says whether that is about any prediction that is there.
+    Returns:
+        Whether that truth is about any prediction that is there.
     """
-    met = False
-    moved: list[Prediction] = []
-    for prediction in case.predictions:
-        if not prediction.logged and prediction.pair is not None and _gives_way(case, prediction):
-            book.retract_pair(prediction.pair)
-            moved.append(copy(prediction))
-            prediction.pair, prediction.truth, prediction.weight, prediction.has_truth = None, None, 1, False
-    for prediction in case.predictions:
-        if prediction.logged or not _gives_way(case, prediction):
-            truth = _standing(case, prediction)
-            if truth is not None:
-                about = arrived if arrived is not None and _is_about(case, arrived, prediction) else None
-                met = met or about is not None
-                first = (
-                    not prediction.has_truth
-                    and not prediction.first_truth_counted
-                    and not any(
-                        are_same_model(prediction.labels, old.labels)
-                        and share_key(prediction.key_indexes, old.key_indexes)
-                        for old in moved
-                    )
-                )
-                _renew(prediction, truth, about, book, changed=prediction is changed, first=first)
-            elif prediction.has_truth:  # the truth turned out to be about another prediction
-                _replace_pair(prediction, None, 1, book, first=False)
-                prediction.has_truth, prediction.first_truth_counted = False, True
-    if case.rewards:
-        _settle_rewards(case, book)
-    return met
+    superseded = _retract_superseded(record, sink)
+    is_met = False
+    for prediction in record.predictions:
+        if prediction.logged or not _gives_way(record, prediction):
+            is_changed = prediction is changed
+            is_met |= _settle_prediction(record, prediction, arrived, superseded, sink, is_changed=is_changed)
+    if record.rewards:
+        _settle_rewards(record, sink)
+    return is_met
 
 
-def _open(case: PairingRecord, row: RowObservation, book: EffectSink) -> None:
-    """The first arrival: nothing is there that it could contradict."""
+def _open(record: PairingRecord, row: RowObservation, sink: EffectSink) -> None:
+    """Takes the first row: nothing is there that it could contradict."""
     prediction, truth, reward = row.prediction, row.truth, row.reward
     if prediction is not None:
-        prediction = copy(prediction)  # the arrival itself stays as it is: it may have to be taken again
-        case.predictions.append(prediction)
-        if prediction.logged:
-            prediction.row = book.apply_row(prediction, first=True)
+        prediction = _add_prediction(record, prediction, sink)
     if truth is not None:
-        case.truths.append(copy(truth))
+        record.truths.append(copy(truth))
         if prediction is not None and truth.value is not None and truth.covers(prediction.labels):
-            failed = _replace_pair(prediction, truth.value, truth.weight, book, first=True)
-            if failed:
-                book.status(prediction, failed)
+            failed = _replace_pair(prediction, truth.value, truth.weight, sink, first=True)
+            if failed is not None:
+                sink.status(prediction, failed)
     if reward is not None:
-        case.rewards.append(copy(reward))
-        _settle_rewards(case, book)
+        record.rewards.append(copy(reward))
+        _settle_rewards(record, sink)
 
 
-def _is_later(time: float, value: object, than_time: float, than_value: object) -> bool:
-    """The order of halves of one key: the event's time, then, so that any order of arrival ends the same, the
-    content.
-    """
-    return time > than_time or (time == than_time and _encode(value) > _encode(than_value))
+# Predictions
 
 
-def _take_said(case: PairingRecord, prediction: Prediction, book: EffectSink) -> Prediction | None:
-    """The prediction that is new or was replaced; None when a later one stands already."""
-    same = [old for old in case.predictions if old.is_same(prediction)]
+def _add_prediction(record: PairingRecord, prediction: Prediction, sink: EffectSink) -> Prediction:
+    prediction = copy(prediction)  # the row itself stays as it is: it may have to be applied again
+    record.predictions.append(prediction)
+    if prediction.logged:
+        prediction.row = sink.apply_row(prediction, first=True)
+    return prediction
+
+
+def _take_prediction(record: PairingRecord, arrived: Prediction, sink: EffectSink) -> Prediction | None:
+    """Adds a prediction, or makes the one that is there as it stands now; returns it unless nothing changed."""
+    same = [old for old in record.predictions if old.is_same(arrived)]
     if not same:
-        prediction = copy(prediction)
-        case.predictions.append(prediction)
-        if prediction.logged:
-            prediction.row = book.apply_row(prediction, first=True)
-        return prediction
-    changed = _fold(case, same, book)
-    old = same[0]
-    old.key_indexes += bytes(key for key in prediction.key_indexes if key not in old.key_indexes)
+        return _add_prediction(record, arrived, sink)
+    kept, *others = same
+    is_changed = bool(others)
+    for other in others:
+        _fold_carried(record, kept, other, sink)
+    _add_keys(kept, arrived.key_indexes)
+    before = [kept.at, *kept.content]
     # When only feedback tells of a prediction, it was made at the latest when the earliest of them was sent.
-    at = prediction.at if prediction.logged else min(old.at, prediction.at)
-    if not _is_later(
-        prediction.time,
-        [prediction.labels, prediction.value, prediction.slices],
-        old.time,
-        [old.labels, old.value, old.slices],
-    ):
-        changed = changed or (not prediction.logged and at != old.at)
-        old.at = at if not prediction.logged else old.at
-        return old if changed else None
-    changed = changed or (old.value, old.at, old.labels, old.slices) != (
-        prediction.value,
-        at,
-        prediction.labels,
-        prediction.slices,
-    )
-    old.labels, old.at, old.time, old.value, old.slices = (
-        prediction.labels,
-        at,
-        prediction.time,
-        prediction.value,
-        prediction.slices,
-    )
-    if changed and old.row is not None:
-        book.retract_row(old.row)
-        old.row = book.apply_row(old, first=False)
-    return old if changed else None
+    at = arrived.at if arrived.logged else min(kept.at, arrived.at)
+    if _is_later(arrived.time, arrived.content, kept.time, kept.content):
+        _overwrite(kept, arrived, at)
+    elif not arrived.logged:
+        kept.at = at
+    is_changed = is_changed or before != [kept.at, *kept.content]
+    if is_changed and kept.row is not None:
+        sink.retract_row(kept.row)
+        kept.row = sink.apply_row(kept, first=False)
+    return kept if is_changed else None
 
 
-def _fold(case: PairingRecord, same: list[Prediction], book: EffectSink) -> bool:
-    """Makes one of several carried predictions that turn out to be one; says whether that changed the first of them."""
-    first, changed = same[0], False
-    for other in same[1:]:
-        case.predictions.remove(other)
-        if other.pair is not None:
-            book.retract_pair(other.pair)
-        at = min(first.at, other.at)
-        first.key_indexes += bytes(key for key in other.key_indexes if key not in first.key_indexes)
-        if _is_later(
-            other.time, [other.labels, other.value, other.slices], first.time, [first.labels, first.value, first.slices]
-        ):
-            first.labels, first.time, first.value, first.slices = other.labels, other.time, other.value, other.slices
-        first.at, changed = at, True
-    return changed
+def _fold_carried(record: PairingRecord, kept: Prediction, other: Prediction, sink: EffectSink) -> None:
+    """Makes one of two carried predictions that turn out to be one."""
+    record.predictions.remove(other)
+    if other.pair is not None:
+        sink.retract_pair(other.pair)
+    at = min(kept.at, other.at)
+    _add_keys(kept, other.key_indexes)
+    if _is_later(other.time, other.content, kept.time, kept.content):
+        _overwrite(kept, other, at)
+    kept.at = at
 
 
-def _latest(truth: list[Truth], arrived: Truth) -> list[Truth]:
-    """The truths with this one among them: of each scope and ids the latest."""
-    for index, old in enumerate(truth):
-        if (old.namespace, old.deployment, old.key_indexes_by_preference) == (
-            arrived.namespace,
-            arrived.deployment,
-            arrived.key_indexes_by_preference,
-        ):
-            if not _is_later(arrived.time, [arrived.value, arrived.weight], old.time, [old.value, old.weight]):
-                return truth
-            return [*truth[:index], arrived, *truth[index + 1 :]]
-    return [*truth, arrived]
+def _overwrite(kept: Prediction, later: Prediction, at: float) -> None:
+    kept.labels, kept.at, kept.time, kept.value, kept.slices = later.labels, at, later.time, later.value, later.slices
 
 
-def _is_about(case: PairingRecord, truth: Truth, prediction: Prediction) -> bool:
-    """Whether a truth labels a prediction: by the first of its ids that has a logged one, else by any."""
+def _add_keys(prediction: Prediction, key_indexes: bytes) -> None:
+    prediction.key_indexes += bytes(key for key in key_indexes if key not in prediction.key_indexes)
+
+
+def _is_later(time: float, content: object, than_time: float, than_content: object) -> bool:
+    """Orders what contradicts each other: by the event's time, then, for the same end in any order, by the content."""
+    return time > than_time or (time == than_time and _encode(content) > _encode(than_content))
+
+
+def _gives_way(record: PairingRecord, prediction: Prediction) -> bool:
+    """Tells whether a carried prediction gives way to one that was logged."""
+    return any(other.logged and other.is_of_same_model(prediction) for other in record.predictions)
+
+
+def _retract_superseded(record: PairingRecord, sink: EffectSink) -> list[Prediction]:
+    """Takes back the pairs of carried predictions that give way to logged ones, and returns them as they were."""
+    superseded = []
+    for prediction in record.predictions:
+        if not prediction.logged and prediction.pair is not None and _gives_way(record, prediction):
+            sink.retract_pair(prediction.pair)
+            superseded.append(copy(prediction))
+            prediction.pair, prediction.truth, prediction.weight, prediction.has_truth = None, None, 1, False
+    return superseded
+
+
+# Truths
+
+
+def _with_latest(truths: list[Truth], arrived: Truth) -> list[Truth]:
+    """Lists the truths with this one among them: of each scope and ids the latest."""
+    key = arrived.namespace, arrived.deployment, arrived.key_indexes_by_preference
+    for index, old in enumerate(truths):
+        if (old.namespace, old.deployment, old.key_indexes_by_preference) == key:
+            if not _is_later(arrived.time, arrived.content, old.time, old.content):
+                return truths
+            return [*truths[:index], arrived, *truths[index + 1 :]]
+    return [*truths, arrived]
+
+
+def _is_about(record: PairingRecord, truth: Truth, prediction: Prediction) -> bool:
+    """Tells whether a truth labels a prediction: by the first of its ids that has a logged one, else by any."""
     if not truth.covers(prediction.labels):
         return False
-    if case.alias_keys:
+    if record.alias_keys:
+        covered = [other for other in record.predictions if other.logged and truth.covers(other.labels)]
         for key in truth.key_indexes_by_preference:
-            if any(
-                other.logged and key in other.key_indexes and truth.covers(other.labels) for other in case.predictions
-            ):
+            if any(key in other.key_indexes for other in covered):
                 return key in prediction.key_indexes
     return share_key(truth.key_indexes_by_preference, prediction.key_indexes)
 
 
-def _standing(case: PairingRecord, prediction: Prediction) -> Truth | None:
-    """The truth that stands for a prediction."""
+def _standing_truth(record: PairingRecord, prediction: Prediction) -> Truth | None:
+    """Finds the truth that stands for a prediction."""
     best: Truth | None = None
-    for truth in case.truths:
-        if _is_about(case, truth, prediction) and (
-            best is None or _is_later(truth.time, [truth.value, truth.weight], best.time, [best.value, best.weight])
+    for truth in record.truths:
+        if _is_about(record, truth, prediction) and (
+            best is None or _is_later(truth.time, truth.content, best.time, best.content)
         ):
             best = truth
     return best
 
 
-def _gives_way(case: PairingRecord, prediction: Prediction) -> bool:
-    """Whether this is what a feedback carried along, and the log tells of the same prediction."""
-    return any(
-        other.logged
-        and are_same_model(prediction.labels, other.labels)
-        and share_key(prediction.key_indexes, other.key_indexes)
-        for other in case.predictions
-    )
+# Pairs
+
+
+def _settle_prediction(
+    record: PairingRecord,
+    prediction: Prediction,
+    arrived: Truth | None,
+    superseded: Sequence[Prediction],
+    sink: EffectSink,
+    *,
+    is_changed: bool,
+) -> bool:
+    """Makes the pair of a prediction the one with the truth that stands; tells whether the arrived one is about it."""
+    truth = _standing_truth(record, prediction)
+    if truth is None:
+        if prediction.has_truth:  # it turned out to be about another prediction
+            _replace_pair(prediction, None, 1, sink, first=False)
+            prediction.has_truth, prediction.first_truth_counted = False, True
+        return False
+    about = arrived if arrived is not None and _is_about(record, arrived, prediction) else None
+    is_first = _is_first_truth(prediction, superseded)
+    _renew(prediction, truth, about, sink, is_changed=is_changed, is_first=is_first)
+    return about is not None
+
+
+def _is_first_truth(prediction: Prediction, superseded: Iterable[Prediction]) -> bool:
+    """Tells whether a truth of this prediction is the first: not when it took the place of one that had been labelled."""
+    if prediction.has_truth or prediction.first_truth_counted:
+        return False
+    return not any(prediction.is_of_same_model(old) for old in superseded)
 
 
 def _renew(
-    prediction: Prediction, truth: Truth, arrived: Truth | None, book: EffectSink, *, changed: bool, first: bool
+    prediction: Prediction, truth: Truth, arrived: Truth | None, sink: EffectSink, *, is_changed: bool, is_first: bool
 ) -> None:
-    """Makes the pair of a prediction the one with the truth that stands; tells the status of the truth that arrived."""
-    same = (
+    """Pairs a prediction with the truth that stands, and tells the status of the truth that arrived."""
+    before, failed = prediction.pair, None
+    is_same = _stands_already(prediction, truth)
+    if not is_same or is_changed:
+        failed = _replace_pair(prediction, truth.value, truth.weight, sink, first=is_first)
+        is_same = is_same or _are_equal(before, prediction.pair)
+    if is_first and truth.value is not None:
+        if failed is not None:
+            sink.status(prediction, failed)
+        elif prediction.logged:
+            sink.delay(prediction, truth)
+    elif arrived is not None and (before is not None or truth.value is not None):
+        sink.status(prediction, failed or _status_of(arrived, truth, is_same=is_same))
+
+
+def _stands_already(prediction: Prediction, truth: Truth) -> bool:
+    """Tells whether a prediction is paired with an equal truth; 1 and True are none."""
+    return (
         prediction.has_truth
         and (prediction.truth, prediction.weight) == (truth.value, truth.weight)
         and isinstance(truth.value, type(prediction.truth))
     )
-    before, failed = prediction.pair, ""
-    if not same or changed:
-        failed = _replace_pair(prediction, truth.value, truth.weight, book, first=first)
-        same = same or (
-            before is not None
-            and prediction.pair is not None
-            and (before.y_true, before.weight) == (prediction.pair.y_true, prediction.pair.weight)
-        )
-    if first and truth.value is not None:
-        if failed:
-            book.status(prediction, failed)
-        elif prediction.logged:
-            book.delay(prediction, truth)
-    elif arrived is not None and (before is not None or truth.value is not None):
-        book.status(prediction, failed or _status(truth, arrived, same=same))
 
 
-def _status(truth: Truth, arrived: Truth, *, same: bool) -> str:
-    if same:
-        return (
-            LabelStatus.DUPLICATE
-            if (arrived.value, arrived.weight) == (truth.value, truth.weight)
-            else LabelStatus.SUPERSEDED
-        )
-    return LabelStatus.RETRACTED if truth.value is None else LabelStatus.CORRECTED
+def _are_equal(before: Contribution | None, after: Contribution | None) -> bool:
+    """Tells whether two truths of a prediction come to the same for its metric model, such as 2 and "2"."""
+    if before is None or after is None:
+        return False
+    return (before.y_true, before.weight) == (after.y_true, after.weight)
 
 
-def _replace_pair(prediction: Prediction, truth: RowValue, weight: Weight, book: EffectSink, *, first: bool) -> str:
-    """Takes back the pair that was applied and applies the new one; says why if there is none."""
-    before, prediction.pair, failed = prediction.pair, None, ""
+def _status_of(arrived: Truth, standing: Truth, *, is_same: bool) -> LabelStatus:
+    if is_same:
+        return LabelStatus.DUPLICATE if arrived.content == standing.content else LabelStatus.SUPERSEDED
+    return LabelStatus.RETRACTED if standing.value is None else LabelStatus.CORRECTED
+
+
+def _replace_pair(
+    prediction: Prediction, truth: RowValue, weight: Weight, sink: EffectSink, *, first: bool
+) -> LabelStatus | None:
+    """Takes back the pair that was applied and applies the new one; returns why if there is none."""
+    before, prediction.pair, failed = prediction.pair, None, None
     prediction.truth, prediction.weight, prediction.has_truth = truth, weight, prediction.has_truth or truth is not None
     if truth is not None:
-        resolved = book.resolve(prediction, truth, weight)
-        if isinstance(resolved, str):
+        resolved = sink.resolve(prediction, truth, weight)
+        if isinstance(resolved, LabelStatus):
             failed = resolved
         else:
             prediction.pair = resolved
     if prediction.pair != before:
         if before is not None:
-            book.retract_pair(before)
+            sink.retract_pair(before)
         if prediction.pair is not None:
-            book.apply_pair(prediction.pair, first=first)
-    if prediction.pair is not None and prediction.row is not None and prediction.row.series != prediction.pair.series:
-        # Its series started anew since it was logged; of what is labelled there, it was predicted there.
-        book.retract_row(prediction.row)
-        prediction.row = book.apply_row(prediction, first=False)
+            sink.apply_pair(prediction.pair, first=first)
+    _follow_pair(prediction, sink)
     return failed
 
 
-def _take_reward(case: PairingRecord, reward: Reward, book: EffectSink) -> None:
-    same = [
-        old
-        for old in case.rewards
-        if are_same_model(old.labels, reward.labels)
-        and share_key(old.key_indexes_by_preference + old.other_key_indexes, reward.key_indexes_by_preference)
-    ]
+def _follow_pair(prediction: Prediction, sink: EffectSink) -> None:
+    """Counts the logged row in the series of its pair: one that started anew since holds the row there too."""
+    if prediction.pair is not None and prediction.row is not None and prediction.row.series != prediction.pair.series:
+        sink.retract_row(prediction.row)
+        prediction.row = sink.apply_row(prediction, first=False)
+
+
+# Rewards
+
+
+def _take_reward(record: PairingRecord, arrived: Reward, sink: EffectSink) -> None:
+    """Adds a reward, or makes one of it and those that are of the same model and request."""
+    same = [old for old in record.rewards if _is_same_reward(old, arrived)]
     if not same:
-        case.rewards.append(copy(reward))
+        record.rewards.append(copy(arrived))
         return
-    first = same[0]
-    for other in [*same[1:], reward]:
+    kept = same[0]
+    for other in [*same[1:], arrived]:
         if other.applied is not None:
-            book.retract_reward(other.applied)
-        if other is not reward:
-            case.rewards.remove(other)
-        first.at = min(first.at, other.at)
-        keys = (
-            first.key_indexes_by_preference
-            + first.other_key_indexes
-            + other.key_indexes_by_preference
-            + other.other_key_indexes
-        )
-        if _is_later(
-            other.time,
-            [*other.labels, other.value, other.slices],
-            first.time,
-            [*first.labels, first.value, first.slices],
-        ):
-            first.labels, first.time, first.value, first.slices = other.labels, other.time, other.value, other.slices
-            first.key_indexes_by_preference = other.key_indexes_by_preference
-        first.other_key_indexes = bytes(
-            key for key in dict.fromkeys(keys) if key not in first.key_indexes_by_preference
-        )
+            sink.retract_reward(other.applied)
+        if other is not arrived:
+            record.rewards.remove(other)
+        _fold_reward(kept, other)
 
 
-def _settle_rewards(case: PairingRecord, book: EffectSink) -> None:
-    """Counts each reward for the prediction it is about, as far as the log tells, and else for what the feedback
-    says.
-    """
-    for reward in case.rewards:
-        about = [
-            prediction
-            for prediction in case.predictions
-            if prediction.logged and are_same_model(prediction.labels, reward.labels)
-        ]
-        for keys in (*(bytes([key]) for key in reward.key_indexes_by_preference), reward.other_key_indexes):
-            if found := [prediction for prediction in about if share_key(keys, prediction.key_indexes)]:
-                about = found
-                break
-        else:
-            about = []
-        where = min(
-            ((prediction.labels, prediction.at, prediction.slices) for prediction in about),
-            default=(reward.labels, reward.at, reward.slices),
-        )
+def _is_same_reward(old: Reward, arrived: Reward) -> bool:
+    keys = old.key_indexes_by_preference + old.other_key_indexes
+    return are_same_model(old.labels, arrived.labels) and share_key(keys, arrived.key_indexes_by_preference)
+
+
+def _fold_reward(kept: Reward, other: Reward) -> None:
+    kept.at = min(kept.at, other.at)
+    keys = kept.key_indexes_by_preference + kept.other_key_indexes
+    keys += other.key_indexes_by_preference + other.other_key_indexes
+    if _is_later(other.time, other.content, kept.time, kept.content):
+        kept.labels, kept.time, kept.value, kept.slices = other.labels, other.time, other.value, other.slices
+        kept.key_indexes_by_preference = other.key_indexes_by_preference
+    kept.other_key_indexes = bytes(key for key in dict.fromkeys(keys) if key not in kept.key_indexes_by_preference)
+
+
+def _settle_rewards(record: PairingRecord, sink: EffectSink) -> None:
+    """Counts each reward for the prediction it is about, as far as the log tells, else for what the feedback says."""
+    for reward in record.rewards:
+        target = _reward_target(record, reward)
         before = reward.applied
-        if (
-            before is not None
-            and (reward.counted_labels, before.at, reward.counted_slices) == where
-            and before.y_pred == reward.value
-        ):
-            continue
         if before is not None:
-            book.retract_reward(before)
-        reward.applied = book.apply_reward(reward.value, *where, first=before is None)
-        reward.counted_labels, _, reward.counted_slices = where
+            counted = reward.counted_labels, before.at, reward.counted_slices
+            if counted == target and before.value == reward.value:
+                continue
+            sink.retract_reward(before)
+        reward.applied = sink.apply_reward(reward.value, target, first=before is None)
+        reward.counted_labels, reward.counted_slices = target.labels, target.slices
+
+
+def _reward_target(record: PairingRecord, reward: Reward) -> RewardTarget:
+    about = _rewarded_predictions(record, reward)
+    if not about:
+        return RewardTarget(reward.labels, reward.at, reward.slices)
+    return min(RewardTarget(prediction.labels, prediction.at, prediction.slices) for prediction in about)
+
+
+def _rewarded_predictions(record: PairingRecord, reward: Reward) -> list[Prediction]:
+    """Lists the logged predictions of its model: by the first of its own keys that has any, else by those it shares."""
+    logged = [one for one in record.predictions if one.logged and are_same_model(one.labels, reward.labels)]
+    for keys in (*(bytes([key]) for key in reward.key_indexes_by_preference), reward.other_key_indexes):
+        if found := [prediction for prediction in logged if share_key(keys, prediction.key_indexes)]:
+            return found
+    return []

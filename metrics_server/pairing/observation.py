@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from hashlib import blake2b
 
 import msgspec
@@ -10,20 +11,41 @@ from metrics_server.metrics.labels import EventKind
 from metrics_server.pairing.record import Prediction, Reward, Truth
 from metrics_server.series.series import Labels
 
+DIGEST_BYTES = 16
+
+
+class RowObservation(msgspec.Struct, gc=False):
+    """What one event brings for one row: a prediction, a truth, a reward, or several of them."""
+
+    prediction: Prediction | None = None
+    truth: Truth | None = None
+    reward: Reward | None = None
+
+    def filed_under(self, key_indexes: bytes) -> RowObservation:
+        """Copies it for a record in which it is filed under these keys. The original may have to be applied again."""
+        prediction, truth, reward = copy(self.prediction), copy(self.truth), copy(self.reward)
+        if prediction is not None:
+            prediction.key_indexes = key_indexes
+        if truth is not None:
+            truth.key_indexes_by_preference = key_indexes
+        if reward is not None:
+            reward.key_indexes_by_preference = key_indexes
+        return RowObservation(prediction, truth, reward)
+
 
 class Observation(msgspec.Struct, frozen=True, gc=False):
-    """What one event brings, and the keys of the cases it concerns.
+    """What one event brings, normalized, and the keys of the records it concerns.
 
     Attributes:
         kind: request, response or feedback.
         event: digest of the event's identity, b"" for a bare body, which has none.
         labels: whose prediction it names, with the defaults of this server filled in.
-        time: seconds: when it was sent, as far as that can be believed.
-        joins: whether it has a request id on which its halves can meet others.
-        keys: where it joins, of the case of each row, under its own request id.
-        aliases: what else it is known by, the best first: digest of a request id, and the number of the row there that
-            is the first row here.
-        arrivals: one for each row.
+        time: when it was sent, in seconds, as far as that can be believed.
+        joins: whether it has a request id on which it can meet other observations.
+        keys: of the record of each row, under its own request id.
+        aliases: what else it is known by, the best first: the digest of a request id, and the number of the row there
+            that is the first row here.
+        rows: one for each row.
         clamped: whether its time was too far in the future to be believed, so that the time of receipt was taken.
         request_id: the id that the keys were made of, "" where there is none.
     """
@@ -39,22 +61,26 @@ class Observation(msgspec.Struct, frozen=True, gc=False):
     clamped: bool = False
     request_id: str = ""
 
+    @property
+    def alias_row_keys(self) -> list[bytes]:
+        """The keys of its rows under the ids that it is known by besides."""
+        return [row_key(alias, first + row) for alias, first in self.aliases for row in range(len(self.keys))]
+
 
 def row_key(request: bytes, row: int) -> bytes:
-    """The key of a row of a request, by the digest of its id. Rows of one request stand together in a table sorted by
-    key.
-    """
+    """Makes the key of a row of a request from the digest of its id. A table sorted by key holds rows of one request together."""
     return request + row.to_bytes(4)
 
 
+def request_of(key: bytes) -> bytes:
+    """Takes the digest of the request id out of the key of a row."""
+    return key[:DIGEST_BYTES]
+
+
 def digest_of(request_id: str) -> bytes:
-    """What stands for a request id in the keys of its rows."""
-    return blake2b(request_id.encode(), digest_size=16).digest()
+    """Digests a request id for the keys of its rows.
 
-
-class RowObservation(msgspec.Struct, gc=False):
-    """The halves that one event brings for one row: either, both, or a reward besides."""
-
-    prediction: Prediction | None = None
-    truth: Truth | None = None
-    reward: Reward | None = None
+    >>> len(digest_of("5d7c2f9a"))
+    16
+    """
+    return blake2b(request_id.encode(), digest_size=DIGEST_BYTES).digest()

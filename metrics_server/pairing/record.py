@@ -1,8 +1,10 @@
-"""A case: everything that has arrived for one row of one request, as it is kept.
+"""The pairing record: everything that has arrived for one row of one request, as a store keeps it.
 
-A case is filed under the key of a row: the digest of a request id and the number of the row. When a half is known by
-several ids, the cases of all of them become one; the other keys then only point to it, and `also` names them, so that
-each half can say under which of them it was filed.
+A record is filed under the key of a row: the digest of a request id and the number of the row. A request that is known
+by several ids has one record all the same: the other keys hold a redirect to it, `alias_keys` names them, and each
+prediction, truth and reward says by index under which of these keys it was filed.
+
+Records are encoded by position. Fields may be renamed, and new ones added at the end with a default; none may move.
 """
 
 from __future__ import annotations
@@ -14,205 +16,281 @@ import msgspec
 from metrics_server.metrics.task import RowValue
 from metrics_server.series.series import Labels
 
-# Digests of the events remembered in a case. Beyond them, a redelivery still changes no number: it is equal or older.
+# Digests of events remembered in a record. Beyond them a redelivery still changes no number: it is equal or older.
 MAX_EVENT_DIGESTS = 64
 # Truths with different stated scopes or ids that are kept for one row; a real one has one or two.
 MAX_TRUTHS = 64
-# Keys that one case is filed under. A client that gives every request the same id joins no more of them than this.
+# Keys that one record is filed under. A client that gives every request the same id joins no more of them than this.
 MAX_KEYS = 16
 
 Weight: TypeAlias = "int | float"  # 1 nearly always, which takes one byte as an integer
 
-OWN_KEY = b"\0"  # filed under the case's own key alone
+OWN_KEY = b"\0"  # filed under the record's own key alone
 
 
 class Contribution(msgspec.Struct, array_like=True, gc=False):
-    """What a pair, a logged row or a reward has put into the sums of a series: enough to take exactly that out
-    again.
+    """What a pair has put into the sums of a series: enough to take exactly that out again.
+
+    Attributes:
+        series: id of the series.
+        series_created_at: when that was made; one that left and came back under the same id holds nothing of this.
+        at: prediction time in seconds, which tells the bucket.
+        y_true: the truth as the metric model took it.
+        y_pred: the prediction as the metric model took it.
+        slices: ids of the slices it was put into too, and when each was made.
+        weight: of the truth.
     """
 
     series: int
-    series_created_at: (
-        float  # when that series was made: one that left and came back under the same id has none of this
-    )
-    at: float  # prediction time: which bucket
+    series_created_at: float
+    at: float
     y_true: RowValue
     y_pred: RowValue
-    slices: list[tuple[int, float]] = []  # the series of its slices, and when each was made
+    slices: list[tuple[int, float]] = []
     weight: Weight = 1
 
 
-class Prediction(msgspec.Struct, array_like=True, gc=False):
-    """A prediction: what a model said about this row.
+class RowContribution(msgspec.Struct, array_like=True, gc=False):
+    """What a row of the request log has put into the sums of a series; as `Contribution`, by the same positions.
 
-    `logged` tells a row of the request log from the response that a feedback carried along. Of the former there is one
-    for each request id and set of labels, of the latter one for each (namespace, deployment, model): feedback is
-    balanced afresh over predictors.
+    Attributes:
+        label: the class that was predicted; None when it is none.
+        number: the number that was predicted; None when it is none.
+    """
+
+    series: int
+    series_created_at: float
+    at: float
+    label: str | None
+    number: int | float | None
+    slices: list[tuple[int, float]] = []
+
+
+class RewardContribution(msgspec.Struct, array_like=True, gc=False):
+    """What a reward has put into the sums of a series; as `Contribution`, by the same positions."""
+
+    series: int
+    series_created_at: float
+    at: float
+    unused: None
+    value: float
+    slices: list[tuple[int, float]] = []
+
+
+class Prediction(msgspec.Struct, array_like=True, gc=False):
+    """What a model said about this row.
+
+    A logged prediction is a row of the request log; a carried one came along in the response of a feedback. There is
+    one logged prediction for each request id and set of labels, and one carried for each (namespace, deployment,
+    model), because feedback is balanced afresh over predictors.
+
+    Attributes:
+        at: when it was predicted, in seconds, as far as known.
+        time: of the event, in seconds; of two that contradict each other the later stands.
+        pair: what it has contributed together with `truth`; None without a scorable truth.
+        truth: the raw truth that `pair` was made with.
+        has_truth: whether `truth` says anything: a retracted truth is None too.
+        row: what a logged row has contributed by itself.
+        key_indexes: the keys it is filed under; of a logged one the first is that of its own request id.
+        slices: such as "tenant=b 7".
+        first_truth_counted: whether it has had a truth that was counted as its first, and that turned out to be about
+            another prediction.
+        weight: of `truth`.
     """
 
     labels: Labels
-    at: float  # seconds: when it was predicted, as far as known
-    time: float  # seconds: the event's time, which orders halves
+    at: float
+    time: float
     logged: bool
     value: RowValue
     pair: Contribution | None = None
-    truth: RowValue = None  # the raw truth that `pair` was made with
-    has_truth: bool = False  # whether `truth` says anything: a retracted truth is None too
-    row: Contribution | None = None  # a logged row, as counted in its bucket
-    key_indexes: bytes = (
-        OWN_KEY  # the keys it is filed under, as indexes; of a logged one the first is that of its own request id
-    )
-    slices: list[str] = []  # such as "tenant=b 7"
-    first_truth_counted: bool = (
-        False  # whether it once had a truth, which was counted as its first, and which turned out to be about another
-    )
-    weight: Weight = 1  # of `truth`
+    truth: RowValue = None
+    has_truth: bool = False
+    row: RowContribution | None = None
+    key_indexes: bytes = OWN_KEY
+    slices: list[str] = []
+    first_truth_counted: bool = False
+    weight: Weight = 1
 
     def is_same(self, other: Prediction) -> bool:
+        """Tells whether both are one prediction, of which the later stands."""
         if self.logged:
             return other.logged and self.labels == other.labels and self.key_indexes[0] == other.key_indexes[0]
-        return (
-            not other.logged
-            and are_same_model(self.labels, other.labels)
-            and share_key(self.key_indexes, other.key_indexes)
-        )
+        return not other.logged and self.is_of_same_model(other)
+
+    def is_of_same_model(self, other: Prediction) -> bool:
+        """Tells whether both are of one model and one request id, whatever the predictor."""
+        return are_same_model(self.labels, other.labels) and share_key(self.key_indexes, other.key_indexes)
+
+    @property
+    def content(self) -> list[object]:
+        """What orders predictions of one time."""
+        return [self.labels, self.value, self.slices]
 
 
 def are_same_model(labels: Labels, other: Labels) -> bool:
-    """Whether both are about one prediction, whatever the predictor: what a feedback says of itself gives way to the
-    log.
-    """
+    """Tells whether both are of one model of a deployment, whatever the predictor."""
     (a, b, _, c), (x, y, _, z) = labels, other
     return a == x and b == y and c == z
 
 
 def share_key(keys: bytes, others: bytes) -> bool:
-    """Whether two halves are filed under one key."""
+    """Tells whether two sets of key indexes have a key in common."""
     return keys == others or not set(keys).isdisjoint(others)
 
 
 class Truth(msgspec.Struct, array_like=True, gc=False):
-    """A truth about this row; with a namespace or deployment stated, only about predictions of those. None retracts."""
+    """What turned out about this row. A value of None retracts.
+
+    Attributes:
+        namespace: "" for any; else it is only about predictions of this namespace.
+        deployment: "" for any; else only about predictions of this deployment.
+        key_indexes_by_preference: the keys to join on, the best first.
+        labels: what its event named, while it came without a response.
+    """
 
     namespace: str
     deployment: str
     time: float
     value: RowValue
-    key_indexes_by_preference: bytes = OWN_KEY  # the keys to join on, as indexes, the best first
-    labels: Labels | None = None  # what its event named, while it came without a response
+    key_indexes_by_preference: bytes = OWN_KEY
+    labels: Labels | None = None
     weight: Weight = 1
 
     def covers(self, labels: Labels) -> bool:
+        """Tells whether its scope holds predictions with these labels."""
         return self.namespace in ("", labels[0]) and self.deployment in ("", labels[1])
+
+    @property
+    def content(self) -> list[object]:
+        """What orders truths of one time."""
+        return [self.value, self.weight]
 
 
 class Reward(msgspec.Struct, array_like=True, gc=False):
-    """A reward given for the request; of several for one (namespace, deployment, model) the latest stands."""
+    """A reward given for the request; of several for one (namespace, deployment, model) the latest stands.
+
+    Attributes:
+        counted_labels: the labels of the prediction that it was counted for.
+        applied: what it has contributed.
+        key_indexes_by_preference: the keys to join on, the best first.
+        other_key_indexes: further keys, of rewards that it replaced.
+        counted_slices: the slices of the prediction that it was counted for.
+    """
 
     labels: Labels
     at: float
     time: float
     value: float
-    counted_labels: Labels | None = None  # the labels of the prediction that `applied` was counted for
-    applied: Contribution | None = None
-    key_indexes_by_preference: bytes = OWN_KEY  # as of a truth
+    counted_labels: Labels | None = None
+    applied: RewardContribution | None = None
+    key_indexes_by_preference: bytes = OWN_KEY
     slices: list[str] = []
-    other_key_indexes: bytes = b""  # further keys, of rewards that it replaced
-    counted_slices: list[str] = []  # the slices of that prediction
+    other_key_indexes: bytes = b""
+    counted_slices: list[str] = []
+
+    @property
+    def content(self) -> list[object]:
+        """What orders rewards of one time."""
+        return [*self.labels, self.value, self.slices]
 
 
 class PairingRecord(msgspec.Struct, array_like=True, gc=False):
-    """Everything that has arrived for one row of one request."""
+    """Everything that has arrived for one row of one request.
+
+    Attributes:
+        event_digests: of the events taken, the latest of them.
+        received_at: when it was first received, or last renewed, in seconds.
+        alias_keys: further keys it is filed under; its own key has index 0, the first of these index 1.
+        request_aliases: in the record of the first row: pairs of digests, each of a request id and of another id that
+            the client gave to the same request.
+        row_count: in the record of the first row: how many rows of this request are known.
+    """
 
     event_digests: list[bytes] = []
     predictions: list[Prediction] = []
     truths: list[Truth] = []
     rewards: list[Reward] = []
-    received_at: int = 0  # seconds: when it was first received, or last renewed
-    alias_keys: list[bytes] = []  # further keys it is filed under; its own has index 0
-    request_aliases: list[
-        bytes
-    ] = []  # in the first row: pairs of digests, a request id and an id the client gave the same request
-    row_count: int = 1  # in the first row: how many rows of this request are known
+    received_at: int = 0
+    alias_keys: list[bytes] = []
+    request_aliases: list[bytes] = []
+    row_count: int = 1
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode_case = msgspec.msgpack.Decoder(PairingRecord).decode
+_decode_record = msgspec.msgpack.Decoder(PairingRecord).decode
 _decode_key = msgspec.msgpack.Decoder(bytes).decode
-_POINTERS = b"\xc4"  # how msgpack begins a short byte string
+_REDIRECT = b"\xc4"  # how msgpack begins a short byte string
 
 
-def encode_record(case: PairingRecord) -> bytes:
-    """A case as a store keeps it."""
-    return _encode(case)
+def encode_record(record: PairingRecord) -> bytes:
+    """Encodes a record as a store keeps it."""
+    return _encode(record)
 
 
 def encode_redirect(key: bytes) -> bytes:
-    """What a store keeps under a key whose case has become one with that of another key."""
+    """Encodes the redirect that stands under a key whose record has become one with that of another key."""
     return _encode(key)
 
 
 def decode_record(value: bytes) -> PairingRecord | bytes:
-    """A case that a store has kept, or the key to which its own points."""
-    return _decode_key(value) if value[:1] == _POINTERS else _decode_case(value)
+    """Decodes what a store has kept: a record, or the key to which a redirect leads."""
+    return _decode_key(value) if value[:1] == _REDIRECT else _decode_record(value)
 
 
-def remember_event(case: PairingRecord, event: bytes) -> None:
+def remember_event(record: PairingRecord, event: bytes) -> None:
     """Notes that this event has been taken, so that a redelivery is known."""
-    case.event_digests.append(event)
-    del case.event_digests[:-MAX_EVENT_DIGESTS]
+    record.event_digests.append(event)
+    del record.event_digests[:-MAX_EVENT_DIGESTS]
 
 
-def pending_rows(case: PairingRecord) -> tuple[int, int]:
-    """How many logged predictions of this row wait for a truth, or for another after it was taken back; how many truths
-    wait.
-    """
-    if len(case.predictions) == 1 and case.predictions[0].truth is not None and len(case.truths) == 1:
+def pending_rows(record: PairingRecord) -> tuple[int, int]:
+    """Counts the logged predictions that wait for a truth, or for another one after a retraction, and the truths that wait."""
+    if len(record.predictions) == 1 and record.predictions[0].truth is not None and len(record.truths) == 1:
         return 0, 0  # what nearly all come to
-    return sum(prediction.logged and prediction.truth is None for prediction in case.predictions), len(
-        unmatched_truths(case)
-    )
+    waiting = sum(prediction.logged and prediction.truth is None for prediction in record.predictions)
+    return waiting, len(unmatched_truths(record))
 
 
-def unmatched_truths(case: PairingRecord) -> list[Truth]:
-    """The truths that are about no prediction of those that are there."""
+def unmatched_truths(record: PairingRecord) -> list[Truth]:
+    """Lists the truths that are about none of the predictions that are there."""
     return [
         truth
-        for truth in case.truths
-        if truth.value is not None and not any(truth.covers(prediction.labels) for prediction in case.predictions)
+        for truth in record.truths
+        if truth.value is not None and not any(truth.covers(prediction.labels) for prediction in record.predictions)
     ]
 
 
-def absorb_record(case: PairingRecord, own: bytes, key: bytes, other: PairingRecord) -> None:
-    """Takes what has arrived in the case of another key into this one; what stands is for the caller to settle.
+def absorb_record(record: PairingRecord, own: bytes, key: bytes, other: PairingRecord) -> None:
+    """Takes what has arrived in the record of another key into this one. What stands then is for the caller to settle.
 
     Args:
-        case: the one that stays.
+        record: the one that stays.
         own: its key.
-        key: that of the other. A key may be in both: one that pointed to a case which outlived it, and came again.
-        other: what was there.
+        key: of the other. A key may be in both: one that led to a record which outlived it, and came again.
+        other: what was filed under that.
     """
-    names = [own, *case.alias_keys]
-    names += [each for each in (key, *other.alias_keys) if each not in names]
-    moved = bytes(names.index(each) for each in (key, *other.alias_keys))
-    for prediction in other.predictions:
-        prediction.key_indexes = prediction.key_indexes.translate(_shift(moved))
-    for truth in other.truths:
-        truth.key_indexes_by_preference = truth.key_indexes_by_preference.translate(_shift(moved))
-    for reward in other.rewards:
-        reward.key_indexes_by_preference = reward.key_indexes_by_preference.translate(_shift(moved))
-        reward.other_key_indexes = reward.other_key_indexes.translate(_shift(moved))
-    case.alias_keys = names[1:]
-    case.predictions += other.predictions
-    case.truths += other.truths
-    case.rewards += other.rewards
-    case.request_aliases += [pair for pair in other.request_aliases if pair not in case.request_aliases]
-    case.row_count = max(case.row_count, other.row_count)
+    keys = [own, *record.alias_keys]
+    keys += [each for each in (key, *other.alias_keys) if each not in keys]
+    remap_key_indexes(other, bytes(keys.index(each) for each in (key, *other.alias_keys)))
+    record.alias_keys = keys[1:]
+    record.predictions += other.predictions
+    record.truths += other.truths
+    record.rewards += other.rewards
+    record.request_aliases += [pair for pair in other.request_aliases if pair not in record.request_aliases]
+    record.row_count = max(record.row_count, other.row_count)
     for event in other.event_digests:
-        if event not in case.event_digests:
-            remember_event(case, event)
+        if event not in record.event_digests:
+            remember_event(record, event)
 
 
-def _shift(moved: bytes) -> bytes:
-    """A translation table that puts the index i of an absorbed case at moved[i]."""
-    return moved + bytes(256 - len(moved))
+def remap_key_indexes(record: PairingRecord, new_indexes: bytes) -> None:
+    """Renumbers the keys of a record: what was filed under index i is filed under new_indexes[i]."""
+    table = new_indexes + bytes(256 - len(new_indexes))
+    for prediction in record.predictions:
+        prediction.key_indexes = prediction.key_indexes.translate(table)
+    for truth in record.truths:
+        truth.key_indexes_by_preference = truth.key_indexes_by_preference.translate(table)
+    for reward in record.rewards:
+        reward.key_indexes_by_preference = reward.key_indexes_by_preference.translate(table)
+        reward.other_key_indexes = reward.other_key_indexes.translate(table)

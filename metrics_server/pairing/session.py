@@ -1,6 +1,4 @@
-"""The cases of one group of events: opened as they are needed, made one where ids turn out to be of one request,
-written back.
-"""
+"""The records of one batch of events: loaded as they are needed, merged where ids are of one request, written back."""
 
 from __future__ import annotations
 
@@ -18,37 +16,50 @@ from metrics_server.pairing.record import (
 from metrics_server.pairing.usage import EVENT_KEYS, RECORDS, UsageDelta
 from metrics_server.store.interface import Record, Store, Write
 
-# A half is kept for --retention from its receipt. One that is used again later than this share of it is kept anew;
+# A record is kept for --retention from its receipt. One that is used again later than this share of it is kept anew;
 # earlier, that would move it in the order of expiry for next to nothing.
 RENEWED_AFTER = 1 / 32
 
 
 class LoadedRecord:
-    """A case of this group: as it was read, and as it is now."""
+    """A record of this batch: the version that was read, and its content as it is now.
 
-    __slots__ = ("case", "is_touched", "key", "length", "moved_to", "version")
+    Attributes:
+        key: that it is stored under.
+        version: of what was read; 0 for a key under which nothing was stored.
+        length: of what was read, in bytes.
+        redirect_to: the key whose record took this one in; b"" while it stands for itself.
+        is_touched: whether it has to be written back.
+    """
 
-    def __init__(self, key: bytes, version: int, length: int, case: PairingRecord, moved_to: bytes = b"") -> None:
+    __slots__ = ("is_touched", "key", "length", "record", "redirect_to", "version")
+
+    def __init__(self, key: bytes, version: int, length: int, record: PairingRecord, redirect_to: bytes = b"") -> None:
         self.key = key
         self.version = version
-        self.length = length  # of the value, as it was read
-        self.case = case
-        self.moved_to = moved_to  # the key whose case took this one in
+        self.length = length
+        self.record = record
+        self.redirect_to = redirect_to
         self.is_touched = False
 
     def index_of(self, key: bytes) -> int:
-        """How the halves in this case name one of the keys it is filed under."""
+        """Finds the index by which content of this record names one of the keys it is filed under."""
         if key == self.key:
             return 0
-        if key not in self.case.alias_keys:  # it points here still, while the case it pointed to has expired
-            if len(self.case.alias_keys) + 1 >= MAX_KEYS:
+        aliases = self.record.alias_keys
+        if key not in aliases:  # its redirect leads here still, while the record that it was made for has expired
+            if len(aliases) + 1 >= MAX_KEYS:
                 return 0
-            self.case.alias_keys.append(key)
-        return 1 + self.case.alias_keys.index(key)
+            aliases.append(key)
+        return 1 + aliases.index(key)
+
+    def indexes_of(self, keys: Iterable[bytes]) -> bytes:
+        """Finds the indexes of several keys, in their order."""
+        return bytes(map(self.index_of, keys))
 
 
 class RecordSession:
-    """What a group of events has opened. `writes` and `sums` are what the store has to apply for it."""
+    """The records that a batch has loaded. `writes`, then `usage`, are what the store has to apply for them."""
 
     def __init__(self, store: Store, now: float, retention: int, dedupe: int) -> None:
         self._store = store
@@ -56,103 +67,113 @@ class RecordSession:
         self._retention = retention
         self._dedupe = dedupe
         self._asked: set[bytes] = set()
-        self._loaded: dict[bytes, Record] = {}
-        self._folders: dict[bytes, LoadedRecord] = {}
-        self._events: set[bytes] = set()
-        self._balance = UsageDelta()
+        self._stored: dict[bytes, Record] = {}
+        self._records: dict[bytes, LoadedRecord] = {}
+        self._event_keys: set[bytes] = set()
+        self._usage = UsageDelta()
 
     def load(self, keys: Collection[bytes]) -> None:
-        """Reads what is kept under these keys, in one go, as far as it was not read yet."""
+        """Reads what is stored under these keys in one go, as far as it was not read yet."""
         new = set(keys) - self._asked
         self._asked |= new
         if new:
-            self._loaded.update(self._store.load(new))
+            self._stored.update(self._store.load(new))
 
-    def is_new(self, event: bytes) -> bool:
-        """Whether an event that joins nothing comes for the first time; its key is kept from now on."""
-        if event in self._events or event in self._loaded:
+    def is_new_event(self, event: bytes) -> bool:
+        """Tells whether an event that joins nothing comes for the first time; its key is kept from now on."""
+        if event in self._event_keys or event in self._stored:
             return False
-        self._events.add(event)
+        self._event_keys.add(event)
         return True
 
-    def folder(self, key: bytes) -> LoadedRecord:
-        """The case that is filed under a key."""
-        folder = self._folders.get(key)
-        if folder is None:
-            if key not in self._asked:
-                self.load([key])
-            folder = self._folders[key] = self._opened(key, self._loaded.get(key))
-        return self.folder(folder.moved_to) if folder.moved_to else folder
+    def find(self, key: bytes) -> LoadedRecord:
+        """Finds the record that is filed under a key, new and empty if there is none."""
+        loaded = self._at(key)
+        while loaded.redirect_to:
+            loaded = self._at(loaded.redirect_to)
+        return loaded
 
-    def _opened(self, key: bytes, record: Record | None) -> LoadedRecord:
-        if record is None:
-            return LoadedRecord(key, 0, 0, PairingRecord())
-        found = decode_record(record.value)
-        length = len(record.value)
-        if isinstance(found, bytes):
-            self._balance.add_record(None, length, -1)
-            return LoadedRecord(key, record.version, length, PairingRecord(), found)
-        self._balance.add_record(found, length, -1)
-        return LoadedRecord(key, record.version, length, found)
+    def merge_records(self, keys: Iterable[bytes]) -> tuple[LoadedRecord, list[bytes]]:
+        """Makes one record of those of several keys.
 
-    def joined(self, keys: Iterable[bytes]) -> tuple[LoadedRecord, list[bytes]]:
-        """The one case of several keys, made of theirs, and those of the keys it could be filed under: all but too
-        many.
+        Returns:
+            The record, and those of the keys under which it could be filed: all up to `MAX_KEYS`.
         """
         first, *others = keys
-        folder, joined = self.folder(first), [first]
+        kept, merged = self.find(first), [first]
         for key in others:
-            other = self.folder(key)
-            if other is not folder:
-                if len(folder.case.alias_keys) + len(other.case.alias_keys) + 2 > MAX_KEYS:
+            other = self.find(key)
+            if other is not kept:
+                if len(kept.record.alias_keys) + len(other.record.alias_keys) + 2 > MAX_KEYS:
                     continue
-                absorb_record(folder.case, folder.key, other.key, other.case)
-                other.case, other.moved_to, other.is_touched = PairingRecord(), folder.key, True
-            if key not in joined:
-                joined.append(key)
-        return folder, joined
+                absorb_record(kept.record, kept.key, other.key, other.record)
+                other.record, other.redirect_to, other.is_touched = PairingRecord(), kept.key, True
+            if key not in merged:
+                merged.append(key)
+        return kept, merged
 
     def writes(self) -> Iterator[tuple[bytes, Write]]:
-        """The records to put; after them, `sums` is what they count for."""
-        for event in self._events:
+        """Yields the records to put; after them, `usage` is complete."""
+        for event in self._event_keys:
             yield event, Write(0, b"", self._now + self._dedupe, EVENT_KEYS)
-        self._balance.add_event_keys(len(self._events))
-        self._renew_pointers()
-        for key, folder in self._folders.items():
-            if folder.is_touched:
-                yield key, self._write(folder)
-            elif folder.version:  # only looked at: it counts for what it did
-                self._balance.add_record(None if folder.moved_to else folder.case, folder.length)
-
-    def _renew_pointers(self) -> None:
-        """Keeps what points to a case for as long as the case."""
-        for folder in [
-            one for one in self._folders.values() if one.is_touched and one.case.alias_keys and self._is_due(one.case)
-        ]:
-            for key in folder.case.alias_keys:
-                self.folder(key)
-                pointer = self._folders[key]
-                is_free = not pointer.version and not pointer.is_touched and not pointer.moved_to
-                if is_free or pointer.moved_to == folder.key:  # else it has gone its own way meanwhile
-                    pointer.moved_to, pointer.is_touched = folder.key, True
-
-    def _is_due(self, case: PairingRecord) -> bool:
-        """Whether a case that is used now is to be kept from now on."""
-        return self._now - case.received_at > self._retention * RENEWED_AFTER
+        self._usage.add_event_keys(len(self._event_keys))
+        self._renew_redirects()
+        for key, loaded in self._records.items():
+            if loaded.is_touched:
+                yield key, self._write(loaded)
+            elif loaded.version:  # only looked at: it counts for what it did
+                self._usage.add_record(None if loaded.redirect_to else loaded.record, loaded.length)
 
     @property
-    def sums(self) -> Sums:
-        """What has come, less what has gone."""
-        return self._balance.sums
+    def usage(self) -> Sums:
+        """Sums up what has come, less what has gone."""
+        return self._usage.sums
 
-    def _write(self, folder: LoadedRecord) -> Write:
-        case, expiry_changed = folder.case, True
-        if folder.moved_to:
-            value, received = encode_redirect(folder.moved_to), self._now
+    def _at(self, key: bytes) -> LoadedRecord:
+        """Finds what stands under a key itself, a record or a redirect."""
+        loaded = self._records.get(key)
+        if loaded is None:
+            if key not in self._asked:
+                self.load([key])
+            loaded = self._records[key] = self._decoded(key, self._stored.get(key))
+        return loaded
+
+    def _decoded(self, key: bytes, stored: Record | None) -> LoadedRecord:
+        if stored is None:
+            return LoadedRecord(key, 0, 0, PairingRecord())
+        found, length = decode_record(stored.value), len(stored.value)
+        if isinstance(found, bytes):
+            self._usage.add_record(None, length, -1)
+            return LoadedRecord(key, stored.version, length, PairingRecord(), found)
+        self._usage.add_record(found, length, -1)
+        return LoadedRecord(key, stored.version, length, found)
+
+    def _renew_redirects(self) -> None:
+        """Keeps the redirects to a record for as long as the record."""
+        for loaded in [one for one in self._records.values() if one.is_touched and one.record.alias_keys]:
+            if self._is_due(loaded.record):
+                for key in loaded.record.alias_keys:
+                    self._renew_redirect(key, loaded)
+
+    def _renew_redirect(self, key: bytes, to: LoadedRecord) -> None:
+        self.find(key)
+        redirect = self._records[key]
+        is_free = not redirect.version and not redirect.is_touched and not redirect.redirect_to
+        if is_free or redirect.redirect_to == to.key:  # else it has gone its own way meanwhile
+            redirect.redirect_to, redirect.is_touched = to.key, True
+
+    def _is_due(self, record: PairingRecord) -> bool:
+        """Tells whether a record that is used now is to be kept from now on."""
+        return self._now - record.received_at > self._retention * RENEWED_AFTER
+
+    def _write(self, loaded: LoadedRecord) -> Write:
+        record, expiry_changed = loaded.record, True
+        if loaded.redirect_to:
+            value, received_at = encode_redirect(loaded.redirect_to), self._now
         else:
-            expiry_changed = self._is_due(case)
+            expiry_changed = self._is_due(record)
             if expiry_changed:
-                case.received_at = int(self._now)
-            value, received = encode_record(case), case.received_at
-        self._balance.add_record(None if folder.moved_to else case, len(value))
-        return Write(folder.version, value, received + self._retention, RECORDS, expiry_changed)
+                record.received_at = int(self._now)
+            value, received_at = encode_record(record), record.received_at
+        self._usage.add_record(None if loaded.redirect_to else record, len(value))
+        return Write(loaded.version, value, received_at + self._retention, RECORDS, expiry_changed)

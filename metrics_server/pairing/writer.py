@@ -209,7 +209,7 @@ class Writer:
             self._restore()
         for _ in range(ATTEMPTS):
             group = Batch(self._store, self._registry, self._keeping, self._clock(), self._latencies)
-            outcomes = group.take(observations)
+            outcomes = group.apply(observations)
             change = group.change()
             if self._store.commit(change):
                 self._totals.add(change.sums)

@@ -198,7 +198,7 @@ class Replay:
 
     def _commit(self) -> None:
         group = Batch(self._store, self._registry, KEEPING, self._clock)
-        outcomes = group.take([observation for _, observation in self._waiting])
+        outcomes = group.apply([observation for _, observation in self._waiting])
         change = group.change()
         if self._step:
             _fold(change, self._step)

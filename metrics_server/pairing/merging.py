@@ -1,0 +1,129 @@
+"""The merging pass: each observation of a batch to the records it concerns, one for all ids of a request.
+
+It goes through the batch in order, so an observation is a duplicate, or is refused, as if it had come alone. What an
+observation says is not looked at yet: that is for matching, which finds every record whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, TypeAlias
+
+from metrics_server.errors import Rejected
+from metrics_server.metrics.labels import EventKind, Outcome
+from metrics_server.pairing.observation import Observation, RowObservation, request_of, row_key
+from metrics_server.pairing.record import MAX_KEYS, remember_event
+from metrics_server.pairing.session import LoadedRecord, RecordSession
+from metrics_server.series.series import Labels
+
+
+class RowFiling(NamedTuple):
+    """A row that was filed in a record, and the keys it was filed under; None and none for a row that can meet nothing."""
+
+    loaded: LoadedRecord | None
+    keys: Sequence[bytes]
+    row: RowObservation
+
+
+class AliasFiling(NamedTuple):
+    """A row of a request that is known by further keys: its logged predictions are to be filed under all of these."""
+
+    loaded: LoadedRecord
+    keys: Sequence[bytes]
+
+
+Filing: TypeAlias = "RowFiling | AliasFiling"
+# What becomes of an observation: where its rows were filed, or its result, if that is known.
+Filed: TypeAlias = "list[Filing] | Outcome | Rejected"
+
+
+def keys_of(observations: Sequence[Observation]) -> set[bytes]:
+    """Collects the keys of all records and events that a batch is sure to need."""
+    keys: set[bytes] = set()
+    for observation in observations:
+        keys.update(observation.keys or (observation.event,))
+        if observation.aliases:
+            keys.update(observation.alias_row_keys)
+    keys.discard(b"")
+    return keys
+
+
+class Merger:
+    """Files the observations of one batch in order."""
+
+    def __init__(self, session: RecordSession, admit: Callable[[Labels], object]) -> None:
+        """`admit` makes the series of these labels if need be, or raises `Rejected`."""
+        self._session = session
+        self._admit = admit
+
+    def file(self, observation: Observation) -> Filed:
+        """Files an observation, unless it is a duplicate or its series is refused."""
+        loaded = self._session.find(observation.keys[0]) if observation.joins else None
+        if loaded is not None and observation.event and observation.event in loaded.record.event_digests:
+            return Outcome.DUPLICATE
+        if _needs_series(observation):
+            try:
+                self._admit(observation.labels)
+            except Rejected as error:
+                return error.without_traceback()
+        if loaded is None:
+            if observation.event and not self._session.is_new_event(observation.event):
+                return Outcome.DUPLICATE
+            return [RowFiling(None, (), row) for row in observation.rows]
+        filings = list(self._filings(observation, loaded))
+        self._note(observation)
+        return filings
+
+    def _filings(self, observation: Observation, first: LoadedRecord) -> Iterator[Filing]:
+        if observation.kind == EventKind.REQUEST:
+            return self._alias_filings(observation, first)
+        return self._row_filings(observation, first)
+
+    def _row_filings(self, observation: Observation, first: LoadedRecord) -> Iterator[Filing]:
+        session, keys = self._session, observation.keys
+        if len(keys) > 1:
+            first.record.row_count = max(first.record.row_count, len(keys))
+        aliases = observation.aliases
+        if first.record.request_aliases and observation.kind == EventKind.RESPONSE:
+            aliases = [*aliases, *((alias, 0) for alias in _aliases_of(first, request_of(keys[0])))]
+        for number, (key, row) in enumerate(zip(keys, observation.rows, strict=True)):
+            if aliases:
+                yield RowFiling(
+                    *session.merge_records([key, *(row_key(alias, start + number) for alias, start in aliases)]), row
+                )
+            else:
+                yield RowFiling(session.find(key), (key,), row)
+
+    def _alias_filings(self, observation: Observation, first: LoadedRecord) -> Iterator[Filing]:
+        """Files the predictions of a request, those there and those to come, under the client's ids of it too."""
+        request, named = request_of(observation.keys[0]), first.record.request_aliases
+        new = [alias for alias, _ in observation.aliases if request + alias not in named]
+        new = new[: max(0, MAX_KEYS - len(named))]
+        if not new:
+            return
+        named += [request + alias for alias in new]
+        rows = range(first.record.row_count)
+        self._session.load([row_key(digest, row) for digest in (request, *new) for row in rows])
+        for row in rows:
+            yield AliasFiling(*self._session.merge_records([row_key(digest, row) for digest in (request, *new)]))
+
+    def _note(self, observation: Observation) -> None:
+        first = self._session.find(observation.keys[0])  # a later row may have taken the record in
+        if observation.event:
+            remember_event(first.record, observation.event)
+        first.is_touched = True
+
+
+def _needs_series(observation: Observation) -> bool:
+    """Tells whether it brings what is counted in the series that it names, and not a truth alone."""
+    if not observation.rows:
+        return False
+    first = observation.rows[0]
+    return first.prediction is not None or first.reward is not None
+
+
+def _aliases_of(loaded: LoadedRecord, request: bytes) -> Iterator[bytes]:
+    """Yields the digests of the ids that the client gave to this request."""
+    for pair in loaded.record.request_aliases:
+        if request_of(pair) == request:
+            yield pair[len(request) :]
