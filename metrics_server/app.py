@@ -123,7 +123,7 @@ class Server:
             max_queue=settings.max_queue_events,
             series_retention=seconds_of(settings.series_retention),
             limits=UsageLimits(settings.max_pending, settings.max_pending_bytes, settings.max_dedupe_keys),
-            deliver=self._deliver,
+            deliver_results=self._deliver,
         )
 
     def _elasticsearch(self, key: str) -> PredictionLookup:

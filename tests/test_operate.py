@@ -187,9 +187,9 @@ def test_a_series_that_is_idle_leaves_with_its_sums() -> None:
     totals = Totals({"1h": 3600})
     totals.rebuild(bench.store, NOW)
     upkeep = _upkeep(bench, totals, series_retention=30 * DAY)
-    upkeep.step(NOW + 29 * DAY)
+    upkeep.run_due(NOW + 29 * DAY)
     assert [series.labels for series in bench.catalog.current()] == [MAIN]
-    upkeep.step(NOW + 31 * DAY)
+    upkeep.run_due(NOW + 31 * DAY)
     assert bench.catalog.current() == []
     assert bench.store.series() == []
     assert bench.store.totals(0) == {}
@@ -219,9 +219,9 @@ def test_expired_halves_and_keys_are_forgotten() -> None:
     totals = Totals({"1h": 3600})
     upkeep = _upkeep(bench, totals, series_retention=400 * DAY)
     before = bench.net()
-    upkeep.step(NOW + DAY + 2)
+    upkeep.run_due(NOW + DAY + 2)
     assert len(bench.store._records) == 1
-    upkeep.step(NOW + 36 * DAY)
+    upkeep.run_due(NOW + 36 * DAY)
     assert not bench.store._records
     assert bench.net() == before
 
@@ -233,7 +233,7 @@ def test_a_record_that_cannot_be_read_holds_nothing_up() -> None:
     bench.send(Sent("feedback", "1", NOW, "r", MAIN, ("", ""), (1,), (1,)))
     totals = Totals({"1h": 3600})
     totals.rebuild(bench.store, NOW)
-    _upkeep(bench, totals).step(NOW + 36 * DAY)
+    _upkeep(bench, totals).run_due(NOW + 36 * DAY)
     assert not bench.store._records
     assert totals.series_totals(bench.catalog.current()[0].id).windows["1h"] == {}
 
@@ -248,7 +248,7 @@ def test_a_group_larger_than_a_sweep_does_not_outgrow_the_limit() -> None:
             Sent("response", f"{number}", NOW + number, f"r{number}", MAIN, ("", ""), (1,) * 12_000), now=NOW + number
         )
         totals.rebuild(bench.store, NOW + number)
-        upkeep.step(NOW + number)
+        upkeep.run_due(NOW + number)
         assert len(bench.store._records) == 100
 
 
@@ -267,7 +267,7 @@ def test_an_event_that_cannot_be_applied_fails_alone() -> None:
         max_queue=100,
         series_retention=400 * DAY,
         limits=UsageLimits(),
-        deliver=lambda done: [told(outcomes) for told, outcomes in done],
+        deliver_results=lambda done: [told(outcomes) for told, outcomes in done],
         clock=lambda: NOW,
     )
     writer.start()

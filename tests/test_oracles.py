@@ -1153,9 +1153,9 @@ class Life:
         self.now += seconds
         times = {"history": KEEPING.history, "retention": KEEPING.retention, "series_retention": 400 * DAY}
         upkeep = Maintenance(self.store, self.catalog, self.totals, Telemetry(), UsageLimits(), **times)
-        upkeep.step(self.now)
+        upkeep.run_due(self.now)
         while upkeep.is_busy:
-            upkeep.step(self.now)
+            upkeep.run_due(self.now)
         self._known = {}
 
     @property

@@ -424,9 +424,9 @@ class Bench(PlainBench):
         totals.rebuild(self.store, now)
         times = {"history": KEEPING.history, "retention": KEEPING.retention, "series_retention": 400 * DAY}
         upkeep = Maintenance(self.store, self.catalog, totals, telemetry, limits or UsageLimits(), **times)
-        upkeep.step(now)
+        upkeep.run_due(now)
         while upkeep.is_busy:
-            upkeep.step(now)
+            upkeep.run_due(now)
         return telemetry
 
 

@@ -256,12 +256,12 @@ class World:
     def look_after(self, steps: int) -> None:
         """Some steps of the upkeep at this moment, not always all that is due."""
         for _ in range(steps):
-            self.upkeep.step(self.now)
+            self.upkeep.run_due(self.now)
 
     def finish_upkeep(self) -> None:
-        self.upkeep.step(self.now)
+        self.upkeep.run_due(self.now)
         while self.upkeep.is_busy:
-            self.upkeep.step(self.now)
+            self.upkeep.run_due(self.now)
 
     def running(self) -> dict[str, float]:
         return {name: sums.get("n", 0.0) for name, sums in self.totals.series_totals(1).windows.items()}

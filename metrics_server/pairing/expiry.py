@@ -1,6 +1,4 @@
-"""What leaves: which records go when their time has come or too many are kept, and what that takes out of the
-counts.
-"""
+"""Expiry: the change that deletes records whose time has come, or of which too many are kept."""
 
 from __future__ import annotations
 
@@ -24,10 +22,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Expiry:
-    """The change that deletes some records, and what goes with them that still waited.
+    """The change that deletes some records, and the rows that waited in them.
 
     Attributes:
-        newest: when the newest case among them was received; 0 for none.
+        predictions: logged predictions without a truth.
+        truths: truths without a prediction.
+        newest: when the newest of the records was received, in seconds; 0 for none.
     """
 
     change: Change
@@ -37,41 +37,39 @@ class Expiry:
     sums: dict[tuple[int, Bucket], dict[str, float]] = field(default_factory=dict)
 
 
-def expire(records: Mapping[bytes, Record], expiry_queue: int, cause: LabelStatus, registry: SeriesRegistry) -> Expiry:
-    """What has to be applied for these records to be forgotten."""
-    gone = Expiry(Change(deletes={key: record.version for key, record in records.items()}))
-    balance = UsageDelta()
+def expire(stored: Mapping[bytes, Record], expiry_queue: int, cause: LabelStatus, registry: SeriesRegistry) -> Expiry:
+    """Makes the change that deletes these records of an expiry queue; `cause` is the status of truths that waited."""
+    expiry = Expiry(Change(deletes={key: one.version for key, one in stored.items()}))
+    usage = UsageDelta()
     if expiry_queue == EVENT_KEYS:
-        balance.add_event_keys(-len(records))
+        usage.add_event_keys(-len(stored))
     else:
-        for record in records.values():
-            case = _readable(record)
-            balance.add_record(case, len(record.value), -1)
-            if case is not None:
-                _take_leave(gone, case, cause, registry)
-    gone.change.sums = {(SERVER_SERIES_ID, USAGE): balance.sums, **gone.sums}
-    return gone
+        for one in stored.values():
+            record = _decoded(one)
+            usage.add_record(record, len(one.value), -1)
+            if record is not None:
+                _drop(record, expiry, cause, registry)
+    expiry.change.sums = {(SERVER_SERIES_ID, USAGE): usage.sums, **expiry.sums}
+    return expiry
 
 
-def _readable(record: Record) -> PairingRecord | None:
-    """The case in a record; None for a pointer, and for what cannot be read, which leaves as if nothing had waited in
-    it.
-    """
+def _decoded(stored: Record) -> PairingRecord | None:
+    """Decodes a record; None for a redirect, and for what cannot be read: it leaves as if nothing waited in it."""
     try:
-        found = decode_record(record.value)
+        found = decode_record(stored.value)
     except msgspec.MsgspecError:
         logger.exception("A record could not be read; it leaves all the same")
         return None
     return found if isinstance(found, PairingRecord) else None
 
 
-def _take_leave(gone: Expiry, case: PairingRecord, cause: LabelStatus, registry: SeriesRegistry) -> None:
-    predictions, truths = pending_rows(case)
-    gone.predictions += predictions
-    gone.truths += truths
-    gone.newest = max(gone.newest, case.received_at)
-    for truth in unmatched_truths(case) if truths else ():
+def _drop(record: PairingRecord, expiry: Expiry, cause: LabelStatus, registry: SeriesRegistry) -> None:
+    predictions, truths = pending_rows(record)
+    expiry.predictions += predictions
+    expiry.truths += truths
+    expiry.newest = max(expiry.newest, record.received_at)
+    for truth in unmatched_truths(record) if truths else ():
         # Of a truth that met nothing it is only known what its event named; a series is not made for that.
         series = registry.find(truth.labels) if truth.labels is not None else None
         if series is not None:
-            add_into(gone.sums.setdefault((series.id, CUMULATIVE), {}), {LABELS + cause: 1.0})
+            add_into(expiry.sums.setdefault((series.id, CUMULATIVE), {}), {LABELS + cause: 1.0})

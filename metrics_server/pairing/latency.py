@@ -1,6 +1,4 @@
-"""How long predictions take: from the request event to the response event, remembered in memory while one waits for the
-other.
-"""
+"""Latency of predictions: from the request event to the response event, matched in a bounded table in memory."""
 
 from __future__ import annotations
 
@@ -16,7 +14,7 @@ class RequestLatencies:
         self._times: dict[tuple[str, Labels, bool], float] = {}
 
     def seen(self, request_id: str, labels: Labels, time: float, *, answered: bool) -> float | None:
-        """Notes that a request was sent, or answered, at `time`; the seconds between both, once both are known."""
+        """Notes that a request was sent, or answered, at `time`; returns the seconds between both, once known."""
         other = self._times.pop((request_id, labels, not answered), None)
         if other is None:
             if len(self._times) >= MAX_WAITING:

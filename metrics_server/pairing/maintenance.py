@@ -1,6 +1,4 @@
-"""What falls due with time: windows move, buckets roll up, what has expired is forgotten. In small steps, between
-groups.
-"""
+"""Maintenance: windows slide, buckets roll up, records expire, in small steps between two batches."""
 
 from __future__ import annotations
 
@@ -22,7 +20,7 @@ SWEEP_RECORDS = 5000  # records a look takes at most: about 0.1 s in a million
 
 
 class Maintenance:
-    """Does what is due; `step` is called often and mostly finds nothing."""
+    """Does what is due; `run_due` is called often and mostly finds nothing."""
 
     def __init__(
         self,
@@ -50,63 +48,63 @@ class Maintenance:
         self._evicted_up_to = 0  # when the newest case was received that had to go before its time
         self._rolling_at: float | None = None
 
-    def step(self, now: float) -> None:
-        """Does what is due at `now`.
+    def run_due(self, now: float) -> None:
+        """Slides windows, rolls up a bucket, deletes records and series, as far as that is due.
 
         Raises:
             StoreUnavailable: what was not done is done at a later step.
         """
         if (minute := floor(now, MINUTE)) != self._minute:
             self._totals.slide(self._store, now)  # before any roll-up: its edges must not lie within a coarser bucket
-            self._forget_series(now)
+            self._delete_idle_series(now)
             self._minute, self._rolling_at = minute, now
-        if self._rolling_at is not None and not self._fold_one(self._rolling_at):
+        if self._rolling_at is not None and not self._roll_up_one(self._rolling_at):
             self._rolling_at = None
         if self._has_more or now - self._swept_at >= SWEEP_SECONDS or now < self._swept_at:
-            self._forget_records(now)
+            self._delete_records(now)
             self._swept_at = now
 
     @property
     def is_busy(self) -> bool:
-        """Whether more is due at once."""
+        """Tells whether more is due at once."""
         return self._rolling_at is not None or self._has_more
 
-    def _fold_one(self, now: float) -> bool:
-        """Folds or forgets one bucket; says whether there was one."""
+    def _roll_up_one(self, now: float) -> bool:
+        """Rolls up or deletes one bucket; tells whether there was one."""
         folded = any(self._store.roll_up(fine, coarse, before) for fine, coarse, before in roll_ups(now))
         return folded or self._store.forget_before(COARSEST, oldest_start(now, self._history))
 
-    def _forget_records(self, now: float) -> None:
-        """Deletes expired halves and event keys, and of what is kept beyond the limits the oldest."""
+    def _delete_records(self, now: float) -> None:
+        """Deletes expired records and event keys, and the oldest of those that are kept beyond the limits."""
         self._has_more = False
         for expiry_queue in (EVENT_KEYS, RECORDS):
-            self._forget(self._store.expired(now, SWEEP_RECORDS, expiry_queue), expiry_queue, LabelStatus.EXPIRED)
+            self._delete(self._store.expired(now, SWEEP_RECORDS, expiry_queue), expiry_queue, LabelStatus.EXPIRED)
         for expiry_queue, surplus in self._limits.surplus(self._totals.cumulative(USAGE, SERVER_SERIES_ID)).items():
-            left = surplus  # all of it at once: more than a sweep takes may have come with the last group
-            while left > 0 and (
-                gone := self._forget(
-                    self._store.expired(math.inf, min(left, SWEEP_RECORDS), expiry_queue),
-                    expiry_queue,
-                    LabelStatus.EVICTED,
-                )
-            ):
-                left -= gone
+            self._evict(expiry_queue, surplus)
         self._tell(now)
 
-    def _forget(self, records: Mapping[bytes, Record], expiry_queue: int, cause: LabelStatus) -> int:
-        """Deletes these records; says how many have gone."""
-        if not records:
+    def _evict(self, expiry_queue: int, surplus: int) -> None:
+        """Deletes the oldest records; all of them at once, for more than a sweep takes may have come with one batch."""
+        while surplus > 0:
+            oldest = self._store.expired(math.inf, min(surplus, SWEEP_RECORDS), expiry_queue)
+            if not (deleted := self._delete(oldest, expiry_queue, LabelStatus.EVICTED)):
+                return
+            surplus -= deleted
+
+    def _delete(self, stored: Mapping[bytes, Record], expiry_queue: int, cause: LabelStatus) -> int:
+        """Deletes these records and counts what had waited in them; returns how many have gone."""
+        if not stored:
             return 0
-        gone = expire(records, expiry_queue, cause, self._registry)
-        if not self._store.commit(gone.change):  # another writer came first: it is looked at again
+        expiry = expire(stored, expiry_queue, cause, self._registry)
+        if not self._store.commit(expiry.change):  # another writer came first: they are looked at again
             return 0
-        self._totals.add(gone.change.sums)
-        self._telemetry.dropped_rows["prediction", cause].inc(gone.predictions)
-        self._telemetry.dropped_rows["truth", cause].inc(gone.truths)
+        self._totals.add(expiry.change.sums)
+        self._telemetry.dropped_rows["prediction", cause].inc(expiry.predictions)
+        self._telemetry.dropped_rows["truth", cause].inc(expiry.truths)
         if cause == LabelStatus.EVICTED:
-            self._evicted_up_to = max(self._evicted_up_to, gone.newest)
-        self._has_more = self._has_more or len(records) == SWEEP_RECORDS
-        return len(records)
+            self._evicted_up_to = max(self._evicted_up_to, expiry.newest)
+        self._has_more = self._has_more or len(stored) == SWEEP_RECORDS
+        return len(stored)
 
     def _tell(self, now: float) -> None:
         sums = self._totals.cumulative(USAGE, SERVER_SERIES_ID)
@@ -116,7 +114,7 @@ class Maintenance:
         self._telemetry.oldest_pending_seconds.set(0.0 if since is None else max(0.0, now - since))
         self._telemetry.horizon_seconds.set(min(self._retention, max(0.0, now - self._evicted_up_to)))
 
-    def _forget_series(self, now: float) -> None:
+    def _delete_idle_series(self, now: float) -> None:
         idle = self._registry.idle(now - self._series_retention)
         for series_id in idle:
             self._store.forget_series(series_id)

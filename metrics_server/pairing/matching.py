@@ -277,7 +277,7 @@ def _settle_prediction(
 
 
 def _is_first_truth(prediction: Prediction, superseded: Iterable[Prediction]) -> bool:
-    """Tells whether a truth of this prediction is the first: not when it took the place of one that had been labelled."""
+    """Tells whether its truth is the first: not when it took the place of a prediction that had been labelled."""
     if prediction.has_truth or prediction.first_truth_counted:
         return False
     return not any(prediction.is_of_same_model(old) for old in superseded)

@@ -18,7 +18,7 @@ from metrics_server.series.series import Labels
 
 
 class RowFiling(NamedTuple):
-    """A row that was filed in a record, and the keys it was filed under; None and none for a row that can meet nothing."""
+    """A row that was filed in a record, and the keys it was filed under; no record for a row that can meet nothing."""
 
     loaded: LoadedRecord | None
     keys: Sequence[bytes]

@@ -68,7 +68,7 @@ class Observation(msgspec.Struct, frozen=True, gc=False):
 
 
 def row_key(request: bytes, row: int) -> bytes:
-    """Makes the key of a row of a request from the digest of its id. A table sorted by key holds rows of one request together."""
+    """Makes the key of a row from the digest of its request id; sorted by key, rows of one request are neighbours."""
     return request + row.to_bytes(4)
 
 

@@ -245,7 +245,7 @@ def remember_event(record: PairingRecord, event: bytes) -> None:
 
 
 def pending_rows(record: PairingRecord) -> tuple[int, int]:
-    """Counts the logged predictions that wait for a truth, or for another one after a retraction, and the truths that wait."""
+    """Counts the logged predictions without a truth, or whose truth was retracted, and the truths that wait."""
     if len(record.predictions) == 1 and record.predictions[0].truth is not None and len(record.truths) == 1:
         return 0, 0  # what nearly all come to
     waiting = sum(prediction.logged and prediction.truth is None for prediction in record.predictions)

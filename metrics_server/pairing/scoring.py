@@ -1,4 +1,4 @@
-"""A metric model at work on rows from outside: it may be a user's, and whatever it does harms only its own rows."""
+"""Scoring: a metric model at work on pairs. It may be a user's, and whatever it does harms only its own pairs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 def increments_of(series: Series, model: MetricModel, pairs: list[tuple[RowValue, RowValue]]) -> tuple[Sums, int]:
-    """The model's increments of these pairs, called once for each combination of kinds, and how many it refused."""
+    """Computes the model's increments of pairs, in a call for each combination of kinds; counts those it refused."""
     kinds: dict[tuple[int, int], list[tuple[RowValue, RowValue]]] = {}
     for pair in pairs:
         kinds.setdefault((array_kind(pair[0]), array_kind(pair[1])), []).append(pair)
@@ -35,7 +35,7 @@ def increments_of(series: Series, model: MetricModel, pairs: list[tuple[RowValue
 
 
 def weighted(sums: Sums, pairs: int, weight: float) -> Sums:
-    """The sums of so many pairs of one weight, from those of as many unweighted ones."""
+    """Makes the sums of so many pairs of one weight from those of as many unweighted ones."""
     return {**{name: weight * value for name, value in sums.items()}, WEIGHT_EXCESS: pairs * (weight * weight - weight)}
 
 

@@ -1,13 +1,13 @@
-"""What is kept for pairing, counted: how many halves, how large, how many wait, and since when. Sums like all others.
+"""Usage: how many records are kept for pairing, how large they are, how many rows wait, and since when.
 
-They stand in a ledger of their own, of no series, and move in the same commit as the records they count; so limits and
+These are sums like all others, of no series. They move in the same commit as the records they count; so limits and
 gauges need no look at millions of records.
 
 Sums:
-    kept/halves, kept/half_bytes: cases and pointers, and about what they take on a disk.
+    kept/halves, kept/half_bytes: records and redirects, and about what they take on a disk.
     kept/events: keys of events without a request id.
-    pending/predictions, pending/truths: rows that wait for the other half.
-    pending/since / s: those of both that were received in the quarter of an hour from the second s on.
+    pending/predictions, pending/truths: rows that wait for the other side.
+    pending/since / s: rows of both kinds that were received in the quarter of an hour from the second s on.
 """
 
 from __future__ import annotations
@@ -27,8 +27,7 @@ from metrics_server.metrics.sums import Sums
 from metrics_server.metrics.window import QUARTER, floor
 from metrics_server.pairing.record import PairingRecord, pending_rows
 
-EVENT_KEYS, RECORDS = 0, 1  # lanes of the store: keys of events, cases and pointers
-
+EVENT_KEYS, RECORDS = 0, 1  # expiry queues of the store: keys of events; records and redirects
 
 # What a record takes beside its value: twice its key, which the order of expiry holds again, and the cells of two
 # tables.
@@ -36,7 +35,7 @@ OVERHEAD_BYTES = 84
 
 
 class UsageDelta:
-    """What records that came and went count for."""
+    """Adds up what records that came and went count for."""
 
     def __init__(self) -> None:
         self._records = 0
@@ -98,7 +97,7 @@ class UsageLimits:
 
 
 def oldest_since(sums: Sums) -> int | None:
-    """The start of the quarter of an hour in which the oldest waiting row was received; None when nothing waits."""
+    """Finds the quarter of an hour, by its start, in which the oldest waiting row was received; None for no row."""
     return min(
         (
             int(name[len(PENDING_SINCE) :])
