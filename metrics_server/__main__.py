@@ -18,7 +18,8 @@ import uvloop
 from metrics_server.api.exposition import AncestorLabels
 from metrics_server.app import Server
 from metrics_server.errors import BadConfiguration, StoreRefused, StoreUnavailable
-from metrics_server.settings import Settings, default_labels, image_of, load
+from metrics_server.ingest.pod import default_labels, image_of
+from metrics_server.settings import Settings, load
 from metrics_server.store import open_store
 
 logger = logging.getLogger("metrics_server")
