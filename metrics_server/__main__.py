@@ -162,6 +162,9 @@ def _greet(settings: Settings) -> None:
         logger.info("The state goes with this container; a volume at %s would keep it longer", file.parent)
     if settings.host not in ("127.0.0.1", "localhost", "::1") and not settings.token_file:
         logger.info("Any client that reaches this address may send events; --token_file asks them for a token")
+    missing = [f"--{name}" for name in ("event_type", "event_source") if not getattr(settings, name)]
+    if settings.reply_url and missing:
+        logger.warning("--reply_url %s gets no replies without %s", settings.reply_url, " and ".join(missing))
 
 
 def in_container(environment: Mapping[str, str], root: Path = ROOT) -> bool:

@@ -82,7 +82,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     class_names: Annotated[Texts, "names of the classes in the order of their indexes, separated by commas"] = ()
     reply_url: Annotated[
         Text,
-        "where to send the reply event of each feedback besides; a dead one costs nothing",
+        "where to send the reply event of each feedback besides, with --event_type and --event_source; a dead one costs nothing",
     ] = ""
     event_type: Annotated[Text, "type of reply events; with --event_source feedback is answered by such an event"] = ""
     event_source: Annotated[Text, "source of reply events"] = ""

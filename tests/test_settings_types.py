@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from metrics_server.errors import BadConfiguration
 from metrics_server.metrics.window import seconds_of
 from metrics_server.settings import HELP, OPTIONS, Deployment, Settings, load
+from tests.conftest import Serve
 
 HINTS = get_type_hints(Settings, include_extras=True)
 # A value of the wrong sort for each sort of setting, and what is wanted instead.
@@ -118,3 +119,24 @@ def test_a_duration_is_what_can_be_read_as_one(text: str) -> None:
     except BadConfiguration:
         taken = False
     assert taken == readable
+
+
+@pytest.mark.parametrize(
+    ("options", "missing"),
+    [
+        ({}, "--event_type and --event_source"),
+        ({"event_type": "a.b"}, "--event_source"),
+        ({"event_source": "x"}, "--event_type"),
+        ({"event_type": "a.b", "event_source": "x"}, ""),
+    ],
+)
+def test_a_reply_url_without_reply_events_is_told(serve: Serve, options: dict[str, str], missing: str) -> None:
+    """A server whose --reply_url gets nothing says so in one warning at the start, which names what is missing."""
+    url = "http://127.0.0.1:9/"
+    words = [word for name, value in options.items() for word in (f"--{name}", value)]
+    server = serve("--store", "memory://", "--reply_url", url, *words)
+    assert server.stop() == 0
+    warnings = [line for line in server.log.read_text().splitlines() if line.startswith("[W ")]
+    assert [line.partition("] ")[2] for line in warnings] == (
+        [f"--reply_url {url} gets no replies without {missing}"] if missing else []
+    )
