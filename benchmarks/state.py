@@ -22,12 +22,13 @@ from benchmarks.fill import fill, sums_stored
 from benchmarks.process import Process
 from benchmarks.wrk import Shape
 from metrics_server.api.exposition import AncestorLabels, Exposition
+from metrics_server.ingest.pod import image_of
 from metrics_server.metrics.model import load
 from metrics_server.metrics.window import seconds_of
 from metrics_server.series.evaluator import Evaluator
 from metrics_server.series.registry import SeriesRegistry
 from metrics_server.series.totals import Totals
-from metrics_server.settings import Settings, image_of
+from metrics_server.settings import Settings
 from metrics_server.store.interface import Store
 from metrics_server.store.memory import MemoryStore
 from metrics_server.store.sqlite.store import SqliteStore

@@ -6,11 +6,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from metrics_server.errors import Reason
 from metrics_server.series.families import COUNTER, MODEL, SELDON, Family
-from metrics_server.settings import DEFAULTS, ENVIRONMENT_PREFIX, HELP, OPTIONS
+from metrics_server.settings import DEFAULTS, ENVIRONMENT_PREFIX, HELP, OPTIONS, written
 from metrics_server.telemetry import KafkaTelemetry, Telemetry
 
 REFERENCE = Path(__file__).resolve().parent / "reference"
@@ -37,14 +36,7 @@ def _setting(name: str) -> tuple[str, str, str, str]:
     variable = f"`{ENVIRONMENT_PREFIX}{name.upper()}`"
     if name not in OPTIONS:
         option, variable = f"`{name}:` in the file only", ""
-    return option, variable, _shown(default), HELP[name]
-
-
-def _shown(default: Any) -> str:
-    if isinstance(default, bool):
-        return f"`{str(default).lower()}`"
-    text = ",".join(default) if isinstance(default, tuple) else str(default)
-    return f"`{text}`" if text else "empty"
+    return option, variable, f"`{text}`" if (text := written(default)) else "empty", HELP[name]
 
 
 def families(catalogue: dict[str, Family]) -> str:

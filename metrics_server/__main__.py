@@ -18,7 +18,8 @@ import uvloop
 from metrics_server.api.exposition import AncestorLabels
 from metrics_server.app import Server
 from metrics_server.errors import BadConfiguration, StoreRefused, StoreUnavailable
-from metrics_server.settings import Settings, default_labels, image_of, load
+from metrics_server.ingest.pod import default_labels, image_of
+from metrics_server.settings import Settings, load
 from metrics_server.store import open_store
 
 logger = logging.getLogger("metrics_server")
@@ -161,6 +162,9 @@ def _greet(settings: Settings) -> None:
         logger.info("The state goes with this container; a volume at %s would keep it longer", file.parent)
     if settings.host not in ("127.0.0.1", "localhost", "::1") and not settings.token_file:
         logger.info("Any client that reaches this address may send events; --token_file asks them for a token")
+    missing = [f"--{name}" for name in ("event_type", "event_source") if not getattr(settings, name)]
+    if settings.reply_url and missing:
+        logger.warning("--reply_url %s gets no replies without %s", settings.reply_url, " and ".join(missing))
 
 
 def in_container(environment: Mapping[str, str], root: Path = ROOT) -> bool:

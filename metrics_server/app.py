@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,30 +16,19 @@ from tornado.ioloop import PeriodicCallback
 from tornado.web import Application
 
 from metrics_server.api.exposition import AncestorLabels, Exposition
-from metrics_server.api.handlers import (
-    Deployment,
-    Healthz,
-    Metrics,
-    Model,
-    Models,
-    OpenApi,
-    Protocol,
-    Readyz,
-    RejectedEvents,
-    State,
-)
-from metrics_server.api.openapi import SERIES, document, pattern_of
-from metrics_server.api.schema import PATH
+from metrics_server.api.handlers import State
+from metrics_server.api.openapi import document
+from metrics_server.api.routes import HANDLERS, Route
 from metrics_server.api.service import Api
 from metrics_server.errors import BadConfiguration
 from metrics_server.http.connection import HttpServer
-from metrics_server.http.handler import NotFound, PostOnly
+from metrics_server.http.handler import Handler, NotFound
 from metrics_server.http.worker_pools import WorkerPools
 from metrics_server.ingest.elasticsearch.lookup import PredictionLookup, address_of, checked_index, tls_of
 from metrics_server.ingest.kafka.config import configuration, topics
 from metrics_server.ingest.pipeline import Ingest
 from metrics_server.ingest.reply import Forwarder, Replies
-from metrics_server.ingest.router import POST_ONLY, Gate, Router
+from metrics_server.ingest.router import Gate, Router
 from metrics_server.ingest.slicing import SlicingRules, dimensions_of
 from metrics_server.metrics.task import model_at
 from metrics_server.metrics.window import seconds_of
@@ -52,7 +42,7 @@ from metrics_server.series.totals import Totals
 from metrics_server.settings import Settings
 from metrics_server.store.interface import Store
 from metrics_server.telemetry import KafkaTelemetry, Telemetry
-from metrics_server.web import handlers as web
+from metrics_server.web.handlers import Site
 from metrics_server.web.self_sampler import EVERY_SECONDS, SelfSampler
 
 if TYPE_CHECKING:  # the driver is an extra
@@ -105,7 +95,8 @@ class Server:
             token=_token(settings.token_file),
         )
         self._pools = WorkerPools()
-        router = Router(self._gate, self._application(*self._views(ancestor)))
+        takes = {route.pattern: route.take for route in Route if route.take is not None}
+        router = Router(self._gate, self._application(*self._views(ancestor)), takes)
         self._http = HttpServer(
             router.route, router.refused, self._telemetry.refused_connections.inc, settings.max_connections
         )
@@ -156,42 +147,32 @@ class Server:
         )
 
     def _application(self, exposition: Exposition, api: Api) -> Application:
-        asked = {"api": api, "pools": self._pools}
-        described = document(self._settings.windows, has_token=bool(self._settings.token_file))
+        parts = self._parts(exposition, api)
         return Application(
             [
-                *self._pages(api),
-                *((path, PostOnly) for path in POST_ONLY),
-                ("/v1/metrics", Metrics, {"exposition": exposition}),
-                ("/metrics", Metrics, {"exposition": exposition}),
-                ("/v1/models", Models, asked),
-                (pattern_of("/v1/models/{namespace}/{deployment}"), Deployment, asked),
-                (pattern_of(SERIES), Model, {**asked, "writer": self._writer, "gate": self._gate}),
-                ("/openapi.json", OpenApi, {"document": described}),
-                ("/v1/rejected", RejectedEvents, {"ingest": self._ingest}),
-                ("/healthz", Healthz),
-                ("/readyz", Readyz, {"writer": self._writer, "state": self._state}),
-                ("/protocol", Protocol, {"protocol": self._settings.protocol}),
+                (route.pattern, HANDLERS[route], {name: parts[name] for name in _wanted(HANDLERS[route])})
+                for route in Route
             ],
             default_handler_class=NotFound,
             log_function=lambda handler: None,  # what failed is counted, and logged where it failed
         )
 
-    def _pages(self, api: Api) -> list[tuple[str, type[web.Page | web.Trend | web.Static], dict[str, Any]]]:
-        """The routes of the page."""
-        seen = api, self._telemetry, self._sampler, self._ingest.rejections
+    def _parts(self, exposition: Exposition, api: Api) -> dict[str, Any]:
+        """What handlers may ask for, by the names that they have for it."""
         has_token = bool(self._settings.token_file)
-        site = web.Site(*seen, windows=self._windows, has_token=has_token, is_store_up=lambda: self._writer.is_up)
-        shown = {"site": site, "pools": self._pools}
-        return [
-            ("/", web.Front, shown),
-            ("/ui", web.Overview, shown),
-            (pattern_of(SERIES.replace(PATH, "/ui/models")), web.Model, shown),
-            (pattern_of("/ui/deployments/{namespace}/{deployment}"), web.Deployment, shown),
-            (pattern_of(SERIES.replace(PATH, "/ui/trends")), web.Trend, shown),
-            ("/ui/health", web.Health, shown),
-            (pattern_of("/ui/static/{name}"), web.Static, {}),
-        ]
+        seen = api, self._telemetry, self._sampler, self._ingest.rejections
+        return {
+            "api": api,
+            "document": document(self._settings.windows, has_token=has_token),
+            "exposition": exposition,
+            "gate": self._gate,
+            "ingest": self._ingest,
+            "pools": self._pools,
+            "protocol": self._settings.protocol,
+            "site": Site(*seen, windows=self._windows, has_token=has_token, is_store_up=lambda: self._writer.is_up),
+            "state": self._state,
+            "writer": self._writer,
+        }
 
     def _deliver(self, outcomes: list[tuple[OnResult, Sequence[SubmissionResult]]]) -> None:
         """Takes the outcomes of a group from the writer's thread to the event loop."""
@@ -257,6 +238,11 @@ class Server:
     def _is_busy(self) -> bool:
         """Whether something received is not answered yet, by a server that takes no more."""
         return bool(self._gate.open_requests) or (self._kafka is not None and not self._kafka.is_drained)
+
+
+def _wanted(handler: type[Handler]) -> list[str]:
+    """The parts of the server that a handler asks for, by the names of its `initialize`."""
+    return [name for name in signature(handler.initialize).parameters if name != "self"]
 
 
 def _deliver_all(outcomes: list[tuple[OnResult, Sequence[SubmissionResult]]]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import asyncio
 import importlib.util
 import os
 import re
@@ -18,17 +17,11 @@ from urllib.parse import unquote
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from tornado.web import RequestHandler
 
-from metrics_server.api.exposition import AncestorLabels
-from metrics_server.app import Server
 from metrics_server.errors import Reason
-from metrics_server.ingest.router import EVENT_PATHS
 from metrics_server.metrics.labels import LabelStatus, Outcome
 from metrics_server.metrics.task import TASKS
-from metrics_server.series.series import Labels
-from metrics_server.settings import HELP, OPTIONS, Settings
-from metrics_server.store import open_store
+from metrics_server.settings import HELP, OPTIONS
 from metrics_server.telemetry import LOOK_UP_OUTCOMES, REPLY_OUTCOMES
 from tests.conftest import Serve
 from tests.running import FEEDBACK, REQUEST, RESPONSE, ROOT, RunningServer, ce, peer
@@ -41,7 +34,6 @@ SHOWN = [*PAGES, *([README] if README.exists() else [])]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 ADDRESS = "127.0.0.1:8080"
-_PLACEHOLDER = re.compile(r"\{\w+\}")  # a part of a path that names a series; "-" where that has no name
 
 
 def page(name: str) -> str:
@@ -165,42 +157,6 @@ def test_every_task_is_documented() -> None:
     text = page("how-to/write-a-metric-model.md")
     for task in TASKS:
         assert f'| `"{task}"`' in text
-
-
-@pytest.fixture
-def routes(monkeypatch: pytest.MonkeyPatch) -> set[tuple[str, str]]:
-    """Method and path of everything the application and the event route answer."""
-    rules: list[tuple[Any, ...]] = []
-    monkeypatch.setattr("metrics_server.app.Application", lambda given, **_: rules.extend(given))
-
-    async def make() -> None:
-        Server(Settings(), open_store("memory://"), Labels("", "", "", ""), AncestorLabels("", "", "", ""))
-
-    asyncio.run(make())
-    found = {("POST", path) for path in EVENT_PATHS}
-    for path, handler, *_ in rules:
-        named = ("get", "post", "put", "delete", "patch", "options")
-        methods = {name.upper() for name in named if getattr(handler, name) is not getattr(RequestHandler, name)}
-        found |= {(method, path) for method in methods | ({"HEAD"} if "GET" in methods else set())}
-    return found
-
-
-def test_every_route_is_documented(routes: set[tuple[str, str]], serve: Serve) -> None:
-    """The table of routes is that of the application, and each answers."""
-    rows = re.findall(r"^\| (`[A-Z`, ]+`) \| `(/[^|]*)` \|", page("reference/routes.md"), re.MULTILINE)
-    documented = {
-        (method, path)
-        for methods, paths in rows
-        for method in re.findall(r"[A-Z]+", methods)
-        for path in paths.split("`, `")
-    }
-    assert {(method, _PLACEHOLDER.sub("([^/]+)", path)) for method, path in documented} == routes
-    server = serve("--store", "memory://")
-    server.post({"truth": 1, "prediction": 1}, {"Content-Type": "application/json"}, "/v1/feedback")
-    for method, path in documented:
-        if method not in ("POST", "DELETE"):
-            asked = _PLACEHOLDER.sub("-", path.replace("{name}", "page.css"))
-            assert server.request(method, asked).status in (200, 204), (method, path)
 
 
 def _messages() -> Iterator[str]:

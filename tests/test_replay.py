@@ -622,7 +622,7 @@ def test_wrong_usage_is_explained(tmp_path: Path, capsys: pytest.CaptureFixture[
         (["--step", "90s"], "--step"),
         (["--storage_uri", "no.Such"], "--storage_uri"),
         (["--threshold", "x"], "threshold"),
-        (["--threshold", "2"], "--threshold 2.0: want a number from 0 to 1"),
+        (["--threshold", "2"], "--threshold 2: want a number from 0 to 1"),
     ):
         assert main([str(path), *words]) == 2
         assert said in capsys.readouterr().err

@@ -11,6 +11,7 @@ import msgspec
 from metrics_server.api import parameters as query
 from metrics_server.api.exposition import Exposition
 from metrics_server.api.parameters import labels_of
+from metrics_server.api.routes import Route, serves
 from metrics_server.api.service import Api
 from metrics_server.errors import BadRequest, Rejected, Unavailable
 from metrics_server.http.handler import Handler, RenderedHandler
@@ -37,6 +38,7 @@ class Answering(PooledHandler):
         await self.ask(pool, lambda deadline: (_encode(make(deadline)), JSON))
 
 
+@serves(Route.MODELS)
 class Models(Answering):
     """All series."""
 
@@ -44,6 +46,7 @@ class Models(Answering):
         await self.answer_json(self._pools.readings, lambda _: self._api.models(self.request.query))
 
 
+@serves(Route.DEPLOYMENT)
 class Deployment(Answering):
     """The series of one deployment, or its predictors compared."""
 
@@ -51,6 +54,7 @@ class Deployment(Answering):
         await self.answer_json(self._pools.readings, lambda _: self._api.deployment(parts, self.request.query))
 
 
+@serves(Route.MODEL)
 class Model(Answering):
     """One series: read, or retired by who has the token."""
 
@@ -95,6 +99,7 @@ class Model(Answering):
             self.answer(error_response(404, "not_found", "there is no such series"))
 
 
+@serves(Route.OPENAPI)
 class OpenApi(RenderedHandler):
     """The OpenAPI document."""
 
@@ -134,6 +139,7 @@ class Root(Handler):
         self.finish()
 
 
+@serves(Route.METRICS, Route.SHORT_METRICS)
 class Metrics(RenderedHandler):
     """The page for Prometheus."""
 
@@ -146,6 +152,7 @@ class Metrics(RenderedHandler):
         await self.respond(partial(self._exposition.render, self.request.headers.get("Accept", "")))
 
 
+@serves(Route.HEALTHZ)
 class Healthz(Handler):
     """Liveness: the process answers. It never asks the store."""
 
@@ -153,6 +160,7 @@ class Healthz(Handler):
         self.finish("ok")
 
 
+@serves(Route.READYZ)
 class Readyz(Handler):
     """Readiness: the store can be used, and the server is not shutting down."""
 
@@ -168,6 +176,7 @@ class Readyz(Handler):
             self.finish("ok")
 
 
+@serves(Route.PROTOCOL)
 class Protocol(Handler):
     """The name of the protocol, as the ancestor answers it."""
 
@@ -178,6 +187,7 @@ class Protocol(Handler):
         self.finish(self._protocol)
 
 
+@serves(Route.REJECTED)
 class RejectedEvents(Handler):
     """The latest refused events, newest first: time, reason and ids."""
 

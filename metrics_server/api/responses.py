@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any
-from urllib.parse import quote
 
 from msgspec import UNSET, UnsetType
 
 from metrics_server.api.parameters import part_of
+from metrics_server.api.routes import Route
 from metrics_server.api.schema import (
-    PATH,
     Confusion,
     LabelDelay,
     MetricValue,
@@ -35,7 +34,7 @@ from metrics_server.series.series import Labels, Series
 
 def path_of(labels: Labels) -> str:
     """The path of a series."""
-    return "/".join((PATH, *(quote(part_of(label), safe="") for label in labels)))
+    return Route.MODEL.path(*map(part_of, labels))
 
 
 def value_of(sample: Sample, support: float) -> MetricValue:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 from msgspec import UNSET, UnsetType
-
-PATH = "/v1/models"
-
 
 Table = list[dict[str, str | float]]
 
@@ -184,3 +183,44 @@ class SeriesList(msgspec.Struct, kw_only=True):
     """The series that there are."""
 
     models: list[SeriesSummary]
+
+
+class Fault(msgspec.Struct):
+    """Why a request was refused."""
+
+    reason: str
+    detail: str
+
+
+class Error(msgspec.Struct):
+    """What every error answers."""
+
+    error: Fault
+
+
+class FailedElement(msgspec.Struct):
+    """An element of a batch that was refused."""
+
+    index: int
+    reason: str
+    detail: str
+
+
+class Status(msgspec.Struct):
+    """What became of one statement."""
+
+    status: Literal["accepted", "pending", "duplicate", "rejected"]
+    reason: str | UnsetType = UNSET
+    detail: str | UnsetType = UNSET
+
+
+class RejectedEvent(msgspec.Struct):
+    """An event that was refused."""
+
+    time: float
+    reason: str
+    detail: str
+    id: str | UnsetType = UNSET
+    source: str | UnsetType = UNSET
+    type: str | UnsetType = UNSET
+    requestid: str | UnsetType = UNSET

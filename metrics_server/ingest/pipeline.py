@@ -62,13 +62,13 @@ class RawPost(NamedTuple):
     """A POST, as it was read.
 
     Attributes:
-        path: without the query.
+        names: the parts of the path that vary: namespace and deployment, or none.
         events: the `ce-` headers as sent, without their prefix, in lower case.
         headers: all of them.
         body: not decompressed.
     """
 
-    path: str
+    names: Sequence[str]
     content_type: str
     encoding: str
     events: Mapping[str, str]
@@ -184,7 +184,7 @@ class Ingest:
 
         event = self._read(
             posted,
-            lambda body: ingress.feedback_of(posted.path, puid, posted.content_type, body),
+            lambda body: ingress.feedback_of(posted.names, puid, posted.content_type, body),
             answered_as_there,
             EventKind.FEEDBACK,
         )

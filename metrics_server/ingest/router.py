@@ -5,7 +5,8 @@ Application.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TypeAlias
 from urllib.parse import parse_qs
@@ -16,24 +17,11 @@ from metrics_server.errors import BadRequest, Reason, Rejected
 from metrics_server.http.application import ApplicationRequest
 from metrics_server.http.exchange import Exchange, Receiver
 from metrics_server.http.response import Respond, Response
-from metrics_server.ingest import seldon_ingress as ingress
 from metrics_server.ingest.pipeline import Ingest, RawPost
 
 MAX_HEADER_BYTES = 16 * 2**10
 
 Take: TypeAlias = Callable[[Ingest, RawPost, Respond], None]
-# Where events are posted, and how ingest takes them.
-EVENT_PATHS: dict[str, Take] = {
-    "/": Ingest.take,
-    "/v1/feedback": Ingest.take_statements,
-    "/api/v1.0/feedback": Ingest.take_from_ingress,
-    "/api/v0.1/feedback": Ingest.take_from_ingress,
-}
-# Those whose path holds names.
-EVENT_PATTERNS = ((ingress.PATH, Ingest.take_from_ingress),)
-# The paths, as patterns, that are for nothing else.
-POST_ONLY = ("/v1/feedback", ingress.PATH.pattern)
-
 # How far above the limit a body is still read, and thrown away: a sender cut off while it sends never sees the answer.
 DISCARDED_FACTOR = 16
 
@@ -95,27 +83,24 @@ class Gate:
 
 
 class Router:
-    """Gives every request its receiver."""
+    """Gives every request its receiver; `takes` has the paths of events, as regular expressions, the busiest first."""
 
-    def __init__(self, gate: Gate, application: Application) -> None:
+    def __init__(self, gate: Gate, application: Application, takes: Mapping[str, Take]) -> None:
         self._gate = gate
         self._application = application
+        self._takes = [(re.compile(pattern), take) for pattern, take in takes.items()]
 
     def route(self, exchange: Exchange) -> Receiver:
         path, _, query = exchange.target.partition("?")
         if exchange.method == "POST":
-            take = EVENT_PATHS.get(path) or _by_pattern(path)
-            if take is not None:
-                return EventRequest(self._gate, exchange, path, query, take)
+            for pattern, take in self._takes:
+                if match := pattern.fullmatch(path):
+                    return EventRequest(self._gate, exchange, match.groups(), query, take)
         return ApplicationRequest(self._application, exchange)
 
     def refused(self, exchange: Exchange, error: Rejected) -> None:
         """Answers something that never became a request."""
         self._gate.ingest.refuse(error, lambda answer: exchange.respond(*answer))
-
-
-def _by_pattern(path: str) -> Take | None:
-    return next((take for pattern, take in EVENT_PATTERNS if pattern.fullmatch(path)), None)
 
 
 class EventRequest:
@@ -131,15 +116,15 @@ class EventRequest:
         "_held_bytes",
         "_is_open",
         "_length",
-        "_path",
+        "_names",
         "_take",
         "_type",
     )
 
-    def __init__(self, gate: Gate, exchange: Exchange, path: str, query: str, take: Take) -> None:
+    def __init__(self, gate: Gate, exchange: Exchange, names: Sequence[str], query: str, take: Take) -> None:
         self._gate = gate
         self._exchange = exchange
-        self._path = path
+        self._names = names
         self._take = take
         self._body: list[bytes] = []
         self._length = self._held_bytes = 0
@@ -227,7 +212,7 @@ class EventRequest:
             self._body = []  # still counted as held: until it is answered, what was read from it waits in the queue
             self._take(
                 ingest,
-                RawPost(self._path, self._type, self._encoding, self._events, self._exchange.headers, body),
+                RawPost(self._names, self._type, self._encoding, self._events, self._exchange.headers, body),
                 self._answer,
             )
 

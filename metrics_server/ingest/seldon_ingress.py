@@ -4,7 +4,6 @@ would give.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from urllib.parse import unquote_to_bytes
 
@@ -12,8 +11,8 @@ from metrics_server.errors import Reason, Rejected
 from metrics_server.ingest.cloudevent import Event
 from metrics_server.metrics.labels import EventKind
 
-# With the namespace and the deployment, as the ingress has it, or without, as the executor has it.
-PATH = re.compile(r"(?:/seldon/([A-Za-z0-9.-]{1,253})/([A-Za-z0-9.-]{1,253}))?/api/v(?:1\.0|0\.1)/feedback")
+# A namespace or a deployment in the path of the ingress; the executor's path has none.
+NAME = "[A-Za-z0-9.-]{1,253}"
 PUID = "Seldon-Puid"
 REPLY = b'{"data":{"tensor":{"shape":[0]}},"meta":{}}'
 
@@ -30,11 +29,11 @@ def puid_of(headers: Sequence[tuple[bytes, bytes]]) -> str:
     return values[0].decode("latin-1") if values else ""
 
 
-def feedback_of(path: str, puid: str, content_type: str, body: bytes) -> Event:
-    """The feedback posted to a path that `PATH` matches. It has no id of its own: who sends it again says it again."""
-    match = PATH.fullmatch(path)
-    assert match is not None
-    attributes = {"requestid": _text(puid), "namespace": match[1], "inferenceservicename": match[2]}
+def feedback_of(names: Sequence[str], puid: str, content_type: str, body: bytes) -> Event:
+    """The feedback posted to a path with the names of namespace and deployment, or with none. It has no id of its own:
+    who sends it again says it again.
+    """
+    attributes = {"requestid": _text(puid), **dict(zip(("namespace", "inferenceservicename"), names, strict=False))}
     return Event(
         kind=EventKind.FEEDBACK,
         attributes={name: value for name, value in attributes.items() if value},

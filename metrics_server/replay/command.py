@@ -16,12 +16,13 @@ import msgspec
 from tqdm import tqdm
 
 from metrics_server.errors import BadConfiguration, Rejected
+from metrics_server.ingest.pod import default_labels
 from metrics_server.metrics.window import seconds_of
 from metrics_server.replay.engine import SHOWN_REFUSALS, Replay, words_of
 from metrics_server.replay.result import ReplayResult
 from metrics_server.replay.source import BadFile, opened
 from metrics_server.series.series import Labels
-from metrics_server.settings import DEFAULTS, HELP, Settings, default_labels, load
+from metrics_server.settings import DEFAULTS, HELP, Settings, load
 
 # The settings that decide what values come out; the others are of no consequence here.
 SETTINGS = (

@@ -31,6 +31,7 @@ from metrics_server.ingest.cloudevent import BATCH, Event, decode, seconds_at
 from metrics_server.ingest.decoding import read
 from metrics_server.ingest.feedback import EARLIEST, LATEST, FeedbackItem, observations_of
 from metrics_server.ingest.normalize import observation_of
+from metrics_server.ingest.pod import default_labels
 from metrics_server.ingest.slicing import SlicingRules, dimensions_of
 from metrics_server.metrics.components import LABELS, PENDING_TRUTHS, SERVER_SERIES_ID
 from metrics_server.metrics.labels import EventKind, LabelStatus
@@ -44,7 +45,7 @@ from metrics_server.replay.source import Line, of_dicts, opened
 from metrics_server.series.evaluator import Evaluator
 from metrics_server.series.registry import SeriesRegistry
 from metrics_server.series.series import Labels
-from metrics_server.settings import Settings, default_labels
+from metrics_server.settings import Settings
 from metrics_server.settings import load as load_settings
 from metrics_server.store.interface import Change
 from metrics_server.store.memory import MemoryStore

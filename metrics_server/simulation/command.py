@@ -23,6 +23,7 @@ from random import Random
 from typing import Any
 from urllib.parse import urlsplit
 
+from metrics_server.api.routes import Route
 from metrics_server.simulation.cluster import NAMESPACE, Deployment, Failed, cluster
 from metrics_server.simulation.delivery import Copies, Delivery, KnownSeries, Link
 from metrics_server.simulation.executor import Executor
@@ -169,16 +170,18 @@ async def _simulate(options: argparse.Namespace, child: Child | None, console: C
 def _greet(
     options: argparse.Namespace, child: Child | None, deployments: dict[str, Deployment], console: Console
 ) -> None:
-    ingress = f"http://{HOST}:{options.ingress_port}/seldon"
+    address = f"http://{HOST}:{options.ingress_port}"
+    ingress = f"{address}/seldon"
     first = next(iter(deployments))
+    feedback = Route.INGRESS_FEEDBACK.path(*first.split("/"))
     if child is not None:
         console.say(f"Server process {child.process.pid}, state in {options.store}, log in {child.log}")
     console.say(
-        f"\n  page     {options.url}/\n  metrics  {options.url}/v1/metrics\n"
+        f"\n  page     {options.url}/\n  metrics  {options.url}{Route.METRICS.path()}\n"
         f"  ingress  {ingress}/NAMESPACE/DEPLOYMENT/api/v1.0/predictions of {', '.join(deployments)}\n\n"
         "Ask for a prediction, then tell what was true; they meet by Seldon-Puid:\n"
         f"  curl -H 'Seldon-Puid: mine-1' {JSON} -d '{PREDICTION}' {ingress}/{first}/api/v1.0/predictions\n"
-        f"  curl -H 'Seldon-Puid: mine-1' {JSON} -d '{FEEDBACK}' {ingress}/{first}/api/v1.0/feedback\n"
+        f"  curl -H 'Seldon-Puid: mine-1' {JSON} -d '{FEEDBACK}' {address}{feedback}\n"
     )
     own = f"{options.rate:g} calls a second" if options.rate else "No calls"
     labels = f", {options.label_share:.0%} labelled after {options.label_delay:g} s or more" if options.rate else ""

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPResponse
 
+from metrics_server.api.routes import Route
 from metrics_server.simulation.executor_event import Message
 
 WORKERS = 10
@@ -58,14 +59,14 @@ class Link:
     async def post(self, message: Message) -> None:
         """Delivers it; an executor would not try again, but a server that is restarted should not spoil the show."""
         headers, body = message
-        answer = await self._insist("/", method="POST", headers=headers, body=body)
+        answer = await self._insist(Route.ROOT.path(), method="POST", headers=headers, body=body)
         if answer.code >= 300 and answer.code not in self._refused:
             self._refused.add(answer.code)
             self._say(f"{self.url} refused an event: HTTP {answer.code} {answer.body[:200].decode(errors='replace')}")
 
     async def known(self) -> list[KnownSeries]:
         """All series of the server."""
-        answer = await self._insist("/v1/models")
+        answer = await self._insist(Route.MODELS.path())
         return msgspec.json.decode(answer.body, type=_List).models if answer.code == 200 else []
 
     async def known_until(self, series: KnownSeries, since: float) -> float:
@@ -78,13 +79,13 @@ class Link:
 
     async def page(self) -> str | None:
         """The server's metrics, if it tells them now."""
-        answer = await self._fetch("/v1/metrics")
+        answer = await self._fetch(Route.METRICS.path())
         return answer.body.decode() if answer is not None and answer.code == 200 else None
 
     async def is_ready(self) -> bool:
         """Asks without a word about a failure: a server that starts is not there yet."""
         try:
-            return (await self._client.fetch(f"{self.url}/readyz", raise_error=False)).code == 200
+            return (await self._client.fetch(f"{self.url}{Route.READYZ.path()}", raise_error=False)).code == 200
         except (OSError, HTTPClientError):
             return False
 

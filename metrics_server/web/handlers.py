@@ -17,6 +17,7 @@ from tornado.web import HTTPError
 from metrics_server.api import parameters as query
 from metrics_server.api.handlers import Root
 from metrics_server.api.parameters import Parameter
+from metrics_server.api.routes import Route, serves
 from metrics_server.api.service import Api
 from metrics_server.http.handler import Rendered, RenderedHandler, takes
 from metrics_server.http.response import Response
@@ -125,6 +126,7 @@ class Page(Showing):
         super().answer(Response(answer.status, {**answer.headers, "Content-Type": kind}, body))
 
 
+@serves(Route.OVERVIEW_PAGE)
 class Overview(Page):
     """All series."""
 
@@ -138,6 +140,7 @@ class Overview(Page):
         return overview(self._site.api, page_request)
 
 
+@serves(Route.ROOT)
 class Front(Overview, Root):
     """`/`: the overview for a browser, a word for everybody else; OPTIONS is the web hook handshake."""
 
@@ -151,6 +154,7 @@ class Front(Overview, Root):
             Root.get(self)
 
 
+@serves(Route.MODEL_PAGE)
 class Model(Page):
     """One series."""
 
@@ -161,6 +165,7 @@ class Model(Page):
         return model_page(self._site.api, page_request)
 
 
+@serves(Route.DEPLOYMENT_PAGE)
 class Deployment(Page):
     """The predictors of a deployment."""
 
@@ -171,6 +176,7 @@ class Deployment(Page):
         return deployment_page(self._site.api, page_request)
 
 
+@serves(Route.HEALTH_PAGE)
 class Health(Page):
     """The server itself."""
 
@@ -185,6 +191,7 @@ class Health(Page):
         return health_page(site.telemetry, site.sampler, site.rejections.latest(), page_request.now)
 
 
+@serves(Route.TREND)
 class Trend(Showing):
     """The picture of a series' trend."""
 
@@ -201,6 +208,7 @@ class Trend(Showing):
         return picture, "image/svg+xml"
 
 
+@serves(Route.STATIC)
 class Static(RenderedHandler):
     """Files of the page. Their addresses hold their digest, so a browser may keep them."""
 

@@ -4,27 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 from metrics_server.api.parameters import part_of
-from metrics_server.api.schema import PATH, SeriesSummary
+from metrics_server.api.routes import Route
+from metrics_server.api.schema import SeriesSummary
 
-MODELS, DEPLOYMENTS, TRENDS, STATIC = "ui/models", "ui/deployments", "ui/trends", "ui/static"
+
+def to(route: Route, *parts: str) -> str:
+    """A route with these parts."""
+    return route.path(*parts).removeprefix("/")
 
 
 def model(path: str, **query: Any) -> str:
     """The page of the series that the JSON API has under this path."""
-    return _with(path.replace(PATH, MODELS, 1), query)
+    return _with(_of_model(Route.MODEL_PAGE, path), query)
 
 
 def trend(path: str, **query: Any) -> str:
     """The picture of its trend."""
-    return _with(path.replace(PATH, TRENDS, 1), query)
+    return _with(_of_model(Route.TREND, path), query)
 
 
 def deployment(namespace: str, name: str, **query: Any) -> str:
     """The page that compares the predictors of a deployment."""
-    return _with("/".join((DEPLOYMENTS, *(quote(part_of(part), safe="") for part in (namespace, name)))), query)
+    return _with(to(Route.DEPLOYMENT_PAGE, part_of(namespace), part_of(name)), query)
 
 
 def parts_of(entry: SeriesSummary) -> list[str]:
@@ -40,6 +44,11 @@ def changed(query: Mapping[str, Any], **changes: Any) -> str:
 def root_of(path: str) -> str:
     """The way from a page to the root: "" or as many "../" as it takes."""
     return "../" * (path.count("/") - 1)
+
+
+def _of_model(route: Route, path: str) -> str:
+    """The route about the series that the JSON API has under this path."""
+    return (route.stem + path.removeprefix(Route.MODEL.stem)).removeprefix("/")
 
 
 def _with(path: str, query: Mapping[str, Any]) -> str:

@@ -16,6 +16,7 @@ from msgspec import UNSET
 from tornado.template import Loader
 
 from metrics_server import __version__
+from metrics_server.api.routes import Route
 from metrics_server.web import asset, links
 from metrics_server.web import formatting as wording
 from metrics_server.web.chart.chart import Chart, ends_of, metric_title, shown, value_title
@@ -35,7 +36,7 @@ def html(template: str, root: str, nonce: str, now: float, context: Mapping[str,
     """A page. `root` is the way from it to the root of the server, `now` is in Unix seconds."""
 
     def address(name: str) -> str:
-        return f"{root}{links.STATIC}/{name}?v={asset.asset(name).digest}"
+        return f"{root}{links.to(Route.STATIC, name)}?v={asset.asset(name).digest}"
 
     has_figures = asset.has_bokeh()
     if has_figures:
@@ -60,7 +61,14 @@ def html(template: str, root: str, nonce: str, now: float, context: Mapping[str,
         "value_title": value_title,
         "UNSET": UNSET,
     }
-    read = {"shown": shown, "ends_of": ends_of, "changed": links.changed, "model_link": links.model}
+    read = {
+        "shown": shown,
+        "ends_of": ends_of,
+        "changed": links.changed,
+        "model_link": links.model,
+        "link_to": links.to,
+        "Route": Route,
+    }
     found = _loader.load(f"{template}.html").generate(**words, **given, **made, **read, here_is=template, **context)
     return bytes(found)
 
