@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from metrics_server.metrics.confidence import effective_weight, of_mean
-from metrics_server.metrics.model import Sample
+from metrics_server.metrics import Sample, effective_weight, of_mean
 
 MISS, FALSE_ALARM = 50.0, 1.0
 

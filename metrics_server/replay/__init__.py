@@ -1,1 +1,5 @@
 """`metrics-server replay`: the numbers that a server would show, computed from a file of predictions and truths."""
+
+from metrics_server.replay.engine import replay
+
+__all__ = ["replay"]

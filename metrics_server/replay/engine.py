@@ -3,7 +3,7 @@
 Each record goes the way of an event on a server: decode → half → pair → commit → sums → values. Only the clock differs:
 all that is in the file counts, however old it is, and the order in which it stands there is of no consequence.
 
-    from metrics_server.replay.engine import replay
+    from metrics_server.replay import replay
 
     for reading in replay([{"truth": 1, "prediction": 0.9}, {"truth": 0, "prediction": 0.2}], threshold=0.3):
         for value in reading["values"]:
