@@ -6,12 +6,14 @@ import asyncio
 import gc
 import logging
 import os
+import select
 import signal
 import sys
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TextIO
 
 import uvloop
 
@@ -35,8 +37,10 @@ GC_THRESHOLDS = (200_000, 20, 100)
 ROOT = Path("/")
 MARKS = (".dockerenv", "run/.containerenv")  # files that Docker and Podman put into a container
 
-LOG_BUFFER_BYTES = 64 * 2**10
-LOG_FLUSH_SECONDS = 0.2
+LOG_BUFFER = 64 * 2**10  # characters that wait for the others, and
+LOG_FLUSH_SECONDS = 0.2  # how long
+LOG_LIMIT = 4 * 2**20  # characters that wait while nobody reads: a second of the most that is logged
+LOG_EXIT_SECONDS = 1.0  # for what is left at the end
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from metrics_server.replay.command import main as replay
 
         return replay(words[1:])
-    _set_up_logging()
+    log = _set_up_logging()
     try:
         settings = load(words, os.environ)
     except BadConfiguration as error:
@@ -62,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sys.setswitchinterval(SWITCH_SECONDS)
     gc.set_threshold(*GC_THRESHOLDS)
     try:
-        return uvloop.run(_serve(settings))
+        return uvloop.run(_serve(settings, log))
     except (BadConfiguration, StoreRefused, StoreUnavailable) as error:
         print(f"metrics-server: {error}", file=sys.stderr)
         return 1
@@ -83,24 +87,77 @@ class _Formatter(logging.Formatter):
         return self._text
 
 
-class _Handler(logging.StreamHandler[TextIO]):
-    """Writes to standard error; lines less severe than a warning leave together, a few times a second.
+class LogHandler(logging.Handler):
+    """Writes lines to a file descriptor in a thread of its own: a pipe that nobody reads holds up nobody else.
 
-    A record with an attribute `times` stands for so many lines: those of a batch cost as much as one.
+    A record with an attribute `times` stands for so many lines: those of a batch cost as much as one. When too much
+    waits to be written, lines are dropped and counted, and as soon as the others have left one more says how many.
     """
 
+    def __init__(self, descriptor: int) -> None:
+        super().__init__()
+        self.on_dropped: Callable[[int], None] = lambda lines: None
+        self._descriptor = descriptor
+        self._texts: deque[str] = deque()
+        # Ever, in characters: what was queued is counted up by who logs, what was written in the thread.
+        self._queued = self._written = 0
+        self._dropped = self._dropped_told = 0
+        self._wake = threading.Event()
+        threading.Thread(target=self._run, name="log", daemon=True).start()  # a pipe must not keep the process
+
     def emit(self, record: logging.LogRecord) -> None:
+        """Queues the lines of a record; called under the handler's lock."""
         try:
-            self.stream.write(f"{self.format(record)}\n" * getattr(record, "times", 1))
-            if record.levelno >= logging.WARNING:
-                self.stream.flush()
+            times = getattr(record, "times", 1)
+            waiting = self._queued - self._written
+            if waiting > LOG_LIMIT:
+                self._drop(times)
+                return
+            text = f"{self.format(record)}\n" * times
+            self._texts.append(text)
+            self._queued += len(text)
+            if (waiting > LOG_BUFFER or record.levelno >= logging.WARNING) and not self._wake.is_set():
+                self._wake.set()
         except Exception:  # noqa: BLE001 - as every handler of logging does
             self.handleError(record)
 
+    def _drop(self, lines: int) -> None:
+        self._dropped += lines
+        self.on_dropped(lines)
 
-def _set_up_logging() -> None:
-    stream = open(sys.stderr.fileno(), "w", buffering=LOG_BUFFER_BYTES, closefd=False)  # noqa: SIM115 - for as long as we run
-    handler = _Handler(stream)
+    def flush(self) -> None:
+        """Waits until everything is written, but not long: perhaps nobody reads."""
+        deadline = time.monotonic() + LOG_EXIT_SECONDS
+        self._wake.set()
+        while self._written < self._queued and time.monotonic() < deadline:
+            time.sleep(0.005)
+
+    def _run(self) -> None:
+        """Writes what is queued: lines less severe than a warning leave together, a few times a second."""
+        while True:
+            self._wake.wait(LOG_FLUSH_SECONDS)
+            self._wake.clear()
+            while self._texts:
+                text = "".join([self._texts.popleft() for _ in range(len(self._texts))])
+                self._write(memoryview(text.encode(errors="backslashreplace")))
+                self._written += len(text)
+            if self._dropped > self._dropped_told:
+                lines, self._dropped_told = self._dropped - self._dropped_told, self._dropped
+                logger.warning("%d lines of this log were dropped, as standard error was not read", lines)
+
+    def _write(self, data: memoryview) -> None:
+        while data:
+            try:
+                data = data[os.write(self._descriptor, data) :]
+            except BlockingIOError:  # whoever gave us the file has made it so
+                select.select((), (self._descriptor,), ())
+            except OSError:  # its reader has gone, or the disk is full; to say it in the log would be no use
+                self.on_dropped(bytes(data).count(b"\n"))
+                return
+
+
+def _set_up_logging() -> LogHandler:
+    handler = LogHandler(sys.stderr.fileno())
     handler.setFormatter(_Formatter())
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     # Documented ways to make a record cheaper; nothing here prints these fields.
@@ -110,9 +167,10 @@ def _set_up_logging() -> None:
     logging.getLogger("tornado.general").setLevel(
         logging.ERROR
     )  # a peer's bad certificate, at each attempt; we say it once
+    return handler
 
 
-async def _serve(settings: Settings) -> int:
+async def _serve(settings: Settings, log: LogHandler) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -123,15 +181,14 @@ async def _serve(settings: Settings) -> int:
         server = Server(
             settings, store, default_labels(os.environ), ancestor, os.environ.get("ELASTICSEARCH_API_KEY", "")
         )
+        log.on_dropped = server.count_dropped_log_lines
         await server.start()
     except BaseException:
         store.close()
         raise
     _greet(settings)
     gc.freeze()
-    flushing = asyncio.create_task(_flush_logs())
     await stop.wait()
-    flushing.cancel()
     logger.info("Stopping")
     drained = await server.stop()
     if drained:
@@ -139,12 +196,6 @@ async def _serve(settings: Settings) -> int:
     else:
         logger.warning("Stopped with events unanswered after --drain_seconds %g", settings.drain_seconds)
     return 0 if drained else 1
-
-
-async def _flush_logs() -> None:
-    while True:
-        logging.root.handlers[0].flush()
-        await asyncio.sleep(LOG_FLUSH_SECONDS)
 
 
 def _state_file(store: str) -> Path | None:

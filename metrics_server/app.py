@@ -234,6 +234,10 @@ class Server:
             self._store.close()
         return drained and not self._is_busy
 
+    def count_dropped_log_lines(self, lines: int) -> None:
+        """Counts lines of the log that were never written; may be called in any thread."""
+        self._telemetry.dropped_log_lines.inc(lines)
+
     @property
     def _is_busy(self) -> bool:
         """Whether something received is not answered yet, by a server that takes no more."""

@@ -16,7 +16,7 @@ class Reason(Enum):
     those.
     """
 
-    MALFORMED_HTTP = ("malformed_http", 400, "The bytes are no HTTP/1.1 request.")
+    MALFORMED_HTTP = ("malformed_http", 400, "The bytes are no HTTP/1.1 request, or its Host is missing or invalid.")
     MALFORMED_JSON = ("malformed_json", 400, "The body is not JSON.")
     INVALID_UTF8 = ("invalid_utf8", 400, "Text is not valid UTF-8, or holds a lone surrogate.")
     NOT_A_NUMBER = ("not_a_number", 400, "NaN or an infinity where a number is needed.")

@@ -47,6 +47,9 @@ class Telemetry(Collector):
         self.refused_connections = self._counter(
             "refused_connections", "Connections closed at once, beyond --max_connections."
         )
+        self.dropped_log_lines = self._counter(
+            "dropped_log_lines", "Lines of the log dropped because standard error was not read."
+        )
 
     def _register_pairing(self) -> None:
         self.queue_events = self._gauge("queue_events", "Events waiting to be applied.")

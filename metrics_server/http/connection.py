@@ -10,20 +10,34 @@ Application, for which an `Exchange` is the `HTTPConnection` it expects. Answers
 from __future__ import annotations
 
 import asyncio
+import logging
+import re
+import socket
 import ssl
 from collections import deque
 from collections.abc import Callable
-from typing import cast
+from functools import partial
+from itertools import product
+from typing import Protocol, cast
 
 import httptools
 
 from metrics_server.errors import Reason, Rejected
 from metrics_server.http.exchange import NULL_RECEIVER, Context, Exchange, RawHeaders, Receiver
+from metrics_server.http.response import error_response
+
+logger = logging.getLogger(__name__)
 
 HEAD_BYTES = 64 * 2**10  # of request line and headers; the routes have lower limits, with better answers
 IDLE_SECONDS = 120.0  # for the next request, or the rest of its headers; Go's clients keep connections for 90 s
 BODY_SECONDS = 10.0  # for a whole body
+HANDSHAKE_SECONDS = 10.0  # for TLS, from the accept on
 SWEEP_SECONDS = 1.0
+
+# Every spelling of Host: to look a name up is cheaper than to lower the case of each.
+_HOST_NAMES = frozenset("".join(letters).encode() for letters in product(*((c, c.upper()) for c in "host")))
+# RFC 9112 3.2: Host = uri-host [ ":" port ]; RFC 3986 3.2.2 says what a uri-host is. It may be empty.
+_HOST_VALUE = re.compile(rb"(?:\[(?:[\w.~!$&'()*+,;=:-]|%25)+\]|(?:[\w.~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::\d*)?")
 
 Route = Callable[[Exchange], Receiver]
 
@@ -31,14 +45,18 @@ Route = Callable[[Exchange], Receiver]
 class Connection(asyncio.Protocol):
     """One client. Reads on while answers are computed, writes them in order, holds no more than a few requests."""
 
-    def __init__(self, server: HttpServer) -> None:
+    def __init__(self, server: HttpServer, handshake: Guest | None = None) -> None:
+        """Takes the place that its handshake has, if there was one."""
         self._server = server
+        self._handshake = handshake
         self._parser = httptools.HttpRequestParser(self)
         self._exchanges: deque[Exchange] = deque()
         self._reading: Exchange | None = None
         self._method = self._target = b""
         self._headers: RawHeaders = []
         self._header_bytes = 0
+        self._hosts: list[bytes] = []
+        self._valid_host: bytes | None = None  # the last one; a client says the same in each request
         self._unframed_bytes = 0
         self._can_write = True
         self._closing = False  # nothing more is read
@@ -53,17 +71,16 @@ class Connection(asyncio.Protocol):
         secure = transport.get_extra_info("sslcontext") is not None
         self.context = Context(str(peer[0]) if peer else "", "https" if secure else "http")
         self.deadline: float | None = self._server.now() + IDLE_SECONDS
-        if not self._server.admit(self):
+        if not self._server.admit(self, self._handshake):
             self._transport.abort()
+        self._handshake = None
 
     def data_received(self, data: bytes) -> None:
         if self._closing:
             return
         self._unframed_bytes += len(data)
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            self._decline_upgrade(data[upgrade.args[0] :])
+            self._parse(data)
         except httptools.HttpParserError:
             self._refuse(Reason.MALFORMED_HTTP, "not a valid HTTP/1.1 request")
         if (reading := self._reading) is not None and not reading.is_awaited:  # its headers are here, its body is not
@@ -74,7 +91,19 @@ class Connection(asyncio.Protocol):
         if self._unframed_bytes > HEAD_BYTES + (8 * self._reading.body_bytes if self._reading is not None else 0):
             self._refuse(Reason.HEADERS_TOO_LARGE, f"request line and headers are larger than {HEAD_BYTES} bytes")
 
-    def _decline_upgrade(self, rest: bytes) -> None:
+    def _parse(self, data: bytes) -> None:
+        """Gives bytes to the parser, which stops behind every request that offers another protocol."""
+        rest = memoryview(data)
+        while not self._closing:
+            try:
+                self._parser.feed_data(rest)
+            except httptools.HttpParserUpgrade as upgrade:
+                rest = rest[upgrade.args[0] :]
+                self._decline_upgrade(len(rest))
+            else:
+                return
+
+    def _decline_upgrade(self, rest_bytes: int) -> None:
         """Reads the request again without its offer of another protocol, which makes the parser skip the body."""
         if self._method == b"CONNECT":  # is nothing else, whatever its headers say
             self._refuse(Reason.MALFORMED_HTTP, "CONNECT is not offered")
@@ -83,10 +112,11 @@ class Connection(asyncio.Protocol):
         kept = [(name, value) for name, value in self._headers if name.lower() not in dropped]
         if any(name.lower() == b"connection" and b"close" in value.lower() for name, value in self._headers):
             kept.append((b"Connection", b"close"))
-        head = b"".join(name + b": " + value + b"\r\n" for name, value in kept)
+        lines = b"".join(name + b": " + value + b"\r\n" for name, value in kept)
+        head = self._method + b" " + self._target + b" HTTP/1.1\r\n" + lines + b"\r\n"
         self._parser = httptools.HttpRequestParser(self)
-        self._unframed_bytes = 0
-        self.data_received(self._method + b" " + self._target + b" HTTP/1.1\r\n" + head + b"\r\n" + rest)
+        self._unframed_bytes = len(head) + rest_bytes
+        self._parser.feed_data(head)
 
     def eof_received(self) -> bool:
         if self._reading is not None:  # the rest of its body will never come
@@ -117,14 +147,17 @@ class Connection(asyncio.Protocol):
     # httptools' callbacks, in the order of a message
 
     def on_message_begin(self) -> None:
-        self._target, self._headers, self._header_bytes = b"", [], 0
+        self._target, self._headers, self._header_bytes, self._hosts = b"", [], 0, []
 
     def on_url(self, url: bytes) -> None:
         self._target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._headers.append((name, value))
-        self._header_bytes += len(name) + len(value) + 4
+        length = len(name)
+        self._header_bytes += length + len(value) + 4
+        if length == 4 and name in _HOST_NAMES:
+            self._hosts.append(value)
 
     def on_headers_complete(self) -> None:
         parser = self._parser
@@ -145,8 +178,24 @@ class Connection(asyncio.Protocol):
         self._exchanges.append(exchange)
         if exchange.head_bytes > HEAD_BYTES:
             self._refuse(Reason.HEADERS_TOO_LARGE, f"request line and headers are larger than {HEAD_BYTES} bytes")
-        else:
+        elif self._has_valid_host(exchange):
             exchange.receiver = self._server.route(exchange)
+
+    def _has_valid_host(self, exchange: Exchange) -> bool:
+        """Whether the request names its host as RFC 9112 3.2 wants it; refuses it otherwise."""
+        hosts = self._hosts
+        if len(hosts) == 1 and hosts[0] == self._valid_host:
+            return True
+        if len(hosts) > 1:
+            self._refuse(Reason.DUPLICATE_HEADER, "host was sent twice")
+        elif not hosts and exchange.version != "1.0":
+            self._refuse(Reason.MALFORMED_HTTP, "a request of HTTP/1.1 needs the header Host")
+        elif hosts and not _HOST_VALUE.fullmatch(hosts[0]):
+            self._refuse(Reason.MALFORMED_HTTP, "the header Host is not a host with at most a port")
+        else:
+            self._valid_host = hosts[0] if hosts else None
+            return True
+        return False
 
     def on_body(self, chunk: bytes) -> None:
         self._unframed_bytes -= len(chunk)
@@ -200,7 +249,7 @@ class Connection(asyncio.Protocol):
         exchange = self._exchanges[0]
         if exchange.answer is None and exchange.received and not exchange.dispatched:
             exchange.dispatched = True
-            exchange.receiver.finish()
+            _finish(exchange)
         if exchange.answer is None:
             return False
         self._exchanges.popleft()
@@ -242,6 +291,16 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
 
+def _finish(exchange: Exchange) -> None:
+    """Tells the receiver that the request is complete; a fault of ours in what follows is answered too."""
+    try:
+        exchange.receiver.finish()
+    except Exception:
+        logger.exception("A request could not be handled")
+        exchange.receiver.on_connection_close()  # gives back what it holds
+        exchange.respond(*error_response(500, "internal", "Internal Server Error"))
+
+
 def _origin_form(target: str) -> str:
     """The path and query of a request target; a client of a proxy writes the whole address, which every server must
     accept.
@@ -249,6 +308,51 @@ def _origin_form(target: str) -> str:
     if target.startswith(("http://", "https://")):
         return "/" + target.partition("://")[2].partition("/")[2]
     return target
+
+
+class Guest(Protocol):
+    """What takes a place of --max_connections."""
+
+    @property
+    def deadline(self) -> float | None: ...
+    def expire(self) -> None: ...
+    def wind_up(self) -> None: ...
+
+
+class Handshake(asyncio.Protocol):
+    """One client over TLS, from its accept to the end of its handshake: it takes a place before it has said anything.
+
+    A listener that is given the certificate itself tells of a connection only when its handshake is done, so any number
+    of clients could connect, say nothing and hold a file each.
+    """
+
+    def __init__(self, server: HttpServer, context: ssl.SSLContext) -> None:
+        self._server = server
+        self._context = context
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        loop = asyncio.get_running_loop()
+        self.deadline: float | None = loop.time() + HANDSHAKE_SECONDS
+        if self._server.admit(self):
+            accepted = transport.get_extra_info("socket").dup()  # another transport is made of it
+            self._shaking = loop.create_task(self._shake_hands(accepted))
+        cast("asyncio.Transport", transport).abort()
+
+    async def _shake_hands(self, accepted: socket.socket) -> None:
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                partial(Connection, self._server, self), accepted, ssl=self._context
+            )
+        except OSError:  # the client has gone, or speaks no TLS that we do
+            return
+        finally:
+            self._server.forget(self)
+
+    def expire(self) -> None:
+        """Ends a handshake that takes too long."""
+        self._shaking.cancel()
+
+    wind_up = expire
 
 
 class HttpServer:
@@ -266,7 +370,7 @@ class HttpServer:
         self._crowded = crowded
         self.is_draining = False
         self._max_connections = max_connections
-        self._connections: set[Connection] = set()
+        self._connections: set[Guest] = set()
         self._loop = asyncio.get_running_loop()
         self.now = self._loop.time
         self._listener: asyncio.Server | None = None
@@ -274,17 +378,20 @@ class HttpServer:
 
     async def listen(self, host: str, port: int, context: ssl.SSLContext | None) -> None:
         """Starts to listen; raises OSError when the address cannot be had."""
-        self._listener = await self._loop.create_server(lambda: Connection(self), host, port, ssl=context, backlog=1024)
+        greet = (lambda: Connection(self)) if context is None else (lambda: Handshake(self, context))
+        self._listener = await self._loop.create_server(greet, host, port, backlog=1024)
 
-    def admit(self, connection: Connection) -> bool:
-        """Whether there is room for one more connection."""
+    def admit(self, connection: Guest, instead_of: Guest | None = None) -> bool:
+        """Whether there is room for one more connection, or for one in the place of another."""
+        if instead_of is not None:
+            self.forget(instead_of)
         if len(self._connections) >= self._max_connections:
             self._crowded()
             return False
         self._connections.add(connection)
         return True
 
-    def forget(self, connection: Connection) -> None:
+    def forget(self, connection: Guest) -> None:
         self._connections.discard(connection)
 
     def _expire(self) -> None:

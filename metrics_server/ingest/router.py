@@ -108,6 +108,7 @@ class EventRequest:
 
     __slots__ = (
         "_body",
+        "_declared",
         "_encoding",
         "_events",
         "_exchange",
@@ -127,7 +128,7 @@ class EventRequest:
         self._names = names
         self._take = take
         self._body: list[bytes] = []
-        self._length = self._held_bytes = 0
+        self._length = self._declared = self._held_bytes = 0
         self._type = self._encoding = ""
         self._full = False
         self._is_open = True
@@ -161,7 +162,8 @@ class EventRequest:
             )
         self._type = others.get("content-type", "")
         self._encoding = others.get("content-encoding", "")
-        if int(others.get("content-length", "0")) > self._gate.max_body_bytes:  # digits: the parser has checked it
+        self._declared = int(others.get("content-length", "0"))  # digits: the parser has checked it
+        if self._declared > self._gate.max_body_bytes:
             raise self._too_large()
         return events
 
@@ -169,10 +171,15 @@ class EventRequest:
         return Rejected(Reason.BODY_TOO_LARGE, f"the body is larger than {self._gate.max_body_bytes} bytes")
 
     def _refuse(self, error: Rejected) -> None:
-        """Answers at once a sender that waits for our word before it sends the body; else when the body has gone by."""
+        """Answers at once a sender that waits for our word before it sends the body, or whose body would not be read to
+        its end; others when the body has gone by.
+        """
         self._exchange.refusal = error
-        if self._exchange.expects_continue:
+        if self._exchange.expects_continue or self._is_beyond_discarding(self._declared):
             self._answer_error()
+
+    def _is_beyond_discarding(self, length: int) -> bool:
+        return length > DISCARDED_FACTOR * self._gate.max_body_bytes
 
     def _answer_error(self) -> None:
         if self._exchange.refusal is not None and self._is_open:
@@ -181,7 +188,7 @@ class EventRequest:
     def data_received(self, chunk: bytes) -> None:
         self._length += len(chunk)
         if self._exchange.refusal is not None or self._full:
-            if self._length > DISCARDED_FACTOR * self._gate.max_body_bytes:
+            if self._is_beyond_discarding(self._length):
                 self._answer_error()
             return
         self._gate.held_bytes += len(chunk)
