@@ -1,8 +1,11 @@
-"""The server's own counters, in a registry of their own. Kept in this process, so per replica: dashboards sum them."""
+"""The server's own counters, in a registry of their own, and its log of outages. Kept in this process, so per replica:
+dashboards sum the counters.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Collection, Iterable, Sequence
 from itertools import product
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
@@ -141,3 +144,32 @@ class KafkaTelemetry(Collector):
         if self.lag is not None:
             lag.add_metric([], self.lag)
         yield lag
+
+
+class OutageLog:
+    """Logs once that something fails, and once that it is back, however often either is noted.
+
+    Causes are told apart where one may end without the other, such as a broker that is away and a topic that may not be
+    read. Used in one thread.
+
+    Args:
+        logger: of the module that the lines are from.
+        level: of the line that it fails.
+    """
+
+    def __init__(self, logger: logging.Logger, level: int = logging.WARNING) -> None:
+        self._logger = logger
+        self._level = level
+        self._open: set[str] = set()
+
+    def note_failure(self, message: str, *args: object, cause: str = "") -> None:
+        """Logs a failure, unless its cause was logged and is not over."""
+        if cause not in self._open:
+            self._open.add(cause)
+            self._logger.log(self._level, message, *args)
+
+    def note_success(self, message: str, *, causes: Collection[str] = ("",)) -> None:
+        """Ends the outages of these causes, and logs it if there was one."""
+        if not self._open.isdisjoint(causes):
+            self._open.difference_update(causes)
+            self._logger.info(message)

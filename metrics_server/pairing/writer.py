@@ -27,7 +27,7 @@ from metrics_server.series.registry import SeriesRegistry
 from metrics_server.series.series import Labels
 from metrics_server.series.totals import Totals
 from metrics_server.store.interface import Store
-from metrics_server.telemetry import Telemetry
+from metrics_server.telemetry import OutageLog, Telemetry
 
 logger = logging.getLogger(__name__)
 
@@ -104,6 +104,7 @@ class Writer:
         self._events_queued = self._events_taken = 0
         self._stopping = False
         self._broken = False
+        self._outages = OutageLog(logger, logging.ERROR)
         self._looked_at = 0.0
         self._thread = threading.Thread(
             target=self._run, name="writer", daemon=True
@@ -251,16 +252,15 @@ class Writer:
             self._store.ready()  # to be read is not enough: a file locked by another process can be
         self._registry.restore(self._store.series())
         self._totals.rebuild(self._store, self._clock())
-        if self._broken:
-            logger.info("The store is back")
+        self._outages.note_success("The store is back")
         self._broken = False
         self._telemetry.store_up.set(1)
 
     def _fail(self, error: Exception) -> None:
         if not isinstance(error, StoreUnavailable):  # a bug of ours, or a metric model that cannot be built any more
             logger.error("A group of events could not be applied, its senders are told to come again", exc_info=error)
-        elif not self._broken:
-            logger.error("The store is unavailable, events are answered 503: %s", error)
+        else:
+            self._outages.note_failure("The store is unavailable, events are answered 503: %s", error)
         self._broken = True
         self._telemetry.store_up.set(0)
 
