@@ -1,4 +1,6 @@
-"""The server's own counters, in a registry of their own. Kept in this process, so per replica: dashboards sum them."""
+"""The server's own counters, in a registry of their own, and its log of outages. Kept in this process, so per replica:
+dashboards sum the counters.
+"""
 
 from __future__ import annotations
 

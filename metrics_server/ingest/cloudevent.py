@@ -142,8 +142,8 @@ def _batch(body: bytes) -> list[Event | Rejected]:
     cost.
     """
     try:
-        envelopes = _ENVELOPES.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        envelopes = read(body, _ENVELOPES, Reason.MALFORMED_EVENT, "a batch")
+    except Rejected:
         elements = read(body, _BATCH, Reason.MALFORMED_EVENT, "a batch")
         if len(elements) > MAX_EVENTS:
             raise Rejected(

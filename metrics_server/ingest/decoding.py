@@ -1,4 +1,4 @@
-"""JSON from outside: one strict reader whose every failure is one of our own errors."""
+"""Reads JSON from outside, and undoes its compression: every failure is one of our own errors."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ T = TypeVar("T")
 
 
 def read(body: bytes | msgspec.Raw, decoder: msgspec.json.Decoder[T], wrong: Reason, what: str) -> T:
-    """The JSON value in `body`.
+    """Decodes a JSON text, such as a whole body, or an element of one that was decoded before.
 
     Args:
-        body: the text.
+        body: bytes are a whole text, of which all has to be UTF-8 (RFC 8259, section 8.1), also members that the
+            decoder skips; a Raw is a part of a text that was checked as a whole.
         decoder: made once for a type: looking a type up costs twenty times as much as decoding a short text.
         wrong: the reason to give when it is JSON, but not of this type.
         what: what it should have been, for the sender.
@@ -26,7 +27,9 @@ def read(body: bytes | msgspec.Raw, decoder: msgspec.json.Decoder[T], wrong: Rea
             another type.
     """
     try:
-        return decoder.decode(body)
+        value = decoder.decode(body)
+        if type(body) is bytes and not body.isascii():
+            body.decode()
     except msgspec.ValidationError as error:
         message = str(error)
         reason = Reason.OUT_OF_RANGE if "out of range" in message else wrong
@@ -37,11 +40,12 @@ def read(body: bytes | msgspec.Raw, decoder: msgspec.json.Decoder[T], wrong: Rea
         raise Rejected(Reason.INVALID_UTF8, f"{what}: text is not valid UTF-8") from error
     except RecursionError as error:
         raise Rejected(Reason.TOO_DEEP, f"{what}: JSON is nested too deep") from error
+    return value
 
 
 def _malformed(body: bytes, what: str, error: Exception) -> tuple[Reason, str]:
-    """Why JSON is malformed. Bare NaN and infinities, which many encoders write, and lone surrogates get their own
-    reasons.
+    """Names the reason why JSON is malformed. Bare NaN and infinities, which many encoders write, and lone surrogates
+    get their own.
     """
     if any(word in body for word in (b"NaN", b"Infinity")):
         return Reason.NOT_A_NUMBER, f"{what}: NaN and infinities are no JSON numbers"
@@ -53,13 +57,11 @@ def _malformed(body: bytes, what: str, error: Exception) -> tuple[Reason, str]:
 
 
 MAX_MEMBERS = 16  # of a gzip body, one after the other; each costs a copy of what follows it
-
-
 GZIP_MAGIC = b"\x1f\x8b"
 
 
 def decompressed(body: bytes, encoding: str, limit: int) -> bytes:
-    """The body without its compression. Gzip is recognised by its first two bytes, because brokers drop
+    """Undoes the compression of a body. Gzip is recognised by its first two bytes, because brokers drop
     Content-Encoding.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Reply events: what a feedback event is answered with, and the same sent to --reply_url beside the request path."""
+"""Makes reply events, the answers to feedback events, and sends them to --reply_url beside the request path."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cloudevents.core.v1.event import CloudEvent
 from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest
 
 from metrics_server.ingest.cloudevent import Event
-from metrics_server.telemetry import Telemetry
+from metrics_server.telemetry import OutageLog, Telemetry
 
 logger = logging.getLogger(__name__)
 
@@ -79,30 +79,57 @@ class Forwarder:
         self._telemetry = telemetry
         self._queue: asyncio.Queue[Reply] = asyncio.Queue(MAX_WAITING)
         self._tasks: list[asyncio.Task[None]] = []
-        self._warned = False
+        self._unsent = 0  # waiting or being sent
+        self._is_stopped = False
+        self._outages = OutageLog(logger)
 
     def start(self) -> None:
+        """Starts to send."""
         self._tasks = [asyncio.create_task(self._send_all()) for _ in range(SENDERS)]
 
     def stop(self) -> None:
+        """Gives up the replies that wait or are being sent: they are counted as dropped."""
+        self._is_stopped = True
         for task in self._tasks:
             task.cancel()
+        if self._unsent:
+            self._telemetry.replies["dropped"].inc(self._unsent)
+            logger.warning("%d replies to --reply_url %s were not sent before the end", self._unsent, self._url)
 
     def send(self, reply: Reply) -> None:
-        """Queues a reply, or drops it when too many wait."""
-        try:
-            self._queue.put_nowait(reply)
-        except asyncio.QueueFull:
+        """Queues a reply, or drops it when too many wait, or after `stop`."""
+        if self._is_stopped or self._queue.full():
             self._telemetry.replies["dropped"].inc()
+        else:
+            self._unsent += 1
+            self._queue.put_nowait(reply)
 
     async def _send_all(self) -> None:
         client = AsyncHTTPClient()
         while True:
-            self._telemetry.replies[await self._send(client, await self._queue.get())].inc()
+            outcome = await self._send(client, await self._queue.get())
+            self._unsent -= 1
+            self._telemetry.replies[outcome].inc()
 
     async def _send(self, client: AsyncHTTPClient, reply: Reply) -> str:
+        """Sends a reply, up to `ATTEMPTS` times; returns one of `REPLY_OUTCOMES`."""
+        request = self._request(reply)
+        for attempt in range(ATTEMPTS):
+            failure = await _failure_of(client, request)
+            if failure is None:
+                self._outages.note_success("--reply_url takes replies again")
+                return "delivered"
+            if _is_refusal(failure):
+                break
+            await asyncio.sleep(0.2 * 2**attempt)
+        self._outages.note_failure(
+            "--reply_url %s does not take replies (%s); events are counted all the same", self._url, failure
+        )
+        return "refused" if _is_refusal(failure) else "failed"
+
+    def _request(self, reply: Reply) -> HTTPRequest:
         headers, body = reply
-        request = HTTPRequest(
+        return HTTPRequest(
             self._url,
             method="POST",
             headers=dict(headers),
@@ -111,23 +138,16 @@ class Forwarder:
             connect_timeout=TIMEOUT_SECONDS,
             follow_redirects=False,
         )
-        for attempt in range(ATTEMPTS):
-            try:
-                await client.fetch(request)
-            except HTTPClientError as error:
-                self._warn(error)
-                if error.code < 500:
-                    return "refused"
-            except (OSError, ValueError) as error:
-                self._warn(error)
-            else:
-                return "delivered"
-            await asyncio.sleep(0.2 * 2**attempt)
-        return "failed"
 
-    def _warn(self, error: Exception) -> None:
-        if not self._warned:
-            logger.warning(
-                "--reply_url %s does not take replies (%s); events are counted all the same", self._url, error
-            )
-            self._warned = True
+
+async def _failure_of(client: AsyncHTTPClient, request: HTTPRequest) -> Exception | None:
+    try:
+        await client.fetch(request)
+    except (HTTPClientError, OSError, ValueError) as error:
+        return error
+    return None
+
+
+def _is_refusal(failure: Exception | None) -> bool:
+    """Says whether a receiver answered that it does not want the reply, which no second attempt changes."""
+    return isinstance(failure, HTTPClientError) and failure.code < 500

@@ -39,7 +39,7 @@ from metrics_server.ingest.elasticsearch.document import (
 )
 from metrics_server.metrics.labels import EventKind
 from metrics_server.pairing.observation import Observation
-from metrics_server.telemetry import Telemetry
+from metrics_server.telemetry import OutageLog, Telemetry
 
 logger = logging.getLogger(__name__)
 
@@ -133,7 +133,7 @@ class PredictionLookup:
             set()
         )  # waiting or being asked for: each node of a graph sends the truth again
         self._tasks: list[asyncio.Task[None]] = []
-        self._failing = False
+        self._outages = OutageLog(logger)
 
     def start(self, take: Take) -> None:
         """Starts asking; `take` takes what is found, as `Ingest.take_event` does."""
@@ -186,26 +186,18 @@ class PredictionLookup:
     async def _outcome(self, client: AsyncHTTPClient, wanted: LookupRequest, take: Take) -> str:
         try:
             event = await self._find(client, wanted)
-            self._note("")
+            self._outages.note_success("Elasticsearch answers again")
             return "miss" if event is None else await _submitted(event, take)
         except LookupFailed as failure:
-            self._note(str(failure))
-            return "failed"
-        except Exception:  # a bug of ours must not end the worker
-            logger.exception("A prediction could not be looked up")
-            return "failed"
-
-    def _note(self, failure: str) -> None:
-        """Says that Elasticsearch began to fail, and that it is back; not each time."""
-        if failure and not self._failing:
-            logger.warning(
+            self._outages.note_failure(
                 "Elasticsearch at %s does not answer (%s); truths wait for their predictions",
                 self._address.url,
                 failure,
             )
-        elif self._failing and not failure:
-            logger.info("Elasticsearch answers again")
-        self._failing = bool(failure)
+            return "failed"
+        except Exception:  # a bug of ours must not end the worker
+            logger.exception("A prediction could not be looked up")
+            return "failed"
 
     async def _find(self, client: AsyncHTTPClient, wanted: LookupRequest) -> Event | None:
         """The prediction as an event; a batch has a document for each row."""

@@ -21,10 +21,9 @@ from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Consumer, KafkaError, Kafka
 from metrics_server.errors import BadConfiguration, Reason, Rejected
 from metrics_server.ingest.cloudevent import Event
 from metrics_server.ingest.kafka.in_flight import InFlight, InFlightRecord, Partition
-from metrics_server.ingest.kafka.outages import OutageLog
 from metrics_server.ingest.kafka.record import Record, event_of_record
 from metrics_server.ingest.pipeline import Ingest
-from metrics_server.telemetry import KafkaTelemetry
+from metrics_server.telemetry import KafkaTelemetry, OutageLog
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +35,11 @@ ASK_SECONDS = 5.0  # how often the ends of paused partitions are asked for; thos
 SETTLE_SECONDS = 5.0  # how long a partition that is taken away waits for what is being applied
 AGAIN_SECONDS = 5.0  # before a consumer that failed is replaced
 PROBE_SECONDS = 3.0  # within which the group's coordinator has to answer, or it is not asked for anything at the end
+
+_UNREACHABLE = "unreachable"  # one outage, whatever its signs: the driver's names of errors
+_SIGNS = ("_TRANSPORT", "_ALL_BROKERS_DOWN", "_RESOLVE", "_TIMED_OUT", "_TIMED_OUT_QUEUE", "_WAIT_COORD")
+# What a group that gives partitions or takes offsets shows to be over. It says nothing of a topic that cannot be read.
+_DISPROVED = (_UNREACHABLE, "_AUTHENTICATION", "_SSL", "SASL_AUTHENTICATION_FAILED", "GROUP_AUTHORIZATION_FAILED")
 
 
 class KafkaConsumer:
@@ -71,7 +75,7 @@ class KafkaConsumer:
         self._stopping = threading.Event()
         self._drained = threading.Event()
         self._commit_at = self._ask_at = 0.0
-        self._outages = OutageLog()
+        self._outages = OutageLog(logger)
         self._fatal: KafkaError | None = None
         self._is_spent = False
         try:
@@ -247,7 +251,7 @@ class KafkaConsumer:
         if failed:
             self._telemetry.errors.inc()
         else:
-            self._outages.note_success()
+            self._note_group()
 
     def _measure_lag(self, now: float) -> None:
         ask = now >= self._ask_at
@@ -271,7 +275,7 @@ class KafkaConsumer:
             self._partitions[place.topic, place.partition] = Partition(place.topic, place.partition)
         if assigned:
             logger.info("Consuming %d Kafka partitions", len(self._partitions))
-            self._outages.note_success()
+            self._note_group()
 
     def _on_revoke(self, consumer: Consumer, revoked: Sequence[TopicPartition]) -> None:
         left = self._known(revoked)
@@ -304,7 +308,12 @@ class KafkaConsumer:
         self._telemetry.errors.inc()
         if error.fatal() or error.name() == "_FATAL":
             self._fatal = error
-        self._outages.note(error.name(), error.str())
+        cause = _UNREACHABLE if error.name() in _SIGNS else error.name()
+        self._outages.note_failure("Kafka is tried again, and cannot be read now: %s", error.str(), cause=cause)
+
+    def _note_group(self) -> None:
+        """Notes that the group's coordinator is there and knows this member."""
+        self._outages.note_success("Kafka is back", causes=_DISPROVED)
 
 
 def record_of(message: Message) -> Record:
