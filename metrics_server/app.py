@@ -82,7 +82,7 @@ class Server:
             self._telemetry,
             defaults,
             max_body_bytes=settings.max_body_bytes,
-            selection=SlicingRules(dimensions_of(settings.slices), frozenset(settings.score_models)),
+            slicing=SlicingRules(dimensions_of(settings.slices), frozenset(settings.score_models)),
             replies=replies,
             forwarder=self._forwarder,
             look_up=self._lookup.look_up if self._lookup else None,

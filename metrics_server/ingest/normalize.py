@@ -1,4 +1,4 @@
-"""Normalising: from an event of any sender to the half of a pair that it brings."""
+"""Normalising: from an event of any sender to the observation that it brings."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _FIRST_ROW = bytes(4)
 _ITEM = re.compile(r"(.+)-item-(0|[1-9][0-9]{0,4})", re.DOTALL)
 
 
-def observation_of(event: Event, defaults: Labels, now: float, selection: SlicingRules = EVERYTHING) -> Observation:
-    """The half that an event of one of our kinds brings.
+def observation_of(event: Event, defaults: Labels, now: float, slicing: SlicingRules = EVERYTHING) -> Observation:
+    """Normalizes an event of one of our kinds.
 
     Raises:
         Rejected: its payload cannot be read, or what it says of itself cannot be used.
     """
     get = event.attributes.get
-    reading = read(event.kind, get("protocol", ""), event.content_type, event.data)
+    parsed = read(event.kind, get("protocol", ""), event.content_type, event.data)
     stated = _checked(
         get("namespace", ""),
         get("inferenceservicename", ""),
@@ -44,9 +44,9 @@ def observation_of(event: Event, defaults: Labels, now: float, selection: Slicin
     )
     clamped = event.time is not None and event.time > now + FUTURE_TOLERANCE
     time = now if event.time is None or clamped else event.time
-    rows = _arrivals(event, reading, selection, stated, labels, time=time)
-    ids = _ids(event, reading)
-    if not ids and reading.truth is not None and reading.response is None and reading.reward is None:
+    rows = _rows(event, parsed, slicing, stated, labels, time=time)
+    ids = _ids(event, parsed)
+    if not ids and parsed.truth is not None and parsed.response is None and parsed.reward is None:
         raise Rejected(
             Reason.MALFORMED_FEEDBACK, "feedback: a truth without its response needs a request id to join on"
         )
@@ -63,7 +63,7 @@ def observation_of(event: Event, defaults: Labels, now: float, selection: Slicin
 
 @lru_cache(4096)
 def _checked(*names: str) -> Labels:
-    """The labels an event states itself; "" for what it leaves open."""
+    """Checks the labels that an event states itself; "" for what it leaves open."""
     for name in names:
         if not is_label(name):
             raise Rejected(
@@ -73,15 +73,13 @@ def _checked(*names: str) -> Labels:
     return Labels(*names)
 
 
-def _ids(event: Event, reading: ParsedPayload) -> list[str]:
-    """The ids to join on, the best first: the request id, for KServe the event's own, then those that the client put
-    into a body.
-    """
+def _ids(event: Event, parsed: ParsedPayload) -> list[str]:
+    """Lists the ids to join on, the best first: the request id, for KServe the event's own, then those in a body."""
     request_id = event.attributes.get("requestid") or (event.id if event.type.startswith(SHARED_ID_PREFIX) else "")
-    if not reading.puids:
+    if not parsed.puids:
         ids = [request_id] if request_id else []
     else:
-        ids = list(dict.fromkeys([request_id, *reading.puids] if request_id else reading.puids))
+        ids = list(dict.fromkeys([request_id, *parsed.puids] if request_id else parsed.puids))
     for one in ids:
         if len(one) > MAX_ATTRIBUTE:
             raise Rejected(
@@ -91,8 +89,9 @@ def _ids(event: Event, reading: ParsedPayload) -> list[str]:
 
 
 def aliases_of(ids: list[str], kind: EventKind, rows: int) -> list[tuple[bytes, int]]:
-    """Where else the rows are filed. A single row of feedback may be named as an item of a batch; the exact id comes
-    first.
+    """Lists where else the rows are filed: the digest of an id, and the number of the row there that is the first here.
+
+    A single row of feedback may be named as an item of a batch; the exact id comes first.
     """
     found: list[tuple[bytes, int]] = []
     for position, one in enumerate(ids):
@@ -103,21 +102,21 @@ def aliases_of(ids: list[str], kind: EventKind, rows: int) -> list[tuple[bytes, 
     return found
 
 
-def _arrivals(
-    event: Event, reading: ParsedPayload, selection: SlicingRules, stated: Labels, labels: Labels, *, time: float
+def _rows(
+    event: Event, parsed: ParsedPayload, slicing: SlicingRules, stated: Labels, labels: Labels, *, time: float
 ) -> list[RowObservation]:
-    scored = selection.scores(labels.model)
-    if event.kind == EventKind.FEEDBACK and reading.path and labels.model not in reading.path:
+    scored = slicing.scores(labels.model)
+    if event.kind == EventKind.FEEDBACK and parsed.path and labels.model not in parsed.path:
         scored = False  # logged by a node of the graph that did not take part in this prediction
-    slices = selection.slices_of(event, reading.tags) if selection.dimensions else []
-    response, truth = (reading.response or [] if scored else []), reading.truth or []
+    slices = slicing.slices_of(event, parsed.tags) if slicing.dimensions else []
+    response, truth = (parsed.response or [] if scored else []), parsed.truth or []
     logged = event.kind == EventKind.RESPONSE
     rows = [RowObservation(Prediction(labels, time, time, logged, value, slices=slices)) for value in response]
-    if len(truth) > len(rows) or (reading.reward is not None and not rows):
+    if len(truth) > len(rows) or (parsed.reward is not None and not rows):
         rows += [RowObservation() for _ in range(max(len(truth), 1) - len(rows))]
     pending = None if response else labels
-    for arrival, value in zip(rows, truth, strict=False):
-        arrival.truth = Truth(stated.namespace, stated.deployment, time, value, labels=pending)
-    if reading.reward is not None and rows and scored:
-        rows[0].reward = Reward(labels, time, time, reading.reward, slices=slices)
+    for row, value in zip(rows, truth, strict=False):
+        row.truth = Truth(stated.namespace, stated.deployment, time, value, labels=pending)
+    if parsed.reward is not None and rows and scored:
+        rows[0].reward = Reward(labels, time, time, parsed.reward, slices=slices)
     return rows

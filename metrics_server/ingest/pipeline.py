@@ -1,6 +1,6 @@
-"""From a request's body to its answer: the order of the steps stands here and nowhere else.
+"""From a request's body to its response: the order of the steps stands here and nowhere else.
 
-decompress → decode → normalise → queue; then, when the writer has committed: count → answer.
+decompress → decode → normalize → queue; then, when the writer has committed: count → respond.
 """
 
 from __future__ import annotations
@@ -45,16 +45,16 @@ MAX_BATCH_ROWS = 100_000  # after which the rest of a batch is refused
 
 T = TypeVar("T")
 
-# What is answered for a statement that was taken.
-TAKEN = {
+# What is answered for a feedback item that was taken.
+ITEM_RESPONSES = {
     outcome: Response(200, JSON, json.dumps({"status": outcome}).encode())
     for outcome in (Outcome.ACCEPTED, Outcome.DUPLICATE, Outcome.PENDING)
 }
 # A browser asks before it sends JSON to another site, and sends anything else unasked.
-STATEMENT_TYPES = frozenset(("", "application/json"))
+FEEDBACK_TYPES = frozenset(("", "application/json"))
 
 
-# A half and what gives the answer when its outcome is known; or the answer, where nothing has to be stored.
+# An observation and what makes the response when its result is known; or the response, where nothing has to be stored.
 _Part: TypeAlias = "tuple[Observation, Callable[[SubmissionResult], Response]] | Response"
 
 
@@ -77,7 +77,7 @@ class RawPost(NamedTuple):
 
 
 class Rejections:
-    """The latest refused events: when, why and their ids; never their payloads."""
+    """Keeps the latest refused events: when, why and their ids; never their payloads."""
 
     def __init__(self) -> None:
         self._latest: deque[dict[str, Any]] = deque(maxlen=KEPT_REJECTIONS)
@@ -95,7 +95,7 @@ class Rejections:
 
 
 class Ingest:
-    """Takes the body of an event request and answers it once its effect is durable."""
+    """Takes the bodies of event requests, and answers each once its effect is durable."""
 
     def __init__(
         self,
@@ -104,7 +104,7 @@ class Ingest:
         defaults: Labels,
         *,
         max_body_bytes: int,
-        selection: SlicingRules = EVERYTHING,
+        slicing: SlicingRules = EVERYTHING,
         replies: Replies | None = None,
         forwarder: Forwarder | None = None,
         look_up: Callable[[Observation, Mapping[str, str]], None] | None = None,
@@ -113,7 +113,7 @@ class Ingest:
         self._writer = writer
         self._telemetry = telemetry
         self._defaults = defaults
-        self._selection = selection
+        self._slicing = slicing
         self._max_body_bytes = max_body_bytes
         self._replies = replies
         self._forwarder = forwarder
@@ -131,7 +131,7 @@ class Ingest:
         respond(unavailable_response(detail))
 
     def take(self, posted: RawPost, respond: Respond) -> None:
-        """Takes events; `answered` is called once, now or after the commit, in the event loop."""
+        """Takes events; `respond` is called once, now or after the commit, in the event loop."""
         events = self._read(
             posted, lambda body: decode(posted.content_type, posted.events, body), respond, EventKind.UNKNOWN
         )
@@ -143,8 +143,8 @@ class Ingest:
             self.take_event(events[0], respond)
 
     def take_statements(self, posted: RawPost, respond: Respond) -> None:
-        """Takes feedback in plain JSON, one object or a list of them, and answers each with what became of it."""
-        if media_type(posted.content_type) not in STATEMENT_TYPES:
+        """Takes feedback in plain JSON, one item or a list of them, and answers each with what became of it."""
+        if media_type(posted.content_type) not in FEEDBACK_TYPES:
             self.refuse(
                 Rejected(Reason.UNSUPPORTED_FORMAT, "Content-Type must be application/json"),
                 respond,
@@ -153,7 +153,7 @@ class Ingest:
             return
         found = self._read(
             posted,
-            lambda body: (is_list(body), observations_of(body, self._defaults, self._clock(), self._selection)),
+            lambda body: (is_list(body), observations_of(body, self._defaults, self._clock(), self._slicing)),
             respond,
             EventKind.FEEDBACK,
         )
@@ -163,10 +163,10 @@ class Ingest:
         parts: list[_Part] = [
             self._refusal(observation, EventKind.FEEDBACK)
             if isinstance(observation, Rejected)
-            else (observation, partial(self._answer_to_statement, observation))
+            else (observation, partial(self._respond_to_item, observation))
             for observation in observations
         ]
-        self._submit(parts, lambda answers: respond(batch_response(answers, statuses) if listed else answers[0]))
+        self._submit(parts, lambda responses: respond(batch_response(responses, statuses) if listed else responses[0]))
 
     def take_from_ingress(self, posted: RawPost, respond: Respond) -> None:
         """Takes a feedback as Seldon's ingress does, and answers as it does."""
@@ -177,22 +177,22 @@ class Ingest:
             return
         echoed = {ingress.PUID: puid} if puid else {}
 
-        def answered_as_there(answer: Response) -> None:
-            if answer.status == 200:
-                answer = Response(200, JSON, ingress.REPLY)
-            respond(answer._replace(headers={**answer.headers, **echoed}))
+        def respond_as_there(response: Response) -> None:
+            if response.status == 200:
+                response = Response(200, JSON, ingress.REPLY)
+            respond(response._replace(headers={**response.headers, **echoed}))
 
         event = self._read(
             posted,
             lambda body: ingress.feedback_of(posted.names, puid, posted.content_type, body),
-            answered_as_there,
+            respond_as_there,
             EventKind.FEEDBACK,
         )
         if event is not None:
-            self.take_event(event, answered_as_there)
+            self.take_event(event, respond_as_there)
 
     def _read(self, posted: RawPost, read: Callable[[bytes], T], respond: Respond, kind: EventKind) -> T | None:
-        """What a body says; None when it could not be read, which is answered then."""
+        """Reads a body; None when it could not be read, which is answered then."""
         try:
             return read(decompressed(posted.body, posted.encoding, self._max_body_bytes))
         except Rejected as error:
@@ -203,8 +203,8 @@ class Ingest:
         return None
 
     def take_event(self, event: Event | Rejected, respond: Respond) -> None:
-        """Takes one decoded event; `answered` is called once, now or after the commit, in the event loop."""
-        self._submit([self._part(event, self._clock())], lambda answers: respond(answers[0]))
+        """Takes one decoded event; `respond` is called once, now or after the commit, in the event loop."""
+        self._submit([self._part(event, self._clock())], lambda responses: respond(responses[0]))
 
     def _take_batch(self, events: Sequence[Event | Rejected], respond: Respond) -> None:
         now, rows, parts = self._clock(), 0, list[_Part]()
@@ -214,43 +214,43 @@ class Ingest:
                 event = Rejected(Reason.TOO_MANY_ROWS, detail)  # noqa: PLW2901
             parts.append(part := self._part(event, now))
             rows += 0 if isinstance(part, Response) else len(part[0].rows)
-        self._submit(parts, lambda answers: respond(batch_response(answers, refusals)))
+        self._submit(parts, lambda responses: respond(batch_response(responses, refusals)))
 
     def _part(self, event: Event | Rejected, now: float) -> _Part:
-        """What an event brings, and how to answer it; or its answer, if that is known."""
+        """Normalizes an event, and says how to respond to its result; or makes its response, if that is known."""
         if isinstance(event, Rejected):
             return self._refusal(event, EventKind.UNKNOWN)
         if event.kind == EventKind.OTHER:
             self._telemetry.answered(EventKind.OTHER, Outcome.IGNORED)
             return EMPTY
         try:
-            observation = observation_of(event, self._defaults, now, self._selection)
+            observation = observation_of(event, self._defaults, now, self._slicing)
         except Rejected as error:
             return self._refusal(error, event.kind, event)
         except Exception:  # a bug of ours must not leave the sender waiting
             logger.exception("An event of kind %s could not be read", event.kind)
-            return self._answer_to(event, Unavailable("internal error"))
-        return observation, partial(self._answer_to, event, observation=observation)
+            return self._respond_to(event, Unavailable("internal error"))
+        return observation, partial(self._respond_to, event, observation=observation)
 
     def _submit(self, parts: Sequence[_Part], respond: Callable[[list[Response]], None]) -> None:
-        """Queues what came together as one, and answers all of it together."""
+        """Queues what came together as one submission, and answers all of it together."""
         waiting = [(index, *part) for index, part in enumerate(parts) if not isinstance(part, Response)]
-        answers = [part if isinstance(part, Response) else EMPTY for part in parts]
+        responses = [part if isinstance(part, Response) else EMPTY for part in parts]
 
-        def done(outcomes: Sequence[SubmissionResult]) -> None:
-            for (index, _, answer_to), settled in zip(waiting, outcomes, strict=True):
-                answers[index] = answer_to(settled)
-            respond(answers)
+        def on_result(results: Sequence[SubmissionResult]) -> None:
+            for (index, _, response_of), result in zip(waiting, results, strict=True):
+                responses[index] = response_of(result)
+            respond(responses)
 
         observations = [observation for _, observation, _ in waiting]
         self._announce(observations)
         if not observations:
-            respond(answers)
+            respond(responses)
             return
         try:
-            self._writer.submit(Submission(observations, done))
+            self._writer.submit(Submission(observations, on_result))
         except Unavailable as error:
-            done([error] * len(observations))
+            on_result([error] * len(observations))
 
     def _announce(self, observations: Sequence[Observation]) -> None:
         clamped = feedback = 0
@@ -262,31 +262,30 @@ class Ingest:
         if feedback:  # a line for each: users of the ancestor grep and count them
             logger.info("PROCESSING Feedback Event.", extra={"times": feedback})
 
-    def _answer_to_statement(self, observation: Observation, settled: SubmissionResult) -> Response:
-        if not isinstance(settled, str):
-            return self._answer_to(
-                Event(kind=EventKind.FEEDBACK, attributes={"requestid": observation.request_id}), settled
+    def _respond_to_item(self, observation: Observation, result: SubmissionResult) -> Response:
+        if not isinstance(result, str):
+            return self._respond_to(
+                Event(kind=EventKind.FEEDBACK, attributes={"requestid": observation.request_id}), result
             )
-        if settled == Outcome.PENDING and self._look_up is not None:
+        if result == Outcome.PENDING and self._look_up is not None:
             self._look_up(observation, {"modelid": observation.labels.model})
-        self._telemetry.answered(EventKind.FEEDBACK, Outcome.ACCEPTED if settled == Outcome.PENDING else settled)
-        return TAKEN[settled]
+        self._telemetry.answered(EventKind.FEEDBACK, Outcome.ACCEPTED if result == Outcome.PENDING else result)
+        return ITEM_RESPONSES[result]
 
-    def _answer_to(self, event: Event, settled: SubmissionResult, observation: Observation | None = None) -> Response:
+    def _respond_to(self, event: Event, result: SubmissionResult, observation: Observation | None = None) -> Response:
         """Counts what became of an event, and says what its sender is to be told."""
-        if isinstance(settled, Unavailable):
+        if isinstance(result, Unavailable):
             self._telemetry.answered(event.kind, Outcome.UNAVAILABLE)
-            return unavailable_response(str(settled))
-        if isinstance(settled, Rejected):
-            return self._refusal(settled, event.kind, event)
-        if settled == Outcome.PENDING:
-            settled = Outcome.ACCEPTED
+            return unavailable_response(str(result))
+        if isinstance(result, Rejected):
+            return self._refusal(result, event.kind, event)
+        if result == Outcome.PENDING:
+            result = Outcome.ACCEPTED
             if self._look_up is not None and observation is not None:
-                self._look_up(
-                    observation, event.attributes
-                )  # its prediction may be found elsewhere; the truth is safe here
-        self._telemetry.answered(event.kind, settled)
-        return EMPTY if self._replies is None or event.kind != EventKind.FEEDBACK else self._reply(event, settled)
+                # Its prediction may be found elsewhere; the truth is safe here.
+                self._look_up(observation, event.attributes)
+        self._telemetry.answered(event.kind, result)
+        return EMPTY if self._replies is None or event.kind != EventKind.FEEDBACK else self._reply(event, result)
 
     def _reply(self, event: Event, outcome: str) -> Response:
         assert self._replies is not None
