@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests import browser
-from tests.running import RunningServer
+from tests.support import browser
+from tests.support.running import RunningServer
 
 Serve = Callable[..., RunningServer]
 
