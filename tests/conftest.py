@@ -11,8 +11,13 @@ import pytest
 from tests.support import browser
 from tests.support.elastic import Elastic, running_elastic
 from tests.support.running import RunningServer
+from tests.support.scheduling import arrange
 
 Serve = Callable[..., RunningServer]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    arrange(items)
 
 
 @pytest.fixture

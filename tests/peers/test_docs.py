@@ -24,6 +24,7 @@ from metrics_server.settings import Settings
 from metrics_server.store import open_store
 from tests.conftest import Serve
 from tests.support.docs_pages import DOCS, PAGES, README, blocks, page
+from tests.support.numbers import assert_same_text
 from tests.support.running import FEEDBACK, REQUEST, RESPONSE, RunningServer, ce, peer
 
 CHOICE = DOCS / "how-to/choose-a-metric-model.md"
@@ -210,7 +211,7 @@ def test_the_commands_of_the_page_work(path: Path, serve: Serve, tmp_path: Path)
             ran += 1
             printed = result.stdout
         if ADDRESS in code and following == "text":
-            assert printed == output
+            assert_same_text(printed, output)
     assert ran
 
 

@@ -25,6 +25,7 @@ from metrics_server.metrics.window import DAY, HOUR, QUARTER
 from tests.conftest import Serve
 from tests.support.endless_store import WINE, Endless, pairs
 from tests.support.live_server import LiveServer, live_server
+from tests.support.numbers import assert_same_text
 from tests.support.running import FEEDBACK, RESPONSE, ROOT, Answer, RunningServer, ce, peer
 
 TOKEN = "s3cret"
@@ -791,6 +792,6 @@ def test_the_commands_of_the_page_work(serve: Serve, tmp_path: Path) -> None:
         )
         if following == "text":
             printed, said = (re.sub(r'"\d{4}-\d\d-\d\d', '"', text) for text in (run.stdout, output))
-            assert printed == said
+            assert_same_text(printed, said)
             shown += 1
     assert shown == 6
