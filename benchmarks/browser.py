@@ -11,7 +11,7 @@ from benchmarks import process
 from benchmarks.errors import BenchmarkError
 from benchmarks.fill import fill
 from metrics_server.store import open_store
-from tests.browser import Chromium, chromium
+from tests.support.browser import Chromium, chromium
 
 SERIES, CLASSES, BUCKETS, ROWS = 20, 3, 600, 200  # rows of probabilities in each of so many buckets
 MODEL = "/ui/models/shop/wine-0/main/classifier?window=7d"

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from tests.browser import Chromium, chromium
-from tests.running import RunningServer, free_port
+from tests.support.browser import Chromium, chromium
+from tests.support.running import RunningServer, free_port
 
 IMAGES = Path(__file__).resolve().parent / "images"
 WIDTH = 1280

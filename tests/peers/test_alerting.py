@@ -1,0 +1,145 @@
+"""From a wrong label to a message: real server, simulated cluster, real Prometheus, real Alertmanager, and what stands
+in for Slack."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Serve
+from tests.support.monitoring import ROUTING, Alertmanager, Prometheus, Receiver, fetched
+from tests.support.running import RunningServer, free_port, peer
+from tests.support.waiting import until
+
+WORSE = "ModelCanaryWorse of digits in seldon"
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as opened:
+        yield opened
+
+
+def _receiver(stack: ExitStack, directory: Path) -> tuple[Receiver, Alertmanager]:
+    receiver = Receiver(directory)
+    stack.callback(receiver.stop)
+    alertmanager = Alertmanager(directory, receiver)
+    stack.callback(alertmanager.stop)
+    return receiver, alertmanager
+
+
+def test_amtool_accepts_the_routing() -> None:
+    """Alertmanager can load the configuration and its template."""
+    checked = subprocess.run(
+        [peer("amtool"), "check-config", str(ROUTING / "alertmanager.yml")],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=20,
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_a_message_is_readable_and_cannot_shout(stack: ExitStack, tmp_path: Path) -> None:
+    """Title, what happened, what to do; names from events are text, and notify nobody. The milder of two alerts stays
+    unsaid."""
+    receiver, alertmanager = _receiver(stack, tmp_path)
+    labels = {
+        "alertname": "ModelAccuracyBelowObjective",
+        "deployment_name": "<!channel> & co",
+        "predictor_name": "main",
+    }
+    annotations = {
+        "summary": "<!channel> is worse",
+        "description": "It is.",
+        "runbook_url": "docs/how-to/runbooks.md#a",
+    }
+    fetched(
+        f"{alertmanager.url}/api/v2/alerts",
+        [
+            {"labels": labels | {"severity": severity}, "annotations": annotations}
+            for severity in ("critical", "warning")
+        ],
+    )
+    (message,) = until(receiver.attachments, 40, "no message")
+    assert message["title"] == "Critical: ModelAccuracyBelowObjective of &lt;!channel&gt; &amp; co"
+    assert message["color"] == "danger"
+    assert message["text"].splitlines() == [
+        "*&lt;!channel&gt; is worse*",
+        "It is.",
+        "What to do: docs/how-to/runbooks.md#a",
+    ]
+    states = {one["labels"]["severity"]: one["status"]["state"] for one in fetched(f"{alertmanager.url}/api/v2/alerts")}
+    assert states == {"critical": "active", "warning": "suppressed"}
+
+
+def _tell(server: RunningServer, predictor: str, right: int, wrong: int) -> None:
+    """Labels of a predictor, as the simulation's would be: rows of ten classes."""
+    row = [1.0] + [0.0] * 9
+    said = {
+        "prediction": row,
+        "namespace": "seldon",
+        "deployment": "digits",
+        "predictor": predictor,
+        "model": "classifier",
+    }
+    statements = [said | {"truth": 0}] * right + [said | {"truth": 1}] * wrong
+    assert server.post(statements, {"Content-Type": "application/json"}, "/v1/feedback").status == 200
+
+
+@contextmanager
+def _simulation(server: RunningServer, directory: Path) -> Iterator[None]:
+    words = [
+        sys.executable,
+        "-m",
+        "metrics_server",
+        "simulate",
+        "--url",
+        server.url,
+        "--ingress_port",
+        str(free_port()),
+    ]
+    words += ["--past", "0", "--rate", "120", "--label_delay", "0.1", "--label_share", "1", "--seed", "1"]
+    with (directory / "simulation.log").open("wb") as output:
+        process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=directory)
+        try:
+            yield
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(20)
+
+
+def test_a_canary_that_turns_bad_is_told_and_then_resolved(serve: Serve, stack: ExitStack, tmp_path: Path) -> None:
+    """A canary as good as the main predictor is no news; one that turns bad is, within seconds; one that is good again
+    resolves it."""
+    server = serve("--store", "memory://")
+    _tell(server, "main", right=190, wrong=10)
+    _tell(server, "canary", right=95, wrong=5)
+    receiver, alertmanager = _receiver(stack, tmp_path)
+    prometheus = Prometheus(tmp_path, server.port, alertmanager)
+    stack.callback(prometheus.stop)
+    until(lambda: prometheus.values('model_window:accuracy_upper:sure{predictor_name="canary"}'), 40, "no upper end")
+    until(lambda: prometheus.values("model_window:accuracy_lower:main"), 40, "no lower end")
+    assert not prometheus.values('ALERTS{alertname="ModelCanaryWorse"}')
+
+    with _simulation(server, tmp_path):  # its canary sees only a part of each digit
+        warning = until(lambda: receiver.titled(f"Warning: {WORSE}"), 40, "no warning")
+    assert warning["color"] == "warning"
+    what, why, to_do = warning["text"].splitlines()
+    assert what == "*digits: predictor canary is less accurate than the main one*"
+    percents = [float(number) for number in re.findall(r"([\d.]+)%", why)]
+    assert percents[0] < percents[1], why
+    assert why.endswith("(main).")
+    assert to_do == "What to do: docs/how-to/runbooks.md#modelcanaryworse"
+
+    _tell(server, "canary", right=2000, wrong=0)
+    resolved = until(lambda: receiver.titled(f"Resolved: {WORSE}"), 40, "it is not resolved")
+    assert resolved["text"].strip() == "No longer: digits: predictor canary is less accurate than the main one"
+    assert resolved["color"] == "good"

@@ -1,0 +1,180 @@
+"""Fuzz: whatever arrives becomes a half or one of our own errors, and whatever is accepted leaves a readable page."""
+
+from __future__ import annotations
+
+import gzip
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
+from prometheus_client.parser import text_string_to_metric_families as prometheus_families
+
+from metrics_server.api.exposition import AncestorLabels, Exposition
+from metrics_server.errors import Reason, Rejected
+from metrics_server.ingest.cloudevent import KINDS, Event, decode
+from metrics_server.ingest.decoding import decompressed
+from metrics_server.ingest.normalize import observation_of
+from metrics_server.metrics.labels import EventKind
+from metrics_server.metrics.model import load
+from metrics_server.pairing.batch import Batch, Retention
+from metrics_server.pairing.observation import Observation
+from metrics_server.series.evaluator import Evaluator
+from metrics_server.series.registry import SeriesRegistry
+from metrics_server.series.series import Labels, Scoring
+from metrics_server.series.totals import Totals
+from metrics_server.store.memory import MemoryStore
+from metrics_server.telemetry import Telemetry
+from tests.support.strategies import (
+    BATCH,
+    STRUCTURED,
+    VALID,
+    content_types,
+    edited,
+    edits,
+    encodings,
+    envelopes,
+    fuzzed,
+    headers,
+    pairs,
+    payloads,
+    values,
+    written,
+)
+
+NOW = 1_800_000_000.0
+LIMIT = 8 * 2**20
+LABELS = Labels("default", "", "", "")
+TELEMETRY = Telemetry()
+ANCESTOR = AncestorLabels("method", "image", "1", "v1")
+
+
+def taken(content_type: str, encoding: str, headers: Mapping[str, str], body: bytes) -> list[Observation]:
+    """The halves that ingest would queue for this request; anything raised but `Rejected` fails the test."""
+    halves = []
+    try:
+        for event in decode(content_type, headers, decompressed(body, encoding, LIMIT)):
+            if isinstance(event, Event) and event.kind in (EventKind.REQUEST, EventKind.RESPONSE, EventKind.FEEDBACK):
+                halves.append(_half(event))
+    except Rejected as error:
+        assert isinstance(error.reason, Reason)
+    return [half for half in halves if half is not None]
+
+
+def _half(event: Event) -> Observation | None:
+    try:
+        return observation_of(event, LABELS, NOW)
+    except Rejected as error:
+        error.detail.encode()
+        return None
+
+
+def build(path: str, parameters: Mapping[str, object]) -> Any:
+    return load(path, parameters)
+
+
+def check(content_type: str, encoding: str, headers: Mapping[str, str], body: bytes) -> None:
+    """Takes the request twice, in two groups, and reads the page."""
+    if not (halves := taken(content_type, encoding, headers, body)):
+        return
+    store, catalog, totals = (
+        MemoryStore(),
+        SeriesRegistry(lambda labels: Scoring(max_classes=5), build, 3),
+        Totals({"1h": 3600, "30d": 30 * 86400}),
+    )
+    for _ in range(2):
+        group = Batch(store, catalog, Retention(400 * 86400, 35 * 86400, 86400), NOW)
+        for outcome in group.apply(halves):
+            assert outcome in ("accepted", "duplicate", "pending") or isinstance(outcome, Rejected)
+        change = group.change()
+        assert store.commit(change)
+        totals.add(change.sums)
+    exposition = Exposition(catalog, totals, TELEMETRY, ANCESTOR, seldon_metrics=True, evaluator=Evaluator(3, 1))
+    _read(exposition, "", prometheus_families)
+    _read(exposition, "application/openmetrics-text; version=1.0.0", openmetrics_families)
+
+
+def _read(exposition: Exposition, accept: str, families: Callable[[str], Any]) -> None:
+    """The page is readable, no sample stands on it twice, and every label is one that was sent or configured."""
+    samples = [sample for family in families(exposition.render(accept)[0].decode()) for sample in family.samples]
+    names = [(sample.name, *sorted(sample.labels.items())) for sample in samples]
+    assert len(set(names)) == len(names), [name for name in names if names.count(name) > 1]
+    assert all(sample.value == sample.value for sample in samples), "NaN on the page"  # noqa: PLR0124 - that is what NaN is
+
+
+@fuzzed
+@given(
+    content_types,
+    encodings,
+    headers,
+    st.binary(max_size=200) | st.binary(max_size=50).map(lambda tail: b"\x1f\x8b\x08\x00" + tail),
+)
+def test_any_bytes(content_type: str, encoding: str, sent: dict[str, str], body: bytes) -> None:
+    """Any bytes under any headers are taken or refused."""
+    check(content_type, encoding, sent, body)
+
+
+@fuzzed
+@given(content_types, encodings, headers, st.sampled_from(VALID), edits, st.booleans())
+def test_damaged_bodies(
+    content_type: str,
+    encoding: str,
+    sent: dict[str, str],
+    body: bytes,
+    changes: list[tuple[int, int, bytes]],
+    zipped: bool,
+) -> None:
+    """A good body with a few bytes changed, before or after compression, is taken or refused."""
+    check(
+        content_type,
+        encoding,
+        sent,
+        edited(gzip.compress(body, mtime=0), changes[:1]) if zipped else edited(body, changes),
+    )
+
+
+@settings(fuzzed, max_examples=400)
+@given(payloads)
+@example({"reward": 10**400})
+@example({"truth": {"data": {"tensor": {"shape": [2, 0], "values": []}}}, "reward": 1})
+def test_any_json_as_feedback(payload: Any) -> None:
+    """Any JSON in the form of a feedback, or nearly, is taken or refused, and the page stays readable."""
+    check("application/json", "", {}, written(payload))
+
+
+@fuzzed
+@given(headers, payloads)
+def test_any_json_in_a_binary_event(sent: dict[str, str], payload: Any) -> None:
+    """Any JSON under any attributes is taken or refused, and the page stays readable."""
+    check("application/json", "", sent, written(payload))
+
+
+@fuzzed
+@given(st.lists(envelopes | values, max_size=4))
+def test_any_json_in_a_batch(batch: list[Any]) -> None:
+    """Any JSON in the place of events is taken or refused element by element, and the page stays readable."""
+    check(BATCH, "", {}, written(batch))
+    for element in batch[:1]:
+        check(STRUCTURED, "", {}, written(element))
+
+
+@settings(fuzzed, max_examples=100)
+@given(pairs, st.sampled_from([*KINDS]), st.lists(st.sampled_from(["r", "q"]), min_size=1, max_size=4))
+def test_what_is_accepted_leaves_a_readable_page(pair: dict[str, Any], kind: str, requests: list[str]) -> None:
+    """Good feedback, logged responses and corrections of any usual kind leave a page without doubles or NaN."""
+    batch: list[dict[str, Any]] = []
+    for number, request_id in enumerate(requests):
+        event = {"specversion": "1.0", "source": "s", "requestid": request_id}
+        batch.append({**event, "id": f"f{number}", "type": "io.seldon.serving.feedback", "data": pair})
+        batch.append({**event, "id": f"l{number}", "type": kind, "data": pair["response"]})
+    check(BATCH, "", {}, written(batch))
+
+
+def test_an_absurd_shape_is_refused_at_once() -> None:
+    """A shape of very many very large dimensions does not hold up the event loop while they are multiplied."""
+    tensor = {"shape": [10**18] * 30_000, "values": [1]}
+    started = time.process_time()
+    assert not taken("application/json", "", {}, written({"reward": 1, "truth": {"data": {"tensor": tensor}}}))
+    assert time.process_time() - started < 0.5

@@ -1,0 +1,996 @@
+"""Pairing against its specification: histories of any events, in any order, beside a plain computation over the set of
+them.
+
+The oracle (`expected`) knows nothing of cases, keys or pointers: it has all events in one place and asks of each row
+what is about what. The machines send the events in any order and grouping, repeat them, lose groups before their
+commit, let another writer come between, and restart; after every step the net numbers are those of the oracle.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import permutations
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+from hypothesis import Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule, run_state_machine_as_test
+
+from metrics_server.ingest.cloudevent import Event
+from metrics_server.ingest.normalize import observation_of
+from metrics_server.ingest.slicing import Dimension, SlicingRules
+from metrics_server.metrics import reward_stats as reward
+from metrics_server.metrics.components import LABELS, LOGGED, PAIRS, PREDICTIONS
+from metrics_server.metrics.labels import EventKind, LabelStatus
+from metrics_server.metrics.prediction_stats import CLASS
+from metrics_server.metrics.reward_stats import REWARDS
+from metrics_server.metrics.sums import add_into, component
+from metrics_server.metrics.window import (
+    CUMULATIVE,
+    CUMULATIVE_REAPPLIED,
+    CUMULATIVE_RETRACTED,
+    DAY,
+    MINUTE,
+    QUARTER,
+    USAGE,
+    Bucket,
+    bucket_of,
+    floor,
+)
+from metrics_server.pairing import usage as kept
+from metrics_server.pairing.batch import Batch
+from metrics_server.pairing.expiry import expire
+from metrics_server.pairing.maintenance import Maintenance
+from metrics_server.pairing.observation import Observation, digest_of, row_key
+from metrics_server.pairing.record import MAX_KEYS, PairingRecord, decode_record, pending_rows
+from metrics_server.pairing.usage import RECORDS, UsageLimits
+from metrics_server.series.series import Labels
+from metrics_server.series.totals import Totals
+from metrics_server.store.interface import Store
+from metrics_server.store.sqlite.store import SqliteStore
+from metrics_server.telemetry import Telemetry
+from tests.support.pairing_bench import CANARY, ELSEWHERE, KEEPING, MAIN, NOW, NOWHERE, OTHER_NODE
+from tests.support.pairing_bench import Bench as PlainBench
+
+BY_TENANT = SlicingRules(dimensions=(Dimension("tenant", "attribute", "tenant"),))
+EVERYWHERE = ("", "")
+WINE = ("shop", "wine")
+
+
+class Sent(NamedTuple):
+    """One event as a test writes it.
+
+    Attributes:
+        request: the attribute requestid, "" for none.
+        kserve: whether its type is KServe's, so that without a requestid its id is that of the request.
+        puids: meta.puid of the response, the request and the truth.
+        scope: namespace and deployment that the event states, of a truth that comes alone.
+        path: meta.requestPath of the response that a feedback carries.
+    """
+
+    kind: str
+    id: str
+    time: float
+    request: str = ""
+    labels: Labels = MAIN
+    scope: tuple[str, str] = WINE
+    response: tuple[int, ...] | None = None
+    truth: tuple[int | None, ...] | None = None
+    reward: float | None = None
+    puids: tuple[str, str, str] = ("", "", "")
+    kserve: bool = False
+    tenant: str = ""
+    source: str = "/test"
+    path: tuple[str, ...] = ()
+
+    @property
+    def stated(self) -> Labels:
+        """What the event states of itself: a truth that comes alone narrows itself as it likes."""
+        alone = self.kind == EventKind.FEEDBACK and self.response is None and self.reward is None
+        return Labels(*self.scope, self.labels.predictor, self.labels.model) if alone else self.labels
+
+    def event(self) -> Event:
+        response, request, truth = ({"meta": {"puid": puid}} if puid else {} for puid in self.puids)
+        if self.response is not None:
+            response["data"] = {"ndarray": list(self.response)}
+        if self.truth is not None:
+            truth["data"] = {"ndarray": list(self.truth)}
+        if self.path:
+            response["meta"] = response.get("meta", {}) | {"requestPath": dict.fromkeys(self.path, "image:1")}
+        data: dict[str, Any] = {EventKind.RESPONSE: response, EventKind.REQUEST: request}.get(self.kind, {})
+        if self.kind == EventKind.FEEDBACK:
+            parts = {"request": request, "response": response, "truth": truth, "reward": self.reward}
+            data = {name: part for name, part in parts.items() if part not in (None, {})}
+        names = ("namespace", "inferenceservicename", "endpoint", "modelid")
+        attributes = {name: value for name, value in zip(names, self.stated, strict=True) if value}
+        attributes |= {"requestid": self.request} if self.request else {}
+        attributes |= {"tenant": self.tenant} if self.tenant else {}
+        family = "org.kubeflow.serving" if self.kserve else "io.seldon.serving"
+        kind = self.kind if self.kind == EventKind.FEEDBACK else f"inference.{self.kind}"
+        return Event(
+            kind=self.kind,
+            id=self.id,
+            source=self.source,
+            type=f"{family}.{kind}",
+            time=self.time,
+            attributes=attributes,
+            data=msgspec.json.encode(data),
+        )
+
+
+# The oracle
+
+Key = tuple[str, int]  # a request id, and the row there
+Where = tuple[Labels, str, Bucket]  # labels, slice ("" for the whole), bucket
+Net = dict[Where, dict[str, float]]
+Order = tuple[float, bytes]  # what decides which of two stands
+
+_ITEM = re.compile(r"(.+)-item-(\d+)")
+
+
+@dataclass
+class Prediction:
+    """What a model said about a row, as far as all events together tell."""
+
+    labels: Labels
+    at: float
+    value: int
+    tenant: str
+    order: Order
+    keys: set[Key]
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether its event had no id, so that nothing can ever meet it."""
+        return next(iter(self.keys))[0].startswith("\0")
+
+
+@dataclass
+class Truth:
+    keys: list[Key]  # the best first
+    scope: tuple[str, str]
+    value: int | None
+    order: Order
+
+    def covers(self, labels: Labels) -> bool:
+        return self.scope[0] in ("", labels.namespace) and self.scope[1] in ("", labels.deployment)
+
+
+@dataclass
+class Given:
+    """A reward."""
+
+    labels: Labels
+    at: float
+    value: float
+    tenant: str
+    order: Order
+    keys: list[Key]  # the best first
+    others: set[Key]  # of rewards that are the same one
+
+
+def ids_of(one: Sent) -> list[str]:
+    """The ids of an event, the best first; one that has none has an id that no other has."""
+    first = one.request or (one.id if one.kserve else "")
+    response, request, truth = one.puids
+    given = {
+        EventKind.RESPONSE: [response],
+        EventKind.REQUEST: [request],
+        EventKind.FEEDBACK: [response, request, truth],
+    }[one.kind]
+    return list(dict.fromkeys(name for name in [first, *given] if name)) or [f"\0{one.source} {one.id}"]
+
+
+def keys_of(one: Sent, row: int) -> list[Key]:
+    """Where a row of an event joins, the best first."""
+    rows = max(len(one.response or ()), len(one.truth or ()), 1)
+    keys: list[Key] = []
+    for name in ids_of(one):
+        keys.append((name, row))
+        if one.kind == EventKind.FEEDBACK and rows == 1 and (item := _ITEM.fullmatch(name)):
+            keys.append((item[1], int(item[2])))
+    return list(dict.fromkeys(keys))
+
+
+def alike(labels: Labels) -> tuple[str, str, str]:
+    return labels.namespace, labels.deployment, labels.model
+
+
+def order_of(time: float, content: Any) -> Order:
+    return time, msgspec.msgpack.encode(content)
+
+
+def slices_of(tenant: str) -> list[str]:
+    return [f"tenant={tenant}"] if tenant else []
+
+
+class Known:
+    """All that a set of events says."""
+
+    def __init__(self, history: Iterable[Sent]) -> None:
+        history = list(history)
+        self.logged = self._logged(history)
+        self.carried = [one for one in self._carried(history) if not self._gives_way(one)]
+        self.truths = [
+            Truth(keys_of(one, row), (one.stated.namespace, one.stated.deployment), value, order_of(one.time, value))
+            for one in history
+            for row, value in enumerate(one.truth or ())
+        ]
+        self.rewards = self._rewards(history)
+
+    def _logged(self, history: list[Sent]) -> list[Prediction]:
+        named: dict[str, set[str]] = {}
+        for one in history:
+            if one.kind == EventKind.REQUEST:
+                named.setdefault(ids_of(one)[0], set()).update(ids_of(one))
+        found: dict[tuple[str, Labels, int], Prediction] = {}
+        for one in history:
+            for row, value in enumerate(one.response or () if one.kind == EventKind.RESPONSE else ()):
+                first = ids_of(one)[0]
+                keys = {*keys_of(one, row), *((name, row) for name in named.get(first, ()))}
+                order = order_of(one.time, [one.labels, value, slices_of(one.tenant)])
+                said = Prediction(one.labels, one.time, value, one.tenant, order, keys)
+                before = found.get((first, one.labels, row), said)
+                found[first, one.labels, row] = max(before, said, key=lambda each: each.order)
+                found[first, one.labels, row].keys |= before.keys | keys
+        return list(found.values())
+
+    def _carried(self, history: list[Sent]) -> list[Prediction]:
+        found: list[Prediction] = []
+        for one in history:
+            for row, value in enumerate(one.response or () if one.kind == EventKind.FEEDBACK else ()):
+                order = order_of(one.time, [one.labels, value, slices_of(one.tenant)])
+                said = Prediction(one.labels, one.time, value, one.tenant, order, set(keys_of(one, row)))
+                same = [each for each in found if alike(each.labels) == alike(said.labels) and each.keys & said.keys]
+                found = [each for each in found if all(each is not other for other in same)]
+                latest = max([said, *same], key=lambda each: each.order)
+                latest.at = min(each.at for each in [said, *same])
+                latest.keys = set().union(*(each.keys for each in [said, *same]))
+                found.append(latest)
+        return found
+
+    def _gives_way(self, said: Prediction) -> bool:
+        return any(alike(each.labels) == alike(said.labels) and each.keys & said.keys for each in self.logged)
+
+    def _rewards(self, history: list[Sent]) -> list[Given]:
+        found: list[Given] = []
+        for one in history:
+            if one.reward is not None:
+                order = order_of(one.time, [*one.labels, one.reward, slices_of(one.tenant)])
+                given = Given(one.labels, one.time, one.reward, one.tenant, order, keys_of(one, 0), set())
+                same = [
+                    each
+                    for each in found
+                    if alike(each.labels) == alike(given.labels) and {*each.keys, *each.others} & {*given.keys}
+                ]
+                found = [each for each in found if all(each is not other for other in same)]
+                ranked = sorted([given, *same], key=lambda each: each.order, reverse=True)
+                latest = ranked[0]
+                latest.at = min(each.at for each in ranked)
+                latest.others = set().union(*({*each.keys, *each.others} for each in ranked))
+                found.append(latest)
+        return found
+
+    def is_about(self, truth: Truth, said: Prediction) -> bool:
+        """Whether a truth labels a prediction: what is under the first of its keys that has a logged one, else under
+        any."""
+        if not truth.covers(said.labels):
+            return False
+        for key in truth.keys:
+            if any(key in each.keys and truth.covers(each.labels) for each in self.logged):
+                return key in said.keys
+        return not said.keys.isdisjoint(truth.keys)
+
+    def about(self, said: Prediction) -> list[Truth]:
+        return [truth for truth in self.truths if self.is_about(truth, said)]
+
+    def standing(self, said: Prediction) -> int | None:
+        """The value of the truth that stands for a prediction; None when there is none, or it was retracted."""
+        latest = max(self.about(said), key=lambda truth: truth.order, default=None)
+        return None if latest is None else latest.value
+
+    def where(self, given: Given) -> tuple[Labels, float, str]:
+        """Labels, time and tenant that a reward counts for: by its own keys first, in their order, then by those it
+        shares."""
+        for keys in (*({key} for key in given.keys), given.others):
+            if found := [
+                each for each in self.logged if alike(each.labels) == alike(given.labels) and keys & each.keys
+            ]:
+                return min((each.labels, each.at, each.tenant) for each in found)
+        return given.labels, given.at, given.tenant
+
+
+def expected(history: Iterable[Sent]) -> Net:
+    """The net numbers in the plainest way: all events in one place, what stands of them, then counted."""
+    known = Known(history)
+    result: dict[Where, Counter[str]] = {}
+
+    def count(labels: Labels, at: float, tenant: str, counts: dict[str, float]) -> None:
+        bucket = bucket_of(at, NOW, KEEPING.history)
+        assert bucket is not None
+        for name in ("", *slices_of(tenant)):
+            result.setdefault((labels, name, bucket), Counter()).update(counts)
+
+    for said in known.logged:
+        count(said.labels, said.at, said.tenant, {LOGGED: 1, CLASS + str(said.value): 1})
+    for said in (*known.logged, *known.carried):
+        truth = known.standing(said)
+        if truth is not None:
+            pair = {PAIRS: 1.0, "pairs": 1.0, component("confusion", str(truth), str(said.value)): 1.0}
+            count(said.labels, said.at, said.tenant, pair | ({"correct": 1.0} if truth == said.value else {}))
+    for given in known.rewards:
+        labels, at, tenant = known.where(given)
+        count(labels, at, tenant, reward.increments(given.value))
+    return {
+        where: kept
+        for where, counts in result.items()
+        if (kept := {name: value for name, value in counts.items() if value})
+    }
+
+
+# The server's core
+
+
+class Bench(PlainBench):
+    """A server's core without sockets or threads, on any store, with slices by tenant."""
+
+    def __init__(self, store: Store | None = None, selection: SlicingRules = BY_TENANT) -> None:
+        super().__init__()
+        self.selection = selection
+        if store is not None:
+            self.store = store  # type: ignore[assignment]
+            self.restart()
+
+    def half(self, one: Sent, now: float = NOW) -> Observation:
+        return observation_of(one.event(), NOWHERE, now, self.selection)
+
+    def send(self, *sent: Sent, now: float = NOW) -> list[Any]:  # type: ignore[override]
+        outcomes, change = self.taken([self.half(one, now) for one in sent], now)
+        assert self.store.commit(change)
+        return outcomes
+
+    def taken(self, halves: Sequence[Observation], now: float = NOW) -> tuple[list[Any], Any]:
+        """A group before its commit."""
+        group = Batch(self.store, self.catalog, KEEPING, now)
+        return group.apply(halves), group.change()
+
+    def numbers(self) -> Net:
+        """What stands, by series, slice and bucket; without what came to nothing, and without the distribution of
+        outputs."""
+        return {
+            (series.labels, series.identity.slice, bucket): kept
+            for series in self.catalog.current()
+            for bucket, sums in self.store.history(series.id, 0).items()
+            if (
+                kept := {
+                    name: value
+                    for name, value in sums.items()
+                    if value and (name.startswith(CLASS) or not name.startswith("output"))
+                }
+            )
+        }
+
+    def whole(self, labels: Labels = MAIN) -> dict[str, float]:
+        """What stands in one series, over all time."""
+        found: Counter[str] = Counter()
+        for (whose, name, _), sums in self.numbers().items():
+            if whose == labels and not name:
+                found.update({each: value for each, value in sums.items() if not each.startswith(CLASS)})
+        return dict(found)
+
+    def confusion(self, labels: Labels = MAIN) -> dict[str, float]:
+        """The pairs that stand in one series, such as {"2 1": 1.0}: truth, prediction."""
+        prefix = component("confusion", "")
+        cells = {
+            name.removeprefix(prefix): value for name, value in self.whole(labels).items() if name.startswith(prefix)
+        }
+        return {name.replace("\x1f", " "): value for name, value in cells.items()}
+
+    def records(self) -> dict[bytes, bytes]:
+        if isinstance(self.store, SqliteStore):
+            return dict(self.store._connection.execute("SELECT key, value FROM records").fetchall())  # type: ignore[union-attr]
+        return {key: record.value for key, (record, _) in self.store._records.items()}
+
+    def kept(self) -> dict[str, float]:
+        return {name: value for name, value in self.store.cumulative(USAGE).get(0, {}).items() if value}
+
+    def recount(self) -> dict[str, float]:
+        """What the ledger of what is kept has to say, from the records themselves."""
+        sums: dict[str, float] = {}
+        for key, value in self.records().items():
+            if len(key) == 16:
+                add_into(sums, {kept.EVENT_KEY_COUNT: 1.0})
+                continue
+            add_into(sums, {kept.RECORD_COUNT: 1.0, kept.RECORD_BYTES: float(len(value) + kept.OVERHEAD_BYTES)})
+            if isinstance(case := decode_record(value), PairingRecord):
+                predictions, truths = pending_rows(case)
+                since = component("pending/since", str(floor(case.received_at, QUARTER)))
+                add_into(
+                    sums,
+                    {kept.PENDING_PREDICTIONS: predictions, kept.PENDING_TRUTHS: truths, since: predictions + truths},
+                )
+        return sums
+
+    def upkeep(self, now: float = NOW, limits: UsageLimits | None = None) -> Telemetry:
+        """All that is due at `now`."""
+        totals, telemetry = Totals({"1h": 3600}), Telemetry()
+        totals.rebuild(self.store, now)
+        times = {"history": KEEPING.history, "retention": KEEPING.retention, "series_retention": 400 * DAY}
+        upkeep = Maintenance(self.store, self.catalog, totals, telemetry, limits or UsageLimits(), **times)
+        upkeep.run_due(now)
+        while upkeep.is_busy:
+            upkeep.run_due(now)
+        return telemetry
+
+
+# The machines
+
+NAMES = ("a", "b", "x", "x-item-1")
+CLIENT_NAMES = ("", "", "", "p", "x", "x-item-1")
+TIMES = [NOW - MINUTE * minutes for minutes in (0, 0.25, 0.5, 1, 2, 3, 60 * 25, 60 * 25 + 16)]
+
+
+@st.composite
+def events(draw: st.DrawFn) -> Sent:
+    """An event over few ids, rows, labels and times, so that they meet, tie and contradict each other. Its id is given
+    later."""
+    kind = draw(
+        st.sampled_from(
+            [
+                EventKind.REQUEST,
+                EventKind.RESPONSE,
+                EventKind.RESPONSE,
+                EventKind.FEEDBACK,
+                EventKind.FEEDBACK,
+                EventKind.FEEDBACK,
+            ]
+        )
+    )
+    puids = [draw(st.sampled_from(CLIENT_NAMES)) for _ in range(3)]
+    request = draw(st.sampled_from([*NAMES, *NAMES, ""]))
+    rows = draw(st.sampled_from([1, 1, 2]))
+    classes = st.tuples(*[st.integers(0, 2)] * rows)
+    truths = st.tuples(*[st.sampled_from([0, 1, 2, 2, None])] * rows)
+    response = (
+        draw(classes) if kind == EventKind.RESPONSE or (kind == EventKind.FEEDBACK and draw(st.booleans())) else None
+    )
+    reward = float(draw(st.integers(-2, 2))) if kind == EventKind.FEEDBACK and draw(st.integers(0, 3)) == 0 else None
+    truth = draw(truths) if kind == EventKind.FEEDBACK and (reward is None or draw(st.booleans())) else None
+    can_join = request or any(puids)
+    if kind == EventKind.FEEDBACK and response is None and reward is None and not can_join:
+        request = "a"  # a truth alone that names nothing is refused
+    return Sent(
+        kind,
+        "",
+        draw(st.sampled_from(TIMES)),
+        request,
+        draw(st.sampled_from([MAIN, MAIN, CANARY, OTHER_NODE, ELSEWHERE])),
+        draw(st.sampled_from([EVERYWHERE, WINE, WINE, ("shop", ""), ("lab", "wine")])),
+        response,
+        truth,
+        reward,
+        (
+            puids[0] if kind in (EventKind.RESPONSE, EventKind.FEEDBACK) else "",
+            puids[1] if kind != EventKind.RESPONSE else "",
+            puids[2] if truth is not None else "",
+        ),
+        draw(st.booleans()),
+        draw(st.sampled_from(["", "red", "blue"])),
+    )
+
+
+class Pairing(RuleBasedStateMachine):
+    """Any history of events, and all that may happen to a server meanwhile."""
+
+    sent = Bundle("sent")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bench = self.opened()
+        self.history: dict[str, Sent] = {}
+        self.grown: dict[tuple[int, Bucket], dict[str, float]] = {}
+
+    def opened(self) -> Bench:
+        return Bench()
+
+    def reopened(self) -> None:
+        self.bench.restart()
+
+    def numbered(self, drawn: Sequence[Sent]) -> list[Sent]:
+        """Events of their own; a KServe event's id is also the request's, so that only its source tells it from
+        others."""
+        found = []
+        for number, one in enumerate(drawn, len(self.history)):
+            reward = None if one.reward is None else one.reward + number / 64  # none is equal to that of another event
+            found.append(
+                one._replace(
+                    id=("b", "x")[number % 2] if one.kserve else f"event-{number}",
+                    source=f"/test/{number}",
+                    reward=reward,
+                )
+            )
+        return found
+
+    def noted(self, found: Sequence[Sent], outcomes: Sequence[Any]) -> None:
+        assert all(outcome in ("accepted", "pending") for outcome in outcomes)
+        self.history |= {one.source: one for one in found}
+
+    @rule(target=sent, drawn=events())
+    def send_one(self, drawn: Sent) -> Sent:
+        found = self.numbered([drawn])
+        self.noted(found, self.bench.send(*found))
+        return found[0]
+
+    @rule(target=sent, drawn=st.lists(events(), min_size=2, max_size=5))
+    def send_several_at_once(self, drawn: list[Sent]) -> Any:
+        found = self.numbered(drawn)
+        self.noted(found, self.bench.send(*found))
+        return multiple(*found)
+
+    @rule(one=sent)
+    def send_again(self, one: Sent) -> None:
+        assert self.bench.send(one) == ["duplicate"]
+
+    @rule(target=sent, one=sent, drawn=events())
+    def send_again_among_others(self, one: Sent, drawn: Sent) -> Sent:
+        (other,) = self.numbered([drawn])
+        outcomes = self.bench.send(one, other, other, one)
+        self.noted([other], outcomes[1:2])
+        assert [outcomes[index] for index in (0, 2, 3)] == ["duplicate"] * 3
+        return other
+
+    @rule(target=sent, one=sent)
+    def say_the_same_again(self, one: Sent) -> Sent:
+        """Another event with the content and time of an earlier one, such as a client's retry."""
+        (again,) = self.numbered([one])
+        self.noted([again], self.bench.send(again))
+        return again
+
+    @rule(target=sent, drawn=st.lists(events(), min_size=2, max_size=6))
+    def lose_a_group_before_its_commit(self, drawn: list[Sent]) -> Any:
+        """As after a failed commit: what is in memory is read anew, and the same halves come again."""
+        found = self.numbered(drawn)
+        halves = [self.bench.half(one) for one in found]
+        self.bench.taken(halves)
+        self.bench.catalog.restore(self.bench.store.series())
+        outcomes, change = self.bench.taken(halves)
+        assert self.bench.store.commit(change)
+        self.noted(found, outcomes)
+        return multiple(*found)
+
+    @rule(drawn=st.lists(events(), min_size=1, max_size=4))
+    def give_a_group_up(self, drawn: list[Sent]) -> None:
+        self.bench.taken([self.bench.half(one) for one in self.numbered(drawn)])
+        self.bench.catalog.restore(self.bench.store.series())
+
+    @rule(
+        target=sent, mine=st.lists(events(), min_size=1, max_size=3), others=st.lists(events(), min_size=1, max_size=3)
+    )
+    def let_another_writer_come_between(self, mine: list[Sent], others: list[Sent]) -> Any:
+        found = self.numbered([*mine, *others])
+        mine, others = found[: len(mine)], found[len(mine) :]
+        halves = [self.bench.half(one) for one in mine]
+        outcomes, change = self.bench.taken(halves)
+        other = Bench(self.bench.store)
+        self.noted(others, other.send(*others))
+        if not self.bench.store.commit(change):
+            self.bench.catalog.restore(self.bench.store.series())
+            outcomes, change = self.bench.taken(halves)
+            assert self.bench.store.commit(change)
+        self.bench.catalog.restore(self.bench.store.series())
+        self.noted(mine, outcomes)
+        return multiple(*found)
+
+    @rule()
+    def restart(self) -> None:
+        self.reopened()
+
+    @rule()
+    def look_after(self) -> None:
+        self.bench.upkeep()
+
+    @invariant()
+    def the_net_numbers_are_those_of_the_set(self) -> None:
+        assert self.bench.numbers() == expected(self.history.values())
+
+    @invariant()
+    def what_is_kept_is_counted(self) -> None:
+        counts = self.bench.kept()
+        assert counts == self.bench.recount()
+        assert all(value >= 0 for value in counts.values())
+        known = Known(self.history.values())
+        unlabelled = sum(known.standing(said) is None for said in known.logged if not said.is_alone)
+        assert counts.get(kept.PENDING_PREDICTIONS, 0) == unlabelled
+        idle = [
+            truth
+            for truth in known.truths
+            if not any(known.is_about(truth, said) for said in (*known.logged, *known.carried))
+        ]
+        assert counts.get(kept.PENDING_TRUTHS, 0) <= len(
+            {(truth.scope, *truth.keys) for truth in idle if truth.value is not None}
+        )
+
+    @invariant()
+    def the_ledgers_only_grow_and_their_difference_stands(self) -> None:
+        ledgers = {
+            ledger: self.bench.store.cumulative(ledger)
+            for ledger in (CUMULATIVE, CUMULATIVE_RETRACTED, CUMULATIVE_REAPPLIED)
+        }
+        for ledger, by_series in ledgers.items():
+            for series_id, sums in by_series.items():
+                before = self.grown.get((series_id, ledger), {})
+                assert all(sums.get(name, 0.0) >= value for name, value in before.items())
+                self.grown[series_id, ledger] = dict(sums)
+        stands = self.bench.store.totals(0)
+        for series in self.bench.catalog.current():
+            ever, retracted, again, net = (by.get(series.id, {}) for by in (*ledgers.values(), stands))
+            cells = {name for sums in (ever, net) for name in sums if name.startswith("confusion")} | {"correct"}
+            assert all(ever.get(name, 0.0) - retracted.get(name, 0.0) == net.get(name, 0.0) for name in cells)
+            pairs, renewed = (
+                sum(value for name, value in sums.items() if name.startswith("confusion")) for sums in (ever, again)
+            )
+            assert ever.get(LABELS + "matched", 0.0) == pairs - renewed
+            if not series.identity.slice:
+                assert ever.get(PREDICTIONS, 0.0) == net.get(LOGGED, 0.0)
+
+
+class PairingOnDisk(Pairing):
+    """The same over a file."""
+
+    def opened(self) -> Bench:
+        self.directory = Path(tempfile.mkdtemp(prefix="pairing-"))
+        return Bench(SqliteStore(str(self.directory / "state.db")))
+
+    def reopened(self) -> None:
+        self.bench.store.close()
+        self.bench.store = SqliteStore(str(self.directory / "state.db"))  # type: ignore[assignment]
+        self.bench.restart()
+
+    def teardown(self) -> None:
+        self.bench.store.close()
+        shutil.rmtree(self.directory)
+
+
+def histories(examples: int, steps: int) -> settings:
+    """How much is tried; of several failures one is shown, and what made it smaller is not explained, which takes
+    minutes."""
+    phases = [phase for phase in Phase if phase is not Phase.explain]
+    return settings(
+        max_examples=examples, stateful_step_count=steps, deadline=None, report_multiple_bugs=False, phases=phases
+    )
+
+
+def test_any_history_gives_the_numbers_of_the_set_of_its_events() -> None:
+    """However events are grouped, repeated, lost before their commit and mixed with restarts, the numbers are those of
+    the set."""
+    run_state_machine_as_test(Pairing, settings=histories(200, 15))
+
+
+def test_any_history_gives_the_numbers_of_the_set_of_its_events_on_disk() -> None:
+    """The same with the state in a file that is closed and opened again at a restart."""
+    run_state_machine_as_test(PairingOnDisk, settings=histories(40, 12))
+
+
+# Single promises
+
+
+def said(request: str, value: int, **more: Any) -> Sent:
+    """A logged prediction."""
+    return Sent(
+        EventKind.RESPONSE,
+        **({"id": f"said {request} {value}", "time": NOW - 600, "request": request, "response": (value,)} | more),
+    )
+
+
+def truth(request: str, value: int | None, **more: Any) -> Sent:
+    """A truth that comes alone."""
+    return Sent(
+        EventKind.FEEDBACK,
+        **({"id": f"truth {request} {value}", "time": NOW - 60, "request": request, "truth": (value,)} | more),
+    )
+
+
+def in_any_order(*sent: Sent, selection: SlicingRules = BY_TENANT) -> Iterator[Bench]:
+    """Servers that got these events in all orders, each event in a group of its own."""
+    for order in permutations(sent):
+        bench = Bench(selection=selection)
+        for one in order:
+            bench.send(one)
+        assert bench.kept() == bench.recount()
+        yield bench
+
+
+def test_feedback_with_a_request_id_of_its_own_meets_its_prediction_by_the_puid_in_the_response_it_carries() -> None:
+    """A client that sends no id header, only the response it got, labels that prediction, and adds no other."""
+    logged = said("r", 1, puids=("p", "", ""))
+    feedback = Sent(EventKind.FEEDBACK, "2", NOW - 60, "random", CANARY, response=(1,), truth=(2,), puids=("p", "", ""))
+    for bench in in_any_order(logged, feedback):
+        assert bench.confusion() == {"2 1": 1}
+        assert bench.whole(CANARY) == {}
+
+
+def test_a_request_that_names_the_puid_joins_its_prediction_and_truth_whenever_it_comes() -> None:
+    """The id that the client put into the request is one of the prediction's, in each of its rows, also when it comes
+    last."""
+    logged = said("r", 1, response=(1, 0))
+    request = Sent(EventKind.REQUEST, "2", NOW - 601, "r", puids=("", "p", ""))
+    known = truth("random", 2, truth=(2, 0), puids=("", "", "p"))
+    for bench in in_any_order(logged, request, known):
+        assert bench.confusion() == {"2 1": 1, "0 0": 1}
+        assert bench.kept()[kept.RECORD_COUNT] == 6
+        assert kept.PENDING_PREDICTIONS not in bench.kept()
+        assert kept.PENDING_TRUTHS not in bench.kept()
+
+
+def test_an_item_is_the_row_of_the_batch_until_its_exact_id_appears() -> None:
+    """`x-item-1` labels row 1 of x, and gives it back when something is logged under exactly that id."""
+    batch, known, exact = said("x", 0, response=(0, 0, 0)), truth("x-item-1", 2), said("x-item-1", 1)
+    for bench in in_any_order(batch, known):
+        assert bench.confusion() == {"2 0": 1}
+    for bench in in_any_order(batch, known, exact):
+        assert bench.confusion() == {"2 1": 1}
+
+
+def test_two_predictions_that_share_a_puid_are_told_apart_by_exact_ids() -> None:
+    """A truth with the request id of one of them is about that one alone, with a puid alone about both."""
+    both = said("r", 0, puids=("p", "", "")), said("q", 1, puids=("p", "", ""))
+    for bench in in_any_order(*both, truth("r", 2, puids=("", "", "p")), truth("q", 1)):
+        assert bench.confusion() == {"2 0": 1, "1 1": 1}
+    for bench in in_any_order(*both, truth("", 2, puids=("", "", "p"))):
+        assert bench.confusion() == {"2 0": 1, "2 1": 1}
+
+
+def test_self_contained_feedback_is_one_pair_with_its_logged_prediction() -> None:
+    """The pair has the labels, the time and the value of the log, before or after; another model's carried row is its
+    own."""
+    logged = said("r", 1, time=NOW - DAY)
+    feedback = Sent(EventKind.FEEDBACK, "2", NOW, "r", CANARY, response=(0,), truth=(2,))
+    other = feedback._replace(id="3", labels=OTHER_NODE)
+    for bench in in_any_order(logged, feedback, other):
+        assert bench.confusion() == {"2 1": 1}
+        assert bench.whole(CANARY) == {}
+        assert bench.confusion(OTHER_NODE) == {"2 0": 1}
+        assert {bucket_of(NOW - DAY, NOW, KEEPING.history)} == {
+            bucket for labels, _, bucket in bench.numbers() if labels == MAIN
+        }
+
+
+def test_feedback_that_was_balanced_to_another_predictor_labels_the_prediction_where_it_was_made() -> None:
+    """Both arms of a canary keep their own truths, whatever arm the feedback event names."""
+    arms = said("r", 0), said("q", 1, labels=CANARY)
+    for bench in in_any_order(*arms, truth("r", 0, labels=CANARY), truth("q", 2)):
+        assert bench.confusion() == {"0 0": 1}
+        assert bench.confusion(CANARY) == {"2 1": 1}
+
+
+def test_a_truth_is_narrowed_by_what_it_states() -> None:
+    """One that states a namespace is not about predictions of another, even under its exact id."""
+    for bench in in_any_order(said("r", 0), said("r", 0, id="2", labels=ELSEWHERE), truth("r", 2, scope=("lab", ""))):
+        assert bench.confusion() == {}
+        assert bench.confusion(ELSEWHERE) == {"2 0": 1}
+
+
+def test_a_retraction_takes_the_pair_back_unless_a_later_truth_stands() -> None:
+    """A truth of null counts by its time like any other, in any order of arrival."""
+    events = said("r", 1), truth("r", 2, time=NOW - 50), truth("r", None, time=NOW - 40, scope=EVERYWHERE)
+    for bench in in_any_order(*events):
+        assert bench.whole() == {LOGGED: 1}
+    for bench in in_any_order(*events, truth("r", 0, time=NOW - 30)):
+        assert bench.confusion() == {"0 1": 1}
+
+
+def test_a_node_that_the_response_did_not_pass_through_made_no_prediction() -> None:
+    """Where requestPath leaves out the node that logs the feedback, only the truth counts, for what the log holds."""
+    feedback = Sent(
+        EventKind.FEEDBACK,
+        "2",
+        NOW,
+        "r",
+        OTHER_NODE,
+        response=(0,),
+        truth=(2,),
+        reward=1.0,
+        path=("classifier", "router"),
+    )
+    for bench in in_any_order(said("r", 1), feedback):
+        assert bench.confusion() == {"2 1": 1}
+        assert bench.whole(OTHER_NODE) == {}
+    for bench in in_any_order(said("r", 1), feedback._replace(path=("transformer",))):
+        assert bench.confusion(OTHER_NODE) == {"2 0": 1}
+
+
+def test_score_models_leaves_other_nodes_out_and_takes_their_truths() -> None:
+    """What a node that is not scored predicted is nowhere; a truth that is logged under its name still counts."""
+    selection = SlicingRules(score_models=frozenset({"classifier"}))
+    events = said("r", 1), said("r", 0, id="2", labels=OTHER_NODE), truth("r", 2, labels=OTHER_NODE)
+    for bench in in_any_order(*events, selection=selection):
+        assert bench.confusion() == {"2 1": 1}
+        assert {labels for labels, _, _ in bench.numbers()} == {MAIN}
+
+
+def test_a_slice_holds_the_pairs_of_its_predictions() -> None:
+    """The tenant is that of the prediction that stands, not that of the truth."""
+    first, later = said("r", 1, tenant="red"), said("r", 2, time=NOW - 500, tenant="blue")
+    for bench in in_any_order(first, later, truth("r", 2, tenant="red")):
+        tallies = {name: sums.get("correct", 0) for (_, name, _), sums in bench.numbers().items()}
+        assert tallies == {"": 1, "tenant=blue": 1}
+
+
+def test_one_id_on_every_request_joins_no_more_than_a_case_holds_and_exact_ids_stay_right() -> None:
+    """A client that gives every request the same id makes no case that grows without end, and spoils no label."""
+    bench = Bench()
+    expected_cells: Counter[str] = Counter()
+    for number in range(100):
+        events = [
+            said(f"r{number}", number % 3, puids=("constant", "", "")),
+            truth(f"r{number}", number % 2, puids=("", "", "constant")),
+        ]
+        events.append(Sent(EventKind.REQUEST, f"request {number}", NOW - 700, f"r{number}", puids=("", "constant", "")))
+        for position in range(3):
+            bench.send(events[(position + number) % 3])
+        expected_cells[f"{number % 2} {number % 3}"] += 1
+    assert bench.confusion() == expected_cells
+    cases = [found for value in bench.records().values() if isinstance(found := decode_record(value), PairingRecord)]
+    assert max(len(case.alias_keys) for case in cases) < MAX_KEYS
+    assert all(len(value) < 64 * 1024 for value in bench.records().values())
+    assert bench.kept() == bench.recount()
+    for number in range(100):
+        bench.send(truth(f"r{number}", number % 3, time=NOW))
+    assert bench.whole()["correct"] == 100
+
+
+def test_an_event_is_known_again_when_its_rows_turn_out_to_share_a_case() -> None:
+    """A repeat is a duplicate also where one row of an event is known as an item of the others' batch."""
+    bench = Bench()
+    bench.send(truth("b", 1, puids=("x-item-1", "", "")))
+    two_rows = Sent(EventKind.FEEDBACK, "2", NOW, "b", response=(1, 1), truth=(1, 1), puids=("", "x", ""))
+    bench.send(two_rows)
+    assert bench.send(two_rows) == ["duplicate"]
+
+
+def test_a_request_is_known_again_when_its_rows_turn_out_to_share_a_case() -> None:
+    """The same for a request event that names what joins them."""
+    bench = Bench()
+    bench.send(truth("b", 1, puids=("x-item-1", "", "")), said("b", 0, response=(0, 0)))
+    request = Sent(EventKind.REQUEST, "2", NOW, "b", puids=("", "x", ""))
+    bench.send(request)
+    assert bench.send(request) == ["duplicate"]
+
+
+def test_halves_can_be_paired_again_after_a_group_that_joined_them_was_lost() -> None:
+    """A group whose commit failed leaves its halves as they were, also those whose cases became one in it."""
+    bench = Bench()
+    halves = [bench.half(one) for one in (truth("p", 2), said("p", 0), said("r", 1, puids=("p", "", "")))]
+    for _ in range(2):
+        bench.restart()
+        _, change = bench.taken(halves)
+    assert bench.store.commit(change)
+    assert bench.confusion() == {"2 0": 1, "2 1": 1}
+
+
+def test_a_reward_counts_for_the_same_prediction_whichever_of_its_feedbacks_comes_first() -> None:
+    """Of rewards that are one the latest stands, with its own ids: what it counts for does not depend on the order of
+    arrival."""
+    logged = said("a", 0), said("b", 0, time=NOW - 1200)
+    rewards = (
+        Sent(EventKind.FEEDBACK, "1", NOW - 9, "a", reward=1.0, puids=("", "p", "")),
+        Sent(EventKind.FEEDBACK, "2", NOW - 8, "b", reward=2.0, puids=("", "p", "")),
+    )
+    for bench in in_any_order(*logged, *rewards):
+        (bucket,) = (bucket for (_, _, bucket), sums in bench.numbers().items() if sums.get(REWARDS))
+        assert bucket == bucket_of(NOW - 1200, NOW, KEEPING.history)
+
+
+# What leaves
+
+
+def test_what_expires_leaves_the_counts_and_the_pairs_stay() -> None:
+    """After the retention nothing waits any more; a truth that met nothing is expired in the series it named, if there
+    is one."""
+    bench = Bench()
+    bench.send(said("r", 1), said("paired", 1), truth("paired", 2), truth("q", 2), truth("lost", 2, labels=CANARY))
+    bench.send(truth("null", None), truth("q", None, puids=("", "", "z")))
+    before = bench.whole()
+    assert (bench.kept()[kept.PENDING_PREDICTIONS], bench.kept()[kept.PENDING_TRUTHS]) == (1, 2)
+    later = NOW + 10 * DAY
+    bench.send(said("s", 1, time=later), now=later)
+    telemetry = bench.upkeep(NOW + 36 * DAY)
+    assert bench.kept() == bench.recount()
+    assert (bench.kept()[kept.RECORD_COUNT], bench.kept()[kept.PENDING_PREDICTIONS]) == (1, 1)
+    assert bench.statuses(MAIN) == {"matched": 1, LabelStatus.EXPIRED: 1}
+    assert [labels for labels in (MAIN, CANARY) if bench.catalog.find(labels)] == [MAIN]
+    assert bench.whole() == before | {LOGGED: 3}
+    assert telemetry.dropped_rows["prediction", LabelStatus.EXPIRED]._value.get() == 1
+    assert telemetry.dropped_rows["truth", LabelStatus.EXPIRED]._value.get() == 2
+    bench.upkeep(NOW + 50 * DAY)
+    assert bench.kept() == bench.recount() == {}
+    assert bench.whole() == before | {LOGGED: 3}
+
+
+def test_beyond_the_limits_the_oldest_leave_and_the_pairs_stay() -> None:
+    """As many as are too many leave the counts as they stood in them; a truth that waited is evicted in the series it
+    named."""
+    bench = Bench()
+    bench.send(said("paired", 1, puids=("p", "", "")), truth("paired", 2), truth("q", 2))
+    bench.send(said("r", 1), truth("s", 0), now=NOW + 5)
+    before = bench.whole()
+    telemetry = bench.upkeep(NOW + 5, UsageLimits(records=2))
+    assert bench.kept() == bench.recount()
+    assert bench.kept()[kept.RECORD_COUNT] == 2
+    assert (bench.kept()[kept.PENDING_PREDICTIONS], bench.kept()[kept.PENDING_TRUTHS]) == (1, 1)
+    assert bench.statuses(MAIN) == {"matched": 1, LabelStatus.EVICTED: 1}
+    assert bench.whole() == before
+    assert telemetry.dropped_rows["truth", LabelStatus.EVICTED]._value.get() == 1
+    bench.upkeep(NOW + 5, UsageLimits(record_bytes=1))
+    assert bench.kept() == bench.recount() == {}
+    assert bench.statuses(MAIN) == {"matched": 1, LabelStatus.EVICTED: 2}
+    assert bench.whole() == before
+
+
+def test_keys_of_events_without_ids_leave_in_a_lane_of_their_own() -> None:
+    """They go after the time of deduplication or beyond their own limit, and take no half with them."""
+    bench = Bench()
+    alone = Sent(EventKind.FEEDBACK, "1", NOW, response=(1,), truth=(1,))
+    bench.send(alone, alone._replace(id="2"), said("r", 1))
+    assert bench.kept()[kept.EVENT_KEY_COUNT] == 2
+    bench.upkeep(NOW, UsageLimits(event_keys=1))
+    assert bench.kept() == bench.recount()
+    assert (bench.kept()[kept.EVENT_KEY_COUNT], bench.kept()[kept.RECORD_COUNT]) == (1, 1)
+    bench.send(alone._replace(id="3"))
+    bench.upkeep(NOW + DAY + 2)
+    assert kept.EVENT_KEY_COUNT not in bench.kept()
+
+
+def test_a_key_that_points_to_an_expired_case_harms_nothing() -> None:
+    """What comes under it afterwards starts anew, meets what comes under the same id, and is counted and forgotten like
+    any other."""
+    bench = Bench()
+    bench.send(said("r", 1), truth("r", 1))
+    bench.send(Sent(EventKind.REQUEST, "2", NOW - 601, "r", puids=("", "p", "")), now=NOW + DAY)
+    gone = NOW + 35 * DAY + 12 * 3600
+    bench.upkeep(gone)
+    assert (bench.kept()[kept.RECORD_COUNT], bench.kept().get(kept.PENDING_PREDICTIONS)) == (1, None)
+    assert bench.kept() == bench.recount()
+    bench.send(truth("p", 2, time=gone), now=gone)
+    bench.restart()
+    bench.send(said("other", 0, time=gone, puids=("p", "", "")), now=gone)
+    assert bench.confusion() == {"1 1": 1, "2 0": 1}
+    bench.send(truth("r", 0, time=gone), now=gone)  # nothing is known of that one any more
+    assert bench.confusion() == {"1 1": 1, "2 0": 1}
+    assert bench.kept() == bench.recount()
+    bench.upkeep(gone + 36 * DAY)
+    assert bench.kept() == bench.recount() == {}
+
+
+def test_every_id_is_known_as_long_as_the_case() -> None:
+    """A case that is used late is kept anew under all its ids."""
+    bench = Bench()
+    bench.send(said("r", 1, puids=("p", "", "")))
+    bench.send(truth("r", 0), now=NOW + 20 * DAY)
+    later = NOW + 36 * DAY
+    bench.upkeep(later)
+    bench.send(truth("p", 2, time=later), now=later)
+    assert bench.confusion() == {"2 1": 1}
+    assert bench.kept() == bench.recount()
+
+
+def test_a_case_that_outlives_a_key_pointing_to_it_takes_that_id_again() -> None:
+    """A truth under an id whose key has left meets the prediction as soon as an event names both ids again."""
+    bench = Bench()
+    bench.send(said("r", 1, puids=("p", "", "")))
+    bench.send(truth("r", 0))
+    key = row_key(digest_of("p"), 0)
+    bench.store.commit(expire(bench.store.load([key]), RECORDS, LabelStatus.EVICTED, bench.catalog).change)
+    later = NOW + 60
+    bench.send(truth("p", 2, time=later), now=later)
+    assert bench.confusion() == {"0 1": 1}
+    bench.send(Sent(EventKind.REQUEST, "2", later, "r", puids=("", "p", "")), now=later)
+    assert bench.confusion() == {"2 1": 1}
+    assert bench.kept() == bench.recount()
