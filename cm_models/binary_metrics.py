@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
-from cm_models import probability
+from cm_models import classification, confusion, probability
 from cm_models.classification import readings
 from cm_models.confusion import COUNTED, Matrix, cell_counts, cells_of, increments_of
-from metrics_server.metrics.model import Array, Sample
-from metrics_server.metrics.sums import Sums
+from metrics_server.metrics import Array, Families, Sample, Sums
 
 NEGATIVE, POSITIVE = CLASSES = ("0", "1")
 
@@ -18,8 +18,17 @@ NEGATIVE, POSITIVE = CLASSES = ("0", "1")
 class BinaryMetrics:
     """Readings of a binary decision, class "1" when the score reaches the threshold; and of the score as a probability.
 
-    Sums, formulas and what is undefined: `cm_models.confusion`, `cm_models.classification`, `cm_models.probability`.
-    Oracle: sklearn.metrics' functions of the same names.
+    Values are shares from 0 to 1, correlations from -1 to 1 and, of the score, losses. Sums, formulas, sources and what
+    is undefined: `cm_models.confusion`, `cm_models.classification`, `cm_models.probability`. Oracle: sklearn.metrics'
+    accuracy_score, balanced_accuracy_score, precision_recall_fscore_support, matthews_corrcoef, cohen_kappa_score,
+    log_loss, brier_score_loss, roc_auc_score, average_precision_score.
+
+    >>> import numpy as np
+    >>> model = BinaryMetrics(threshold=0.5)
+    >>> sums = model.increments(np.array([1.0, 0.0, 1.0, 0.0]), np.array([0.9, 0.2, 0.4, 0.1]))
+    >>> values = {sample.name: round(sample.value, 3) for sample in model.compute(sums)}
+    >>> values["accuracy_ratio"], values["log_loss"], values["brier_score"], values["roc_auc_macro_ratio"]
+    (0.75, 0.338, 0.105, 1.0)
 
     Args:
         threshold: the lowest score in [0, 1] that counts as positive; a boolean or a class 0 or 1 is a score of 0 or 1.
@@ -28,6 +37,7 @@ class BinaryMetrics:
     threshold: float = 0.5
 
     task = "binary"
+    families: ClassVar[Families] = {**confusion.FAMILIES, **classification.FAMILIES, **probability.FAMILIES}
     counted = COUNTED
 
     def increments(self, y_true: Array, y_pred: Array) -> Sums:

@@ -19,9 +19,18 @@ from typing import NamedTuple
 import numpy as np
 
 from cm_models.confusion import Matrix
-from metrics_server.metrics.confidence import Interval, of_correlation, of_mean_of_ratios, of_ratio, wilson
-from metrics_server.metrics.model import Array, Sample
-from metrics_server.metrics.sums import ROUNDING
+from metrics_server.metrics import (
+    ROUNDING,
+    Array,
+    Families,
+    GaugeSpec,
+    Interval,
+    Sample,
+    of_correlation,
+    of_mean_of_ratios,
+    of_ratio,
+    wilson,
+)
 
 
 class Gradient(NamedTuple):
@@ -48,6 +57,34 @@ class Ratio(NamedTuple):
 
 # tp / (tp + fp), tp / (tp + fn), and 2 tp / (2 tp + fp + fn), their harmonic mean.
 RATIOS = (Ratio("precision", 1, 0, 1), Ratio("recall", 1, 1, 0), Ratio("f1", 2, 1, 1))
+
+
+def _ratios(name: str, of_a_class: str) -> dict[str, GaugeSpec]:
+    """A ratio of classes and its averages over them."""
+    mean = f"Mean {name} of the classes"
+    return {
+        f"{name}_ratio": GaugeSpec(f"{of_a_class} of a class, or of a label of many.", ("class",), better=1),
+        f"{name}_micro_ratio": GaugeSpec(
+            f"{of_a_class} of all classes together; of one label each the accuracy.", has_interval=True, better=1
+        ),
+        f"{name}_macro_ratio": GaugeSpec(f"{mean} for which it is defined.", has_interval=True, better=1),
+        f"{name}_weighted_ratio": GaugeSpec(f"{mean} weighted by their support.", has_interval=True, better=1),
+    }
+
+
+RATIO_FAMILIES: Families = {
+    **_ratios("precision", "tp / (tp + fp)"),
+    **_ratios("recall", "tp / (tp + fn)"),
+    **_ratios("f1", "2 tp / (2 tp + fp + fn)"),
+}
+FAMILIES: Families = {
+    "accuracy_ratio": GaugeSpec("Share of labelled predictions that are right.", has_interval=True, better=1),
+    "balanced_accuracy_ratio": GaugeSpec("Mean recall of the classes that occur.", has_interval=True, better=1),
+    **RATIO_FAMILIES,
+    "specificity_ratio": GaugeSpec("tn / (tn + fp) of a class.", ("class",), better=1),
+    "matthews_correlation": GaugeSpec("Correlation of truth and prediction, -1 to 1.", has_interval=True, better=1),
+    "cohen_kappa": GaugeSpec("Agreement beyond chance, -1 to 1.", has_interval=True, better=1),
+}
 
 
 class Overall(NamedTuple):
@@ -84,7 +121,7 @@ def readings(matrix: Matrix, exported: Sequence[str]) -> Iterator[Sample]:
 def per_class(matrix: Matrix, exported: Sequence[str]) -> Iterator[Sample]:
     """Precision, recall, F1 and specificity of the exported classes, and of the others together."""
     share = matrix.effective_weight
-    for label, hits, support, predicted, within in matrix.shown(exported):
+    for label, hits, support, predicted, within in matrix.tallies(exported):
         labels = {"class": label}
         if predicted:
             yield Sample(

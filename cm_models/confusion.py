@@ -20,12 +20,29 @@ from typing import NamedTuple
 
 import numpy as np
 
-from metrics_server.metrics.confidence import effective_weight
-from metrics_server.metrics.model import OTHER_CLASSES, Array, Sample
-from metrics_server.metrics.sums import ROUNDING, SEPARATOR, Sums, component
+from metrics_server.metrics import (
+    OTHER_CLASSES,
+    ROUNDING,
+    SEPARATOR,
+    Array,
+    CounterSpec,
+    Families,
+    Sample,
+    Sums,
+    component,
+    effective_weight,
+)
 
 MAX_EXPORTED_CELLS = 30  # classes up to which the matrix itself is exported
 COUNTED = ("confusion", "correct")  # the components that counters are read from
+
+FAMILIES: Families = {
+    "confusion": CounterSpec(
+        "Labelled predictions by true and predicted class, each time applied.",
+        "Labelled predictions that a correction took back, by true and predicted class.",
+        ("truth", "prediction"),
+    )
+}
 
 _PREFIX = component("confusion", "")
 
@@ -87,7 +104,7 @@ class Matrix:
         support: by class, pairs that truly are it.
         predicted: by class, pairs predicted as it.
         cells: (truth, prediction, whether that is a hit, pairs), four arrays of equal length.
-        evidence: see `metrics_server.metrics.confidence`.
+        effective_weight: see `metrics_server.metrics.confidence`.
     """
 
     labels: tuple[str, ...]
@@ -143,7 +160,7 @@ class Matrix:
         truth, prediction, hit, count = self.cells
         return bool(((truth == prediction) & (hit == 0) & (count > 0)).any())
 
-    def shown(self, exported: Sequence[str]) -> Iterator[Tally]:
+    def tallies(self, exported: Sequence[str]) -> Iterator[Tally]:
         """The tally of each exported class; the other classes are one, `__other__`."""
         wanted = set(exported)
         others = [row for row, label in enumerate(self.labels) if label not in wanted]

@@ -6,13 +6,34 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from metrics_server.metrics.confidence import effective_weight, of_mean, wilson
-from metrics_server.metrics.model import Array, Sample
-from metrics_server.metrics.sums import ROUNDING, Sums, component
+from metrics_server.metrics import (
+    ROUNDING,
+    Array,
+    CounterSpec,
+    Families,
+    GaugeSpec,
+    Sample,
+    Sums,
+    component,
+    effective_weight,
+    of_mean,
+    wilson,
+)
 
 VALUES = range(-10, 11)  # ratings that are counted each, for every scale in use: thumbs, stars, 0 to 10, -5 to 5
 OTHER = "other"
 THUMBS = frozenset(("-1", "0", "1"))
+
+FAMILIES: Families = {
+    "rating_mean": GaugeSpec("Mean rating; a thumb up is 1, down -1, a boolean 1 or 0.", has_interval=True, better=1),
+    "rating_ratio": GaugeSpec("Share of ratings of this value, an integer from -10 to 10, or other.", ("value",)),
+    "thumbs_up_ratio": GaugeSpec(
+        "Share of thumbs up; absent when any rating of the window is none of 1, 0 and -1.", has_interval=True, better=1
+    ),
+    "ratings": CounterSpec(
+        "Ratings by value, each time applied.", "Ratings that a correction took back, by value.", ("value",)
+    ),
+}
 
 _RATING = component("rating", "")
 _NAMES = {float(value): _RATING + str(value) for value in VALUES}
@@ -33,10 +54,17 @@ class HumanFeedback:
     Undefined, hence no sample, until the first rating. The share of thumbs up is that of 1 among 1, 0 and -1, and is
     undefined when
     any rating of the window is another: 1 is the worst of five stars. (A window that holds nothing but single stars
-    cannot be told from one of thumbs.)
+    cannot be told from one of thumbs.) Oracle: numpy.mean.
+
+    >>> import numpy as np
+    >>> model = HumanFeedback()
+    >>> sums = model.increments(np.array([1.0, 1.0, -1.0, 1.0]), np.zeros(4))
+    >>> [(sample.name, *sample.labels.values(), sample.value) for sample in model.compute(sums)]
+    [('rating_mean', 0.5), ('thumbs_up_ratio', 0.75), ('rating_ratio', '-1', 0.25), ('rating_ratio', '1', 0.75)]
     """
 
     task = "feedback"
+    families = FAMILIES
     counted = (_RATING,)
 
     def increments(self, y_true: Array, y_pred: Array) -> Sums:

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from metrics_server.metrics.confidence import effective_weight, of_ratio
-from metrics_server.metrics.model import Sample
-from metrics_server.metrics.sums import Sums, component
+from metrics_server.metrics import Sample, Sums, component, effective_weight, of_ratio
 
 
 def summed(name: str, values: Sequence[float]) -> dict[str, float]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
+from cm_models import classification, confusion
 from cm_models.classification import readings
 from cm_models.confusion import COUNTED, MAX_EXPORTED_CELLS, Matrix, cell_counts, increments_of
-from metrics_server.metrics.model import OTHER_CLASSES, Array, Sample
-from metrics_server.metrics.sums import Sums
+from metrics_server.metrics import OTHER_CLASSES, Array, Families, Sample, Sums
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Multiclass:
     max_exported_classes: int = 100
 
     task = "multiclass"
+    families: ClassVar[Families] = {**confusion.FAMILIES, **classification.FAMILIES}
     counted = COUNTED
 
     def increments(self, y_true: Array, y_pred: Array) -> Sums:
@@ -52,7 +54,7 @@ class Multiclass:
         by it.
         """
         matrix = Matrix.of(sums)
-        for label, hits, support, predicted, _ in matrix.shown(self.exported(matrix.labels)):
+        for label, hits, support, predicted, _ in matrix.tallies(self.exported(matrix.labels)):
             labels = {"class": f"CLASS_{label}"}
             for name, value in (
                 ("true_positive", hits),

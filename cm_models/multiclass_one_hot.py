@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import ClassVar
 
 from cm_models import probability
 from cm_models.classification import readings
 from cm_models.confusion import Matrix, increments_of
 from cm_models.multiclass import Multiclass
-from metrics_server.metrics.model import Array, Sample
-from metrics_server.metrics.sums import Sums
+from metrics_server.metrics import Array, Families, Sample, Sums
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,17 @@ class MulticlassOneHot(Multiclass):
     """Of the most probable class, the first largest column of each row, what `MultiClassNumeric` reads; and of the
     probabilities log loss, Brier score, calibration, top-k accuracy and areas under curves.
 
-    Sums, formulas and what is undefined: `cm_models.confusion`, `cm_models.classification`, `cm_models.probability`.
-    Oracle: sklearn.metrics' functions of the same names, on the argmax of both sides or on the rows.
+    Sums, formulas, units, sources and what is undefined: `cm_models.confusion`, `cm_models.classification`,
+    `cm_models.probability`. Oracle: as `BinaryMetrics`, and sklearn.metrics.top_k_accuracy_score; on the argmax of both
+    sides or on the rows.
+
+    >>> import numpy as np
+    >>> model = MulticlassOneHot(class_names=("cat", "dog", "owl"))
+    >>> rows = np.array([[0.7, 0.2, 0.1], [0.5, 0.4, 0.1], [0.1, 0.1, 0.8]])
+    >>> sums = model.increments(np.array(["cat", "dog", "owl"]), rows)
+    >>> values = {sample.name: round(sample.value, 3) for sample in model.compute(sums)}
+    >>> values["accuracy_ratio"], values["log_loss"], values["top_k_accuracy_ratio"]
+    (0.667, 0.499, 1.0)
 
     Args:
         class_names: the classes of the columns; of those beyond them, their index.
@@ -29,6 +38,7 @@ class MulticlassOneHot(Multiclass):
     class_names: tuple[str, ...] = ()
 
     task = "one_hot"
+    families: ClassVar[Families] = {**Multiclass.families, **probability.ROW_FAMILIES}
 
     def increments(self, y_true: Array, y_pred: Array) -> Sums:
         """y_true holds class labels (str), shape (n,); y_pred rows of scores, float (n, k), or class labels too; n >=

@@ -8,14 +8,39 @@ from functools import lru_cache
 
 import numpy as np
 
-from cm_models.classification import RATIOS, Ratio
+from cm_models.classification import RATIO_FAMILIES, RATIOS, Ratio
 from cm_models.mean import mean_of
-from metrics_server.metrics.confidence import effective_weight, of_ratio, quotient_variance, wilson
-from metrics_server.metrics.model import Array, Sample
-from metrics_server.metrics.sums import ROUNDING, SEPARATOR, Sums, component
+from metrics_server.metrics import (
+    ROUNDING,
+    SEPARATOR,
+    Array,
+    Families,
+    GaugeSpec,
+    Sample,
+    Sums,
+    component,
+    effective_weight,
+    of_ratio,
+    quotient_variance,
+    wilson,
+)
 
 COUNTS = ("hits", "support", "predicted")
 _PRODUCTS = tuple((a, b) for at, a in enumerate(COUNTS) for b in COUNTS[at:])
+
+FAMILIES: Families = {
+    "exact_match_ratio": GaugeSpec(
+        "Share of labelled predictions all of whose labels are right.", has_interval=True, better=1
+    ),
+    "hamming_loss": GaugeSpec("Mean share of a prediction's labels that are wrong.", has_interval=True, better=-1),
+    "jaccard_samples_ratio": GaugeSpec(
+        "Mean over predictions of the labels that hold and were predicted by those that hold or were; "
+        "of predictions with any.",
+        has_interval=True,
+        better=1,
+    ),
+    **RATIO_FAMILIES,
+}
 
 
 @dataclass(frozen=True)
@@ -43,6 +68,12 @@ class MultiLabel:
     terms), which makes them too wide
     rather than too narrow: of k independent labels up to √k times.
 
+    >>> model = MultiLabel(threshold=0.5)
+    >>> sums = model.increments(np.array([[1.0, 0.0, 1.0], [0.0, 1.0, 0.0]]), np.array([[0.9, 0.6, 0.8], [0.2, 0.7, 0.1]]))
+    >>> values = {sample.name: round(sample.value, 3) for sample in model.compute(sums)}
+    >>> values["exact_match_ratio"], values["hamming_loss"], values["f1_micro_ratio"]
+    (0.5, 0.167, 0.857)
+
     Args:
         threshold: the lowest score in [0, 1] with which a label is predicted.
         class_names: the labels of the columns; of those beyond them, their index.
@@ -54,6 +85,7 @@ class MultiLabel:
     max_exported_classes: int = 100
 
     task = "multilabel"
+    families = FAMILIES
 
     def increments(self, y_true: Array, y_pred: Array) -> Sums:
         """y_true is 0.0 or 1.0, y_pred a score in [0, 1], both by label: float, shape (n, k), n >= 0, k >= 1."""

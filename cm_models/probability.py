@@ -31,9 +31,20 @@ import numpy as np
 
 from cm_models.mean import mean_of, summed
 from cm_models.score_histogram import Histograms, bin_of, names_of
-from metrics_server.metrics.confidence import effective_weight, of_ratio, of_skewed, wilson
-from metrics_server.metrics.model import Array, Sample
-from metrics_server.metrics.sums import ROUNDING, SEPARATOR, Sums, component
+from metrics_server.metrics import (
+    ROUNDING,
+    SEPARATOR,
+    Array,
+    Families,
+    GaugeSpec,
+    Sample,
+    Sums,
+    component,
+    effective_weight,
+    of_ratio,
+    of_skewed,
+    wilson,
+)
 
 MAX_SCORED_COLUMNS = 30  # columns of a row up to which each has a histogram
 RANKS = 5  # places up to which they are told apart
@@ -41,6 +52,36 @@ TOP = (2, 3, 5)  # k of the top-k accuracy
 SMALLEST = 2.0**-52  # probability whose logarithm is taken at least, as scikit-learn does
 SUM_TOLERANCE = 0.02  # how far from 1 a row of rounded probabilities may sum up to
 TENTHS = 10
+
+FAMILIES: Families = {
+    "log_loss": GaugeSpec("Mean of -ln of the probability given to the true class.", has_interval=True, better=-1),
+    "brier_score": GaugeSpec(
+        "Mean squared distance of the probabilities from the truth: 0 to 2, of two classes 0 to 1.",
+        has_interval=True,
+        better=-1,
+    ),
+    "calibration_error_ratio": GaugeSpec(
+        "Mean distance of probability and share of hits, over ten bins of probability.", better=-1
+    ),
+    "roc_auc_ratio": GaugeSpec(
+        "Area under the ROC curve of a class against the rest, from binned scores.", ("class",), better=1
+    ),
+    "roc_auc_macro_ratio": GaugeSpec(
+        "Mean area under the ROC curve of the classes for which it is defined.", has_interval=True, better=1
+    ),
+    "average_precision_ratio": GaugeSpec(
+        "Average precision of a class against the rest, from binned scores.", ("class",), better=1
+    ),
+    "average_precision_macro_ratio": GaugeSpec(
+        "Mean average precision of the classes for which it is defined.", has_interval=True, better=1
+    ),
+}
+ROW_FAMILIES: Families = {
+    "top_k_accuracy_ratio": GaugeSpec(
+        "Share of rows whose true class is among the k highest scores.", ("k",), has_interval=True, better=1
+    ),
+    **FAMILIES,
+}
 
 _CONFIDENCE = {
     kind: tuple(component("confidence", kind, str(tenth)) for tenth in range(TENTHS)) for kind in ("+", "-", "sum")

@@ -9,9 +9,43 @@ from functools import lru_cache
 import numpy as np
 
 from cm_models.mean import mean_of
-from metrics_server.metrics.confidence import effective_weight, wilson
-from metrics_server.metrics.model import Array, Sample
-from metrics_server.metrics.sums import ROUNDING, Sums, component
+from metrics_server.metrics import (
+    ROUNDING,
+    Array,
+    Families,
+    GaugeSpec,
+    Sample,
+    Sums,
+    component,
+    effective_weight,
+    wilson,
+)
+
+FAMILIES: Families = {
+    "ndcg": GaugeSpec(
+        "Mean nDCG of the first k candidates, of predictions with a relevant one; equal scores share their ranks.",
+        ("k",),
+        has_interval=True,
+        better=1,
+    ),
+    "mean_average_precision": GaugeSpec(
+        "Mean average precision of the first k candidates, of predictions with a relevant one.",
+        ("k",),
+        has_interval=True,
+        better=1,
+    ),
+    "hit_ratio": GaugeSpec(
+        "Share of predictions with a relevant candidate among the first k, of those that have one.",
+        ("k",),
+        has_interval=True,
+        better=1,
+    ),
+    "mean_reciprocal_rank": GaugeSpec(
+        "Mean of 1 / rank of the first relevant candidate, of predictions with a relevant one.",
+        has_interval=True,
+        better=1,
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -35,6 +69,11 @@ class Ranking:
     first pair with
     a relevant candidate. Oracle: sklearn.metrics.ndcg_score over the pairs that have one, which it would count as 0.
 
+    >>> model = Ranking(k=(2,))
+    >>> sums = model.increments(np.array([[0.0, 2.0, 1.0], [1.0, 0.0, 0.0]]), np.array([[0.1, 0.9, 0.4], [0.3, 0.8, 0.1]]))
+    >>> {sample.name: round(sample.value, 3) for sample in model.compute(sums)}
+    {'ndcg': 0.815, 'mean_average_precision': 0.75, 'hit_ratio': 1.0, 'mean_reciprocal_rank': 0.75}
+
     Args:
         k: the ranks to which values are read; the headline is nDCG at the largest of them.
     """
@@ -42,6 +81,7 @@ class Ranking:
     k: tuple[int, ...] = (1, 5, 10)
 
     task = "ranking"
+    families = FAMILIES
 
     def increments(self, y_true: Array, y_pred: Array) -> Sums:
         """y_true are grades >= 0, y_pred scores, both by candidate: float, shape (n, m), n >= 0, m >= 1."""

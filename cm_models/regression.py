@@ -8,13 +8,52 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from metrics_server.metrics.confidence import effective_weight, of_estimate, of_mean, of_skewed, quotient_variance
-from metrics_server.metrics.log_histogram import SMALLEST, Distribution, binned, rows
-from metrics_server.metrics.model import Array, Sample
-from metrics_server.metrics.sums import ROUNDING, Sums
+from metrics_server.metrics import (
+    NEARLY_ZERO,
+    ROUNDING,
+    Array,
+    Families,
+    GaugeSpec,
+    LogHistogram,
+    Moments,
+    Sample,
+    Sums,
+    bin_counts,
+    bin_rows,
+    effective_weight,
+    of_estimate,
+    of_mean,
+    of_skewed,
+    quotient_variance,
+)
 
 QUANTILES = (0.9, 0.95, 0.99)
 NAME = "error"
+FAMILIES: Families = {
+    "mean_error": GaugeSpec("Mean of prediction - truth, in the unit of the target.", has_interval=True),
+    "mean_absolute_error": GaugeSpec(
+        "Mean of |prediction - truth|, in the unit of the target.", has_interval=True, better=-1
+    ),
+    "mean_squared_error": GaugeSpec(
+        "Mean of (prediction - truth)², in the unit of the target squared.", has_interval=True, better=-1
+    ),
+    "root_mean_squared_error": GaugeSpec(
+        "Root of the mean squared error, in the unit of the target.", has_interval=True, better=-1
+    ),
+    "mean_absolute_percentage_error_ratio": GaugeSpec(
+        "Mean of |prediction - truth| / |truth|, of pairs whose truth is not 0.", has_interval=True, better=-1
+    ),
+    "weighted_absolute_percentage_error_ratio": GaugeSpec(
+        "Sum of |prediction - truth| by the sum of |truth|.", has_interval=True, better=-1
+    ),
+    "r2": GaugeSpec("1 - mean squared error / variance of the truths.", better=1),
+    "median_absolute_error": GaugeSpec(
+        "Median of |prediction - truth|, in the unit of the target, to 2.5 %.", has_interval=True, better=-1
+    ),
+    "absolute_error_quantile": GaugeSpec(
+        "Quantile of |prediction - truth|, in the unit of the target, to 2.5 %.", ("q",), has_interval=True, better=-1
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -31,10 +70,19 @@ class Regression:
 
     Of truths near 1e8 that differ by 1, Σ y² - (Σ y)² / n loses every digit; about a pivot near them none is lost.
 
-    MAPE leaves out pairs whose truth is nearer to 0 than 1e-12, where scikit-learn divides by 2.2e-16; WAPE, Σ |e| / Σ
+    Mean error Σ e / n, mean absolute error Σ |e| / n, mean squared error Σ e² / n and its root; R² is 1 - Σ e² / Σ (y_true
+    - mean)². Nothing is defined before the first pair.
+
+    MAPE, the mean of |e / y_true|, leaves out pairs whose truth is nearer to 0 than 1e-12, where scikit-learn divides by 2.2e-16; WAPE, Σ |e| / Σ
     |y_true|, has
     them. R² is undefined while all truths are equal. Oracle: sklearn.metrics.mean_absolute_error, mean_squared_error,
     root_mean_squared_error, mean_absolute_percentage_error, median_absolute_error, r2_score.
+
+    >>> model = Regression(pivot=10.0)
+    >>> sums = model.increments(np.array([10.0, 20.0, 40.0]), np.array([11.0, 18.0, 44.0]))
+    >>> values = {sample.name: round(sample.value, 3) for sample in model.compute(sums)}
+    >>> values["mean_absolute_error"], values["mean_error"], values["root_mean_squared_error"], values["r2"]
+    (2.333, 1.0, 2.646, 0.955)
 
     Args:
         pivot: near the truths; that of a series is its first truth.
@@ -43,6 +91,7 @@ class Regression:
     pivot: float = 0.0
 
     task = "regression"
+    families = FAMILIES
 
     def increments(self, y_true: Array, y_pred: Array) -> Sums:
         """Both arrays are float, shape (n,), n >= 0, and of magnitude up to 1e12."""
@@ -51,7 +100,7 @@ class Regression:
         signed, size, moved = y_pred - y_true, np.abs(y_true), y_true - self.pivot
         error = np.abs(signed)
         squared = np.square(error)
-        relative = error[size >= SMALLEST] / size[size >= SMALLEST]
+        relative = error[size >= NEARLY_ZERO] / size[size >= NEARLY_ZERO]
         sums = {
             "pairs": float(error.size),
             "error": float(signed.sum()),
@@ -70,7 +119,7 @@ class Regression:
             "relative": float(relative.sum()),
             "relative_square": float(relative @ relative),
         }
-        return sums | binned(NAME, signed.tolist())
+        return sums | bin_counts(NAME, signed.tolist())
 
     def compute(self, sums: Sums) -> Iterable[Sample]:
         """Mean absolute error first, then the others. Nothing before the first pair."""
@@ -92,30 +141,27 @@ class Regression:
         yield from _relative(sums, pairs, absolute, squared, share)
         if (explained := _r2(sums, pairs, squared)) is not None:
             yield Sample("r2", {}, explained, None, pairs)
-        if (distribution := Distribution.of_magnitudes(NAME, sums, ROUNDING * pairs)) is not None:
-            yield Sample(
-                "median_absolute_error", {}, distribution.quantile(0.5, share), distribution.interval(0.5, share), pairs
-            )
-            for quantile in QUANTILES:
-                bounds = distribution.interval(quantile, share)
-                yield Sample(
-                    "absolute_error_quantile",
-                    {"q": str(quantile)},
-                    distribution.quantile(quantile, share),
-                    bounds,
-                    pairs,
-                )
+        moments = Moments(absolute, squared, lightest=1.0 if share == 1 else 0.0)
+        if (histogram := LogHistogram.of_magnitudes(NAME, sums, ROUNDING * pairs, moments)) is not None:
+            yield from _quantiles(histogram, pairs, share)
 
     def tables(self, sums: Sums) -> dict[str, list[dict[str, str | float]]]:
         """Under "errors" how many pairs have an error from `lower` to `upper`, ascending; those nearer to 0 than 1e-12
         are one row.
         """
-        found = rows(NAME, sums, ROUNDING * sums.get("pairs", 0.0))
+        found = bin_rows(NAME, sums, ROUNDING * sums.get("pairs", 0.0))
         return (
             {"errors": [{"lower": lower, "upper": upper, "pairs": number} for lower, upper, number in found]}
             if found
             else {}
         )
+
+
+def _quantiles(errors: LogHistogram, pairs: float, share: float) -> Iterator[Sample]:
+    """The median of |e|, and the quantiles above it."""
+    named = ("median_absolute_error", {}, 0.5), *(("absolute_error_quantile", {"q": str(q)}, q) for q in QUANTILES)
+    for name, labels, q in named:
+        yield Sample(name, labels, errors.quantile(q, share), errors.interval(q, share), pairs)
 
 
 def _relative(sums: Sums, pairs: float, absolute: float, squared: float, share: float) -> Iterator[Sample]:

@@ -20,8 +20,7 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
-from metrics_server.metrics.model import Array
-from metrics_server.metrics.sums import SEPARATOR, Sums, component
+from metrics_server.metrics import SEPARATOR, Array, Sums, component
 
 _NEAR = (
     0.07,

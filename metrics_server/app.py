@@ -30,12 +30,12 @@ from metrics_server.ingest.pipeline import Ingest
 from metrics_server.ingest.reply import Forwarder, Replies
 from metrics_server.ingest.router import Gate, Router
 from metrics_server.ingest.slicing import SlicingRules, dimensions_of
-from metrics_server.metrics.task import model_at
 from metrics_server.metrics.window import seconds_of
 from metrics_server.pairing.batch import Retention
 from metrics_server.pairing.usage import UsageLimits
 from metrics_server.pairing.writer import OnResult, SubmissionResult, Writer
 from metrics_server.series.evaluator import Evaluator
+from metrics_server.series.families import model_at
 from metrics_server.series.registry import SeriesRegistry
 from metrics_server.series.series import Labels
 from metrics_server.series.totals import Totals

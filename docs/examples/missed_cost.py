@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from metrics_server.metrics import Sample, effective_weight, of_mean
+from metrics_server.metrics import GaugeSpec, Sample, effective_weight, of_mean
 
 MISS, FALSE_ALARM = 50.0, 1.0
+FAMILIES = {"mean_cost": GaugeSpec("Mean cost of a decision.", has_interval=True, better=-1)}
 
 
 class MissedCost:
@@ -22,6 +23,7 @@ class MissedCost:
     """
 
     task = "binary"
+    families = FAMILIES
 
     def __init__(self, threshold: float = 0.5) -> None:
         self.threshold = threshold

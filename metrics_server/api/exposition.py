@@ -23,8 +23,8 @@ from metrics_server.metrics.model import OTHER_CLASSES, SELDON_PREFIX
 from metrics_server.metrics.sums import Sums
 from metrics_server.metrics.window import CUMULATIVE, CUMULATIVE_REAPPLIED
 from metrics_server.metrics.window import CUMULATIVE_RETRACTED as RETRACTED_LEDGER
-from metrics_server.series.evaluator import SERIES_LABELS, Evaluator
-from metrics_server.series.families import COUNTER, GAUGE, HISTOGRAM, family_of
+from metrics_server.series.evaluator import Evaluator
+from metrics_server.series.families import COUNTER, GAUGE, HISTOGRAM, SERIES_LABELS, family_of
 from metrics_server.series.registry import SeriesRegistry
 from metrics_server.series.series import Labels, Series
 from metrics_server.series.totals import SeriesTotals, Totals

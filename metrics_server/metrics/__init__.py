@@ -1,7 +1,8 @@
-"""The algebra of metrics: sums, windows, intervals, and what a metric model is; users' metric models import from
-here.
+"""The algebra of metrics, and what a metric model is made of: all that a metric model of your own imports stands here.
 
-    from metrics_server.metrics import Sample, effective_weight, of_mean
+A model turns labelled predictions into `Sums` and sums into `Sample`s (see `MetricModel`), and may say in `families`
+what its samples mean (`GaugeSpec`, `CounterSpec`). The functions from `wilson` to `of_difference` make 95 % intervals,
+a `LogHistogram` reads quantiles.
 """
 
 from metrics_server.metrics.confidence import (
@@ -17,15 +18,41 @@ from metrics_server.metrics.confidence import (
     quotient_variance,
     wilson,
 )
-from metrics_server.metrics.model import Array, MetricModel, Sample
-from metrics_server.metrics.sums import Sums, component
+from metrics_server.metrics.log_histogram import NEARLY_ZERO, LogHistogram, Moments, bin_counts, bin_rows
+from metrics_server.metrics.model import (
+    OTHER_CLASSES,
+    AncestorCounting,
+    Array,
+    CounterSpec,
+    Counting,
+    Families,
+    GaugeSpec,
+    MetricModel,
+    Sample,
+    Tabular,
+)
+from metrics_server.metrics.sums import ROUNDING, SEPARATOR, Sums, component
 
 __all__ = [
+    "NEARLY_ZERO",
+    "OTHER_CLASSES",
+    "ROUNDING",
+    "SEPARATOR",
+    "AncestorCounting",
     "Array",
+    "CounterSpec",
+    "Counting",
+    "Families",
+    "GaugeSpec",
     "Interval",
+    "LogHistogram",
     "MetricModel",
+    "Moments",
     "Sample",
     "Sums",
+    "Tabular",
+    "bin_counts",
+    "bin_rows",
     "component",
     "effective_weight",
     "of_correlation",

@@ -28,7 +28,7 @@ FEWEST = 4  # values that say anything of their own variance
 
 
 def effective_weight(sums: Sums, pairs: float) -> float:
-    """How much a pair tells: 1 without weights, else Σw / Σw², so that `pairs * evidence` unweighted ones would tell as
+    """How much a pair tells: 1 without weights, else Σw / Σw², so that `pairs * effective_weight` unweighted ones would tell as
     much.
 
     Args:
@@ -37,6 +37,12 @@ def effective_weight(sums: Sums, pairs: float) -> float:
     """
     squares = pairs + sums.get(WEIGHT_EXCESS, 0.0)
     return pairs / squares if pairs > 0 and squares > 0 else 1.0
+
+
+def holding(value: float, interval: Interval) -> Interval:
+    """The interval, widened by what rounding has put the value outside."""
+    lower, upper = interval
+    return min(value, lower), max(value, upper)
 
 
 def wilson(successes: float, trials: float) -> Interval:
@@ -48,8 +54,7 @@ def wilson(successes: float, trials: float) -> Interval:
     centre = share + square / (2 * trials)
     spread = Z95 * math.sqrt(max(0.0, share * (1 - share)) / trials + square / (4 * trials * trials))
     scale = 1 + square / trials
-    # At shares of 0 and 1 rounding would leave the share itself outside.
-    return min(share, max(0.0, (centre - spread) / scale)), max(share, min(1.0, (centre + spread) / scale))
+    return holding(share, (max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)))
 
 
 def of_ratio(value: float, variance: float, trials: float) -> Interval:
@@ -59,13 +64,13 @@ def of_ratio(value: float, variance: float, trials: float) -> Interval:
     inner = value * (1 - value)
     if inner > ROUNDING and variance * trials > ROUNDING * inner:
         trials = inner / variance
-    return wilson(value * trials, trials)
+    return holding(value, wilson(value * trials, trials))
 
 
 def of_correlation(value: float, variance: float, trials: float) -> Interval:
     """The interval of a coefficient in [-1, 1], by that of (1 + value) / 2."""
     lower, upper = of_ratio((1 + value) / 2, variance / 4, trials)
-    return 2 * lower - 1, 2 * upper - 1
+    return holding(value, (2 * lower - 1, 2 * upper - 1))
 
 
 def of_mean_of_ratios(
@@ -132,7 +137,7 @@ def of_skewed(total: float, squares: float, cubes: float, count: float, share: f
     lower, upper = (
         mean - error * _straight(quantile, slope) for quantile in (student(trials - 1), -student(trials - 1))
     )
-    return min(mean, max(0.0, lower)), max(mean, upper)
+    return holding(mean, (max(0.0, lower), upper))
 
 
 def _straight(at: float, slope: float) -> float:
@@ -147,7 +152,7 @@ def of_estimate(value: float, variance: float, trials: float, least: float = -ma
     if trials < FEWEST:
         return None
     spread = student(trials - 1) * math.sqrt(variance)
-    return max(least, value - spread), value + spread
+    return holding(value, (max(least, value - spread), value + spread))
 
 
 def quotient_variance(

@@ -20,7 +20,7 @@ import inspect
 import pickle
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -55,6 +55,42 @@ class Sample(NamedTuple):
     support: float | None = None
 
 
+class GaugeSpec(NamedTuple):
+    """What the gauge `model_<name>` means, for a sample that `compute` yields under that name.
+
+    >>> GaugeSpec("Mean cost of a decision.", has_interval=True, better=-1)
+    GaugeSpec(help='Mean cost of a decision.', labels=(), has_interval=True, better=-1)
+
+    Attributes:
+        help: one sentence or two, on one line; "By prediction time, in the window." is added.
+        labels: those of its samples.
+        has_interval: whether the ends of its 95 % interval are gauges too, `model_<name>_lower` and `_upper`.
+        better: 1 if more of it is better, -1 if less is, 0 if neither.
+    """
+
+    help: str
+    labels: tuple[str, ...] = ()
+    has_interval: bool = False
+    better: int = 0
+
+
+class CounterSpec(NamedTuple):
+    """What the counters `model_<name>_total` and `model_<name>_retracted_total` mean, for a sample that `counts` yields.
+
+    Attributes:
+        help: of what was applied, on one line; "By arrival of the label." is added.
+        retracted_help: the same of what corrections took back.
+        labels: those of its samples.
+    """
+
+    help: str
+    retracted_help: str
+    labels: tuple[str, ...] = ()
+
+
+Families: TypeAlias = "Mapping[str, GaugeSpec | CounterSpec]"  # by the names of samples
+
+
 @runtime_checkable
 class MetricModel(Protocol):
     """Turns labelled predictions into sums, and sums into values. Holds no state.
@@ -62,6 +98,10 @@ class MetricModel(Protocol):
     An optional attribute `task` says what arrays `increments` wants (see `metrics_server.metrics.task`): "binary",
     "multiclass", "regression" or another of its table, or by default "any": rows as they came, one call for each
     combination of kinds.
+
+    An optional attribute `families` says what its samples mean: a mapping from their names to a `GaugeSpec` or, for
+    what `counts` yields, a `CounterSpec`. A name means the same in all models. What is not declared has a general help
+    text, and neither direction is better.
 
     A model never sees weights: a pair of weight w contributes w times its increments, and
     `metrics_server.metrics.confidence` says how intervals take that into account.

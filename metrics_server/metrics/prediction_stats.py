@@ -6,15 +6,16 @@ Sums:
     output / bin / i, output / zero: see `metrics_server.metrics.log_histogram`.
     output / class / label: predictions of this class.
 
-The mean and the shares are exact, minimum, maximum and quantiles are to 2.5 %.
+The mean and the shares are exact; minimum, maximum and quantiles are to 2.5 %, and exact for predictions all alike. The
+minimum is never above the mean, nor the mean above the maximum.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from metrics_server.metrics import confidence as interval
-from metrics_server.metrics.log_histogram import SMALLEST, Distribution, binned
+from metrics_server.metrics.confidence import holding, of_mean, wilson
+from metrics_server.metrics.log_histogram import NEARLY_ZERO, LogHistogram, Moments, bin_counts
 from metrics_server.metrics.model import OTHER_CLASSES, Sample
 from metrics_server.metrics.sums import Sums, component
 
@@ -36,26 +37,28 @@ def increments(values: Iterable[tuple[str | None, float | None]]) -> Sums:
             name = CLASS + label
             sums[name] = sums.get(name, 0.0) + 1.0
         if number is not None:
-            numbers.append(number if abs(number) >= SMALLEST else 0.0)
+            numbers.append(number if abs(number) >= NEARLY_ZERO else 0.0)
     if numbers:
         sums |= {
             ROWS: float(len(numbers)),
             SUM: float(sum(numbers)),
             SQUARE: float(sum(number * number for number in numbers)),
         }
-        sums |= binned(NAME, numbers)
+        sums |= bin_counts(NAME, numbers)
     return sums
 
 
 def compute(sums: Sums) -> Iterable[Sample]:
     """Mean, minimum, maximum and quantiles of numbers; nothing before the first of them."""
-    if (rows := sums.get(ROWS, 0.0)) > 0 and (distribution := Distribution.of(NAME, sums)) is not None:
-        total = sums.get(SUM, 0.0)
-        yield Sample("output_mean", {}, total / rows, interval.of_mean(total, sums.get(SQUARE, 0.0), rows), rows)
-        yield Sample("output_min", {}, distribution.least, support=rows)
-        yield Sample("output_max", {}, distribution.greatest, support=rows)
+    rows, moments = sums.get(ROWS, 0.0), Moments(sums.get(SUM, 0.0), sums.get(SQUARE, 0.0))
+    if rows > 0 and (histogram := LogHistogram.of(NAME, sums, moments)) is not None:
+        mean = histogram.mean
+        bounds = of_mean(moments.total, moments.squares, rows)
+        yield Sample("output_mean", {}, mean, None if bounds is None else holding(mean, bounds), rows)
+        yield Sample("output_min", {}, histogram.quantile(0.0), support=rows)
+        yield Sample("output_max", {}, histogram.quantile(1.0), support=rows)
         for share in QUANTILES:
-            yield Sample("output_quantile", {"q": str(share)}, distribution.quantile(share), support=rows)
+            yield Sample("output_quantile", {"q": str(share)}, histogram.quantile(share), support=rows)
 
 
 def shares(sums: Sums, known: Iterable[str], most: int) -> Iterable[Sample]:
@@ -75,6 +78,4 @@ def shares(sums: Sums, known: Iterable[str], most: int) -> Iterable[Sample]:
         *((label, classes[label]) for label in classes if label in shown),
         *([(OTHER_CLASSES, others)] if others else []),
     ]:
-        yield Sample(
-            "predicted_class_ratio", {"class": label}, count / predicted, interval.wilson(count, predicted), predicted
-        )
+        yield Sample("predicted_class_ratio", {"class": label}, count / predicted, wilson(count, predicted), predicted)

@@ -208,11 +208,10 @@ def infer_model_path(
 ) -> str | None:
     """The dotted path of the metric model that suits the first pair of a series, from both sides; None for no model.
 
-    >>> decide(2, [0.1, 0.2, 0.7], 1000)
+    >>> infer_model_path(2, [0.1, 0.2, 0.7], 1000)
     'cm_models.multiclass_one_hot.MulticlassOneHot'
-    >>> decide(1, 0.83, 1000), decide("cat", "dog", 1000), decide(12.5, 11.0, 1000)
-    ('cm_models.binary_metrics.BinaryMetrics', 'cm_models.multiclass_numeric.MultiClassNumeric',
-    'cm_models.regression.Regression')
+    >>> infer_model_path(1, 0.83, 1000), infer_model_path(12.5, 11.0, 1000)
+    ('cm_models.binary_metrics.BinaryMetrics', 'cm_models.regression.Regression')
     """
     if prediction is None or truth is None:
         return None
@@ -251,15 +250,13 @@ def _is_score_against_class(truth: RowValue, prediction: RowValue) -> bool:
     return isinstance(prediction, float) and truth in (0, 1) and 0 <= prediction <= 1 and not prediction.is_integer()
 
 
-def model_at(
-    path: str, parameters: Mapping[str, object], *, max_exported_classes: int, allow_pickle: bool
-) -> MetricModel:
-    """The metric model at a dotted path, made with these parameters.
+def model_of(path: str, parameters: Mapping[str, object], *, allow_pickle: bool) -> MetricModel:
+    """The metric model at a dotted path, made with those of these parameters that it takes.
 
     Raises:
         BadConfiguration: it cannot be loaded, or its task is none of the table.
     """
-    model = load(path, {**parameters, "max_exported_classes": max_exported_classes}, allow_pickle=allow_pickle)
+    model = load(path, parameters, allow_pickle=allow_pickle)
     if (wanted := getattr(model, "task", "any")) not in TASKS:
         raise BadConfiguration(f"--storage_uri {path}: its task is {wanted!r}; want one of {', '.join(TASKS)}")
     return model

@@ -36,13 +36,13 @@ from metrics_server.ingest.slicing import SlicingRules, dimensions_of
 from metrics_server.metrics.components import LABELS, PENDING_TRUTHS, SERVER_SERIES_ID
 from metrics_server.metrics.labels import EventKind, LabelStatus
 from metrics_server.metrics.sums import add_into
-from metrics_server.metrics.task import model_at
 from metrics_server.metrics.window import COARSEST, CUMULATIVE, DAY, HOUR, MINUTE, USAGE, Bucket, floor, seconds_of
 from metrics_server.pairing.batch import Batch, Retention
 from metrics_server.pairing.observation import Observation, row_key
 from metrics_server.replay.result import ReplayResult, result_of
 from metrics_server.replay.source import Line, of_dicts, opened
 from metrics_server.series.evaluator import Evaluator
+from metrics_server.series.families import model_at
 from metrics_server.series.registry import SeriesRegistry
 from metrics_server.series.series import Labels
 from metrics_server.settings import Settings

@@ -6,29 +6,21 @@ from __future__ import annotations
 
 import logging
 import math
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 
-from metrics_server.metrics import prediction_stats as output
-from metrics_server.metrics import reward_stats as reward
+from metrics_server.metrics import prediction_stats, reward_stats
 from metrics_server.metrics.components import LOGGED, PAIRS
 from metrics_server.metrics.confidence import WEIGHT_EXCESS, effective_weight
 from metrics_server.metrics.model import AncestorCounting, Counting, Sample, Tabular
 from metrics_server.metrics.sums import Sums, add_into
-from metrics_server.series.families import MODEL
+from metrics_server.series.families import DECLARED, is_exposable
 from metrics_server.series.series import Series
 
 logger = logging.getLogger(__name__)
 
-SERIES_LABELS = ("deployment_namespace", "deployment_name", "predictor_name", "model_name")
-
-_NAME = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*")
-_RESERVED = {*SERIES_LABELS, "slice", "window", "le"}
 # What the server itself says of every series; a metric model may not say it again.
 OF_SERVER = ("model_support", "model_reward", "model_output", "model_label", "model_predict", "model_last")
-_TAKEN = {name for name in MODEL if name.startswith(OF_SERVER)}
-_KNOWN = {name.removeprefix("model_") for name in MODEL} - {name.removeprefix("model_") for name in _TAKEN}
 
 
 class Evaluator:
@@ -50,15 +42,17 @@ class Evaluator:
         if support > 0:
             yield Sample("support", {}, support)
             samples = () if series.model is None else self._valid(partial(series.model.compute, sums))
-            yield from self._shown(_unweighted(samples, sums) if WEIGHT_EXCESS in sums else samples, support)
+            yield from self._supported(_unweighted(samples, sums) if WEIGHT_EXCESS in sums else samples, support)
         if logged > 0 and support <= logged:
             yield Sample("label_coverage_ratio", {}, support / logged, support=logged)
-        yield from self._shown(reward.compute(sums), support)
-        yield from self._shown(output.compute(sums), support)
+        yield from self._supported(reward_stats.compute(sums), support)
+        yield from self._supported(prediction_stats.compute(sums), support)
         if series.has_classes or (not series.task and series.classes):
-            yield from self._shown(output.shares(sums, series.classes, self._max_exported_classes), support)
+            yield from self._supported(
+                prediction_stats.shares(sums, series.classes, self._max_exported_classes), support
+            )
 
-    def _shown(self, samples: Iterable[Sample], support: float) -> Iterator[Sample]:
+    def _supported(self, samples: Iterable[Sample], support: float) -> Iterator[Sample]:
         least = self._min_support - 1e-9  # sums of weights may be off by a rounding error
         return (sample for sample in samples if (support if sample.support is None else sample.support) >= least)
 
@@ -95,7 +89,7 @@ class Evaluator:
         """Samples that may be exposed, as they are read; a user's metric model may yield or raise anything."""
         try:
             for sample in read():
-                if sample.name in _KNOWN and _is_plain(sample):
+                if sample.labels.keys() == DECLARED.get(sample.name) and _is_plain(sample):
                     yield sample
                 elif (plain := self._checked(sample)) is not None:
                     yield plain
@@ -104,11 +98,7 @@ class Evaluator:
 
     def _checked(self, sample: Sample) -> Sample | None:
         """The same with plain floats; None if it cannot be exposed."""
-        names = (sample.name, *sample.labels)
-        fits = all(isinstance(name, str) and _NAME.fullmatch(name) for name in names) and not _RESERVED & set(
-            sample.labels
-        )
-        if fits and f"model_{sample.name}" not in _TAKEN and (plain := _plain(sample)) is not None:
+        if is_exposable(sample.name, sample.labels) and (plain := _plain(sample)) is not None:
             return plain
         if sample.name not in self._refused:
             self._refused.add(sample.name)

@@ -1,43 +1,53 @@
-"""The catalogue of exposed series: every name with its type and help, in one table that docs and exposition share."""
+"""The families that are exposed: every name with its type and help, in one table that docs and exposition share.
+
+Those that the server keeps of every series stand here. Those of a metric model stand in its class, as `families`, and
+come into the table when it is loaded; of our own models they are there from the start.
+"""
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
+import re
+from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
+from metrics_server.errors import BadConfiguration
+from metrics_server.metrics.model import CounterSpec, Families, GaugeSpec, MetricModel
+from metrics_server.metrics.task import model_of
+
 COUNTER, GAUGE, HISTOGRAM = "counter", "gauge", "histogram"
+
+SERIES_LABELS = ("deployment_namespace", "deployment_name", "predictor_name", "model_name")
 
 _WINDOW = "By prediction time, in the window."
 _ARRIVAL = "By arrival of the label."
 
+_NAME = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*")
+_RESERVED = {*SERIES_LABELS, "slice", "window", "le"}
+_NOT_IN_HELP = re.compile(r'[\x00-\x1f\x7f"\\]')  # what the formats of the page escape, each in its own way
+
 
 class Family(NamedTuple):
-    """A metric family: its type, its help text, and the labels it has beside those of the series."""
+    """A metric family: its type, its help text, the labels it has beside those of the series, and which way is up.
+
+    Attributes:
+        better: 1 if more of it is better, -1 if less is, 0 if neither.
+    """
 
     type: str
     help: str
     labels: tuple[str, ...] = ()
+    better: int = 0
 
 
-_OWN: dict[str, Family] = {
+_SERIES: dict[str, Family] = {
     "model_predictions": Family(COUNTER, "Rows seen in the request log, by arrival."),
     "model_predicted_class": Family(
         COUNTER, "Rows seen in the request log by predicted class, by arrival.", ("class",)
     ),
     "model_labels": Family(COUNTER, f"Rows of truth by what became of them. {_ARRIVAL}", ("status",)),
-    "model_confusion": Family(
-        COUNTER,
-        f"Labelled predictions by true and predicted class, each time applied. {_ARRIVAL}",
-        ("truth", "prediction"),
-    ),
-    "model_confusion_retracted": Family(
-        COUNTER,
-        f"Labelled predictions that a correction took back, by true and predicted class. {_ARRIVAL}",
-        ("truth", "prediction"),
-    ),
-    "model_ratings": Family(COUNTER, f"Ratings by value, each time applied. {_ARRIVAL}", ("value",)),
-    "model_ratings_retracted": Family(
-        COUNTER, f"Ratings that a correction took back, by value. {_ARRIVAL}", ("value",)
-    ),
     "model_rewards": Family(COUNTER, "Feedback that carried a reward, by arrival."),
     "model_reward_values": Family(
         COUNTER, "The same by the reward, of whole numbers from -10 to 10. By arrival.", ("value",)
@@ -61,168 +71,18 @@ _OWN: dict[str, Family] = {
     "model_support": Family(GAUGE, f"Labelled predictions. {_WINDOW}", ("window",)),
 }
 
-
-class GaugeSpec(NamedTuple):
-    """A gauge by window: what it is, its further labels, and whether the ends of its 95 % interval are gauges too.
-
-    Attributes:
-        better: 1 if more of it is better, -1 if less is, 0 if neither.
-    """
-
-    help: str
-    labels: tuple[str, ...] = ()
-    has_interval: bool = False
-    better: int = 1
-
-
-def _averaged(name: str, of: str, *, micro: str) -> dict[str, GaugeSpec]:
-    """A ratio of classes and its averages over them."""
-    return {
-        f"model_{name}_ratio": GaugeSpec(f"{of} of a class, or of a label of many.", ("class",)),
-        f"model_{name}_micro_ratio": GaugeSpec(micro, (), has_interval=True),
-        f"model_{name}_macro_ratio": GaugeSpec(
-            f"Mean {name} of the classes for which it is defined.", (), has_interval=True
-        ),
-        f"model_{name}_weighted_ratio": GaugeSpec(
-            f"Mean {name} of the classes weighted by their support.", (), has_interval=True
-        ),
-    }
-
-
-_ERROR = "prediction - truth"
-_VALUES: dict[str, GaugeSpec] = {
-    "model_reward_mean": GaugeSpec("Mean reward.", (), has_interval=True),
-    "model_reward_ratio": GaugeSpec(
-        "Share of rewards that are this whole number, from -10 to 10.", ("value",), better=0
-    ),
-    "model_output_mean": GaugeSpec(
-        "Mean of numeric predictions in the request log, labelled or not.", (), has_interval=True, better=0
-    ),
-    "model_output_min": GaugeSpec("Smallest numeric prediction in the request log, to 2.5 %.", better=0),
-    "model_output_max": GaugeSpec("Largest numeric prediction in the request log, to 2.5 %.", better=0),
-    "model_output_quantile": GaugeSpec(
-        "Quantile of numeric predictions in the request log, to 2.5 %.", ("q",), better=0
-    ),
-    "model_predicted_class_ratio": GaugeSpec(
-        "Share of predictions in the request log that are this class, labelled or not.", ("class",), better=0
-    ),
-    "model_accuracy_ratio": GaugeSpec("Share of labelled predictions that are right.", (), has_interval=True),
-    "model_balanced_accuracy_ratio": GaugeSpec("Mean recall of the classes that occur.", (), has_interval=True),
-    **_averaged(
-        "precision", "tp / (tp + fp)", micro="tp / (tp + fp) of all classes together; of one label each the accuracy."
-    ),
-    **_averaged(
-        "recall", "tp / (tp + fn)", micro="tp / (tp + fn) of all classes together; of one label each the accuracy."
-    ),
-    **_averaged(
-        "f1",
-        "2 tp / (2 tp + fp + fn)",
-        micro="2 tp / (2 tp + fp + fn) of all classes together; of one label each the accuracy.",
-    ),
-    "model_specificity_ratio": GaugeSpec("tn / (tn + fp) of a class.", ("class",)),
-    "model_matthews_correlation": GaugeSpec("Correlation of truth and prediction, -1 to 1.", (), has_interval=True),
-    "model_cohen_kappa": GaugeSpec("Agreement beyond chance, -1 to 1.", (), has_interval=True),
-    "model_top_k_accuracy_ratio": GaugeSpec(
-        "Share of rows whose true class is among the k highest scores.", ("k",), has_interval=True
-    ),
-    "model_log_loss": GaugeSpec(
-        "Mean of -ln of the probability given to the true class.", (), has_interval=True, better=-1
-    ),
-    "model_brier_score": GaugeSpec(
-        "Mean squared distance of the probabilities from the truth: 0 to 2, of two classes 0 to 1.",
-        (),
-        has_interval=True,
-        better=-1,
-    ),
-    "model_calibration_error_ratio": GaugeSpec(
-        "Mean distance of probability and share of hits, over ten bins of probability.", better=-1
-    ),
-    "model_roc_auc_ratio": GaugeSpec(
-        "Area under the ROC curve of a class against the rest, from binned scores.", ("class",)
-    ),
-    "model_roc_auc_macro_ratio": GaugeSpec(
-        "Mean area under the ROC curve of the classes for which it is defined.", (), has_interval=True
-    ),
-    "model_average_precision_ratio": GaugeSpec(
-        "Average precision of a class against the rest, from binned scores.", ("class",)
-    ),
-    "model_average_precision_macro_ratio": GaugeSpec(
-        "Mean average precision of the classes for which it is defined.", (), has_interval=True
-    ),
-    "model_exact_match_ratio": GaugeSpec(
-        "Share of labelled predictions all of whose labels are right.", (), has_interval=True
-    ),
-    "model_hamming_loss": GaugeSpec(
-        "Mean share of a prediction's labels that are wrong.", (), has_interval=True, better=-1
-    ),
-    "model_jaccard_samples_ratio": GaugeSpec(
-        "Mean over predictions of the labels that hold and were predicted by those that hold or were; of predictions with any.",
-        (),
-        has_interval=True,
-    ),
-    "model_ndcg": GaugeSpec(
-        "Mean nDCG of the first k candidates, of predictions with a relevant one; equal scores share their ranks.",
-        ("k",),
-        has_interval=True,
-    ),
-    "model_mean_average_precision": GaugeSpec(
-        "Mean average precision of the first k candidates, of predictions with a relevant one.",
-        ("k",),
-        has_interval=True,
-    ),
-    "model_hit_ratio": GaugeSpec(
-        "Share of predictions with a relevant candidate among the first k, of those that have one.",
-        ("k",),
-        has_interval=True,
-    ),
-    "model_mean_reciprocal_rank": GaugeSpec(
-        "Mean of 1 / rank of the first relevant candidate, of predictions with a relevant one.", (), has_interval=True
-    ),
-    "model_rating_mean": GaugeSpec("Mean rating; a thumb up is 1, down -1, a boolean 1 or 0.", (), has_interval=True),
-    "model_rating_ratio": GaugeSpec(
-        "Share of ratings of this value, an integer from -10 to 10, or other.", ("value",), better=0
-    ),
-    "model_thumbs_up_ratio": GaugeSpec(
-        "Share of thumbs up; absent when any rating of the window is none of 1, 0 and -1.", (), has_interval=True
-    ),
-    "model_mean_error": GaugeSpec(f"Mean of {_ERROR}, in the unit of the target.", (), has_interval=True, better=0),
-    "model_mean_absolute_error": GaugeSpec(
-        f"Mean of |{_ERROR}|, in the unit of the target.", (), has_interval=True, better=-1
-    ),
-    "model_mean_squared_error": GaugeSpec(
-        f"Mean of ({_ERROR})², in the unit of the target squared.", (), has_interval=True, better=-1
-    ),
-    "model_root_mean_squared_error": GaugeSpec(
-        "Root of the mean squared error, in the unit of the target.", (), has_interval=True, better=-1
-    ),
-    "model_mean_absolute_percentage_error_ratio": GaugeSpec(
-        f"Mean of |{_ERROR}| / |truth|, of pairs whose truth is not 0.", (), has_interval=True, better=-1
-    ),
-    "model_weighted_absolute_percentage_error_ratio": GaugeSpec(
-        f"Sum of |{_ERROR}| by the sum of |truth|.", (), has_interval=True, better=-1
-    ),
-    "model_r2": GaugeSpec("1 - mean squared error / variance of the truths."),
-    "model_median_absolute_error": GaugeSpec(
-        f"Median of |{_ERROR}|, in the unit of the target, to 2.5 %.", (), has_interval=True, better=-1
-    ),
-    "model_absolute_error_quantile": GaugeSpec(
-        f"Quantile of |{_ERROR}|, in the unit of the target, to 2.5 %.", ("q",), has_interval=True, better=-1
+# What the server says of every series as a metric model does of its pairs.
+_GAUGES: dict[str, GaugeSpec] = {
+    "reward_mean": GaugeSpec("Mean reward.", has_interval=True, better=1),
+    "reward_ratio": GaugeSpec("Share of rewards that are this whole number, from -10 to 10.", ("value",)),
+    "output_mean": GaugeSpec("Mean of numeric predictions in the request log, labelled or not.", has_interval=True),
+    "output_min": GaugeSpec("Smallest numeric prediction in the request log, to 2.5 %."),
+    "output_max": GaugeSpec("Largest numeric prediction in the request log, to 2.5 %."),
+    "output_quantile": GaugeSpec("Quantile of numeric predictions in the request log, to 2.5 %.", ("q",)),
+    "predicted_class_ratio": GaugeSpec(
+        "Share of predictions in the request log that are this class, labelled or not.", ("class",)
     ),
 }
-
-
-def _gauges() -> dict[str, Family]:
-    found = {}
-    for name, value in _VALUES.items():
-        labels = ("window", *value.labels)
-        found[name] = Family(GAUGE, f"{value.help} {_WINDOW}", labels)
-        if value.has_interval:
-            for end, word in (("lower", "Lower"), ("upper", "Upper")):
-                found[f"{name}_{end}"] = Family(GAUGE, f"{word} end of the 95 % interval of {name}. {_WINDOW}", labels)
-    return found
-
-
-MODEL: dict[str, Family] = _OWN | _gauges()
 
 _SELDON = "Counted as Seldon's MetricsServer does, once for each prediction by its first truth; corrections move only model_ series. {}"
 SELDON: dict[str, Family] = {
@@ -241,15 +101,114 @@ SELDON: dict[str, Family] = {
 }
 
 
-def direction_of(name: str) -> int:
-    """1 if more of the value of this name is better, -1 if less is, 0 if neither or if only a user's own metric model
-    knows.
+def _families(name: str, spec: GaugeSpec | CounterSpec) -> Iterator[tuple[str, Family]]:
+    """The families that samples of this name become."""
+    if isinstance(spec, CounterSpec):
+        yield f"model_{name}", Family(COUNTER, f"{spec.help} {_ARRIVAL}", spec.labels)
+        yield f"model_{name}_retracted", Family(COUNTER, f"{spec.retracted_help} {_ARRIVAL}", spec.labels)
+        return
+    labels = ("window", *spec.labels)
+    yield f"model_{name}", Family(GAUGE, f"{spec.help} {_WINDOW}", labels, spec.better)
+    for end, word in (("lower", "Lower"), ("upper", "Upper")) if spec.has_interval else ():
+        help_text = f"{word} end of the 95 % interval of model_{name}. {_WINDOW}"
+        yield f"model_{name}_{end}", Family(GAUGE, help_text, labels)
+
+
+# Every family of the server and of the metric models that were loaded; and those that are the server's own.
+MODEL: dict[str, Family] = _SERIES | {
+    family: made for name, spec in _GAUGES.items() for family, made in _families(name, spec)
+}
+SERVER = frozenset(MODEL)
+
+# By the name of a sample of a metric model the labels that were declared for it.
+DECLARED: dict[str, AbstractSet[str]] = {}
+
+_owners: dict[str, str] = {}  # which metric model declared a family
+_registered: set[type] = set()
+
+
+def register(model: type) -> None:
+    """Takes the families of a metric model into the table.
+
+    Raises:
+        BadConfiguration: one cannot be exposed, is the server's, or was declared otherwise by another metric model.
     """
-    return _VALUES[name].better if name in _VALUES else 0
+    if model in _registered:  # a series makes its model anew for each class it meets
+        return
+    owner = f"{model.__module__}.{model.__qualname__}"
+    declared: Families = getattr(model, "families", {})
+    if not isinstance(declared, Mapping):
+        raise BadConfiguration(f"{owner}: its families are {declared!r}; want a mapping from names to specs")
+    for name, spec in declared.items():
+        if (fault := _fault(name, spec)) is not None:
+            raise BadConfiguration(f"{owner}: its family {name!r} {fault}")
+    made = [(name, family) for name, spec in declared.items() for name, family in _families(name, spec)]
+    for name, family in made:
+        first = _owners.get(name, owner)
+        if first != owner and MODEL[name] != family:
+            raise BadConfiguration(
+                f"{owner} and {first} declare the family {name} differently: {family} is not {MODEL[name]}; "
+                "rename one, or declare it the same"
+            )
+    MODEL.update(made)
+    _owners.update((name, owner) for name, _ in made if name not in _owners)
+    DECLARED.update((name, frozenset(spec.labels)) for name, spec in declared.items())
+    _registered.add(model)
+
+
+def _fault(name: object, spec: object) -> str | None:
+    """Why a declaration cannot be taken; None if it can."""
+    if not isinstance(spec, (GaugeSpec, CounterSpec)):
+        return f"is declared as {spec!r}; want a GaugeSpec or a CounterSpec"
+    if not is_exposable(name, spec.labels):
+        return f"or one of its labels {spec.labels!r} is no name, or is the server's"
+    texts = (spec.help, spec.retracted_help) if isinstance(spec, CounterSpec) else (spec.help,)
+    if not all(isinstance(text, str) and not _NOT_IN_HELP.search(text) for text in texts):
+        return "has a help text that is not one line of text without backslashes and double quotes"
+    if isinstance(spec, GaugeSpec) and spec.better not in (1, 0, -1):
+        return f"has {spec.better!r} as better; want 1, 0 or -1"
+    return None
+
+
+def is_exposable(name: object, labels: Collection[object]) -> bool:
+    """Whether a metric model may yield a sample of this name with these labels."""
+    names = all(isinstance(each, str) and _NAME.fullmatch(each) for each in (name, *labels))
+    return names and f"model_{name}" not in SERVER and not _RESERVED.intersection(labels)
+
+
+def register_package(name: str) -> None:
+    """Takes the families of all metric models of a package into the table, which imports them all."""
+    package = importlib.import_module(name)
+    for found in pkgutil.iter_modules(package.__path__, f"{name}."):
+        for model in vars(importlib.import_module(found.name)).values():
+            if isinstance(model, type) and model.__module__ == found.name and hasattr(model, "families"):
+                register(model)
+
+
+# The page, the docs and the dashboards tell of all there are, and a name of theirs has one meaning.
+register_package("cm_models")
+
+
+def model_at(
+    path: str, parameters: Mapping[str, object], *, max_exported_classes: int, allow_pickle: bool
+) -> MetricModel:
+    """The metric model at a dotted path, made with these parameters; its families are in the table from then on.
+
+    Raises:
+        BadConfiguration: it cannot be loaded, its task is none of the table, or its families cannot be taken.
+    """
+    model = model_of(path, {**parameters, "max_exported_classes": max_exported_classes}, allow_pickle=allow_pickle)
+    register(type(model))
+    return model
+
+
+def direction_of(name: str) -> int:
+    """1 if more of the value of this name is better, -1 if less is, 0 if neither or if no metric model declares it."""
+    return MODEL[name].better if name in MODEL else 0
 
 
 def family_of(name: str, kind: str) -> Family:
-    """The family of this name; of a name that only a user's own metric model knows, a general one."""
+    """The family of this name; of one that no metric model declares, a general one."""
     known = MODEL.get(name) or SELDON.get(name)
     clock = _WINDOW if kind == GAUGE else _ARRIVAL
     return known or Family(kind, f"{name} of a metric model of this deployment. {clock}")

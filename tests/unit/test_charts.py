@@ -19,7 +19,7 @@ from cm_models.binary_metrics import BinaryMetrics
 from cm_models.regression import Regression
 from metrics_server.api.responses import value_of, with_costs
 from metrics_server.api.schema import Confusion, History, LabelDelay, MetricValue, Point
-from metrics_server.metrics.log_histogram import Distribution
+from metrics_server.metrics.log_histogram import LogHistogram, Moments
 from metrics_server.metrics.prediction_stats import compute, increments, shares
 from metrics_server.metrics.sums import Sums
 from metrics_server.web import chart
@@ -329,7 +329,7 @@ def test_errors_stand_in_bars_of_equal_width() -> None:
     assert min(abs(left + right) for left, right in zip(columns["left"], columns["right"], strict=True)) < 1e-9
     assert sum(columns["pairs"]) == pytest.approx(sums["pairs"])
     assert columns["pairs"][0] <= 0.01 * sums["pairs"] + 1e-6 >= columns["pairs"][-1]
-    half = Distribution.of("error", sums)
+    half = LogHistogram.of("error", sums, Moments(sums["error"], sums["squared_error"]))
     assert half is not None
     below = sum(
         pairs for right, pairs in zip(columns["right"], columns["pairs"], strict=True) if right <= half.quantile(0.5)

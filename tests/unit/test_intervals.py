@@ -25,8 +25,7 @@ from cm_models.human_feedback import HumanFeedback
 from cm_models.multiclass_numeric import MultiClassNumeric
 from cm_models.multiclass_one_hot import MulticlassOneHot
 from cm_models.regression import Regression
-from metrics_server.metrics import prediction_stats as output
-from metrics_server.metrics import reward_stats as reward
+from metrics_server.metrics import prediction_stats, reward_stats
 from metrics_server.metrics.confidence import WEIGHT_EXCESS, of_difference
 from metrics_server.metrics.model import MetricModel, Sample
 from metrics_server.metrics.sums import add_into
@@ -245,7 +244,7 @@ def _rewards() -> Population:
         "reward_ratio 0": 0.6,
         "reward_ratio other": 0.25,
     }
-    return Population([reward.increments(value) for value in values], true, reward.compute, shares)
+    return Population([reward_stats.increments(value) for value in values], true, reward_stats.compute, shares)
 
 
 def _outputs() -> Population:
@@ -257,8 +256,10 @@ def _outputs() -> Population:
         "predicted_class_ratio cat": share,
         "predicted_class_ratio dog": 1 - share,
     }
-    rows = [output.increments([pair]) for pair in zip(labels, numbers.tolist(), strict=True)]
-    return Population(rows, true, lambda sums: [*output.compute(sums), *output.shares(sums, ("cat", "dog"), 2)])
+    rows = [prediction_stats.increments([pair]) for pair in zip(labels, numbers.tolist(), strict=True)]
+    return Population(
+        rows, true, lambda sums: [*prediction_stats.compute(sums), *prediction_stats.shares(sums, ("cat", "dog"), 2)]
+    )
 
 
 POPULATIONS: dict[str, Callable[[], Population]] = {

@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+import doctest
+import importlib
+import pkgutil
+
 import numpy as np
 import pytest
 
+import cm_models
 from cm_models.multiclass_numeric import MultiClassNumeric
 from cm_models.multiclass_one_hot import MulticlassOneHot
 from metrics_server.metrics.confidence import wilson
+
+MODULES = [
+    *(module.name for module in pkgutil.iter_modules(cm_models.__path__, "cm_models.")),
+    *("metrics_server.metrics.log_histogram", "metrics_server.metrics.model", "metrics_server.metrics.task"),
+]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_in_docstrings_are_right(name: str) -> None:
+    """What a docstring shows is what comes out; every metric model shows how it is made, fed and read."""
+    module = importlib.import_module(name)
+    assert doctest.testmod(module).failed == 0
+    for found in vars(module).values():
+        if isinstance(found, type) and hasattr(found, "families") and not found.__subclasses__():
+            assert ">>> " in (found.__doc__ or ""), found
 
 
 def test_classes_beyond_the_limit_share_a_name_and_are_never_a_hit_by_that() -> None:

@@ -40,10 +40,9 @@ from cm_models.score_histogram import EDGES
 from metrics_server.ingest.cloudevent import Event
 from metrics_server.ingest.feedback import observations_of
 from metrics_server.ingest.normalize import observation_of
-from metrics_server.metrics import prediction_stats as output
-from metrics_server.metrics import reward_stats as reward
+from metrics_server.metrics import prediction_stats, reward_stats
 from metrics_server.metrics.labels import EventKind
-from metrics_server.metrics.log_histogram import Distribution, binned
+from metrics_server.metrics.log_histogram import LogHistogram, Moments, bin_counts
 from metrics_server.metrics.model import MetricModel, Sample, load
 from metrics_server.metrics.sums import add_into, total
 from metrics_server.metrics.window import DAY, HOUR, MINUTE, QUARTER
@@ -882,14 +881,15 @@ def test_counts_of_scores_can_be_taken_back_exactly(
 )
 def test_quantiles_are_right_to_their_bound(found: list[float], share: float) -> None:
     """A quantile is numpy's, to 2.5 % of the two numbers it lies between."""
-    distribution = Distribution.of("x", binned("x", found))
+    moments = Moments(sum(found), sum(number * number for number in found))
+    distribution = LogHistogram.of("x", bin_counts("x", found), moments)
     assert distribution is not None
     rank = share * (len(found) - 1)
     below, above = (abs(sorted(found)[at]) for at in (math.floor(rank), math.ceil(rank)))
     part = rank - math.floor(rank)
     allowed = QUANTILE_ERROR * (below * (1 - part) + above * part) + 1e-9 * max(below, above)
     assert abs(distribution.quantile(share) - np.quantile(found, share)) <= allowed
-    assert (distribution.least, distribution.greatest) == (
+    assert (distribution.quantile(0), distribution.quantile(1)) == (
         pytest.approx(min(found), rel=QUANTILE_ERROR),
         pytest.approx(max(found), rel=QUANTILE_ERROR),
     )
@@ -978,7 +978,7 @@ def output_bounds(numbers: Any) -> dict[Key, float]:
     for name, labels in (
         ("output_min", {"": 0.0}),
         ("output_max", {"": 1.0}),
-        ("output_quantile", {str(q): q for q in output.QUANTILES}),
+        ("output_quantile", {str(q): q for q in prediction_stats.QUANTILES}),
     ):
         for label, share in labels.items() if len(numbers) else ():
             rank = share * (len(numbers) - 1)
@@ -994,13 +994,13 @@ def test_outputs_are_numpys(name: str) -> None:
     classes, numbers = OUTPUTS[name]
     sums: dict[str, float] = {}
     for label in classes:
-        add_into(sums, output.increments([(label, None)]))
+        add_into(sums, prediction_stats.increments([(label, None)]))
     for part in np.array_split(numbers, 3):
-        add_into(sums, output.increments([(None, number) for number in part.tolist()]))
-    add_into(sums, output.increments([("x", 1e5), ("a", -3.5)]))
-    add_into(sums, output.increments([("x", 1e5), ("a", -3.5)]), -1)
+        add_into(sums, prediction_stats.increments([(None, number) for number in part.tolist()]))
+    add_into(sums, prediction_stats.increments([("x", 1e5), ("a", -3.5)]))
+    add_into(sums, prediction_stats.increments([("x", 1e5), ("a", -3.5)]), -1)
     found, wanted = (
-        keyed([*output.compute(sums), *output.shares(sums, sorted(set(classes)), 100)]),
+        keyed([*prediction_stats.compute(sums), *prediction_stats.shares(sums, sorted(set(classes)), 100)]),
         output_values(classes, numbers),
     )
     assert found.keys() == wanted.keys()
@@ -1022,10 +1022,10 @@ def reward_values(rewards: Sequence[float]) -> dict[Key, float]:
 @pytest.mark.parametrize("rewards", [[], [0.0], [1.0, -1.0, 1.0], [5.0, 2.5, 11.0, -10.0, 1e9, 0.0, 5.0]])
 def test_rewards_are_numpys(rewards: list[float]) -> None:
     """The mean of rewards and the share of each value; nothing of none."""
-    sums = total(map(reward.increments, [*rewards, 3.25, 4.0]))
+    sums = total(map(reward_stats.increments, [*rewards, 3.25, 4.0]))
     for value in (3.25, 4.0):
-        add_into(sums, reward.increments(value), -1)
-    assert keyed(reward.compute(sums)) == pytest.approx(reward_values(rewards))
+        add_into(sums, reward_stats.increments(value), -1)
+    assert keyed(reward_stats.compute(sums)) == pytest.approx(reward_values(rewards))
 
 
 # The whole way of a pair

@@ -9,7 +9,7 @@ from deploy.dashboards.builder.metric import PER_SECOND, help_of, title_of, unit
 from deploy.dashboards.builder.panel import BAD_ABOVE_ZERO, THIRD, Column, Steps, graph, linked, now, table_of
 from deploy.dashboards.builder.query import Query, age, chosen, each_model, gauge, of_any_name, rate
 from deploy.dashboards.builder.variable import firing, many_models
-from metrics_server.series.evaluator import SERIES_LABELS
+from metrics_server.series.families import SERIES_LABELS
 
 HEADINGS = dict(zip(SERIES_LABELS, ("Namespace", "Deployment", "Predictor", "Model"), strict=True))
 TO_MODEL = {"namespace": "Namespace", "deployment": "Deployment", "predictor": "Predictor", "model": "Model"}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from metrics_server.series.evaluator import SERIES_LABELS
+from metrics_server.series.families import SERIES_LABELS
 
 RATE = "[$__rate_interval]"
 WINDOW = 'window="$window"'
