@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 import shutil
@@ -14,14 +13,7 @@ from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from tornado.web import RequestHandler
 
-from metrics_server.api.exposition import AncestorLabels
-from metrics_server.app import Server
-from metrics_server.ingest.router import EVENT_PATHS
-from metrics_server.series.series import Labels
-from metrics_server.settings import Settings
-from metrics_server.store import open_store
 from tests.conftest import Serve
 from tests.support.docs_pages import DOCS, PAGES, README, blocks, page
 from tests.support.numbers import assert_same_text
@@ -29,7 +21,6 @@ from tests.support.running import FEEDBACK, REQUEST, RESPONSE, RunningServer, ce
 
 CHOICE = DOCS / "how-to/choose-a-metric-model.md"
 ADDRESS = "127.0.0.1:8080"
-_PLACEHOLDER = re.compile(r"\{\w+\}")  # a part of a path that names a series; "-" where that has no name
 
 
 def _families(server: RunningServer) -> Iterator[tuple[str, str]]:
@@ -83,42 +74,6 @@ def test_every_family_of_a_real_page_is_documented(serve: Serve, tmp_path: Path)
 def _configuration() -> str:
     """The configuration that the page on the choice of a metric model shows."""
     return next(code for language, code in blocks(page("how-to/choose-a-metric-model.md")) if language == "yaml")
-
-
-@pytest.fixture
-def routes(monkeypatch: pytest.MonkeyPatch) -> set[tuple[str, str]]:
-    """Method and path of everything the application and the event route answer."""
-    rules: list[tuple[Any, ...]] = []
-    monkeypatch.setattr("metrics_server.app.Application", lambda given, **_: rules.extend(given))
-
-    async def make() -> None:
-        Server(Settings(), open_store("memory://"), Labels("", "", "", ""), AncestorLabels("", "", "", ""))
-
-    asyncio.run(make())
-    found = {("POST", path) for path in EVENT_PATHS}
-    for path, handler, *_ in rules:
-        named = ("get", "post", "put", "delete", "patch", "options")
-        methods = {name.upper() for name in named if getattr(handler, name) is not getattr(RequestHandler, name)}
-        found |= {(method, path) for method in methods | ({"HEAD"} if "GET" in methods else set())}
-    return found
-
-
-def test_every_route_is_documented(routes: set[tuple[str, str]], serve: Serve) -> None:
-    """The table of routes is that of the application, and each answers."""
-    rows = re.findall(r"^\| (`[A-Z`, ]+`) \| `(/[^|]*)` \|", page("reference/routes.md"), re.MULTILINE)
-    documented = {
-        (method, path)
-        for methods, paths in rows
-        for method in re.findall(r"[A-Z]+", methods)
-        for path in paths.split("`, `")
-    }
-    assert {(method, _PLACEHOLDER.sub("([^/]+)", path)) for method, path in documented} == routes
-    server = serve("--store", "memory://")
-    server.post({"truth": 1, "prediction": 1}, {"Content-Type": "application/json"}, "/v1/feedback")
-    for method, path in documented:
-        if method not in ("POST", "DELETE"):
-            asked = _PLACEHOLDER.sub("-", path.replace("{name}", "page.css"))
-            assert server.request(method, asked).status in (200, 204), (method, path)
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from metrics_server.errors import BadConfiguration
+from metrics_server.ingest.pod import default_labels, image_of
 from metrics_server.ingest.slicing import dimensions_of
 from metrics_server.series.series import Labels
-from metrics_server.settings import Settings, default_labels, image_of, load
+from metrics_server.settings import Settings, load
 from tests.support.running import ARGUMENTS
 
 
@@ -95,13 +96,13 @@ def test_a_threshold_of_a_deployment_is_one_of_scores(tmp_path: Path) -> None:
         (["--windows", "90s,7h"], "7h is no multiple of 900 s|90s is no multiple of 60 s"),
         (["--windows", "500d"], "longer than --history"),
         (["--windows", ""], "--windows"),
-        (["--retention", "soon"], "'soon' is not a duration"),
+        (["--retention", "soon"], "--retention soon: want a duration such as 90s"),
         (["--event_type", "io.seldon.serving.feedback"], "--event_type"),
         (["--event_type", "dev.knative.kafka.event"], "--event_type"),
         (["--tls_cert", "x"], "--tls_cert and --tls_key"),
         (["--log_level", "LOUD"], "--log_level LOUD"),
-        (["--max_series", "0"], "--max_series"),
-        (["--threshold", "2"], "--threshold 2.0: want a number from 0 to 1"),
+        (["--max_series", "0"], "--max_series 0: want a whole number from 1"),
+        (["--threshold", "2"], "--threshold 2: want a number from 0 to 1"),
         (["--threshold=-0.1"], "--threshold -0.1: want a number from 0 to 1"),
         (["--threshold", "nan"], "--threshold nan: want a number from 0 to 1"),
         (["--config", "/no/such/file"], "--config /no/such/file"),
