@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import pytest
 
-from metrics_server.web.figure import LOOKS
+from metrics_server.web.figure import THEMES
 from tests import running, test_page
 from tests.browser import OpenTab, Tab
 from tests.running import RESPONSE, RunningServer, ce
@@ -76,7 +76,7 @@ def refresh(tab: Tab, shown: str = "true") -> None:
 
 def await_look(tab: Tab, look: str) -> None:
     """Waits until all charts have the colours of a look."""
-    tab.until(f"{DRAWN} && {INKS}.every(ink => ink === '{LOOKS[look].soft}')")
+    tab.until(f"{DRAWN} && {INKS}.every(ink => ink === '{THEMES[look].soft}')")
 
 
 def await_text(tab: Tab, selector: str, start: str) -> None:

@@ -16,7 +16,7 @@ from urllib.parse import quote, urljoin, urlsplit
 import pytest
 
 from metrics_server.api.schema import History, MetricValue, Point, SeriesSummary, WindowSummary
-from metrics_server.web import formatting as wording
+from metrics_server.web import formatting
 from metrics_server.web.notices import BAD, NOTE, WARN, ranked
 from metrics_server.web.sparkline import sparkline
 from metrics_server.web.ttl_cache import TtlCache
@@ -125,8 +125,8 @@ def test_the_page_of_a_series_has_the_numbers_of_the_metrics(server: RunningServ
     for (name, labels), value in listed.items():
         if (f"{name}_lower", labels) in gauges:
             interval = gauges[f"{name}_lower", labels], gauges[f"{name}_upper", labels]
-            low, high = (wording.number(end, interval) for end in interval)
-            assert f"{wording.number(value, interval)} ({low} to {high})" in page.text, name
+            low, high = (formatting.number(end, interval) for end in interval)
+            assert f"{formatting.number(value, interval)} ({low} to {high})" in page.text, name
 
 
 @pytest.mark.parametrize("window", ["1h", "1d"])
@@ -567,7 +567,7 @@ def test_a_worse_predictor_leads_the_list() -> None:
     worse = _entry("canary", _value(0.6, 0.5, 0.7), 100)
     quiet = _entry("other", None, 0, deployment="beer")
     order = ranked([fine, quiet, worse], "1h", {"1h": 3600, "1d": 86400}, 1000.0)
-    assert [one.entry for one in order] == [worse, quiet, fine]
+    assert [one.series for one in order] == [worse, quiet, fine]
     assert "accuracy is 0.30 (95 %: 0.20 to 0.40) lower than that of predictor main" in order[0].notices[0].text
     few = _entry("canary", _value(0.0, 0.0, 0.4, support=5), 5)
     assert [
@@ -596,7 +596,7 @@ def test_numbers_have_the_digits_that_mean_something(
     value: float | None, interval: tuple[float, float] | None, text: str
 ) -> None:
     """Two digits of the interval's width, three without one."""
-    assert wording.number(value, interval) == text
+    assert formatting.number(value, interval) == text
 
 
 @pytest.mark.parametrize(
@@ -605,7 +605,7 @@ def test_numbers_have_the_digits_that_mean_something(
 )
 def test_durations_have_a_unit_that_fits(seconds: float, text: str) -> None:
     """One unit, the largest that is not a fraction."""
-    assert wording.duration(seconds) == text
+    assert formatting.duration(seconds) == text
 
 
 def _history(values: dict[int, float]) -> History:

@@ -1,4 +1,4 @@
-"""The types of the JSON API: what it answers, and what the OpenAPI document is made from."""
+"""The types of responses of the JSON API, which the OpenAPI document is made from too."""
 
 from __future__ import annotations
 

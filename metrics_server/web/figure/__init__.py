@@ -19,7 +19,7 @@ from metrics_server.web.chart.chart import Chart
 from metrics_server.web.figure.decision import confusion_matrix, reliability, score_histogram, threshold_curve
 from metrics_server.web.figure.distribution import bars_by_name, error_distribution
 from metrics_server.web.figure.plot import Layout
-from metrics_server.web.figure.theme import LIGHT, LOOKS, Theme
+from metrics_server.web.figure.theme import LIGHT, THEMES, Theme
 from metrics_server.web.figure.timeline import (
     commit_times,
     compared_over_time,
@@ -28,7 +28,7 @@ from metrics_server.web.figure.timeline import (
     output_quantiles,
 )
 
-__all__ = ["DRAWINGS", "LIGHT", "LOOKS", "Theme", "draw", "item"]
+__all__ = ["DRAWINGS", "LIGHT", "THEMES", "Theme", "draw", "item"]
 
 Drawing = Callable[[Layout, ColumnDataSource, Theme], LayoutDOM]
 

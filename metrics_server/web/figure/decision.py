@@ -64,7 +64,7 @@ def confusion_matrix(layout: Layout, source: ColumnDataSource, theme: Theme) -> 
     cells = made.add_glyph(source, Rect(x="x", y="y", width=side, height=side, fill_color=fill, line_color=None))
     inks = linear_cmap("share", [ink(colour) for colour in colours], 0, 1)
     words(made, source, "x", "y", size="12px" if number <= MANY else "10px", text_color=inks, text_align="center")
-    hover(made, cells, ("what", "said"))
+    hover(made, cells, ("what", "tooltip"))
     return made
 
 
@@ -78,7 +78,7 @@ def reliability(layout: Layout, source: ColumnDataSource, theme: Theme) -> Layou
     dots = Scatter(
         x="mean_score", y="positive_ratio", size=field("size"), fill_color=theme.series[0], line_color=theme.series[0]
     )
-    hover(made, made.add_glyph(source, dots), ("said",))
+    hover(made, made.add_glyph(source, dots), ("tooltip",))
     return made
 
 
@@ -103,7 +103,7 @@ def threshold_curve(layout: Layout, source: ColumnDataSource, theme: Theme) -> L
     """A line for each curve, a mark at the threshold that is chosen; the cost under them has a scale of its own."""
     curves = [name for name in layout["curves"] if name != "cost"]
     has_cost = len(curves) < len(layout["curves"])
-    said = ("what", *(f"of_{name}" for name in layout["curves"]))
+    tooltips = ("what", *(f"of_{name}" for name in layout["curves"]))
     x = number_axis(theme, "threshold", ticks=5)
     above = plot(
         theme,
@@ -117,10 +117,10 @@ def threshold_curve(layout: Layout, source: ColumnDataSource, theme: Theme) -> L
     for series, name in enumerate(curves):
         spots(above, source, theme, "chosen", name, series=series, size=8)
     legend(above, theme, list(zip(curves, lines, strict=True)))
-    hover(above, lines[0], said, "vline")
+    hover(above, lines[0], tooltips, "vline")
     if not has_cost:
         return above
     lower = below(theme, above, x, "mean cost")
-    hover(lower, line(lower, source, theme, "threshold", "cost", series=2), said, "vline")
+    hover(lower, line(lower, source, theme, "threshold", "cost", series=2), tooltips, "vline")
     spots(lower, source, theme, "chosen", "cost", series=2, size=8)
     return stacked(above, lower)

@@ -30,7 +30,7 @@ def error_distribution(layout: Layout, source: ColumnDataSource, theme: Theme) -
         line_color=None,
     )
     made.add_layout(Span(location=0, dimension="height", line_color=theme.text, line_dash=[4, 3]))
-    hover(made, made.add_glyph(source, quad), ("what", "said"), "vline")
+    hover(made, made.add_glyph(source, quad), ("what", "tooltip"), "vline")
     return made
 
 
@@ -48,5 +48,5 @@ def bars_by_name(layout: Layout, source: ColumnDataSource, theme: Theme) -> Layo
     )
     made.add_glyph(source, Segment(x0="lower", y0="place", x1="upper", y1="place", line_color=theme.text))
     words(made, source, "edge", "place", x_offset=6, text_color=theme.text)
-    hover(made, bars, ("said",), "hline")
+    hover(made, bars, ("tooltip",), "hline")
     return made

@@ -53,7 +53,7 @@ DARK = Theme(
     none="#222a35",
     all="#7db8ff",
 )
-LOOKS: Mapping[str, Theme] = {"light": LIGHT, "dark": DARK}
+THEMES: Mapping[str, Theme] = {"light": LIGHT, "dark": DARK}
 
 
 def shades(theme: Theme) -> list[str]:
