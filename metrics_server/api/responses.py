@@ -144,7 +144,7 @@ def window_report_of(
 
 
 def class_order(label: str) -> tuple[bool, bool, int, str]:
-    """Sort key of class labels: numbers by their size, then names, and the class of all others last."""
+    """Returns a sort key of class labels: numbers by their size, then names, and the class of all others last."""
     is_number = label.isdecimal() and len(label) < 19
     return label == OTHER_CLASSES, not is_number, int(label) if is_number else 0, label
 

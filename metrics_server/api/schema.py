@@ -12,8 +12,9 @@ Table = list[dict[str, str | float]]
 
 
 class MetricValue(msgspec.Struct, kw_only=True):
-    """A value, named as on /v1/metrics; `lower` and `upper` are the ends of its 95 % interval, `support` the pairs it
-    rests on.
+    """A value, named as on /v1/metrics.
+
+    `lower` and `upper` are the ends of its 95 % interval, `support` is the number of pairs that it rests on.
     """
 
     name: str
@@ -25,7 +26,7 @@ class MetricValue(msgspec.Struct, kw_only=True):
 
 
 class Parameters(msgspec.Struct, kw_only=True):
-    """What the numbers of a series depend on; `classes` are those with values of their own."""
+    """The parameters of a series; `classes` are the classes with values of their own."""
 
     threshold: float
     class_names: list[str]
@@ -54,8 +55,9 @@ class WindowReport(msgspec.Struct, kw_only=True):
 
 
 class LabelDelay(msgspec.Struct, kw_only=True):
-    """How long after their predictions labels came, ever; a bucket is a bound in seconds and how many came up to it,
-    ascending.
+    """The times from predictions to their labels, since the series was made.
+
+    A bucket is a bound in seconds and the number of labels that came up to it, ascending.
     """
 
     buckets: list[tuple[float, float]]
@@ -102,7 +104,7 @@ class History(msgspec.Struct, kw_only=True):
 
 
 class Difference(msgspec.Struct, kw_only=True):
-    """A value less that of the baseline, and the ends of its 95 % interval."""
+    """A value less the same value of the baseline, and the ends of its 95 % interval."""
 
     name: str
     labels: dict[str, str]
@@ -124,7 +126,7 @@ class Headline(msgspec.Struct, kw_only=True):
 
 
 class PredictorReport(msgspec.Struct, kw_only=True):
-    """A predictor beside the others; that which is the baseline has no differences."""
+    """A predictor beside the others; the baseline has no differences."""
 
     predictor: str
     headline: Headline | None
@@ -163,7 +165,7 @@ class WindowSummary(msgspec.Struct, kw_only=True):
 
 
 class SeriesSummary(msgspec.Struct, kw_only=True):
-    """A series in the list; `labels` are its rows of truth by what became of them, since it was made."""
+    """A series in the list; `labels` are its rows of truth by status, since the series was made."""
 
     namespace: str
     deployment: str
@@ -181,6 +183,6 @@ class SeriesSummary(msgspec.Struct, kw_only=True):
 
 
 class SeriesList(msgspec.Struct, kw_only=True):
-    """The series that there are."""
+    """All series, or those of a deployment."""
 
     models: list[SeriesSummary]

@@ -2,8 +2,8 @@
 
 A series is the labels of a prediction (namespace, deployment, predictor, model) and the configuration of its metric
 model. Whatever else decides what a sum means (the model that `auto` chose, the classes that have a slot) is a
-parameter, claimed in the store once and never changed: equal pairs always give equal increments, and a correction
-can take back what it added.
+parameter, claimed in the store once and never changed: equal pairs always give equal increments, and a correction can
+take back what it added.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ REVISION = 3  # of the sums of a series
 
 
 class Labels(NamedTuple):
-    """Where a prediction came from; an unknown label is ""."""
+    """The origin of a prediction; an unknown label is ""."""
 
     namespace: str
     deployment: str
@@ -113,7 +113,7 @@ class Series:
         return self.identity.labels
 
     def needs_persist(self, seconds: float) -> bool:
-        """Whether the stored times of the last use are older than the current ones, by so many seconds."""
+        """Returns whether the stored times of the last use are older than the current ones, by so many seconds."""
         return (
             self.predicted_at - self._persisted_predicted_at >= seconds
             or self.labelled_at - self._persisted_labelled_at >= seconds

@@ -145,7 +145,7 @@ class SeriesTotals:
 
 
 def _loses_digits(gone: Sums, remaining: Sums) -> bool:
-    """Whether a subtracted real sum was so large that it cost digits of what remains. Counts are exact."""
+    """Returns whether a subtracted real sum was so large that it cost digits of the rest. Counts are exact."""
     return any(
         abs(value) > LARGEST_RATIO * abs(remaining.get(name, 0.0)) and not (abs(value) < EXACT and value.is_integer())
         for name, value in gone.items()

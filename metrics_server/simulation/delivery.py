@@ -76,7 +76,7 @@ class Link:
     async def last_prediction_at(self, series: StoredSeries, since: float) -> float:
         """Returns the time of the last prediction since then, 0 without any.
 
-        It is off by a step of the history if a past was told in part.
+        It is off by a step of the history if a past was told incompletely.
         """
         response = await self._insist(f"{series.path}?from={since}")
         points = msgspec.json.decode(response.body, type=_History).points if response.code == 200 else []
@@ -152,7 +152,7 @@ class Delivery:
             self._has_room.clear()
 
     async def run(self) -> None:
-        """Delivers, without end."""
+        """Delivers events, without end."""
         async with asyncio.TaskGroup() as workers:
             for _ in range(WORKERS):
                 workers.create_task(self._work())

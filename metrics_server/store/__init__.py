@@ -1,4 +1,4 @@
-"""Where the sums live: one interface, one contract suite, and `open_store` to choose an implementation by URL."""
+"""Stores of sums: one interface, one contract suite, and `open_store` to choose an implementation by URL."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The store's contract: what every implementation promises, tested once for all in tests/test_store_contract.py.
 
 A store keeps three things: records (opaque bytes under a key, with a version), series with their claimed parameters,
-and sums. It understands none of them. All changes go through `commit`, which applies a change whole or not at all.
+and sums. It understands none of them. All changes go through `commit`, which applies a change entirely or not at all.
 
 Times are UTC Unix seconds. Every method may raise `StoreUnavailable`; after that nothing has changed as far as the
 caller may assume, except that a failed `commit` may or may not have been applied: the caller reads again before it goes

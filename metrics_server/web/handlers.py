@@ -33,8 +33,8 @@ from metrics_server.web.self_sampler import SelfSampler
 from metrics_server.web.trend import trend
 from metrics_server.web.ttl_cache import TtlCache
 
-VIEW_SECONDS, KEPT_VIEWS = 1.0, 50  # shared by all who look at the same
-PICTURE_SECONDS, KEPT_PICTURES = 60, 2000
+VIEW_SECONDS, MAX_VIEWS = 1.0, 50  # shared by all who open the same page
+PICTURE_SECONDS, MAX_PICTURES = 60, 2000
 FOR_EVER = "public, max-age=31536000, immutable"
 _HOST = re.compile(r"[\w.\-\[\]:]{1,255}")
 
@@ -51,8 +51,8 @@ class Site:
     has_token: bool
     is_store_up: Callable[[], bool]
     clock: Callable[[], float] = time.time
-    views: TtlCache[dict[str, Any]] = field(default_factory=lambda: TtlCache(VIEW_SECONDS, KEPT_VIEWS))
-    pictures: TtlCache[bytes] = field(default_factory=lambda: TtlCache(PICTURE_SECONDS, KEPT_PICTURES))
+    views: TtlCache[dict[str, Any]] = field(default_factory=lambda: TtlCache(VIEW_SECONDS, MAX_VIEWS))
+    pictures: TtlCache[bytes] = field(default_factory=lambda: TtlCache(PICTURE_SECONDS, MAX_PICTURES))
 
     def page_request(self, segments: Sequence[str], arguments: Mapping[str, Any], deadline: Deadline) -> PageRequest:
         """Returns a request for a page that is made now."""

@@ -158,7 +158,7 @@ def _are_ranked(summaries: Mapping[str, WindowSummary]) -> bool:
 
 
 def _at_best(value: MetricValue | None) -> tuple[bool, float]:
-    """Sort key of a value: the better end of its interval, the worst first; values without an interval come last."""
+    """Returns a sort key: the better end of the interval, the worst first; values without an interval come last."""
     if value is None or (interval := interval_of(value)) is None:
         return True, 0.0
     lower, upper = interval

@@ -14,7 +14,7 @@ from metrics_server.telemetry import Telemetry
 from metrics_server.web.chart import SelfSample
 
 EVERY_SECONDS = 10.0
-KEPT = 360  # samples: an hour
+MAX_SAMPLES = 360  # samples: an hour
 
 Counters = Mapping[tuple[str, tuple[str, ...]], float]  # by name and label values
 
@@ -37,7 +37,7 @@ class SelfSampler:
         self._clock = clock
         self.started_at = clock()
         self._last: tuple[float, Counters] = (self.started_at, counters_of(telemetry))
-        self._samples: deque[SelfSample] = deque(maxlen=KEPT)
+        self._samples: deque[SelfSample] = deque(maxlen=MAX_SAMPLES)
 
     def samples(self) -> list[SelfSample]:
         """Returns the samples, the oldest first."""

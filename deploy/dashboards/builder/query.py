@@ -17,8 +17,8 @@ CHOSEN = "$predictor"
 CHOICES = dict(zip(("namespace", "deployment", "predictor", "model"), SERIES_LABELS, strict=True))
 _NO_SLICE = 'slice=""'
 _JOB = 'job=~"$job"'
-# A value that is one for the whole model, and not one of many.
-WHOLE = ('class=""', 'value=""', 'k=""', 'q=""')
+# Matches values that a model has once, and not those of single classes, values, ranks or quantiles.
+UNDETAILED = ('class=""', 'value=""', 'k=""', 'q=""')
 
 
 class Query(NamedTuple):

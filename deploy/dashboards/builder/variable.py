@@ -12,7 +12,7 @@ from grafana_foundation_sdk.models.dashboard import (
     VariableSort,
 )
 
-from deploy.dashboards.builder.query import CHOICES, CHOSEN, WHOLE, WINDOW, chosen, of_any_name
+from deploy.dashboards.builder.query import CHOICES, CHOSEN, UNDETAILED, WINDOW, chosen, of_any_name
 
 SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
 TAG = "feedback-metrics-server"
@@ -90,7 +90,7 @@ def by_support(name: str, sorting: str) -> dashboard.QueryVariable:
 
 def metric(predictor: str = CHOSEN) -> dashboard.QueryVariable:
     """Returns a variable that chooses one of the values of a model that have an interval."""
-    values = chosen("", '__name__=~"model_.+_lower"', WINDOW, *WHOLE, predictor=predictor)
+    values = chosen("", '__name__=~"model_.+_lower"', WINDOW, *UNDETAILED, predictor=predictor)
     accuracy = VariableOption(text="model_accuracy_ratio", value="model_accuracy_ratio")
     return (
         _query("metric", f"label_values({values}, __name__)")
@@ -101,7 +101,7 @@ def metric(predictor: str = CHOSEN) -> dashboard.QueryVariable:
 
 def values(name: str, ending: str) -> dashboard.QueryVariable:
     """Returns a hidden variable of all values of a model whose names match, by which panels are repeated."""
-    query = f"label_values({of_any_name('model_.+', *WHOLE)}, __name__)"
+    query = f"label_values({of_any_name('model_.+', *UNDETAILED)}, __name__)"
     pattern = f"/^(?!model_{_NOT_QUALITY}$)(?!.*{_INTERVAL_END}){ending}$/"
     return (
         _query(name, query).regex(pattern).multi(True).include_all(True).current(_ALL).hide(VariableHide.HIDE_VARIABLE)

@@ -81,8 +81,8 @@ SELECT series, :coarse, start - start % :coarse, component, value FROM sums
 WHERE width = :fine AND start = :start AND value != 0
 ON CONFLICT (width, start, series, component) DO UPDATE SET value = value + excluded.value"""
 
-# The starts of the buckets of each width, found by a seek each: the table is by width and start, and all series have a
-# part in each.
+# The starts of the buckets of each width, found by a seek each: the table is by width and start, and each bucket holds
+# sums of all series.
 _STARTS = """WITH RECURSIVE buckets (width, start) AS (
 SELECT column1, (SELECT min(start) FROM sums WHERE width = column1 AND start >= :since AND start < :until)
 FROM (VALUES {widths})

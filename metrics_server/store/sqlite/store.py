@@ -180,13 +180,15 @@ class SqliteStore:
             connection.execute("COMMIT")
 
     def load(self, keys: Collection[bytes]) -> Mapping[bytes, Record]:
-        found: dict[bytes, Record] = {}
+        records: dict[bytes, Record] = {}
         with self._guarded_connection() as connection:
             for chunk in chunks(sorted(keys)):
                 marks = ",".join("?" * len(chunk))
                 query = f"SELECT key, version, value FROM records WHERE key IN ({marks})"  # noqa: S608 - only question marks
-                found.update((key, Record(version, value)) for key, version, value in connection.execute(query, chunk))
-        return found
+                records.update(
+                    (key, Record(version, value)) for key, version, value in connection.execute(query, chunk)
+                )
+        return records
 
     def commit(self, change: Change) -> bool:
         try:

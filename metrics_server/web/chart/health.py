@@ -12,7 +12,7 @@ _OUTCOMES = ("accepted", "duplicate", "ignored", "rejected", "unavailable")
 
 
 class SelfSample(NamedTuple):
-    """What the server did since the sample before.
+    """The activity of the server since the sample before.
 
     Attributes:
         at: Unix seconds.
