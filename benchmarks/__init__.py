@@ -1,1 +1,1 @@
-"""What the server does per second and at what latency, beside a do-nothing Tornado handler: `python -m benchmarks`."""
+"""The rate and the latency of the server, beside a do-nothing Tornado handler: `python -m benchmarks`."""

@@ -1,5 +1,7 @@
-"""`python -m benchmarks`: measures, prints, and fails when a server counted wrong. A missed target is shown, and is no
-failure."""
+"""`python -m benchmarks`: measures, prints, and fails when a server counted wrong.
+
+A missed target is shown, but is not a failure.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ from benchmarks.decoding import decodings
 from benchmarks.errors import BenchmarkError
 from benchmarks.report import Measured
 
-# What each --only needs to give its ratio.
+# The contestants that each --only needs for its ratio.
 PARTS: dict[str, tuple[str, ...]] = {
     "tornado": ("tornado",),
     "sqlite": ("tornado", "sqlite"),
@@ -37,7 +39,7 @@ DISK = "/var/tmp"
 
 
 def main() -> int:
-    """Runs what was asked for and returns the exit status."""
+    """Runs the chosen parts and returns the exit status."""
     options = _options()
     parts = options.only or list(PARTS)
     started = time.monotonic()
@@ -50,12 +52,12 @@ def main() -> int:
     except BenchmarkError as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 1
+    machine = f"Python {platform.python_version()}, {os.cpu_count()} cores"
+    print(f"{machine}; medians of {options.rounds} rounds of {options.seconds} s")
+    _print(measured, is_complete=not options.only)
     print(
-        f"Python {platform.python_version()}, {os.cpu_count()} cores; medians of {options.rounds} rounds of {options.seconds} s"
-    )
-    _print(measured, is_whole=not options.only)
-    print(
-        f"\n{time.monotonic() - started:.0f} s in all. Ratios hold within one run: compare them, not the rates of two runs."
+        f"\n{time.monotonic() - started:.0f} s in all.",
+        "Ratios hold within one run: compare them, not the rates of two.",
     )
     return 0
 
@@ -102,13 +104,13 @@ def _measure(parts: list[str], rounds: int, seconds: int, directory: Path) -> Me
     return measured
 
 
-def _print(measured: Measured, *, is_whole: bool) -> None:
+def _print(measured: Measured, *, is_complete: bool) -> None:
     if measured.results.runs:
         print(*report.table(measured.results), sep="\n")
     if measured.costs:
         print("", *report.costs_table(measured.costs), sep="\n")
     print()
-    print(*report.lines_of(list(report.targets(measured))), *(report.left_out() if is_whole else ()), sep="\n")
+    print(*report.lines_of(list(report.targets(measured))), *(report.left_out() if is_complete else ()), sep="\n")
 
 
 if __name__ == "__main__":

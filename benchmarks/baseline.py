@@ -1,5 +1,4 @@
-"""The yardstick: the least that a Tornado handler can do with a POST, on stock Tornado and asyncio. `baseline.py
-PORT`."""
+"""`baseline.py PORT`: the yardstick, the least that a Tornado handler can do with a POST on stock Tornado."""
 
 from __future__ import annotations
 
@@ -10,16 +9,16 @@ from tornado.web import Application, RequestHandler
 
 
 class DoNothing(RequestHandler):
-    """Answers 200 without looking. GET shows what was last sent: a body to decode, for `decoding.py`."""
+    """Responds 200 to every POST. GET returns the last body, for `decoding.py` to decode."""
 
     last = b""
 
     def post(self) -> None:
-        """Nothing, but that the body is not let go of yet."""
+        """Keeps the body, and does nothing else."""
         DoNothing.last = self.request.body
 
     def get(self) -> None:
-        """Tells that the server is there."""
+        """Returns the last body; also tells that the server is up."""
         self.finish(self.last)
 
 

@@ -1,5 +1,4 @@
-"""How long people wait for the page: in Chromium, from the navigation until it has loaded, and until its charts are
-drawn."""
+"""The time that people wait for the page in Chromium: until it has loaded, and until its charts are drawn."""
 
 from __future__ import annotations
 
@@ -16,7 +15,10 @@ from tests.support.browser import Chromium, chromium
 SERIES, CLASSES, BUCKETS, ROWS = 20, 3, 600, 200  # rows of probabilities in each of so many buckets
 MODEL = "/ui/models/shop/wine-0/main/classifier?window=7d"
 LOADED = "performance.getEntriesByType('navigation')[0].loadEventEnd"
-DRAWN = "[...document.querySelectorAll('figure .plot')].every(one => one.firstElementChild) && Bokeh.documents.every(one => one.is_idle)"
+DRAWN = (
+    "[...document.querySelectorAll('figure .plot')].every(one => one.firstElementChild)"
+    " && Bokeh.documents.every(one => one.is_idle)"
+)
 
 
 @dataclass
@@ -35,7 +37,7 @@ class Visits:
 
 
 def visits(rounds: int, directory: Path) -> Visits:
-    """Opens pages on a server that has some months behind it."""
+    """Opens pages of a server that holds some months of sums."""
     path = directory / "visits.db"
     store = open_store(f"sqlite:///{path}")
     fill(store, SERIES, CLASSES, BUCKETS, ROWS)
@@ -63,7 +65,7 @@ def _browsers() -> Iterator[Chromium]:
 
 
 def _visit(browser: Chromium, url: str, page: str, *, charts: bool) -> tuple[float, float]:
-    """Seconds from the navigation until it has loaded, and until its charts are drawn."""
+    """Returns the seconds from the navigation until a page has loaded, and until its charts are drawn."""
     tab = browser.tab(url)
     try:
         tab.open(page)

@@ -19,7 +19,7 @@ from benchmarks.progress import progress
 from benchmarks.wrk import Load, Shape
 
 WARM_UP_SECONDS = 1
-CACHE_SECONDS = 4  # the same with a large file: until SQLite's cache, 32 MiB, is full
+CACHE_SECONDS = 4  # to warm up with a large file: until SQLite's cache, 32 MiB, is full
 REPLY_TYPE = "io.seldon.serving.feedback.metrics"
 SINGLE = Shape()
 BATCHED = Shape(batch=1000, connections=8)
@@ -29,7 +29,7 @@ DROP_IN = ("--event_type", REPLY_TYPE, "--event_source", "io.seldon.serving.feed
 
 @dataclass(frozen=True)
 class Contestant:
-    """A server, and what it is sent. An empty store stands for the do-nothing Tornado handler."""
+    """A server and the load that it is sent. An empty store stands for the do-nothing Tornado handler."""
 
     name: str
     what: str
@@ -40,7 +40,7 @@ class Contestant:
 
     @contextmanager
     def serve(self, directory: Path, pending: Pending) -> Iterator[Process]:
-        """Starts it, with a store that is empty or holds the pending predictions."""
+        """Starts the server, with a store that is empty or holds the pending predictions."""
         if not self.store:
             with process.baseline(directory) as server:
                 yield server
@@ -97,15 +97,15 @@ class Results:
         self.runs: dict[str, list[Run]] = {}
 
     def __contains__(self, name: object) -> bool:
-        """Whether this contestant was measured."""
+        """Returns whether a contestant was measured."""
         return name in self.runs
 
     def median(self, name: str, field: str) -> float:
-        """The median over the rounds."""
+        """Returns the median of a field over the rounds."""
         return float(median(getattr(run, field) for run in self.runs[name]))
 
     def ratios(self, name: str, other: str, field: str = "rate") -> list[float]:
-        """Rate by rate, round by round."""
+        """Divides a field of one contestant by that of another, round by round."""
         return [
             getattr(run, field) / getattr(against, field)
             for run, against in zip(self.runs[name], self.runs[other], strict=True)
@@ -132,7 +132,7 @@ def _measure(contestant: Contestant, server: Process, seconds: int) -> Run:
     counted = page.settled(server) if contestant.store else None
     resident_warm = server.resident_mib
     load = wrk.run(server.port, shape, seconds)
-    if not load.answers:
+    if not load.responses:
         raise BenchmarkError(f"{contestant.name}: nothing was answered in {seconds} s")
     after, rate = server.resident_mib, load.rate * shape.batch
     pairs = rate * _share_of_pairs(server, contestant, counted, probed, warm, load) if counted else 0.0
@@ -140,9 +140,9 @@ def _measure(contestant: Contestant, server: Process, seconds: int) -> Run:
 
 
 def _share_of_pairs(server: Process, contestant: Contestant, before: Counted, probed: int, *loads: Load) -> float:
-    """Checks what the server counted, and says how many pairs an event of the last load was."""
+    """Checks the counts of the server; returns the number of pairs that each event of the last load brought."""
     shape, after = contestant.shape, page.settled(server)
-    answered = probed + sum(load.answers for load in loads) * shape.batch
+    answered = probed + sum(load.responses for load in loads) * shape.batch
     try:
         page.check(after, contestant.pending, answered, in_flight=len(loads) * shape.connections * shape.batch)
     except BenchmarkError as error:
@@ -151,19 +151,18 @@ def _share_of_pairs(server: Process, contestant: Contestant, before: Counted, pr
 
 
 def _probe(server: Process) -> int:
-    """Sends one event and looks for the reply event in its answer; wrk does not look. Says how many events that was."""
+    """Sends one event and checks its reply event, which wrk does not; returns the number of events sent."""
     names = {"Ce-Specversion": "1.0", "Ce-Type": "io.seldon.serving.feedback", "Ce-Source": "http://:8000/"}
     ids = {"Ce-Id": str(uuid.uuid4()), "Ce-Requestid": str(uuid.uuid4()), "Ce-Inferenceservicename": "wine"}
     body = '{"response":{"data":{"ndarray":[[0.1,0.2,0.7]]}},"truth":{"data":{"ndarray":[[0,0,1]]}}}'
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
     try:
         connection.request("POST", "/", body, {"Content-Type": "application/json", **names, **ids})
-        answer = connection.getresponse()
-        answer.read()
+        response = connection.getresponse()
+        response.read()
     finally:
         connection.close()
-    if answer.status != 200 or answer.getheader("Ce-Type") != REPLY_TYPE:
-        raise BenchmarkError(
-            f"drop-in: want a reply event of type {REPLY_TYPE}, got {answer.status} with {answer.getheader('Ce-Type')}"
-        )
+    kind = response.getheader("Ce-Type")
+    if response.status != 200 or kind != REPLY_TYPE:
+        raise BenchmarkError(f"drop-in: want a reply event of type {REPLY_TYPE}, got {response.status} with {kind}")
     return 1

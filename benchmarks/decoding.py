@@ -1,5 +1,4 @@
-"""What a POST of a thousand events costs at the least: its bare decoding into typed structs, in this process, in one
-thread."""
+"""The least that a POST of a thousand events costs: its bare decoding into typed structs, here and in one thread."""
 
 from __future__ import annotations
 
@@ -53,7 +52,7 @@ class Envelope(msgspec.Struct):
 
 
 def decodings(shape: Shape, rounds: int, directory: Path) -> list[float]:
-    """Events a second that msgspec decodes, a value for each round. The bytes are those that wrk sends."""
+    """Measures the events a second that msgspec decodes, once a round, from the bytes that wrk sends."""
     body = _sent(shape, directory)
     decoder = msgspec.json.Decoder(list[Envelope])
     if len(decoder.decode(body)) != shape.batch:

@@ -1,4 +1,4 @@
-"""What a metric family costs: to count a pair, and to read the values of one window."""
+"""The cost of a metric family: to count a pair, and to compute the values of one window."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ REPEATS = 20
 
 @dataclass(frozen=True)
 class Cost:
-    """What one family was seen to take, in microseconds.
+    """The measured times of one family, in microseconds.
 
     Attributes:
         alone: for a pair that is counted by itself.
         together: for each of a thousand pairs that are counted in one call.
-        reading: for the values of a window with a thousand pairs.
+        values: for the values of a window with a thousand pairs.
         components: sums that these pairs have come to.
         samples: values read from them.
     """
@@ -38,17 +38,17 @@ class Cost:
     family: str
     alone: float
     together: float
-    reading: float
+    values: float
     components: int
     samples: int
 
 
 def costs() -> list[Cost]:
-    """All families, on generated pairs."""
-    return [_cost(family, *case) for family, case in _cases()]
+    """Measures all families on generated pairs."""
+    return [_cost(family, *workload) for family, workload in _workloads()]
 
 
-def _cases() -> Iterator[tuple[str, tuple[MetricModel, Any, Any]]]:
+def _workloads() -> Iterator[tuple[str, tuple[MetricModel, Any, Any]]]:
     random = np.random.default_rng(0)
 
     def labels(columns: Any) -> Any:

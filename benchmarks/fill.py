@@ -1,4 +1,4 @@
-"""A state as months of feedback leave it, made without sending any."""
+"""Fills a store as months of feedback leave it, without sending any."""
 
 from __future__ import annotations
 
@@ -20,10 +20,9 @@ COUNT = 10.0  # pairs in every cell of every matrix
 
 
 def fill(store: Store, series: int, classes: int, buckets: int, rows: int = 0) -> float:
-    """Commits so many series with equal sums in so many time buckets and in the ledger; returns the pairs in the
-    buckets.
+    """Commits series with equal sums in each of their time buckets, and cumulative sums; returns the pairs in buckets.
 
-    The sums are a full matrix, or those of so many rows of probabilities.
+    The sums are those of a full confusion matrix, or of `rows` rows of probabilities.
     """
     now = time.time()
     names = [str(number) for number in range(classes)]
@@ -35,29 +34,29 @@ def fill(store: Store, series: int, classes: int, buckets: int, rows: int = 0) -
 
 
 def sums_stored(store: Store) -> int:
-    """How many sums there are in the time buckets and in the ledger."""
+    """Counts the sums in the time buckets, and the cumulative ones."""
     ids = [row.id for row in store.series()]
     in_buckets = sum(len(sums) for series_id in ids for sums in store.history(series_id, 0).values())
     return in_buckets + sum(len(sums) for sums in store.cumulative(CUMULATIVE).values())
 
 
 def _starts(now: float, buckets: int) -> list[Bucket]:
-    """Buckets of all three widths, each where the server itself would have put it."""
-    ways = ((MINUTE, 10 * MINUTE), (QUARTER, 12 * HOUR), (DAY, 12 * DAY))
-    chosen = [(ways[number % 3], number // 3) for number in range(buckets)]
+    """Returns buckets of all three widths, each of an age at which the server has buckets of that width."""
+    ages = ((MINUTE, 10 * MINUTE), (QUARTER, 12 * HOUR), (DAY, 12 * DAY))  # by width
+    chosen = [(ages[number % 3], number // 3) for number in range(buckets)]
     return [Bucket(width, floor(now - age, width) - steps * width) for (width, age), steps in chosen]
 
 
-def _change(labels: Labels, model: str, names: list[str], kept: Sums, *, buckets: list[Bucket], now: float) -> Change:
+def _change(labels: Labels, model: str, names: list[str], each: Sums, *, buckets: list[Bucket], now: float) -> Change:
     identity = Identity(labels, Settings().scoring_of(labels))
     row = StoredSeries(identity.id, identity.encoded, now, now, {})
     claims = {(identity.id, f"class/{slot}"): name for slot, name in enumerate(names)} | {(identity.id, "model"): model}
-    counted = {name: value for name, value in kept.items() if name.startswith(COUNTED)}
-    ever = {**counted, component("server/labels", "matched"): kept["pairs"]}
+    counted = {name: value for name, value in each.items() if name.startswith(COUNTED)}
+    cumulative = {**counted, component("server/labels", "matched"): each["pairs"]}
     sums: dict[tuple[int, Bucket], Sums] = {
-        (identity.id, bucket): {**kept, "server/pairs": kept["pairs"]} for bucket in buckets
+        (identity.id, bucket): {**each, "server/pairs": each["pairs"]} for bucket in buckets
     }
-    return Change(series={identity.id: row}, claims=claims, sums={**sums, (identity.id, CUMULATIVE): ever})
+    return Change(series={identity.id: row}, claims=claims, sums={**sums, (identity.id, CUMULATIVE): cumulative})
 
 
 def _matrix(names: list[str]) -> dict[str, float]:

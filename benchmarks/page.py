@@ -1,4 +1,4 @@
-"""Reading what the server says of itself, to check that it counted what it answered."""
+"""Reads the counters of the server, to check that it counted the events that it accepted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SETTLE_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Counted:
-    """Events as the server counted them, since its start, and what they brought, since its state began."""
+    """Events that the server counted since its start, and predictions and matched labels since its state began."""
 
     responses: int
     feedback: int
@@ -27,15 +27,14 @@ class Counted:
 
 
 def total(page: str, name: str, **labels: str) -> float:
-    """The sum over all samples of this name that have these labels."""
+    """Sums all samples of this name that have these labels."""
     wanted = [f'{key}="{value}"' for key, value in labels.items()]
     lines = re.findall(rf"^{name}\{{(.*)\}} (\S+)$", page, re.MULTILINE)
-    return sum(float(value) for shown, value in lines if all(pair in shown for pair in wanted))
+    return sum(float(value) for label_text, value in lines if all(pair in label_text for pair in wanted))
 
 
 def check(counted: Counted, pending: int, answered: int, in_flight: int) -> None:
-    """Fails unless every answered event was accepted and did what it had to, and nothing else but what was in flight at
-    the end.
+    """Checks that the server accepted and counted every answered event, and no others but those in flight at the end.
 
     Raises:
         BenchmarkError: the numbers differ; the measured rate means nothing.
@@ -50,7 +49,7 @@ def check(counted: Counted, pending: int, answered: int, in_flight: int) -> None
 
 
 def settled(process: Process) -> Counted:
-    """The counts once they stand still: what was in flight when wrk left is still being applied."""
+    """Waits until the counts stand still, since events in flight when wrk left are still being applied."""
     deadline = time.monotonic() + _SETTLE_SECONDS
     before = None
     while (now := _counted(process)) != before:

@@ -1,4 +1,4 @@
-"""A SQLite file with a million predictions that wait for their truth, as the server itself would have written it."""
+"""A SQLite file with a million predictions that wait for their truth, as the server would have written it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from metrics_server.settings import Settings
 from metrics_server.store.sqlite.store import SqliteStore
 
 PENDING = 1_000_000
-GROUP = 5_000  # predictions committed together
+BATCH = 5_000  # predictions committed together
 SHOWN_EVERY = 100_000
 
 _TYPE = "io.seldon.serving.inference.response"
@@ -31,39 +31,38 @@ _BODY = b'{"data":{"names":["c0","c1","c2"],"ndarray":[[0.1,0.2,0.7]]}}'
 
 
 class Pending:
-    """The file, made when it is first wanted and copied for every server, in the directory of the run."""
+    """The file, made when it is first wanted, and copied for every server."""
 
     def __init__(self, directory: Path) -> None:
         self._path = directory / "pending.db"
 
     def copy(self) -> Path:
-        """A file for one server, on the disk."""
+        """Returns a copy for one server, written through to the disk."""
         if not self._path.exists():
             _fill(self._path)
         copy = self._path.with_name(f"{uuid.uuid4().hex}.db")
         shutil.copyfile(self._path, copy)
         with copy.open("rb") as written:
-            os.fsync(
-                written.fileno()
-            )  # else its pages go to the disk during the measurement, before those of the commits
+            # Else its pages go to the disk during the measurement, before those of the commits.
+            os.fsync(written.fileno())
         return copy
 
 
 def _fill(path: Path) -> None:
     settings, store = Settings(), SqliteStore(str(path))
     registry = SeriesRegistry(settings.scoring_of, load, settings.max_series)
-    keeping = Retention(
-        *(seconds_of(kept) for kept in (settings.history, settings.retention, settings.dedupe_retention))
+    retention = Retention(
+        *(seconds_of(length) for length in (settings.history, settings.retention, settings.dedupe_retention))
     )
     try:
-        for start in range(0, PENDING, GROUP):
+        for start in range(0, PENDING, BATCH):
             if start % SHOWN_EVERY == 0:
                 progress(f"preparing {PENDING:,} pending predictions: {start:,}")
             now = time.time()
-            group = Batch(store, registry, keeping, now)
-            group.apply([observation_of(_prediction(now), Labels("", "", "", ""), now) for _ in range(GROUP)])
-            if not store.commit(group.change()):
-                raise BenchmarkError("a group of predictions could not be committed")
+            batch = Batch(store, registry, retention, now)
+            batch.apply([observation_of(_prediction(now), Labels("", "", "", ""), now) for _ in range(BATCH)])
+            if not store.commit(batch.change()):
+                raise BenchmarkError("a batch of predictions could not be committed")
     finally:
         store.close()
 

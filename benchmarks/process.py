@@ -1,4 +1,4 @@
-"""Servers under test: a process of their own, their log in a file, ended with the block that started them."""
+"""Servers under test: each is a process of its own with a log file, and ends with the block that started it."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ class Process:
 
     @property
     def resident_mib(self) -> float:
-        """Memory that is in RAM (VmRSS)."""
+        """Resident memory (VmRSS) in MiB."""
         status = Path(f"/proc/{self.pid}/status").read_text()
         return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) / 1024  # type: ignore[index]
 
     def get(self, path: str) -> str:
-        """The body of a GET."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=30) as answer:
-            return str(answer.read().decode())
+        """Returns the body of a GET."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=30) as response:
+            return str(response.read().decode())
 
 
 @contextmanager
 def metrics_server(directory: Path, store: str, options: Sequence[str] = ()) -> Iterator[Process]:
-    """The metrics server, with defaults except for the store and what `options` say."""
+    """Starts the metrics server, with defaults except for the store and the options."""
     command = [sys.executable, "-m", "metrics_server", "--store", store, *options, "--http_port"]
     with _running(command, directory, "/readyz") as process:
         yield process
@@ -54,7 +54,7 @@ def metrics_server(directory: Path, store: str, options: Sequence[str] = ()) -> 
 
 @contextmanager
 def baseline(directory: Path) -> Iterator[Process]:
-    """The do-nothing Tornado server."""
+    """Starts the do-nothing Tornado server."""
     with _running([sys.executable, str(ROOT / "benchmarks" / "baseline.py")], directory, "/") as process:
         yield process
 

@@ -1,4 +1,4 @@
-"""Where a run is, on standard error: one line that is written over on a terminal, a line each elsewhere."""
+"""The progress of a run on standard error: one line that is overwritten on a terminal, a line each elsewhere."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 
 
 def progress(text: str) -> None:
-    """Shows what is being done now; "" when all is done."""
+    """Shows the present step; "" in the end."""
     if sys.stderr.isatty():
         print(text, end="\033[K\r", file=sys.stderr, flush=True)
     elif text:

@@ -14,7 +14,7 @@ from benchmarks.state import WATCHERS, Disturbed, Renderings, Starts
 
 @dataclass
 class Measured:
-    """Everything that was measured in this run; None for what was left out."""
+    """All measurements of a run; None for those that were left out."""
 
     results: Results
     starts: Starts | None = None
@@ -27,7 +27,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Target:
-    """A target, what was seen, and whether that is enough. Without an aim it is said for information."""
+    """A target, the measured value, and whether that is enough. Without an aim it is information only."""
 
     what: str
     aim: str
@@ -51,15 +51,15 @@ HEAD = ("", "events/s", "p50 ms", "p99 ms", "/ tornado", "by round", "MiB before
 
 
 def table(results: Results) -> Iterator[str]:
-    """The contestants: medians over the rounds."""
+    """Writes the table of the contestants: medians over the rounds."""
     yield from _aligned([HEAD, *(_row(results, name) for name in CONTESTANTS if name in results)])
 
 
-COSTS_HEAD = ("family", "us a pair alone", "of 1,000", "us a reading", "sums", "values", "")
+COSTS_HEAD = ("family", "us a pair alone", "of 1,000", "us a window", "sums", "values", "")
 
 
 def costs_table(costs: Sequence[Cost]) -> Iterator[str]:
-    """What each metric family costs."""
+    """Writes the table of the costs of metric families."""
     yield from _aligned([COSTS_HEAD, *(_cost_row(cost) for cost in costs)])
 
 
@@ -67,7 +67,7 @@ def _cost_row(cost: Cost) -> Sequence[str]:
     numbers = (
         f"{cost.alone:.0f}",
         f"{cost.together:.1f}",
-        f"{cost.reading:.0f}",
+        f"{cost.values:.0f}",
         f"{cost.components:,}",
         str(cost.samples),
     )
@@ -75,7 +75,7 @@ def _cost_row(cost: Cost) -> Sequence[str]:
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Numbers to the right, the first column and the last, which has no head, to the left."""
+    """Writes rows as lines: numbers to the right, the first column and the last, which has no head, to the left."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         cells = [
@@ -104,7 +104,7 @@ def _by_round(ratios: Sequence[float]) -> str:
 
 
 def lines_of(targets: Sequence[Target]) -> Iterator[str]:
-    """A line for each target: aim / seen."""
+    """Writes a line for each target: aim / seen."""
     width = max((len(target.what) for target in targets), default=0)
     for target in targets:
         aim = f"aim {target.aim} / " if target.aim else ""
@@ -112,12 +112,12 @@ def lines_of(targets: Sequence[Target]) -> Iterator[str]:
 
 
 def left_out() -> Iterator[str]:
-    """The targets that no run of this benchmark can judge."""
+    """Writes a line for each target that no run of this benchmark can judge."""
     yield from (f"not measured here: {what}" for what in NOT_MEASURED)
 
 
 def targets(measured: Measured) -> Iterator[Target]:
-    """The targets that this run can judge."""
+    """Yields the targets that this run can judge."""
     yield from _rates(measured.results)
     yield from _batches(measured)
     yield from _late(measured.results)
@@ -202,17 +202,16 @@ def _batches(measured: Measured) -> Iterator[Target]:
 def _late(results: Results) -> Iterator[Target]:
     for name, other in (("late", "at-once"), ("late-batch", "at-once-batch")):
         if name in results and other in results:
-            ratios, rates = (
-                results.ratios(name, other, "pairs"),
-                [results.median(each, "pairs") for each in (name, other)],
-            )
+            ratios = results.ratios(name, other, "pairs")
+            rates = [results.median(each, "pairs") for each in (name, other)]
             seen = f"{median(ratios):.2f} x ({_by_round(ratios)}; {rates[0]:,.0f} of {rates[1]:,.0f} pairs/s)"
             aim = f">= {MIN_LATE:g} x {other}" if name == "late" else ""
             yield Target(f"pairs of a later truth, {name}", aim, seen, not aim or median(ratios) >= MIN_LATE)
     if "late" in results:
         run = max(results.runs["late"], key=lambda run: run.resident_after - run.resident_warm)
         growth = run.resident_after - run.resident_warm
-        seen = f"{growth:.1f} MiB ({run.resident_before:.0f} before, {run.resident_warm:.0f} warm, {run.resident_after:.0f} after)"
+        stages = f"{run.resident_before:.0f} before, {run.resident_warm:.0f} warm, {run.resident_after:.0f} after"
+        seen = f"{growth:.1f} MiB ({stages})"
         yield Target("growth of resident memory, late", f"< {MAX_GROWTH_MIB} MiB", seen, growth < MAX_GROWTH_MIB)
 
 

@@ -1,4 +1,4 @@
-"""What a large state costs: the time to start with it, to render it, and what a scrape of it does to ingest."""
+"""The cost of a large state: to start with it, to render it, and the effect of a scrape of it on ingest."""
 
 from __future__ import annotations
 
@@ -58,9 +58,9 @@ class Renderings:
     """Seconds to render the same samples, a value for each rendering.
 
     Attributes:
-        ours: when every series has changed since the last time, so that all values are read from the sums.
+        ours: when every series has changed since the last time, so that all values are computed from the sums.
         quiet: when none has.
-        prometheus_client: of values that are read already.
+        prometheus_client: of values that are computed already.
     """
 
     series: int
@@ -71,12 +71,12 @@ class Renderings:
 
     @property
     def ratio(self) -> float:
-        """How many times as long prometheus_client takes; renderings that followed each other are compared."""
+        """The time of prometheus_client over ours; renderings that followed each other are compared."""
         return _ratio(self.ours, self.prometheus_client)
 
     @property
     def quiet_ratio(self) -> float:
-        """The same while nothing changes."""
+        """The time of prometheus_client over ours while nothing changes."""
         return _ratio(self.quiet, self.prometheus_client)
 
 
@@ -86,7 +86,7 @@ def _ratio(ours: list[float], theirs: list[float]) -> float:
 
 @dataclass
 class Disturbed:
-    """p99 of ingest in milliseconds: by itself, with scrapes, and with pages open; a number of each for each round."""
+    """The p99 of ingest in milliseconds, by round: alone, with scrapes, and with pages open."""
 
     samples: int
     alone: list[float] = field(default_factory=list)
@@ -94,12 +94,12 @@ class Disturbed:
     watched: list[float] = field(default_factory=list)
 
     def ratio(self, disturbed: list[float]) -> float:
-        """How many times as long as without."""
+        """Returns how many times as long ingest takes as alone."""
         return median(with_them / without for without, with_them in zip(self.alone, disturbed, strict=True))
 
 
 def starts(rounds: int, directory: Path) -> Starts:
-    """Starts a server on a file with 100,000 sums, and looks whether it shows them all."""
+    """Starts a server on a file with 100,000 sums, and checks that it shows all of them."""
     path = directory / "start.db"
     pairs, sums = _filled_file(path, START_SHAPE)
     result = Starts(sums, [], [])
@@ -126,7 +126,7 @@ def renderings(rounds: int, shape: dict[str, int]) -> Renderings:
     registry, totals = _filled(shape)
 
     def render() -> tuple[float, float]:
-        exposition = _exposition(registry, totals)  # which has kept nothing yet
+        exposition = _exposition(registry, totals)  # with an empty cache
         return _seconds(lambda: exposition.render("text/plain")), _seconds(lambda: exposition.render("text/plain"))
 
     families = list(text_string_to_metric_families(_exposition(registry, totals).render("text/plain")[0].decode()))
@@ -145,7 +145,7 @@ def renderings(rounds: int, shape: dict[str, int]) -> Renderings:
 
 
 class _Families:
-    """A collector of families that are made already: only their rendering is measured."""
+    """A collector of ready-made families, so that only their rendering is measured."""
 
     def __init__(self, families: list[Metric]) -> None:
         self._families = families
@@ -163,7 +163,7 @@ def _samples(families: Iterable[Metric]) -> set[tuple[str, frozenset[tuple[str, 
 
 
 def _filled(shape: dict[str, int]) -> tuple[SeriesRegistry, Totals]:
-    """A state in memory."""
+    """Fills a state in memory."""
     settings, store = Settings(), MemoryStore()
     fill(store, **shape)
     exported = {"max_exported_classes": settings.max_exported_classes}
@@ -176,7 +176,7 @@ def _filled(shape: dict[str, int]) -> tuple[SeriesRegistry, Totals]:
 
 
 def _exposition(registry: SeriesRegistry, totals: Totals) -> Exposition:
-    """The server's own."""
+    """Builds the exposition of the server."""
     settings = Settings()
     ancestor = AncestorLabels("NOT_IMPLEMENTED", *image_of({}))
     evaluator = Evaluator(settings.max_exported_classes, settings.min_support)
@@ -197,8 +197,7 @@ def _seconds(work: Callable[[], object]) -> float:
 
 
 def disturbed(rounds: int, directory: Path) -> Disturbed:
-    """Ingest on a server that shows 10,000 samples, by turns undisturbed, with a scrape every 5 s, and with pages
-    open."""
+    """Measures ingest on a server with 10,000 samples, by turns alone, with a scrape every 5 s, and with pages open."""
     path = directory / "disturbed.db"
     _filled_file(path, SCRAPE_SHAPE)
     with process.metrics_server(directory, f"sqlite:///{path}") as server:
@@ -217,7 +216,7 @@ def disturbed(rounds: int, directory: Path) -> Disturbed:
 
 @contextmanager
 def _asking(server: Process, paths: Sequence[str]) -> Iterator[None]:
-    """Asks for all of these every 5 s beside the block, first after half of that."""
+    """Requests all of these paths every 5 s beside the block, first after half of that."""
     ended, failures = threading.Event(), list[Exception]()
 
     def ask() -> None:

@@ -1,4 +1,4 @@
-"""wrk, the load generator, and what it reports."""
+"""wrk, the load generator, and its results."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MARK = "RESULT "
 
 @dataclass(frozen=True)
 class Shape:
-    """What is sent: how many series and classes the POSTs rotate through, and how many events a POST carries."""
+    """The shape of a load: the series and classes that the POSTs rotate through, and the events that a POST carries."""
 
     series: int = 1
     classes: int = 0  # 0: rows of three probabilities
@@ -28,20 +28,20 @@ class Shape:
 
 @dataclass(frozen=True)
 class Load:
-    """What wrk saw: POSTs answered 200, in how many seconds, and latencies in milliseconds."""
+    """The results of wrk: POSTs answered 200, the seconds that they took, and latencies in milliseconds."""
 
-    answers: int
+    responses: int
     seconds: float
     p50: float
     p99: float
 
     @property
     def rate(self) -> float:
-        return self.answers / self.seconds
+        return self.responses / self.seconds
 
 
 def check_installed() -> None:
-    """Says what to install when wrk is missing."""
+    """Raises an error that says what to install when wrk is missing."""
     if shutil.which("wrk") is None:
         raise BenchmarkError("wrk is missing; install the Debian package wrk (apt-get install wrk)")
 
@@ -50,7 +50,7 @@ def run(port: int, shape: Shape, seconds: int) -> Load:
     """Posts events for so long. Ids never repeat, within a run or between runs.
 
     Raises:
-        BenchmarkError: an answer was not 200, or a connection failed.
+        BenchmarkError: a response was not 200, or a connection failed.
     """
     prefix = str(uuid.uuid4())[:18]
     command = ["wrk", "-t1", f"-c{shape.connections}", f"-d{seconds}s", "--latency", "--timeout", f"{TIMEOUT_SECONDS}s"]
@@ -66,7 +66,7 @@ def run(port: int, shape: Shape, seconds: int) -> Load:
     line = next((line for line in done.stdout.splitlines() if line.startswith(_MARK)), None)
     if done.returncode or line is None:
         raise BenchmarkError(f"wrk failed: {done.stderr.strip() or done.stdout.strip()}")
-    answers, failed, micros, p50, p99 = map(int, line.removeprefix(_MARK).split())
+    responses, failed, micros, p50, p99 = map(int, line.removeprefix(_MARK).split())
     if failed:
-        raise BenchmarkError(f"{failed} requests failed or were not answered 2xx, {answers} were answered")
-    return Load(answers, micros / 1e6, p50 / 1000, p99 / 1000)
+        raise BenchmarkError(f"{failed} requests failed or were not answered 2xx, {responses} were answered")
+    return Load(responses, micros / 1e6, p50 / 1000, p99 / 1000)

@@ -1,5 +1,7 @@
-"""Rewrites the generated tables of docs/reference from the code. `make docs` runs it; a test checks that nothing is
-left to do."""
+"""Rewrites the generated tables of docs/reference from the code.
+
+`make docs` runs it; a test checks that nothing is left to do.
+"""
 
 from __future__ import annotations
 
@@ -15,18 +17,18 @@ from metrics_server.telemetry import KafkaTelemetry, Telemetry
 REFERENCE = Path(__file__).resolve().parent / "reference"
 BEGIN, END = "<!-- generated -->", "<!-- end -->"
 
-# Labels that are part of a sample's name in the format, and say nothing about it.
+# Labels that belong to the format of a histogram, and not to the metric.
 _FORMAT_LABELS = {"le"}
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table."""
+    """Writes a Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
 
 
 def settings() -> str:
-    """Every setting with its option, variable and default."""
+    """Tabulates every setting with its option, variable and default."""
     return table(("Option", "Environment variable", "Default", "Meaning"), (_setting(name) for name in HELP))
 
 
@@ -39,13 +41,13 @@ def _setting(name: str) -> tuple[str, str, str, str]:
     return option, variable, f"`{text}`" if (text := written(default)) else "empty", HELP[name]
 
 
-def families(catalogue: dict[str, Family]) -> str:
-    """The families of a part of the catalogue."""
-    return _family_table((name, family.type, family.labels, family.help) for name, family in catalogue.items())
+def families(by_name: dict[str, Family]) -> str:
+    """Tabulates metric families."""
+    return _family_table((name, family.type, family.labels, family.help) for name, family in by_name.items())
 
 
 def telemetry() -> str:
-    """The families that the server keeps about itself."""
+    """Tabulates the families of the server's own telemetry."""
     return _family_table(_telemetry())
 
 
@@ -68,12 +70,12 @@ def _family_table(rows: Iterable[tuple[str, str, Sequence[str], str]]) -> str:
 
 
 def exposed(name: str, kind: str) -> str:
-    """The name as the page shows it."""
+    """Returns the name of a family as /v1/metrics has it: with `_total` for a counter."""
     return f"{name}_total" if kind == COUNTER else name
 
 
 def errors() -> str:
-    """Every reason to refuse an event."""
+    """Tabulates every reason to refuse an event."""
     return table(
         ("Reason", "Status", "Meaning"),
         ((f"`{reason.label}`", str(reason.status), reason.meaning) for reason in Reason),
@@ -81,7 +83,7 @@ def errors() -> str:
 
 
 def pages() -> dict[Path, list[str]]:
-    """The generated parts of each page, in their order."""
+    """Generates the tables of each page, in their order."""
     return {
         REFERENCE / "settings.md": [settings()],
         REFERENCE / "metrics.md": [families(MODEL), families(SELDON), telemetry()],
@@ -89,25 +91,25 @@ def pages() -> dict[Path, list[str]]:
     }
 
 
-def rewritten(text: str, parts: Sequence[str]) -> str:
-    """The page with its generated parts replaced.
+def rewritten(text: str, tables: Sequence[str]) -> str:
+    """Replaces the generated tables of a page.
 
     Raises:
-        ValueError: it has more or fewer places for them.
+        ValueError: the page has more or fewer places for them.
     """
     places = re.compile(f"{re.escape(BEGIN)}.*?{re.escape(END)}", re.DOTALL)
-    if (count := len(places.findall(text))) != len(parts):
-        message = f"{count} generated parts are marked, {len(parts)} are to be filled"
+    if (count := len(places.findall(text))) != len(tables):
+        message = f"{count} places of generated tables are marked, there are {len(tables)} tables"
         raise ValueError(message)
-    left = iter(parts)
-    return places.sub(lambda _: f"{BEGIN}\n{next(left)}\n{END}", text)
+    remaining = iter(tables)
+    return places.sub(lambda _: f"{BEGIN}\n{next(remaining)}\n{END}", text)
 
 
 def main() -> None:
     """Rewrites the pages that have changed."""
-    for path, parts in pages().items():
+    for path, tables in pages().items():
         before = path.read_text()
-        if (after := rewritten(before, parts)) != before:
+        if (after := rewritten(before, tables)) != before:
             path.write_text(after)
 
 

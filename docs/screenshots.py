@@ -1,7 +1,6 @@
-"""Makes the pictures of the page in docs/images, from a simulated cluster: `python -m docs.screenshots`. It takes a
-minute.
+"""`python -m docs.screenshots`: makes the pictures of the page in docs/images, from a simulated cluster.
 
-It needs Chromium and the extras `demo`, `web` and `test`.
+It takes a minute, and needs Chromium and the extras `demo`, `web` and `test`.
 """
 
 from __future__ import annotations
@@ -31,6 +30,7 @@ PICTURES = {
 
 
 def main() -> None:
+    """Takes all pictures."""
     with tempfile.TemporaryDirectory() as directory:
         server = RunningServer(Path(directory))
         try:
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def _simulate(url: str) -> None:
-    """Twelve hours of the past, and a few calls of now."""
+    """Simulates twelve hours of the past, and a few live calls."""
     options = {"url": url, "ingress_port": free_port(), "seed": 1, "count": 60, "rate": 30, "label_delay": 1}
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     subprocess.run([sys.executable, "-m", "metrics_server", "simulate", *words], check=True)  # noqa: S603 - ourselves
@@ -59,9 +59,8 @@ def _take(browser: Chromium, url: str, scheme: str, height: int, path: Path) -> 
     picture = Image.open(BytesIO(tab.do(lambda page: page.screenshot()))).convert("RGB")
     tab.close()
     path.parent.mkdir(exist_ok=True)
-    picture.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
-        path, optimize=True
-    )  # keeps colours that are rare
+    reduced = picture.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)  # rare colours remain
+    reduced.save(path, optimize=True)
     print(f"{path.name}: {path.stat().st_size / 1000:.0f} kB")
 
 

@@ -45,7 +45,10 @@ class Reason(Enum):
     MALFORMED_FEEDBACK = (
         "malformed_feedback",
         422,
-        "The feedback holds neither truth nor reward, or something in a wrong form; or a truth that nothing can be joined to.",
+        (
+            "The feedback holds neither truth nor reward, or something in a wrong form; "
+            "or a truth that nothing can be joined to."
+        ),
     )
     MALFORMED_PAYLOAD = ("malformed_payload", 422, "The payload does not follow its protocol.")
     SHAPE_MISMATCH = ("shape_mismatch", 422, "A tensor's shape does not agree with its values.")
@@ -55,7 +58,10 @@ class Reason(Enum):
     TOO_MANY_ROWS = (
         "too_many_rows",
         422,
-        "One event has more than 20,000 rows or 2,097,152 values, or one batch more than 20,000 events or 100,000 rows.",
+        (
+            "One event has more than 20,000 rows or 2,097,152 values, "
+            "or one batch more than 20,000 events or 100,000 rows."
+        ),
     )
     UNKNOWN_PROTOCOL = ("unknown_protocol", 422, "The payload is of no protocol this server reads.")
     TOO_MANY_SERIES = ("too_many_series", 422, "One more series than --max_series.")

@@ -62,7 +62,10 @@ class Telemetry(Collector):
         )
         self.horizon_seconds = self._gauge(
             "pending_horizon_seconds",
-            "How far back predictions and truths are kept: --retention, or less after --max_pending made the oldest go.",
+            (
+                "How far back predictions and truths are kept: --retention, "
+                "or less after --max_pending made the oldest go."
+            ),
         )
         dropped = Counter(
             "metrics_server_dropped_rows",

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from msgspec import UNSET
-
-from metrics_server.api.responses import headline_among
+from metrics_server.api.responses import headline_among, interval_of
 from metrics_server.api.schema import Comparison, Difference, Headline, MetricValue, PredictorReport
 from metrics_server.metrics.confidence import of_difference
 
@@ -14,31 +12,39 @@ _Key = tuple[str, tuple[tuple[str, str], ...]]
 
 
 def comparison_of(
-    model: str, window: str, read: Mapping[str, Sequence[MetricValue]], baseline: str | None
+    model: str, window: str, values: Mapping[str, Sequence[MetricValue]], baseline: str | None
 ) -> Comparison:
-    """Compares the values of predictors, given by name.
+    """Compares predictors by their values, given by name of the predictor.
 
-    Without a baseline it is the predictor of the largest support; of equal ones, the first by name. One that is not
-    there is compared with nothing. The intervals take the pairs of two predictors as independent, as they are when each
-    request goes to one of them.
+    Without a baseline it is the predictor of the largest support; of equal ones, the first by name. With a baseline
+    that has no values there are no differences. The intervals take the pairs of two predictors as independent, as they
+    are when each request goes to one of them.
     """
-    by_support = sorted(read, key=lambda name: (-_support(read[name]), name))
-    against = by_support[0] if baseline is None else baseline
-    base = read.get(against, ())
-    first = headline_among(base) or next(filter(None, (headline_among(read[name]) for name in by_support)), None)
-    name = None if first is None else first.name
-    rows = [_row(predictor, read[predictor], () if predictor == against else base, name) for predictor in sorted(read)]
-    return Comparison(model=model, window=window, headline=name, baseline=against, predictors=rows)
+    by_support = sorted(values, key=lambda predictor: (-_support(values[predictor]), predictor))
+    baseline = by_support[0] if baseline is None else baseline
+    of_baseline = values.get(baseline, ())
+    headlines = filter(None, map(headline_among, (of_baseline, *(values[predictor] for predictor in by_support))))
+    headline = next((value.name for value in headlines), None)
+    return Comparison(
+        model=model,
+        window=window,
+        headline=headline,
+        baseline=baseline,
+        predictors=[
+            _report(predictor, values[predictor], () if predictor == baseline else of_baseline, headline)
+            for predictor in sorted(values)
+        ],
+    )
 
 
-def _row(
-    predictor: str, values: Sequence[MetricValue], base: Iterable[MetricValue], headline: str | None
+def _report(
+    predictor: str, values: Sequence[MetricValue], of_baseline: Iterable[MetricValue], headline: str | None
 ) -> PredictorReport:
-    differences = list(_differences(values, base))
-    shown = next((value for value in values if value.name == headline and not value.labels), None)
+    differences = list(_differences(values, of_baseline))
+    headline_value = next((value for value in values if value.name == headline and not value.labels), None)
     return PredictorReport(
         predictor=predictor,
-        headline=None if shown is None else _headline(shown, differences),
+        headline=None if headline_value is None else _headline(headline_value, differences),
         support=_support(values),
         values=list(values),
         differences=differences,
@@ -46,27 +52,23 @@ def _row(
 
 
 def _headline(value: MetricValue, differences: Iterable[Difference]) -> Headline:
-    found = Headline(name=value.name, value=value.value, lower=value.lower, upper=value.upper)
+    headline = Headline(name=value.name, value=value.value, lower=value.lower, upper=value.upper)
     for one in differences:
         if one.name == value.name and one.labels == value.labels:
-            found.difference, found.difference_lower, found.difference_upper = one.difference, one.lower, one.upper
-    return found
+            headline.difference = one.difference
+            headline.difference_lower, headline.difference_upper = one.lower, one.upper
+    return headline
 
 
-def _differences(values: Iterable[MetricValue], base: Iterable[MetricValue]) -> Iterator[Difference]:
-    """Of the values that both sides have with an interval."""
-    others = {_key(value): value for value in base}
+def _differences(values: Iterable[MetricValue], of_baseline: Iterable[MetricValue]) -> Iterator[Difference]:
+    """Yields the difference of each value that both predictors have with an interval."""
+    others = {_key(value): value for value in of_baseline}
     for value in values:
         other = others.get(_key(value))
-        if (
-            other is None
-            or value.lower is UNSET
-            or value.upper is UNSET
-            or other.lower is UNSET
-            or other.upper is UNSET
-        ):
+        ours, theirs = interval_of(value), None if other is None else interval_of(other)
+        if other is None or ours is None or theirs is None:
             continue
-        lower, upper = of_difference(value.value, (value.lower, value.upper), other.value, (other.lower, other.upper))
+        lower, upper = of_difference(value.value, ours, other.value, theirs)
         difference = value.value - other.value
         yield Difference(name=value.name, labels=value.labels, difference=difference, lower=lower, upper=upper)
 

@@ -1,9 +1,8 @@
 """History: the numbers of a series step by step, from the time buckets that are kept.
 
-A step holds whole buckets. So it starts at a multiple of its length since the epoch, and its length is a multiple of
-the width that the
-buckets at its beginning have: a minute, later a quarter of an hour, later a day. Then the answer is the same before and
-after a roll-up.
+No bucket lies in two steps. So a step starts at a multiple of its length since the epoch, and its length is a multiple
+of the width that the buckets at its beginning have: a minute, later a quarter of an hour, later a day. Then the
+response is the same before and after a roll-up.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from metrics_server.metrics.window import COARSEST, DAY, HOUR, MINUTE, bucket_of
 from metrics_server.store.interface import StepSums
 
 MAX_POINTS = 2000
-FEW_POINTS = 100  # what a step that nobody chose leads to at most
+FEW_POINTS = 100  # at most, with a step that the server chooses
 MINUTES, HOURS, DAYS = (1, 2, 5, 10, 15, 30), (1, 2, 3, 6, 12), (1, 2, 7, 30)
 STEPS = (*(n * MINUTE for n in MINUTES), *(n * HOUR for n in HOURS), *(n * DAY for n in DAYS))
 
@@ -31,12 +30,12 @@ class Steps(NamedTuple):
 
     @property
     def number(self) -> int:
-        """How many there are."""
+        """The number of steps."""
         return (self.until - self.since) // self.step
 
 
 class Step(NamedTuple):
-    """One step that holds anything, and its sums."""
+    """One step that holds anything, with its sums."""
 
     since: int
     until: int
@@ -46,11 +45,12 @@ class Step(NamedTuple):
 def steps_of(
     since: float | None, until: float | None, step: int | None, now: float, history: int, *, few: int = FEW_POINTS
 ) -> Steps:
-    """The steps from `since` to `until`, whole ones; what is older than the history is left out. Without a step there
-    are a few.
+    """Chooses the steps that cover the time from `since` to `until`, without what is older than the history.
+
+    Without a `step` the shortest of `STEPS` is chosen that leads to at most `few`.
 
     Raises:
-        Refusal: there would be too many, or the buckets that are kept are too wide for the step.
+        BadRequest: there would be too many steps, or the stored buckets are too wide for the step.
     """
     end = now if until is None else until
     begin = end - DAY if since is None else since
@@ -59,32 +59,33 @@ def steps_of(
     begin = max(begin, oldest_start(now, history))
     end = max(end, begin)
     if step is None:
-        step = next(
-            (s for s in STEPS if _fits(s, begin, now, history) and _whole(begin, end, s).number <= few), STEPS[-1]
-        )
+        fitting = (s for s in STEPS if _fits(s, begin, now, history) and _covering(begin, end, s).number <= few)
+        step = next(fitting, STEPS[-1])
     if not _fits(step, begin, now, history):
         raise _too_fine(step, _width(begin, now, history))
-    steps = _whole(begin, end, step)
+    steps = _covering(begin, end, step)
     if steps.number > MAX_POINTS:
         raise BadRequest(
-            f"step: {steps.number} steps are more than {MAX_POINTS}; want longer ones, or less time between `from` and `to`"
+            f"step: {steps.number} steps are more than {MAX_POINTS}; "
+            "want longer ones, or less time between `from` and `to`"
         )
     return steps
 
 
-def _whole(begin: float, end: float, step: int) -> Steps:
+def _covering(begin: float, end: float, step: int) -> Steps:
     return Steps(floor(begin, step), -floor(-end, step), step)
 
 
 def _width(at: float, now: float, history: int) -> int:
-    """The width of the bucket that is kept of a time."""
+    """Returns the width of the stored bucket of a time."""
     bucket = bucket_of(at, now, history)
     return COARSEST if bucket is None else bucket.width
 
 
 def _fits(step: int, begin: float, now: float, history: int) -> bool:
-    """Whether no bucket can lie in two steps: those that come later are no wider than the first, and all widths divide
-    each other.
+    """Returns whether no bucket can lie in two steps.
+
+    The first bucket decides: later ones are no wider, and all widths divide each other.
     """
     return step % _width(floor(begin, step), now, history) == 0
 
@@ -92,17 +93,18 @@ def _fits(step: int, begin: float, now: float, history: int) -> bool:
 def _too_fine(step: int, finest: int) -> BadRequest:
     name = {MINUTE: "1m", COARSEST: "1d"}.get(finest, f"{finest // MINUTE}m")
     return BadRequest(
-        f"step: {step} s does not fit the buckets that are kept; the finest step from there is {name}, others are multiples of it"
+        f"step: {step} s does not fit the buckets that are kept; "
+        f"the finest step from there is {name}, others are multiples of it"
     )
 
 
-def taken(stretches: Iterable[StepSums], steps: Steps) -> Iterator[Step]:
-    """The steps that hold anything, in the order of time, of what a store has added up by them.
+def checked_steps(stored: Iterable[StepSums], steps: Steps) -> Iterator[Step]:
+    """Yields the steps that hold anything, in the order of time, from the step sums of a store.
 
     Raises:
-        Refusal: a bucket is wider than a step; it was rolled up since the steps were checked.
+        BadRequest: a bucket is wider than a step, since it was rolled up after the steps were chosen.
     """
-    for start, width, sums in stretches:
+    for start, width, sums in stored:
         if steps.step % width:
             raise _too_fine(steps.step, width)
         yield Step(start, start + steps.step, sums)

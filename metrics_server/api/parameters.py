@@ -1,6 +1,6 @@
-"""What may stand in the query of a request to the JSON API: one table, which the OpenAPI document is made from too.
+"""The parameters of queries to the JSON API and the page: one table, which the OpenAPI document is made from too.
 
-A parameter that is not in it is refused, so that a misspelt one does not quietly change the answer.
+A parameter that is not in the table is refused, so that a misspelt one does not quietly change the response.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ DURATION = "[1-9][0-9]{0,8}[smhd]"
 
 
 class Parameter(NamedTuple):
-    """One parameter: how it is described, and how its text is read; what cannot be read raises ValueError."""
+    """One parameter: its description, and the function that parses its text, which raises ValueError."""
 
     name: str
     help: str
@@ -70,7 +70,7 @@ def _dimension(text: str) -> str:
     return text
 
 
-def _look(text: str) -> str:
+def _theme(text: str) -> str:
     if text not in ("light", "dark"):
         raise ValueError("want light or dark")
     return text
@@ -133,7 +133,7 @@ _FIGURES = Parameter(
     "figures",
     "The figures of the page in these colours, as Bokeh's JSON, in its place.",
     {"type": "string", "enum": ["light", "dark"]},
-    _look,
+    _theme,
 )
 _METRIC = Parameter("metric", "The value that is shown over time.", _TEXT, str)
 OVERVIEW_PAGE = (
@@ -156,61 +156,61 @@ TOKEN = (Parameter("access_token", "The token, where no header can be sent.", _T
 
 
 def read(query: str, parameters: Iterable[Parameter]) -> dict[str, Any]:
-    """The values in a query by name.
+    """Parses a query; returns its arguments by name.
 
     Raises:
-        Refusal: it holds something else than these parameters, or one twice, or a value that cannot be read.
+        BadRequest: it holds something else than these parameters, or one twice, or a value that cannot be read.
     """
-    known = {parameter.name: parameter for parameter in parameters}
+    by_name = {parameter.name: parameter for parameter in parameters}
     try:
         pairs = parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=MAX_PARAMETERS)
     except ValueError:
         raise BadRequest(f"the query: want at most {MAX_PARAMETERS} parameters, in UTF-8") from None
-    found: dict[str, Any] = {}
+    arguments: dict[str, Any] = {}
     for name, text in pairs:
-        if name not in known:
-            wanted = f"want one of {', '.join(known)}" if known else "there are none here"
-            raise BadRequest(f"{_shown(name)}: no such parameter; {wanted}")
-        if name in found:
+        if name not in by_name:
+            wanted = f"want one of {', '.join(by_name)}" if by_name else "there are none here"
+            raise BadRequest(f"{_printable(name)}: no such parameter; {wanted}")
+        if name in arguments:
             raise BadRequest(f"{name} was sent twice")
         try:
-            found[name] = known[name].read(text)
+            arguments[name] = by_name[name].read(text)
         except ValueError as error:
             raise BadRequest(f"{name}: {error}") from None
-    return found
+    return arguments
 
 
 def asks_for(query: str, names: Iterable[str]) -> bool:
-    """Whether any of these parameters is in a query, whatever else is wrong with it."""
+    """Returns whether any of these parameters is in a query, whatever else is wrong with it."""
     return any(name in names for name, _ in parse_qsl(query, keep_blank_values=True, errors="replace"))
 
 
-def check_alone(found: Mapping[str, Any], one: Iterable[str], others: Iterable[str]) -> None:
+def check_alone(arguments: Mapping[str, Any], one: Iterable[str], others: Iterable[str]) -> None:
     """Refuses a query with a parameter of each of two sets that exclude each other."""
-    first, second = (next((name for name in names if name in found), None) for names in (one, others))
+    first, second = (next((name for name in names if name in arguments), None) for names in (one, others))
     if first and second:
         raise BadRequest(f"{first}: not together with {second}")
 
 
-def _shown(name: str) -> str:
+def _printable(name: str) -> str:
     return name[:64].encode("unicode_escape").decode()
 
 
-# A part of a path cannot be empty, and "." and ".." mean something else there. So these have a hyphen before them, and
-# so has whatever begins with hyphens and goes on as one of these.
+# A label may be empty, which our paths cannot show, or a dot-segment, which clients remove (RFC 3986, 5.2.4). So these
+# have a hyphen before them, and so has any label that begins with hyphens and goes on as one of these.
 _SHIFTED = ("", ".", "..")
 
 
-def part_of(text: str) -> str:
-    """How a label is written as a part of a path, before it is percent-encoded."""
-    return f"-{text}" if text.lstrip("-") in _SHIFTED else text
+def segment_of(label: str) -> str:
+    """Writes a label as a segment of a path, before it is percent-encoded: "-" for ""."""
+    return f"-{label}" if label.lstrip("-") in _SHIFTED else label
 
 
-def label_of(part: str) -> str:
-    """The label that a part of a path means."""
-    return part[1:] if part.lstrip("-") in _SHIFTED else part
+def label_of(segment: str) -> str:
+    """Reads the label of a segment: "" for "-"."""
+    return segment[1:] if segment.lstrip("-") in _SHIFTED else segment
 
 
-def labels_of(parts: Sequence[str]) -> Labels:
-    """The labels that four parts of a path mean."""
-    return Labels(*map(label_of, parts))
+def labels_of(segments: Sequence[str]) -> Labels:
+    """Reads the labels of the four segments that name a series."""
+    return Labels(*map(label_of, segments))

@@ -1,6 +1,6 @@
-"""What the JSON API answers: its types, of which the OpenAPI document is made too, and how they are filled from sums.
+"""Responses of the JSON API, filled from sums.
 
-Values have the names that they have on /v1/metrics, and come from the same `Reader`. What is undefined is left out.
+Values have the names that they have on /v1/metrics, and come from the same `Evaluator`. Undefined ones are left out.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec import UNSET, UnsetType
 
-from metrics_server.api.parameters import part_of
+from metrics_server.api.parameters import segment_of
 from metrics_server.api.routes import Route
 from metrics_server.api.schema import (
     Confusion,
@@ -33,12 +33,12 @@ from metrics_server.series.series import Labels, Series
 
 
 def path_of(labels: Labels) -> str:
-    """The path of a series."""
-    return Route.MODEL.path(*map(part_of, labels))
+    """Returns the path of a series, such as /v1/models/shop/wine/main/classifier."""
+    return Route.MODEL.path(*map(segment_of, labels))
 
 
 def value_of(sample: Sample, support: float) -> MetricValue:
-    """A sample of sums with this support as a value."""
+    """Returns a sample as a value; it rests on `support` pairs unless it says otherwise."""
     lower, upper = (UNSET, UNSET) if sample.interval is None else map(float, sample.interval)
     rests_on = support if sample.support is None else sample.support
     labels = {name: str(label) for name, label in sample.labels.items()}
@@ -53,26 +53,35 @@ def value_of(sample: Sample, support: float) -> MetricValue:
 
 
 def values_of(evaluator: Evaluator, series: Series, sums: Sums) -> list[MetricValue]:
-    """All values that can be read from sums."""
+    """Computes all values that are defined for these sums."""
     support = sums.get(PAIRS, 0.0)
     return [value_of(sample, support) for sample in evaluator.values(series, sums)]
 
 
+def interval_of(value: MetricValue) -> tuple[float, float] | None:
+    """Returns the ends of the interval of a value, if it has one."""
+    return None if value.lower is UNSET or value.upper is UNSET else (value.lower, value.upper)
+
+
 def is_of_server(name: str) -> bool:
-    """Whether this is what the server itself says of every series, whatever its metric model."""
+    """Returns whether a value is one that every series has, whatever its metric model."""
     return name.startswith(OF_SERVER)
 
 
 def headline_among(values: Iterable[MetricValue]) -> MetricValue | None:
-    """The same of values that were read already."""
+    """Returns the headline among the values of a series: the first of its metric model, if there is one."""
     first = next((value for value in values if value.name != "model_support"), None)
     return None if first is None or is_of_server(first.name) else first
 
 
 def report_of(
-    evaluator: Evaluator, series: Series, slices: Iterable[Series], ever: Sums, windows: Mapping[str, WindowReport]
+    evaluator: Evaluator,
+    series: Series,
+    slices: Iterable[Series],
+    cumulative: Sums,
+    windows: Mapping[str, WindowReport],
 ) -> SeriesReport:
-    """A series with what its ledger of all that was applied and its windows say."""
+    """Returns the report of a series from its cumulative sums and the reports of its windows."""
     scoring, pivot = series.identity.scoring, series.parameters.get("pivot")
     parameters = Parameters(
         threshold=scoring.threshold,
@@ -81,30 +90,27 @@ def report_of(
         classes=evaluator.exported(series),
         pivot=UNSET if pivot is None else float(pivot),
     )
-    first = next(
-        (value.name for window in windows.values() if (value := headline_among(window.values)) is not None), None
-    )
-    part = series.identity.slice or UNSET
+    headlines = filter(None, (headline_among(window.values) for window in windows.values()))
     return SeriesReport(
-        slice=part,
+        slice=series.identity.slice or UNSET,
         slices=names_of(slices),
         parameters=parameters,
-        headline=first,
-        label_delay=_label_delay(ever),
+        headline=next((headline.name for headline in headlines), None),
+        label_delay=_label_delay(cumulative),
         windows=dict(windows),
         **about(series),
     )
 
 
-def _label_delay(ever: Sums) -> LabelDelay | UnsetType:
-    if (found := cumulated(DELAY, ever)) is None:
+def _label_delay(cumulative: Sums) -> LabelDelay | UnsetType:
+    if (histogram := cumulated(DELAY, cumulative)) is None:
         return UNSET
-    *bounded, (_, labels) = found[0]
-    return LabelDelay(buckets=[(float(bound), count) for bound, count in bounded], count=labels, sum=found[1])
+    (*bounded, (_, labels)), seconds = histogram
+    return LabelDelay(buckets=[(float(bound), count) for bound, count in bounded], count=labels, sum=seconds)
 
 
 def about(series: Series) -> dict[str, Any]:
-    """What every answer about a series says of it."""
+    """Returns the fields that every response about a series has."""
     return {
         **series.labels._asdict(),
         "task": series.task or None,
@@ -116,14 +122,14 @@ def about(series: Series) -> dict[str, Any]:
 
 
 def names_of(slices: Iterable[Series]) -> list[str]:
-    """The names of slices."""
-    return [part.identity.slice for part in slices]
+    """Returns the names of slices."""
+    return [slice_.identity.slice for slice_ in slices]
 
 
 def window_report_of(
     evaluator: Evaluator, series: Series, sums: Sums, span: tuple[float, float], tables: Mapping[str, Table] | None
 ) -> WindowReport:
-    """A series in one window that covers this span of time."""
+    """Returns the report of a series in one window, which covers this span of time."""
     support, logged = sums.get(PAIRS, 0.0), sums.get(LOGGED, 0.0)
     return WindowReport(
         since=span[0],
@@ -137,15 +143,13 @@ def window_report_of(
 
 
 def class_order(label: str) -> tuple[bool, bool, int, str]:
-    """Numbers by their size, then names; what stands for other classes last."""
+    """Returns a sort key of class labels: numbers by their size, then names, and the class of all others last."""
     is_number = label.isdecimal() and len(label) < 19
     return label == OTHER_CLASSES, not is_number, int(label) if is_number else 0, label
 
 
 def _confusion(evaluator: Evaluator, series: Series, sums: Sums) -> Confusion | UnsetType:
-    """The matrix of a classification: of the classes that occur; those without a place in the matrix are one, the
-    last.
-    """
+    """Returns the confusion matrix of the classes that occur; all classes beyond the limit are one, the last."""
     cells = {
         (sample.labels["truth"], sample.labels["prediction"]): float(sample.value)
         for sample in evaluator.counts(series, sums, {})
@@ -160,20 +164,22 @@ def _confusion(evaluator: Evaluator, series: Series, sums: Sums) -> Confusion | 
 
 
 def with_costs(tables: Mapping[str, Table], false_positive: float, false_negative: float) -> dict[str, Table]:
-    """The tables with the mean cost of a pair at each threshold."""
+    """Adds the mean cost of a pair at each threshold to the rows of tables."""
     return {name: [_with_cost(row, false_positive, false_negative) for row in rows] for name, rows in tables.items()}
 
 
 def _with_cost(row: dict[str, str | float], false_positive: float, false_negative: float) -> dict[str, str | float]:
-    fp, fn, *right = (row.get(name) for name in ("fp", "fn", "tp", "tn"))
-    counts = [count for count in (fp, fn, *right) if isinstance(count, (int, float))]
-    if len(counts) < 4 or not (pairs := sum(counts)):
+    counts = [row[name] for name in ("fp", "fn", "tp", "tn") if name in row]
+    if len(counts) < 4 or not all(isinstance(count, (int, float)) for count in counts):
         return row
-    return {**row, "cost": (false_positive * counts[0] + false_negative * counts[1]) / pairs}
+    fp, fn, tp, tn = map(float, counts)
+    if not (pairs := fp + fn + tp + tn):
+        return row
+    return {**row, "cost": (false_positive * fp + false_negative * fn) / pairs}
 
 
 def headline_of(evaluator: Evaluator, series: Series, sums: Sums) -> MetricValue | None:
-    """The first value of the metric model, without reading the others."""
+    """Computes the headline, the first value of the metric model, and no other value."""
     for sample in evaluator.values(series, sums):
         if sample.name != "support":
             return None if is_of_server(f"model_{sample.name}") else value_of(sample, sums.get(PAIRS, 0.0))
@@ -181,7 +187,7 @@ def headline_of(evaluator: Evaluator, series: Series, sums: Sums) -> MetricValue
 
 
 def window_summary_of(evaluator: Evaluator, series: Series, sums: Sums) -> WindowSummary:
-    """A series in one window, from the sums of that."""
+    """Returns the summary of a series in one window, from the sums of that window."""
     support, predictions, rewards = (sums.get(name, 0.0) for name in (PAIRS, LOGGED, REWARDS))
     return WindowSummary(
         support=support, predictions=predictions, rewards=rewards, headline=headline_of(evaluator, series, sums)
@@ -189,13 +195,13 @@ def window_summary_of(evaluator: Evaluator, series: Series, sums: Sums) -> Windo
 
 
 def series_summary_of(
-    evaluator: Evaluator, series: Series, slices: Iterable[Series], ever: Sums, windows: Mapping[str, Sums]
+    evaluator: Evaluator, series: Series, slices: Iterable[Series], cumulative: Sums, windows: Mapping[str, Sums]
 ) -> SeriesSummary:
-    """A series as it stands in the list."""
+    """Returns the summary of a series for the list of series."""
     return SeriesSummary(
         path=path_of(series.labels),
         slices=names_of(slices),
-        labels={name.removeprefix(LABELS): count for name, count in ever.items() if name.startswith(LABELS)},
+        labels={name.removeprefix(LABELS): count for name, count in cumulative.items() if name.startswith(LABELS)},
         windows={window: window_summary_of(evaluator, series, sums) for window, sums in windows.items()},
         **about(series),
     )

@@ -1,4 +1,4 @@
-"""The types of the JSON API: what it answers, and what the OpenAPI document is made from."""
+"""The types of responses of the JSON API, which the OpenAPI document is made from too."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ Table = list[dict[str, str | float]]
 
 
 class MetricValue(msgspec.Struct, kw_only=True):
-    """A value, named as on /v1/metrics; `lower` and `upper` are the ends of its 95 % interval, `support` the pairs it
-    rests on.
+    """A value, named as on /v1/metrics.
+
+    `lower` and `upper` are the ends of its 95 % interval, `support` is the number of pairs that it rests on.
     """
 
     name: str
@@ -24,7 +25,7 @@ class MetricValue(msgspec.Struct, kw_only=True):
 
 
 class Parameters(msgspec.Struct, kw_only=True):
-    """What the numbers of a series depend on; `classes` are those with values of their own."""
+    """The parameters of a series; `classes` are the classes with values of their own."""
 
     threshold: float
     class_names: list[str]
@@ -53,8 +54,9 @@ class WindowReport(msgspec.Struct, kw_only=True):
 
 
 class LabelDelay(msgspec.Struct, kw_only=True):
-    """How long after their predictions labels came, ever; a bucket is a bound in seconds and how many came up to it,
-    ascending.
+    """The times from predictions to their labels, since the series was made.
+
+    A bucket is a bound in seconds and the number of labels that came up to it, ascending.
     """
 
     buckets: list[tuple[float, float]]
@@ -101,7 +103,7 @@ class History(msgspec.Struct, kw_only=True):
 
 
 class Difference(msgspec.Struct, kw_only=True):
-    """A value less that of the baseline, and the ends of its 95 % interval."""
+    """A value less the same value of the baseline, and the ends of its 95 % interval."""
 
     name: str
     labels: dict[str, str]
@@ -123,7 +125,7 @@ class Headline(msgspec.Struct, kw_only=True):
 
 
 class PredictorReport(msgspec.Struct, kw_only=True):
-    """A predictor beside the others; that which is the baseline has no differences."""
+    """A predictor beside the others; the baseline has no differences."""
 
     predictor: str
     headline: Headline | None
@@ -162,7 +164,7 @@ class WindowSummary(msgspec.Struct, kw_only=True):
 
 
 class SeriesSummary(msgspec.Struct, kw_only=True):
-    """A series in the list; `labels` are its rows of truth by what became of them, since it was made."""
+    """A series in the list; `labels` are its rows of truth by status, since the series was made."""
 
     namespace: str
     deployment: str
@@ -180,7 +182,7 @@ class SeriesSummary(msgspec.Struct, kw_only=True):
 
 
 class SeriesList(msgspec.Struct, kw_only=True):
-    """The series that there are."""
+    """All series, or those of a deployment."""
 
     models: list[SeriesSummary]
 

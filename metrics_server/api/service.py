@@ -1,4 +1,4 @@
-"""The JSON API without its HTTP: from the path and query of a request to its answer. Any thread may ask."""
+"""The JSON API without its HTTP: from the path and query of a request to its response. Any thread may call it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from typing import Any, TypeAlias
 
-from metrics_server.api import parameters as query
+from metrics_server.api import parameters
 from metrics_server.api.comparison import comparison_of
-from metrics_server.api.history import FEW_POINTS, Step, steps_of, taken
+from metrics_server.api.history import FEW_POINTS, Step, Steps, checked_steps, steps_of
 from metrics_server.api.parameters import label_of, labels_of
 from metrics_server.api.responses import (
     report_of,
@@ -44,14 +44,14 @@ from metrics_server.store.interface import Store
 
 MAX_VALUES = 100_000  # in one history
 
-
-Read: TypeAlias = "Callable[[Evaluator, Series, Sums], list[MetricValue]]"
+Compute: TypeAlias = "Callable[[Evaluator, Series, Sums], list[MetricValue]]"
 
 
 class Api:
-    """Answers from the catalog and the running totals, and questions about the past from the store.
+    """Reads series from the registry and the running totals, and histories from the store.
 
-    Every method may raise `Refusal`, and `model` also `Unavailable`.
+    Every method may raise `BadRequest`, and `model` also `Unavailable`. `segments` are those of a path that name
+    something.
     """
 
     def __init__(
@@ -74,149 +74,153 @@ class Api:
         self._history = history
         self._clock = clock
 
-    def models(self, asked: str) -> SeriesList:
-        """All series."""
-        query.read(asked, ())
-        return SeriesList(models=self.entries())
+    def models(self, query: str) -> SeriesList:
+        """Lists all series."""
+        parameters.read(query, ())
+        return SeriesList(models=self.series_summaries())
 
-    def deployment(self, parts: Sequence[str], asked: str) -> SeriesList | Comparisons:
-        """The series of one deployment, or its predictors compared."""
-        found = query.read(asked, query.DEPLOYMENT)
-        if "compare" in found:
-            return self.comparisons(parts, found)
-        if found:
-            raise BadRequest(f"{next(iter(found))}: only together with compare=predictor")
-        return SeriesList(models=self.entries(parts))
+    def deployment(self, segments: Sequence[str], query: str) -> SeriesList | Comparisons:
+        """Lists the series of one deployment, or compares its predictors."""
+        arguments = parameters.read(query, parameters.DEPLOYMENT)
+        if "compare" in arguments:
+            return self.comparisons(segments, arguments)
+        if arguments:
+            raise BadRequest(f"{next(iter(arguments))}: only together with compare=predictor")
+        return SeriesList(models=self.series_summaries(segments))
 
-    def model(self, parts: Sequence[str], asked: str, deadline: Deadline | None = None) -> SeriesReport | History:
-        """A series in its windows, or its history, unless somebody loses patience."""
-        found = query.read(asked, query.MODEL)
-        query.check_alone(found, query.HISTORY, ("window", "tables", *query.COSTS))
-        costs = [cost for cost in query.COSTS if cost in found]
-        if costs and not (len(costs) == len(query.COSTS) and found.get("tables")):
-            raise BadRequest(f"{' and '.join(query.COSTS)}: want both, and tables=true")
-        if any(name in found for name in query.HISTORY):
-            return self.history(parts, found, deadline or Deadline())
-        return self.reading(parts, found)
+    def model(self, segments: Sequence[str], query: str, deadline: Deadline | None = None) -> SeriesReport | History:
+        """Reports on a series in its windows, or returns its history unless the deadline passes first."""
+        arguments = parameters.read(query, parameters.MODEL)
+        parameters.check_alone(arguments, parameters.HISTORY, ("window", "tables", *parameters.COSTS))
+        costs = [cost for cost in parameters.COSTS if cost in arguments]
+        if costs and not (len(costs) == len(parameters.COSTS) and arguments.get("tables")):
+            raise BadRequest(f"{' and '.join(parameters.COSTS)}: want both, and tables=true")
+        if any(name in arguments for name in parameters.HISTORY):
+            return self.history(segments, arguments, deadline or Deadline())
+        return self.series_report(segments, arguments)
 
-    # The same, of what was read from a query. `parts` are those of the path.
+    # The methods above parse a query; those below take its arguments, and serve the page too.
 
-    def entries(self, parts: Sequence[str] = ()) -> list[SeriesSummary]:
-        """The series whose labels begin with these parts."""
-        begin = tuple(map(label_of, parts))
-        return [self._entry(series) for series in self._wholes() if series.labels[: len(begin)] == begin]
+    def series_summaries(self, segments: Sequence[str] = ()) -> list[SeriesSummary]:
+        """Summarizes the series whose labels begin with those of these segments."""
+        prefix = tuple(map(label_of, segments))
+        return [self._summary(series) for series in self._parents() if series.labels[: len(prefix)] == prefix]
 
-    def reading(self, parts: Sequence[str], found: Mapping[str, Any]) -> SeriesReport:
-        """A series, or a slice of it, in its windows."""
-        series = self._series(labels_of(parts), found.get("slice"))
-        names = [self._window(found["window"])] if "window" in found else list(self._windows)
-        reading, now = self._totals.series_totals(series.id), self._clock()
-        windows = {name: self._in_window(series, reading.windows[name], name, now, found) for name in names}
-        return report_of(
-            self._evaluator, series, self._registry.slices_of(series.labels), reading.cumulative[CUMULATIVE], windows
-        )
+    def series_report(self, segments: Sequence[str], arguments: Mapping[str, Any]) -> SeriesReport:
+        """Reports on a series, or a slice of it, in its windows."""
+        series = self._series(labels_of(segments), arguments.get("slice"))
+        names = [self._window(arguments["window"])] if "window" in arguments else list(self._windows)
+        totals, now = self._totals.series_totals(series.id), self._clock()
+        windows = {name: self._window_report(series, totals.windows[name], name, now, arguments) for name in names}
+        slices = self._registry.slices_of(series.labels)
+        return report_of(self._evaluator, series, slices, totals.cumulative[CUMULATIVE], windows)
 
-    def slices(self, parts: Sequence[str], window: str) -> dict[str, WindowSummary]:
-        """Where the slices of a series stand in a window, by name."""
-        sums_of = self._totals.series_totals
-        slices = self._registry.slices_of(self._series(labels_of(parts), None).labels)
+    def slice_summaries(self, segments: Sequence[str], window: str) -> dict[str, WindowSummary]:
+        """Summarizes the slices of a series in a window, by name."""
+        window = self._window(window)
+        parent = self._series(labels_of(segments), None)
         return {
-            part.identity.slice: window_summary_of(
-                self._evaluator, part, sums_of(part.id).windows[self._window(window)]
+            slice_.identity.slice: window_summary_of(
+                self._evaluator, slice_, self._totals.series_totals(slice_.id).windows[window]
             )
-            for part in slices
+            for slice_ in self._registry.slices_of(parent.labels)
         }
 
-    def _wholes(self) -> list[Series]:
+    def _parents(self) -> list[Series]:
         return [series for series in self._registry.current() if not series.identity.slice]
 
-    def _entry(self, series: Series) -> SeriesSummary:
-        reading = self._totals.series_totals(series.id)
-        return series_summary_of(
-            self._evaluator,
-            series,
-            self._registry.slices_of(series.labels),
-            reading.cumulative[CUMULATIVE],
-            reading.windows,
-        )
+    def _summary(self, series: Series) -> SeriesSummary:
+        totals = self._totals.series_totals(series.id)
+        slices = self._registry.slices_of(series.labels)
+        return series_summary_of(self._evaluator, series, slices, totals.cumulative[CUMULATIVE], totals.windows)
 
-    def _series(self, labels: Labels, part: str | None) -> Series:
+    def _series(self, labels: Labels, slice_name: str | None) -> Series:
         series = self._registry.find(labels)
         if series is None:
             raise not_found("there is no such series")
-        if part is not None:
-            series = next((one for one in self._registry.slices_of(labels) if one.identity.slice == part), None)
-        if series is None:
-            raise not_found("slice: the series has no such slice")
-        return series
+        if slice_name is None:
+            return series
+        for slice_ in self._registry.slices_of(labels):
+            if slice_.identity.slice == slice_name:
+                return slice_
+        raise not_found("slice: the series has no such slice")
 
     def _window(self, name: str) -> str:
         if name not in self._windows:
             raise BadRequest(f"window: want one of {', '.join(self._windows)}")
         return name
 
-    def _in_window(self, series: Series, sums: Sums, name: str, now: float, found: Mapping[str, Any]) -> WindowReport:
-        tables: Mapping[str, Table] | None = self._evaluator.tables(series, sums) if found.get("tables") else None
-        if tables is not None and query.COSTS[0] in found:
-            tables = with_costs(tables, *(found[cost] for cost in query.COSTS))
+    def _window_report(
+        self, series: Series, sums: Sums, name: str, now: float, arguments: Mapping[str, Any]
+    ) -> WindowReport:
+        tables: Mapping[str, Table] | None = self._evaluator.tables(series, sums) if arguments.get("tables") else None
+        if tables is not None and parameters.COSTS[0] in arguments:
+            tables = with_costs(tables, *(arguments[cost] for cost in parameters.COSTS))
         return window_report_of(self._evaluator, series, sums, (edge_of(self._windows[name], now), now), tables)
 
     def history(
         self,
-        parts: Sequence[str],
-        found: Mapping[str, Any],
+        segments: Sequence[str],
+        arguments: Mapping[str, Any],
         deadline: Deadline,
-        read: Read = values_of,
+        compute: Compute = values_of,
         few: int = FEW_POINTS,
     ) -> History:
-        """A series, or a slice of it, step by step, with all values or those that are read; a few steps, when none is
-        asked for.
+        """Computes a series, or a slice of it, step by step.
+
+        Args:
+            segments: of the path.
+            arguments: of the query.
+            deadline: limited here to the time that one history may take.
+            compute: the values of a step from its sums; all by default.
+            few: the most steps, when the arguments name no step.
         """
-        series = self._series(labels_of(parts), found.get("slice"))
-        steps = steps_of(found.get("from"), found.get("to"), found.get("step"), self._clock(), self._history, few=few)
+        series = self._series(labels_of(segments), arguments.get("slice"))
+        since, until, step_seconds = (arguments.get(name) for name in parameters.HISTORY)
+        steps = steps_of(since, until, step_seconds, self._clock(), self._history, few=few)
         deadline.limit(READ_SECONDS)
-        points: list[Point] = []
-        room = MAX_VALUES
         try:
-            with closing(self._store.steps(series.id, *steps, deadline.is_over)) as stretches:
-                for step in taken(stretches, steps):
-                    deadline.check()
-                    point = self._point(series, step, read)
-                    room -= len(point.values)
-                    if room < 0:
-                        raise BadRequest(
-                            f"step: more than {MAX_VALUES} values; want longer steps, or less time between `from` and `to`"
-                        )
-                    if point.support > 0 or point.values:
-                        points.append(point)
+            points = self._points(series, steps, deadline, compute)
         except StoreUnavailable:
-            deadline.check()
+            deadline.check()  # says why, if it was the deadline that ended the stream
             raise
         return History(since=steps.since, until=steps.until, step=steps.step, points=points)
 
-    def _point(self, series: Series, step: Step, read: Read) -> Point:
-        values = read(self._evaluator, series, step.sums)
+    def _points(self, series: Series, steps: Steps, deadline: Deadline, compute: Compute) -> list[Point]:
+        points: list[Point] = []
+        values_left = MAX_VALUES
+        with closing(self._store.steps(series.id, *steps, deadline.is_over)) as stored:
+            for step in checked_steps(stored, steps):
+                deadline.check()
+                point = self._point(series, step, compute)
+                values_left -= len(point.values)
+                if values_left < 0:
+                    raise BadRequest(
+                        f"step: more than {MAX_VALUES} values; want longer steps, or less time between `from` and `to`"
+                    )
+                if point.support > 0 or point.values:
+                    points.append(point)
+        return points
+
+    def _point(self, series: Series, step: Step, compute: Compute) -> Point:
+        values = compute(self._evaluator, series, step.sums)
         return Point(since=step.since, until=step.until, support=step.sums.get(PAIRS, 0.0), values=values)
 
-    def comparisons(self, parts: Sequence[str], found: Mapping[str, Any]) -> Comparisons:
-        """The predictors of a deployment beside each other."""
-        series = [one for one in self._wholes() if one.labels[:2] == tuple(map(label_of, parts))]
-        baseline, model = found.get("baseline"), found.get("model")
-        name = self._window(found["window"]) if "window" in found else next(iter(self._windows))
-        if baseline is not None and all(one.labels.predictor != baseline for one in series):
+    def comparisons(self, segments: Sequence[str], arguments: Mapping[str, Any]) -> Comparisons:
+        """Compares the predictors of a deployment, model by model."""
+        prefix = tuple(map(label_of, segments))
+        of_deployment = [series for series in self._parents() if series.labels[:2] == prefix]
+        baseline, model = arguments.get("baseline"), arguments.get("model")
+        window = self._window(arguments["window"]) if "window" in arguments else next(iter(self._windows))
+        if baseline is not None and all(series.labels.predictor != baseline for series in of_deployment):
             raise not_found("baseline: the deployment has no such predictor")
-        groups: dict[str, dict[str, Series]] = {}
-        for one in series:
-            if model is None or one.labels.model == model:
-                groups.setdefault(one.labels.model, {})[one.labels.predictor] = one
+        by_model: dict[str, dict[str, Sequence[MetricValue]]] = {}
+        for series in of_deployment:
+            if model is None or series.labels.model == model:
+                values = values_of(self._evaluator, series, self._totals.series_totals(series.id).windows[window])
+                by_model.setdefault(series.labels.model, {})[series.labels.predictor] = values
         return Comparisons(
             comparisons=[
-                comparison_of(
-                    label, name, {predictor: self._values(one, name) for predictor, one in group.items()}, baseline
-                )
-                for label, group in sorted(groups.items())
+                comparison_of(name, window, by_predictor, baseline) for name, by_predictor in sorted(by_model.items())
             ]
         )
-
-    def _values(self, series: Series, window: str) -> Any:
-        return values_of(self._evaluator, series, self._totals.series_totals(series.id).windows[window])

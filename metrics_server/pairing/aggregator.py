@@ -231,7 +231,8 @@ class Aggregator:
         self._change.sums = {target: sums for target, sums in self._sums.items() if sums}
         for series in self._used.values():
             if series.needs_persist(PERSIST_EVERY):
-                self._change.series[series.id] = series.row()
+                self._change.series[series.id] = series.to_row()
+                series.mark_persisted()
         return self._change
 
     def _count_rows(self, series_id: int, labels: list[str | None]) -> None:

@@ -1,6 +1,4 @@
-"""The command line of `metrics-server replay`: progress and refusals on standard error, the values on standard
-output.
-"""
+"""The command line of `metrics-server replay`: values on standard output, progress and refusals on standard error."""
 
 from __future__ import annotations
 
@@ -43,15 +41,17 @@ HEAD = ("name", "labels", "value", "lower", "upper", "support")
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs the command; 0 when all was taken, 1 when records were refused or missing, 2 when nothing could be done, 130
-    after Ctrl-C.
+    """Runs the command and returns its exit status.
+
+    0 when all records were taken, 1 when some were refused or there are none, 2 when nothing could be done, 130 after
+    Ctrl-C.
     """
     options = vars(_parser().parse_args(arguments))
-    path, step, shown = Path(options.pop("file")), options.pop("step"), _FORMATS[options.pop("format")]
+    path, step, written = Path(options.pop("file")), options.pop("step"), _FORMATS[options.pop("format")]
     try:
         settings = load(words_of(options), os.environ)
         replayed = _replayed(path, settings, seconds_of(step) if step else 0)
-        if text := shown(replayed.readings()):
+        if text := written(replayed.results()):
             print(text, flush=True)
     except (BadConfiguration, BadFile) as error:
         print(f"metrics-server replay: {error}", file=sys.stderr)
@@ -73,7 +73,7 @@ def _replayed(path: Path, settings: Settings, step: int) -> Replay:
     defaults: Labels = default_labels(os.environ)
     replayed = Replay(settings, defaults, step=step, on_refused=refused)
     with opened(path) as source, tqdm(total=source.size, unit="B", unit_scale=True, disable=None, leave=False) as bar:
-        replayed.take(source.lines, looked=lambda: bar.update(source.position() - bar.n))
+        replayed.take(source.lines, on_progress=lambda: bar.update(source.position() - bar.n))
     for remark in replayed.remarks():
         print(f"metrics-server replay: {remark}", file=sys.stderr)
     return replayed
@@ -83,7 +83,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="metrics-server replay",
         description="Computes what a server would show, from a file of predictions and truths.",
-        epilog="A setting may also come from the environment or the --config file of a server; see metrics-server --help.",
+        epilog=(
+            "A setting may also come from the environment or the --config file of a server; see metrics-server --help."
+        ),
         argument_default=argparse.SUPPRESS,
     )
     parser.add_argument(
@@ -106,21 +108,21 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _json(readings: Sequence[ReplayResult]) -> str:
-    return msgspec.json.format(msgspec.json.encode(readings), indent=2).decode()
+def _json(results: Sequence[ReplayResult]) -> str:
+    return msgspec.json.format(msgspec.json.encode(results), indent=2).decode()
 
 
-def _table(readings: Iterable[ReplayResult]) -> str:
-    return "\n\n".join(_text(reading) for reading in readings)
+def _table(results: Iterable[ReplayResult]) -> str:
+    return "\n\n".join(map(_text, results))
 
 
-def _text(reading: ReplayResult) -> str:
-    """A series with its values; of the history those without labels, which say how good it was."""
-    parts = {name: reading.get(name) for name in ("namespace", "deployment", "predictor", "model", "slice")}
-    whose = "  ".join(f"{name}={part}" for name, part in parts.items() if part)
-    title = f"{whose or 'no labels'}  ({reading['task'] or 'nothing labelled'}, support {reading['support']:,.0f})"
-    lines = [title, *_aligned([HEAD, *map(_cells, reading["values"])])]
-    if points := reading.get("points"):
+def _text(result: ReplayResult) -> str:
+    """Writes a series with its values, and of each step those without labels, which concern all predictions."""
+    names = {name: result.get(name) for name in ("namespace", "deployment", "predictor", "model", "slice")}
+    series = "  ".join(f"{name}={value}" for name, value in names.items() if value)
+    title = f"{series or 'no labels'}  ({result['task'] or 'nothing labelled'}, support {result['support']:,.0f})"
+    lines = [title, *_aligned([HEAD, *map(_cells, result["values"])])]
+    if points := result.get("points"):
         steps = [
             (_date(point["from"]), *_cells(value))
             for point in points
@@ -133,11 +135,8 @@ def _text(reading: ReplayResult) -> str:
 
 def _cells(value: Mapping[str, Any]) -> tuple[str, ...]:
     labels = ",".join(f'{name}="{label}"' for name, label in value["labels"].items())
-    return (
-        value["name"],
-        labels,
-        *map(_number, (value["value"], value.get("lower"), value.get("upper"), value["support"])),
-    )
+    numbers = value["value"], value.get("lower"), value.get("upper"), value["support"]
+    return value["name"], labels, *map(_number, numbers)
 
 
 def _number(value: float | None) -> str:
@@ -149,7 +148,7 @@ def _date(seconds: int) -> str:
 
 
 def _aligned(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
-    """The rows as lines; text to the left, numbers to the right."""
+    """Writes rows as lines; text to the left, and the four numbers to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     texts = len(rows[0]) - 4
     for row in rows:

@@ -1,12 +1,12 @@
 """`metrics-server replay`: the numbers that a server would show, computed from a file of predictions and truths.
 
-Each record goes the way of an event on a server: decode → half → pair → commit → sums → values. Only the clock differs:
-all that is in the file counts, however old it is, and the order in which it stands there is of no consequence.
+Each record goes the way of an event on a server: decode, normalize, pair, commit, compute. Only the clock differs:
+everything in the file counts, however old it is, and the order of the records is of no consequence.
 
     from metrics_server.replay import replay
 
-    for reading in replay([{"truth": 1, "prediction": 0.9}, {"truth": 0, "prediction": 0.2}], threshold=0.3):
-        for value in reading["values"]:
+    for result in replay([{"truth": 1, "prediction": 0.9}, {"truth": 0, "prediction": 0.2}], threshold=0.3):
+        for value in result["values"]:
             print(value["name"], value["labels"], value["value"])
 """
 
@@ -26,6 +26,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from metrics_server import settings as server_settings
 from metrics_server.errors import BadConfiguration, Reason, Rejected
 from metrics_server.ingest.cloudevent import BATCH, Event, decode, seconds_at
 from metrics_server.ingest.decoding import read
@@ -46,38 +47,37 @@ from metrics_server.series.families import model_at
 from metrics_server.series.registry import SeriesRegistry
 from metrics_server.series.series import Labels
 from metrics_server.settings import Settings
-from metrics_server.settings import load as load_settings
 from metrics_server.store.interface import Change
 from metrics_server.store.memory import MemoryStore
 
-GROUP_ROWS = 16_384  # rows applied together: four times as many as on a server, where somebody waits for them
+BATCH_ROWS = 16_384  # rows applied together: four times as many as on a server, where somebody waits for them
 
 # How wide the buckets of a prediction are depends on how old it is. Seen from the end of time all are a day wide; seen
 # from its beginning they are a minute wide, which is needed for steps that are shorter than a day, and costs more calls
 # of metric models.
 END_OF_TIME, BEGIN_OF_TIME = LATEST + 30 * DAY, 6 * HOUR
-KEEPING = Retention(
-    history=END_OF_TIME - EARLIEST + DAY, retention=DAY, dedupe=DAY
-)  # nobody looks after what has expired here
+# All times are within the history. Nothing expires here, since nobody asks the store for expired records.
+RETENTION = Retention(history=END_OF_TIME - EARLIEST + DAY, retention=DAY, dedupe=DAY)
 
-EVERYTHING_SINCE = 2 * EARLIEST  # before the bucket of any time there is
+ALL_SINCE = 2 * EARLIEST  # before the bucket of any time there is
 
 SHOWN_REFUSALS = 10
+_UNSCORABLE_ADVICE = "move no value; storage_uri settles it"
 
-# As of a server: next to nothing here forms cycles, and each collection looks at all that is kept. The defaults cost a
-# third of the rate.
+# As of a server: next to nothing here forms cycles, and each collection visits every record. The defaults cost a third
+# of the rate.
 GC_THRESHOLDS = (200_000, 20, 100)
 
 
 class _Logged(FeedbackItem, gc=False):
-    """A line without a truth: a prediction, as a request log has it."""
+    """A record without a truth: a prediction, as a request log has it."""
 
     truth: Any = None
     prediction: msgspec.Raw = msgspec.Raw(b"null")
     predicted_at: str | Annotated[float, msgspec.Meta(ge=EARLIEST, lt=LATEST)] | None = None
 
 
-_DATE = re.compile(rb'"\d{4}-\d\d-\d\d"')  # without a time: a server refuses it, but tables have such
+_DATE = re.compile(rb'"\d{4}-\d\d-\d\d"')  # without a time: a server refuses it, but tables have it
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _LOGGED = msgspec.json.Decoder(_Logged)
 
@@ -85,12 +85,12 @@ Refused = Callable[[int, Rejected], None]
 
 
 class Replay:
-    """Records on their way through the code of the server, into a store that lives as long as this.
+    """Feeds records to the code of the server, into a store that lives as long as this object.
 
     Attributes:
-        refused: how many records could not be used, by reason.
-        counts: how many were taken (repeats too), ignored (events of other types), or clamped: had a time in the
-            future.
+        refused: numbers of records that could not be used, by reason.
+        counts: numbers of records that were taken (repeats too), ignored (events of other types), or clamped (with a
+            time in the future).
     """
 
     def __init__(
@@ -108,33 +108,33 @@ class Replay:
         for path in settings.model_paths:
             build(path, {})
         self._defaults = defaults
-        self._selection = SlicingRules(dimensions_of(settings.slices), frozenset(settings.score_models))
+        self._slicing = SlicingRules(dimensions_of(settings.slices), frozenset(settings.score_models))
         self._registry = SeriesRegistry(settings.scoring_of, build, settings.max_series, settings.max_slices)
         self._evaluator = Evaluator(settings.max_exported_classes, settings.min_support)
         self._store = MemoryStore()
         self._step = step
         self._clock = BEGIN_OF_TIME if step % COARSEST else END_OF_TIME
-        self._now = time.time()  # what has no time of its own is taken as said now, all of it at once
+        self._now = time.time()  # of all records without a time of their own
         self._on_refused = on_refused
         self._waiting: list[tuple[int, Observation]] = []
         self._rows = 0
         self.refused: Counter[str] = Counter()
         self.counts: Counter[str] = Counter()
 
-    def take(self, lines: Iterable[Line], looked: Callable[[], object] = lambda: None) -> None:
-        """Takes all these records; `looked` is called now and then."""
+    def take(self, lines: Iterable[Line], on_progress: Callable[[], object] = lambda: None) -> None:
+        """Takes records; `on_progress` is called after each batch of them."""
         with _few_collections():
             for number, body in lines:
                 self._take(number, body)
-                if self._rows >= GROUP_ROWS:
+                if self._rows >= BATCH_ROWS:
                     self._commit()
-                    looked()
+                    on_progress()
             self._commit()
-            looked()
+            on_progress()
 
     def _take(self, number: int, body: bytes | Rejected) -> None:
         try:
-            observation = self._half(body)
+            observation = self._observation(body)
         except Rejected as error:
             self._refuse(number, error)
             return
@@ -148,59 +148,44 @@ class Replay:
         self.refused[error.reason.label] += 1
         self._on_refused(number, error)
 
-    def _half(self, body: bytes | Rejected) -> Observation | None:
-        """What a record brings; None for an event of a kind that is ignored."""
+    def _observation(self, body: bytes | Rejected) -> Observation | None:
+        """Normalizes a record: an event, a prediction, or feedback; None for an event of a type that is ignored."""
         if isinstance(body, Rejected):
             raise body
         members = read(body, _MEMBERS, Reason.MALFORMED_FEEDBACK, "record")
         if "specversion" in members:
-            (event,) = decode(BATCH, {}, b"[" + body + b"]")  # a batch is read ten times as fast
-            if isinstance(event, Rejected):
-                raise event
-            return (
-                None
-                if event.kind == EventKind.OTHER
-                else observation_of(event, self._defaults, self._now, self._selection)
-            )
-        if dates := [
-            name for name in ("predicted_at", "labelled_at") if name in members and _DATE.fullmatch(members[name])
-        ]:
-            members |= {name: msgspec.Raw(bytes(members[name])[:-1] + b'T00:00:00Z"') for name in dates}
-            body = msgspec.json.encode(members)
+            return self._of_event(body)
+        body = _with_times(body, members)
         if "truth" not in members:
-            return self._logged(read(body, _LOGGED, Reason.MALFORMED_FEEDBACK, "prediction"))
-        (observation,) = observations_of(body, self._defaults, self._now, self._selection)
+            return self._of_prediction(read(body, _LOGGED, Reason.MALFORMED_FEEDBACK, "prediction"))
+        (observation,) = observations_of(body, self._defaults, self._now, self._slicing)
         if isinstance(observation, Rejected):
             raise observation
         return observation
 
-    def _logged(self, line: _Logged) -> Observation:
-        """The half of a prediction whose truth comes in another line: that of the response event that it was."""
+    def _of_event(self, body: bytes) -> Observation | None:
+        (event,) = decode(BATCH, {}, b"[" + body + b"]")  # a batch is read ten times as fast
+        if isinstance(event, Rejected):
+            raise event
+        if event.kind == EventKind.OTHER:
+            return None
+        return observation_of(event, self._defaults, self._now, self._slicing)
+
+    def _of_prediction(self, line: _Logged) -> Observation:
+        """Normalizes a prediction whose truth comes in another record, as the response event that it was."""
         if bytes(line.prediction) == b"null":
             raise Rejected(Reason.MALFORMED_FEEDBACK, "neither truth nor prediction")
         if line.request_id in (None, ""):
             raise Rejected(Reason.MALFORMED_FEEDBACK, "a prediction without its truth needs a request_id to join on")
-        at = seconds_at(line.predicted_at) if isinstance(line.predicted_at, str) else line.predicted_at
-        stated = {
-            "requestid": str(line.request_id),
-            "namespace": line.namespace,
-            "inferenceservicename": line.deployment,
-            "endpoint": line.predictor,
-            "modelid": line.model,
-        }
-        data = b'{"data":{"ndarray":[' + bytes(line.prediction) + b"]}}"
-        event = Event(
-            EventKind.RESPONSE, time=at, attributes={name: value for name, value in stated.items() if value}, data=data
-        )
-        observation = observation_of(event, self._defaults, self._now, self._selection)
+        observation = observation_of(_response_event(line), self._defaults, self._now, self._slicing)
         if line.row and observation.keys:
             return msgspec.structs.replace(observation, keys=[row_key(observation.keys[0][:16], line.row)])
         return observation
 
     def _commit(self) -> None:
-        group = Batch(self._store, self._registry, KEEPING, self._clock)
-        outcomes = group.apply([observation for _, observation in self._waiting])
-        change = group.change()
+        batch = Batch(self._store, self._registry, RETENTION, self._clock)
+        outcomes = batch.apply([observation for _, observation in self._waiting])
+        change = batch.change()
         if self._step:
             _fold(change, self._step)
         self._store.commit(change)  # by its only writer: it is never refused
@@ -217,41 +202,69 @@ class Replay:
         """How many records there were."""
         return self.refused.total() + self.counts["taken"] + self.counts["ignored"]
 
-    def readings(self) -> list[ReplayResult]:
-        """The values of every series, by their labels, each before its slices."""
-        totals = self._store.totals(EVERYTHING_SINCE)
+    def results(self) -> list[ReplayResult]:
+        """Returns the values of every series, sorted by labels, each followed by its slices."""
+        totals = self._store.totals(ALL_SINCE)
         return [
             result_of(
                 self._evaluator,
                 series,
                 totals.get(series.id, {}),
-                self._store.history(series.id, EVERYTHING_SINCE) if self._step else None,
+                self._store.history(series.id, ALL_SINCE) if self._step else None,
             )
             for series in self._registry.current()
         ]
 
     def remarks(self) -> list[str]:
-        """What the values do not tell, in sentences."""
-        ever = self._store.cumulative(CUMULATIVE)
-        unscorable = sum(
-            sums.get(LABELS + status, 0.0)
-            for sums in ever.values()
-            for status in (LabelStatus.UNSCORABLE, LabelStatus.TASK_MISMATCH)
-        )
-        waiting = self._store.cumulative(USAGE).get(SERVER_SERIES_ID, {}).get(PENDING_TRUTHS, 0.0)
-        total = self.total
+        """Returns sentences on the records that move no value."""
+        total, refused, unpaired = self.total, self.refused.total(), self._unpaired_truths()
+        unscorable = self._labels(LabelStatus.UNSCORABLE, LabelStatus.TASK_MISMATCH)
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.refused.most_common())
-        said = {
-            "no records": not total,
-            f"{self.refused.total():,} of {total:,} records were refused: {reasons}": self.refused.total(),
-            f"{self.counts['ignored']:,} events are of a type that tells of no prediction": self.counts["ignored"],
-            f"{self.counts['clamped']:,} records have a time in the future, and were taken as of now": self.counts[
-                "clamped"
-            ],
-            f"{waiting:,.0f} truths are about predictions that the file does not have": waiting,
-            f"{unscorable:,.0f} truths do not fit the task of their series, and move no value; storage_uri settles it": unscorable,
-        }
-        return [text for text, count in said.items() if count]
+        ignored, clamped = self.counts["ignored"], self.counts["clamped"]
+        remarks = [
+            (not total, "no records"),
+            (refused, f"{refused:,} of {total:,} records were refused: {reasons}"),
+            (ignored, f"{ignored:,} events are of a type that tells of no prediction"),
+            (clamped, f"{clamped:,} records have a time in the future, and were taken as of now"),
+            (unpaired, f"{unpaired:,.0f} truths are about predictions that the file does not have"),
+            (unscorable, f"{unscorable:,.0f} truths do not fit the task of their series, and {_UNSCORABLE_ADVICE}"),
+        ]
+        return [text for applies, text in remarks if applies]
+
+    def _unpaired_truths(self) -> float:
+        return self._store.cumulative(USAGE).get(SERVER_SERIES_ID, {}).get(PENDING_TRUTHS, 0.0)
+
+    def _labels(self, *statuses: LabelStatus) -> float:
+        """Counts the rows of truth of all series with one of these statuses."""
+        cumulative = self._store.cumulative(CUMULATIVE)
+        return sum(sums.get(LABELS + status, 0.0) for sums in cumulative.values() for status in statuses)
+
+
+def _with_times(body: bytes, members: dict[str, msgspec.Raw]) -> bytes:
+    """Returns a record in which dates without a time mean their midnight in UTC."""
+    dates = [name for name in ("predicted_at", "labelled_at") if name in members and _DATE.fullmatch(members[name])]
+    if not dates:
+        return body
+    midnights = {name: msgspec.Raw(bytes(members[name])[:-1] + b'T00:00:00Z"') for name in dates}
+    return msgspec.json.encode(members | midnights)
+
+
+def _response_event(line: _Logged) -> Event:
+    """Returns the response event that a prediction was."""
+    at = seconds_at(line.predicted_at) if isinstance(line.predicted_at, str) else line.predicted_at
+    attributes = {
+        "requestid": str(line.request_id),
+        "namespace": line.namespace,
+        "inferenceservicename": line.deployment,
+        "endpoint": line.predictor,
+        "modelid": line.model,
+    }
+    return Event(
+        EventKind.RESPONSE,
+        time=at,
+        attributes={name: value for name, value in attributes.items() if value},
+        data=b'{"data":{"ndarray":[' + bytes(line.prediction) + b"]}}",
+    )
 
 
 @contextmanager
@@ -265,23 +278,23 @@ def _few_collections() -> Iterator[None]:
 
 
 def _fold(change: Change, step: int) -> None:
-    """Adds the buckets of each step up, as a roll-up does."""
+    """Adds up the buckets of each step, as a roll-up does."""
     folded: dict[tuple[int, Bucket], dict[str, float]] = {}
     for (series_id, bucket), sums in change.sums.items():
-        into = Bucket(step, floor(bucket.start, step)) if bucket.width > 0 else bucket
-        add_into(folded.setdefault((series_id, into), {}), sums)
-    change.sums = {target: sums for target, sums in folded.items() if sums}
+        target = Bucket(step, floor(bucket.start, step)) if bucket.width > 0 else bucket
+        add_into(folded.setdefault((series_id, target), {}), sums)
+    change.sums = {key: sums for key, sums in folded.items() if sums}
 
 
 def replay(
     source: str | os.PathLike[str] | Iterable[Mapping[str, Any]], *, step: str = "", **settings: Any
 ) -> list[ReplayResult]:
-    """The values of the predictions and truths in a file, or in dicts such as its lines hold.
+    """Computes the values of the predictions and truths in a file, or in dicts such as its lines hold.
 
     Args:
         source: a file named .jsonl, .csv or .parquet; or an iterable of dicts, where NaN and None mean that nothing is
             stated.
-        step: a duration such as 1d; then each reading has `points`, the values by the time of prediction.
+        step: a duration such as 1d; then each result has `points`, the values by the time of prediction.
         settings: as in a configuration file: threshold=0.4, class_names=["cat", "dog"], config="metrics-server.yaml" …
 
     Warns:
@@ -298,23 +311,23 @@ def replay(
             refusals.append(f"{number}: {error.reason.label}: {error.detail}")
 
     replayed = Replay(
-        load_settings(words_of(settings), {}),
+        server_settings.load(words_of(settings), {}),
         default_labels({}),
         step=seconds_of(step) if step else 0,
         on_refused=refused,
     )
     if isinstance(source, (str, os.PathLike)):
-        with opened(Path(source)) as found:
-            replayed.take(found.lines)
+        with opened(Path(source)) as records:
+            replayed.take(records.lines)
     else:
         replayed.take(of_dicts(source))
     if remarks := replayed.remarks():
         warnings.warn("\n".join([*remarks, *refusals]), stacklevel=2)
-    return replayed.readings()
+    return replayed.results()
 
 
 def words_of(settings: Mapping[str, Any]) -> list[str]:
-    """Settings as the words of a command line, which know how to be read."""
+    """Writes settings as the words of a command line, for its parser to read."""
     words = []
     for name, value in settings.items():
         if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""What a replay answers: plain dicts, named as in the JSON API, ready for a notebook. What is undefined is left out."""
+"""The results of a replay: plain dicts, named as in the JSON API, ready for a notebook; without undefined values."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ Point = TypedDict("Point", {"from": int, "to": int, "support": float, "values": 
 
 
 class ReplayResult(TypedDict):
-    """The values of a series, or of a slice of one, over all predictions; with steps asked for, also over those of
-    each.
+    """The values of a series, or of a slice of one, over all its predictions.
+
+    With a step it has `points` too: the values over the predictions of each step.
     """
 
     namespace: str
@@ -36,9 +37,9 @@ class ReplayResult(TypedDict):
 
 
 def result_of(evaluator: Evaluator, series: Series, sums: Sums, steps: Mapping[Bucket, Sums] | None) -> ReplayResult:
-    """The values of these sums and of the steps that they are made of."""
+    """Computes the values of the sums of a series, and of each step if there are any."""
     namespace, deployment, predictor, model = series.labels
-    reading: ReplayResult = {
+    result: ReplayResult = {
         "namespace": namespace,
         "deployment": deployment,
         "predictor": predictor,
@@ -49,12 +50,12 @@ def result_of(evaluator: Evaluator, series: Series, sums: Sums, steps: Mapping[B
         "values": _values(evaluator, series, sums),
     }
     if series.identity.slice:
-        reading["slice"] = series.identity.slice
+        result["slice"] = series.identity.slice
     if steps is not None:
-        reading["points"] = [
+        result["points"] = [
             _point(evaluator, series, bucket, of_step) for bucket, of_step in sorted(steps.items()) if of_step
         ]
-    return reading
+    return result
 
 
 def _point(evaluator: Evaluator, series: Series, bucket: Bucket, sums: Sums) -> Point:
@@ -63,5 +64,5 @@ def _point(evaluator: Evaluator, series: Series, bucket: Bucket, sums: Sums) -> 
 
 
 def _values(evaluator: Evaluator, series: Series, sums: Sums) -> list[dict[str, Any]]:
-    """Each with name, labels, value and support, and where it has an interval lower and upper."""
+    """Returns values with name, labels, value and support; those with an interval also with lower and upper."""
     return msgspec.to_builtins(values_of(evaluator, series, sums))  # type: ignore[no-any-return]

@@ -1,8 +1,8 @@
-"""Records to replay: the lines of a JSONL or CSV file, the rows of a Parquet file, or dicts, each as the JSON that
-would be posted.
+"""Records to replay, each as the JSON that would be posted.
 
-JSON is passed on as it stands. A table has no null of its own: there an empty cell, None and NaN all mean that nothing
-is stated. Bytes are the text that they hold.
+They come from the lines of a JSONL or CSV file, the rows of a Parquet file, or dicts. JSON is passed on unchanged. In a
+table an empty cell, None and NaN all mean that nothing is stated, since it has no null of its own. Bytes are taken for
+text.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ _NUMBERS = frozenset(("row", "weight"))
 _TIMES = frozenset(("predicted_at", "labelled_at"))
 _SPREAD = re.compile(r"(truth|prediction)\.(0|[1-9]\d*)")
 
-# What a cell holds that is no JSON. Python, and so pandas, begins booleans with a capital.
+# Cells that are not JSON: Python, and so pandas, begins booleans with a capital.
 _WORDS = {b"True": True, b"False": False}
 _MISSING_TYPES = ("NAType", "NaTType")  # of pandas
-_PLAIN_TYPES = frozenset((str, int, bool, float, type(None)))  # what JSON has
+_PLAIN_TYPES = frozenset((str, int, bool, float, type(None)))  # those of JSON
 
 _decode = msgspec.json.Decoder().decode
 
@@ -46,20 +46,20 @@ class BadFile(MetricsServerError):
 
 
 class Line(NamedTuple):
-    """A record, and where it stands: the number of its line or row, from 1."""
+    """A record, and the number of its line or row, from 1."""
 
     number: int
     body: bytes | Rejected
 
 
 class _File:
-    """A file on its way: what is read of it, and how far that is."""
+    """An open file, and how much of it is read."""
 
     def __init__(self, raw: IO[bytes], *, is_zipped: bool) -> None:
         self.raw = raw
         self.stream: IO[bytes] = gzip.GzipFile(fileobj=raw) if is_zipped else raw  # type: ignore[assignment]
         self.size = raw.seek(0, 2)
-        self.share: float | None = None  # read so far, where the position does not tell
+        self.share: float | None = None  # read so far, where the position in the file does not tell
         raw.seek(0)
 
     @property
@@ -69,7 +69,7 @@ class _File:
 
 
 class Source(NamedTuple):
-    """Records in their order; the bytes they take in all, and how many of those are read."""
+    """Records in their order, the size of their file in bytes, and how many of those bytes are read."""
 
     lines: Iterator[Line]
     size: int
@@ -78,10 +78,10 @@ class Source(NamedTuple):
 
 @contextmanager
 def opened(path: Path) -> Iterator[Source]:
-    """The records of a file, by the end of its name; read as they are asked for.
+    """Opens a file of records, whose format is the end of its name; records are read as they are asked for.
 
     Raises:
-        BadFile: it is of no kind that is read, or cannot be; also while the records are read.
+        BadFile: the format is not supported, or the file cannot be read; also while the records are read.
     """
     is_zipped = path.suffix == ".gz"
     suffix = (path.with_suffix("") if is_zipped else path).suffix.lower()
@@ -102,7 +102,7 @@ def opened(path: Path) -> Iterator[Source]:
 
 
 def of_dicts(records: Iterable[Mapping[str, Any]]) -> Iterator[Line]:
-    """Dicts as records. Values may be of numpy or pandas; NaN and None mean that nothing is stated."""
+    """Yields dicts as records. Values may be of numpy or pandas; NaN and None mean that nothing is stated."""
     for number, record in enumerate(records, 1):
         yield Line(number, _json(record, _stated))
 
@@ -114,7 +114,7 @@ def _jsonl(file: _File) -> Iterator[Line]:
 
 
 def _lines(stream: IO[bytes]) -> Iterator[bytes]:
-    """The lines, without a byte order mark; one that is too long is cut."""
+    """Yields the lines, without a byte order mark; a line that is too long is cut."""
     mark = b"\xef\xbb\xbf"
     for line in iter(partial(stream.readline, LONGEST_LINE), b""):
         end = line
@@ -125,17 +125,17 @@ def _lines(stream: IO[bytes]) -> Iterator[bytes]:
 
 
 def _csv(file: _File) -> Iterator[Line]:
-    evaluator = csv.reader((line.decode(errors="surrogateescape") for line in _lines(file.stream)), strict=True)
+    reader = csv.reader((line.decode(errors="surrogateescape") for line in _lines(file.stream)), strict=True)
     try:
-        names = next(evaluator, [])
+        names = next(reader, [])
     except csv.Error as error:
         raise BadFile(f"its first line names no columns: {error}") from error
-    cells_of = _cells(names)
+    columns = _columns(names)
     while True:
-        number = evaluator.line_num + 1
+        number = reader.line_num + 1
         try:
-            if cells := next(evaluator):
-                yield Line(number, _from_cells(cells, len(names), cells_of))
+            if cells := next(reader):
+                yield Line(number, _from_cells(cells, len(names), columns))
         except StopIteration:
             return
         except csv.Error as error:
@@ -143,34 +143,56 @@ def _csv(file: _File) -> Iterator[Line]:
 
 
 _Parse: TypeAlias = Callable[[str], Any]
-_Column: TypeAlias = (
-    "tuple[str, list[tuple[int, _Parse]], bool]"  # its name, its cells, and whether it is spread over several
-)
 
 
-def _cells(names: Sequence[str]) -> list[_Column]:
-    """Which cells of a line make the columns.
+class _Column(NamedTuple):
+    """A member of records, and the cells that it is read from: several, if it is a list spread over columns.
+
+    Attributes:
+        name: such as prediction.
+        indexes: of its cells in a line; of a list, in the order of its elements.
+        is_spread: whether it is a list, in columns such as prediction.0 and prediction.1.
+        parse: reads the text of a cell.
+    """
+
+    name: str
+    indexes: list[int]
+    is_spread: bool
+    parse: _Parse
+
+
+def _columns(names: Sequence[str]) -> list[_Column]:
+    """Finds the columns of a table by the names in its head.
 
     Raises:
-        BadFile: a name is unknown, or there twice.
+        BadFile: a name is unknown or there twice, or an element of a list is missing.
     """
     if unknown := [name for name in names if name not in NAMES and not _SPREAD.fullmatch(name)]:
         raise BadFile(
-            f"unknown columns {', '.join(map(repr, unknown[:5]))}; want some of {', '.join(NAMES)}, prediction.0, prediction.1 …"
+            f"unknown columns {', '.join(map(repr, unknown[:5]))}; "
+            f"want some of {', '.join(NAMES)}, prediction.0, prediction.1 …"
         )
-    columns: dict[str, dict[int, int]] = {}
+    single: dict[str, int] = {}
+    spread: dict[str, dict[int, int]] = {}  # by name and place in the list
     for index, name in enumerate(names):
-        whole, _, part = name.partition(".")
-        place = int(part) if part else -1
-        if place in (taken := columns.setdefault(whole, {})) or (taken and (place < 0 or -1 in taken)):
+        member, _, place = name.partition(".")
+        if member in single or (member in spread and (not place or int(place) in spread[member])):
             raise BadFile(f"column {name!r} is there twice")
-        taken[place] = index
-    for name, places in columns.items():
-        if -1 not in places and set(places) != set(range(len(places))):
-            raise BadFile(f"columns {name}.0 to {name}.{max(places)}: want all of them")
+        if place:
+            spread.setdefault(member, {})[int(place)] = index
+        else:
+            single[member] = index
+    for member, places in spread.items():
+        if set(places) != set(range(len(places))):
+            raise BadFile(f"columns {member}.0 to {member}.{max(places)}: want all of them")
     return [
-        (name, [(places[place], _PARSE.get(name, str)) for place in sorted(places)], -1 not in places)
-        for name, places in columns.items()
+        _Column(
+            member,
+            [single[member]] if member in single else [index for _, index in sorted(spread[member].items())],
+            is_spread=member in spread,
+            parse=_PARSE.get(member, str),
+        )
+        for member in dict.fromkeys(name.partition(".")[0] for name in names)
     ]
 
 
@@ -178,17 +200,15 @@ def _from_cells(cells: list[str], width: int, columns: list[_Column]) -> bytes |
     if len(cells) != width:
         return _refused(f"CSV: want {width} cells, as the first line has names, got {len(cells)}")
     record: dict[str, Any] = {}
-    for name, places, is_spread in columns:
-        if is_spread:
-            if any(cells[index] for index, _ in places):
-                record[name] = [parse(cells[index]) if cells[index] else None for index, parse in places]
-        elif text := cells[places[0][0]]:
-            record[name] = places[0][1](text)
+    for column in columns:
+        values = [column.parse(text) if (text := cells[index]) else None for index in column.indexes]
+        if any(cells[index] for index in column.indexes):
+            record[column.name] = values if column.is_spread else values[0]
     return _json(record)
 
 
 def _parsed(text: str) -> Any:
-    """A cell as JSON, or else as the text it is."""
+    """Reads a cell as JSON, or else as text."""
     try:
         return _decode(text)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
@@ -196,12 +216,12 @@ def _parsed(text: str) -> Any:
 
 
 def _time(text: str) -> Any:
-    """A cell as seconds, or else as a timestamp."""
+    """Reads a cell as seconds, or else as a timestamp."""
     value = _parsed(text)
     return value if isinstance(value, (int, float)) else text
 
 
-# The others are texts, also where they look like a number: a request id may be 007 or 12e5.
+# Other members are text, also where they look like a number: a request id may be 007 or 12e5.
 _PARSE: dict[str, _Parse] = {**dict.fromkeys(_VALUES | _NUMBERS, _parsed), **dict.fromkeys(_TIMES, _time)}
 
 
@@ -211,14 +231,15 @@ def _parquet(file: _File) -> Iterator[Line]:
         from pyarrow import parquet
     except ImportError as error:
         raise BadFile(
-            f"Parquet needs the extra parquet, the package pyarrow ({error}): pip install 'feedback-metrics-server[parquet]'"
+            f"Parquet needs the extra parquet, the package pyarrow ({error}): "
+            "pip install 'feedback-metrics-server[parquet]'"
         ) from error
     file.share = 0.0
     number = 0
     try:
         table = parquet.ParquetFile(file.raw)
         names = table.schema_arrow.names
-        columns = _cells(names)
+        columns = _columns(names)
         schema = pa.schema([field.with_type(_readable(pa, field.type)) for field in table.schema_arrow])
         for batch in table.iter_batches(BATCH_ROWS):
             for record in _rows(pa.Table.from_batches([batch]).cast(schema, safe=False)):
@@ -233,48 +254,47 @@ def _parquet(file: _File) -> Iterator[Line]:
 
 
 def _readable(pa: Any, kind: Any) -> Any:
-    """The type, of times one that Python can hold: microseconds at the finest, and in UTC, which is what they count in,
-    whatever the zone.
+    """Returns the type to read a column as.
+
+    Times become ones that Python can hold: microseconds at the finest, and in UTC, which they count in whatever their
+    zone.
     """
-    return (
-        pa.timestamp("us" if kind.unit == "ns" else kind.unit, kind.tz and "UTC")
-        if pa.types.is_timestamp(kind)
-        else kind
-    )
+    if not pa.types.is_timestamp(kind):
+        return kind
+    return pa.timestamp("us" if kind.unit == "ns" else kind.unit, kind.tz and "UTC")
 
 
 def _rows(table: Any) -> Iterable[dict[str, Any] | Rejected]:
-    """The rows; where Python cannot hold them all, one by one, so that only the others are refused."""
+    """Returns the rows; where Python cannot hold all of them, one by one, so that only those are refused."""
     try:
         return list(table.to_pylist())
     except (ValueError, OverflowError) as error:
         if table.num_rows > 1:
             return (row for at in range(table.num_rows) for row in _rows(table.slice(at, 1)))
-        return [
-            Rejected(Reason.BAD_TIME, "a time outside the years 1 to 9999")
-            if isinstance(error, OverflowError)
-            else _unwritable(error)
-        ]
+        if isinstance(error, OverflowError):
+            return [Rejected(Reason.BAD_TIME, "a time outside the years 1 to 9999")]
+        return [_unwritable(error)]
 
 
 def _gathered(record: dict[str, Any], columns: list[_Column], names: Sequence[str]) -> dict[str, Any]:
-    """A row with one value for each column, also for those that are spread over several."""
-    found = {}
-    for name, places, is_spread in columns:
-        values = [record[names[index]] for index, _ in places]
-        if not is_spread:
-            found[name] = values[0]
+    """Returns a row with one value for each member; lists that are spread over columns are put together."""
+    gathered = {}
+    for column in columns:
+        values = [record[names[index]] for index in column.indexes]
+        if not column.is_spread:
+            gathered[column.name] = values[0]
         elif any(value is not None for value in values):
-            found[name] = values
-    return found
+            gathered[column.name] = values
+    return gathered
 
 
 def _stated(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the members of a record that state something, as types of JSON."""
     return {name: value for name, given in record.items() if (value := _plain(given)) is not None}
 
 
 def _plain(value: Any) -> Any:
-    """A value that JSON has; None where there is none."""
+    """Returns a value as a type of JSON; None where nothing is stated."""
     if isinstance(value, float):
         if math.isinf(value):
             raise Rejected(Reason.NOT_A_NUMBER, "an infinity where a number is needed")
@@ -299,9 +319,10 @@ def _plain(value: Any) -> Any:
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
-def _json(record: Mapping[str, Any], made: Callable[[Mapping[str, Any]], dict[str, Any]] = dict) -> bytes | Rejected:
+def _json(record: Mapping[str, Any], plain: Callable[[Mapping[str, Any]], dict[str, Any]] = dict) -> bytes | Rejected:
+    """Encodes a record, after making its values plain; refuses one that JSON cannot hold."""
     try:
-        return _encode(made(record))
+        return _encode(plain(record))
     except Rejected as error:
         return error.without_traceback()
     except (TypeError, ValueError, OverflowError, NotImplementedError, RecursionError) as error:

@@ -1,4 +1,4 @@
-"""The catalog of the series that exist: those that are shown, and those of older configurations."""
+"""The registry of all series: the current ones, which are exposed, and those of older configurations."""
 
 from __future__ import annotations
 
@@ -32,57 +32,68 @@ class SeriesRegistry:
         self._slices: dict[Labels, dict[str, Series]] = {}
 
     def restore(self, stored: Iterable[StoredSeries]) -> None:
-        """Starts anew from what the store holds; series of another configuration are kept, but not shown."""
-        by_id: dict[int, Series] = {}
+        """Starts anew from the rows of the store; series of another configuration are kept, but not exposed."""
+        by_id = {series.id: series for series in map(self._restored, stored)}
         by_labels: dict[Labels, Series] = {}
         slices: dict[Labels, dict[str, Series]] = {}
         replaced = set()
-        for row in stored:
-            identity = msgspec.json.decode(row.identity, type=Identity)
-            times = row.predicted_at, row.labelled_at
-            series = Series(identity, self._build, row.created_at, row.seen_at, dict(row.parameters), *times)
-            by_id[series.id] = series
-            if identity.scoring == self._scoring_of(identity.labels):
-                if identity.slice:
-                    slices.setdefault(identity.labels, {})[identity.slice] = series
-                else:
-                    by_labels[identity.labels] = series
-            elif not identity.slice:
-                replaced.add(identity.labels)
+        for series in by_id.values():
+            is_current = series.identity.scoring == self._scoring_of(series.labels)
+            if is_current and series.identity.slice:
+                slices.setdefault(series.labels, {})[series.identity.slice] = series
+            elif is_current:
+                by_labels[series.labels] = series
+            elif not series.identity.slice:
+                replaced.add(series.labels)
         for labels in replaced - by_labels.keys():
             logger.warning("The series of %s starts anew: its metric configuration changed", "/".join(labels))
         self._by_id, self._by_labels, self._slices = by_id, by_labels, slices
+
+    def _restored(self, row: StoredSeries) -> Series:
+        return Series(
+            msgspec.json.decode(row.identity, type=Identity),
+            self._build,
+            row.created_at,
+            row.seen_at,
+            dict(row.parameters),
+            row.predicted_at,
+            row.labelled_at,
+        )
 
     def __len__(self) -> int:
         return len(self._by_id)
 
     def current(self) -> list[Series]:
-        """The series that are shown, sorted by their labels, each before its slices.
+        """Returns the current series, sorted by their labels, each followed by its slices.
 
         May be called from any thread: each list is made in one step.
         """
-        shown = list(self._by_labels.values())
-        shown.sort(key=lambda series: series.labels)
-        return [one for series in shown for one in (series, *self.slices_of(series.labels))]
+        parents = list(self._by_labels.values())
+        parents.sort(key=lambda series: series.labels)
+        return [series for parent in parents for series in (parent, *self.slices_of(parent.labels))]
 
     def slices_of(self, labels: Labels) -> list[Series]:
-        """The slices of a series, by name."""
+        """Returns the slices of a series, sorted by name."""
         return sorted(self._slices.get(labels, {}).values(), key=lambda series: series.identity.slice)
 
     def find(self, labels: Labels) -> Series | None:
-        """The current series of these labels, if there is one."""
+        """Returns the current series of these labels, if there is one."""
         return self._by_labels.get(labels)
 
     def get(self, series_id: int) -> Series | None:
+        """Returns the series of an id, also one of an older configuration."""
         return self._by_id.get(series_id)
 
-    def admit(self, labels: Labels, now: float, seen: dict[int, StoredSeries]) -> Series:
-        """The current series of these labels, made if need be.
+    def admit(self, labels: Labels, now: float, rows: dict[int, StoredSeries]) -> Series:
+        """Returns the current series of these labels, and creates it when there is none.
 
-        `seen` collects the series whose row in the store has to be written.
+        Args:
+            labels: where the prediction came from.
+            now: Unix seconds.
+            rows: collects the rows that have to be written to the store.
 
         Raises:
-            Rejected: it would be one more than --max_series.
+            Rejected: the series would exceed --max_series.
         """
         series = self._by_labels.get(labels)
         if series is None:
@@ -90,41 +101,49 @@ class SeriesRegistry:
                 raise Rejected(Reason.TOO_MANY_SERIES, f"there are {count} series, the limit of --max_series")
             series = Series(Identity(labels, self._scoring_of(labels)), self._build, now, 0.0)
             self._by_id[series.id] = self._by_labels[labels] = series
-        if now - series.seen_at >= SEEN_EVERY:
-            series.seen_at = now
-            seen[series.id] = series.row()
+        _touch(series, now, rows)
         return series
 
-    def slice_of(self, parent: Series, name: str, now: float, seen: dict[int, StoredSeries]) -> Series:
-        """The slice of a series with this name, made if need be; beyond --max_slices the one that stands for the
-        rest.
+    def slice_of(self, parent: Series, name: str, now: float, rows: dict[int, StoredSeries]) -> Series:
+        """Returns the slice of a series with this name, and creates it when there is none.
+
+        Beyond --max_slices of one dimension that is the slice of all other values, such as `tenant=__other__`. `rows`
+        collects the rows that have to be written to the store.
         """
         slices = self._slices.setdefault(parent.labels, {})
         if name not in slices:
             dimension = f"{name.partition('=')[0]}="
-            if sum(known.startswith(dimension) for known in slices) >= self._max_slices:
+            if sum(existing.startswith(dimension) for existing in slices) >= self._max_slices:
                 name = dimension + OTHER_CLASSES
         series = slices.get(name)
         if series is None:
             identity = Identity(parent.labels, parent.identity.scoring, name)
             series = self._by_id[identity.id] = slices[name] = Series(identity, self._build, now, 0.0)
-        if now - series.seen_at >= SEEN_EVERY:
-            series.seen_at = now
-            seen[series.id] = series.row()
+        _touch(series, now, rows)
         return series
 
     def idle(self, before: float) -> list[int]:
-        """Ids of the series not used since `before`."""
+        """Returns the ids of the series that were not used since `before`."""
         return [series.id for series in self._by_id.values() if series.seen_at < before]
 
     def drop(self, series_id: int) -> None:
         """Forgets a series that was deleted from the store."""
         series = self._by_id.pop(series_id, None)
-        if series is not None and self._by_labels.get(series.labels) is series:
+        if series is None:
+            return
+        # A current series of the same labels may be another one, of another configuration.
+        if self._by_labels.get(series.labels) is series:
             del self._by_labels[series.labels]
-        if series is not None:
-            slices = self._slices.get(series.labels, {})
-            if slices.get(series.identity.slice) is series:  # and not one of another configuration
-                del slices[series.identity.slice]
-            if not slices:
-                self._slices.pop(series.labels, None)
+        slices = self._slices.get(series.labels, {})
+        if slices.get(series.identity.slice) is series:
+            del slices[series.identity.slice]
+        if not slices:
+            self._slices.pop(series.labels, None)
+
+
+def _touch(series: Series, now: float, rows: dict[int, StoredSeries]) -> None:
+    """Notes that a series is used now, and collects its row if the stored time is too old."""
+    if now - series.seen_at >= SEEN_EVERY:
+        series.seen_at = now
+        rows[series.id] = series.to_row()
+        series.mark_persisted()

@@ -1,9 +1,9 @@
-"""Series: whose numbers they are, and the catalog of those that exist.
+"""Series: the unit that sums belong to.
 
 A series is the labels of a prediction (namespace, deployment, predictor, model) and the configuration of its metric
 model. Whatever else decides what a sum means (the model that `auto` chose, the classes that have a slot) is a
-parameter, claimed in the store once and never changed; so equal pairs always give equal increments, and a correction
-can take back what it added.
+parameter, claimed in the store once and never changed: equal pairs always give equal increments, and a correction can
+take back what it added.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ REVISION = 3  # of the sums of a series
 
 
 class Labels(NamedTuple):
-    """Where a prediction came from; an unknown part is ""."""
+    """The origin of a prediction; an unknown label is ""."""
 
     namespace: str
     deployment: str
@@ -38,10 +38,10 @@ class Labels(NamedTuple):
 
 
 class Scoring(msgspec.Struct, frozen=True, kw_only=True):
-    """How the predictions of a series are scored, as configured; part of the series' identity.
+    """The configuration that scores the predictions of a series; part of the series' identity.
 
-    `revision` is that of the sums that are kept. Those of an older one lack what newer values are read from, and what a
-    correction would take back; so they are another series.
+    `revision` numbers the components of the sums. Sums of an older revision lack components that newer values are
+    computed from, and that a correction would take back: so they belong to another series.
     """
 
     storage_uri: str = "auto"
@@ -52,8 +52,9 @@ class Scoring(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Identity(msgspec.Struct, frozen=True, array_like=True):
-    """The labels and the scoring of a series, and for a slice of one, which; its id is their digest, the same in every
-    process.
+    """The labels and the scoring of a series, and the name of a slice.
+
+    Its id is a digest of these, the same in every process.
     """
 
     labels: Labels
@@ -62,14 +63,15 @@ class Identity(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def encoded(self) -> bytes:
-        """As a store keeps it."""
+        """Encodes the identity as stores hold it."""
         scoring = msgspec.to_builtins(self.scoring)
-        if scoring["revision"] == 1:  # which did not say so
+        if scoring["revision"] == 1:  # the first had no number
             del scoring["revision"]
         return msgspec.json.encode((self.labels, scoring, *([self.slice] if self.slice else [])))
 
     @property
     def id(self) -> int:
+        """The stored id, a signed integer of 64 bits."""
         return int.from_bytes(blake2b(self.encoded, digest_size=8).digest(), signed=True)
 
 
@@ -92,19 +94,17 @@ class Series:
     model: MetricModel | None = None
     task: str = ""  # of its metric model, "" before the first pair
     is_unusable: bool = False
-    counted: tuple[str, ...] | None = None  # prefixes of what the ledgers that only grow keep for its model
+    counted: tuple[str, ...] | None = None  # prefixes of its components in the cumulative sums
 
     def __post_init__(self) -> None:
         self.id = self.identity.id
-        self._noted = self.predicted_at, self.labelled_at  # as the store has them
+        self.mark_persisted()
         slots = sorted(int(name.removeprefix("class/")) for name in self.parameters if name.startswith("class/"))
         self.classes = dict.fromkeys(self.parameters[f"class/{slot}"] for slot in slots)
         if path := self.parameters.get("model"):
             try:
                 self._build_model(path)
-            except (
-                BadConfiguration
-            ) as error:  # kept as it is: nothing it holds can be read or added to without its model
+            except BadConfiguration as error:  # without its model no sum can be read or added: left as it is
                 logger.warning("The series of %s cannot be scored: %s", "/".join(self.labels), error)
                 self.is_unusable = True
 
@@ -113,18 +113,27 @@ class Series:
         return self.identity.labels
 
     def needs_persist(self, seconds: float) -> bool:
-        """Whether the store knows less of when it was last used, by so many seconds."""
-        return self.predicted_at - self._noted[0] >= seconds or self.labelled_at - self._noted[1] >= seconds
+        """Returns whether the stored times of the last use are older than the current ones, by so many seconds."""
+        return (
+            self.predicted_at - self._persisted_predicted_at >= seconds
+            or self.labelled_at - self._persisted_labelled_at >= seconds
+        )
 
-    def row(self) -> StoredSeries:
-        """The row that a store has to keep, and will."""
-        self._noted = self.predicted_at, self.labelled_at
+    def mark_persisted(self) -> None:
+        """Takes the current times of the last use for stored."""
+        self._persisted_predicted_at, self._persisted_labelled_at = self.predicted_at, self.labelled_at
+
+    def to_row(self) -> StoredSeries:
+        """Returns the row of the series in a store, without parameters: those are claimed."""
         return StoredSeries(
             self.id, self.identity.encoded, self.created_at, self.seen_at, {}, self.predicted_at, self.labelled_at
         )
 
     def resolve(self, truth: RowValue, prediction: RowValue, claims: Claims) -> Resolved:
-        """The pair as its model takes it, or the status that says why not; settles model and classes on first use."""
+        """Returns the pair as its metric model takes it, or the status of a pair that cannot be scored.
+
+        The first pair chooses the model; each pair claims what its sums depend on.
+        """
         if self.is_unusable or (self.model is None and not self._choose_model(truth, prediction, claims)):
             return LabelStatus.UNSCORABLE
         resolved = task.TASKS[self.task](truth, prediction, self.identity.scoring.class_names)
@@ -133,17 +142,17 @@ class Series:
         return resolved
 
     def adopt_parent_model(self, parent: Series, resolved: tuple[RowValue, RowValue], claims: Claims) -> None:
-        """Takes, as a slice, the model of the whole for a pair that it has resolved."""
+        """Takes the metric model of the parent of this slice, for a pair that the parent has resolved."""
         if self.model is None:
             claims[self.id, "model"] = self.parameters["model"] = parent.parameters["model"]
             self._build_model(parent.parameters["model"])
         self._claim_parameters(resolved, claims)
 
     def predicted_class(self, value: RowValue, claims: Claims) -> tuple[str | None, bool]:
-        """The class that a prediction would be, if it is one, and whether it is sure to be one.
+        """Returns the class that a prediction would be, if any, and whether it is certain to be a class.
 
-        What it would be does not depend on what came before: a number is only known to be a class by the first pair,
-        and the rows that came earlier belong to the same window.
+        The class does not depend on earlier rows: only the first pair tells that a number is a class, and the rows
+        before that pair belong to the same window.
         """
         if self.is_unusable:
             return None, False
@@ -159,7 +168,7 @@ class Series:
 
     @property
     def has_classes(self) -> bool:
-        """Whether its predictions are known to be classes."""
+        """Whether its predictions are certain to be classes."""
         return self.task == "binary" or self.task in task.CLASSIFYING
 
     def _choose_model(self, truth: RowValue, prediction: RowValue, claims: Claims) -> bool:
@@ -187,9 +196,7 @@ class Series:
         self.counted = getattr(self.model, "counted", ("",)) if is_counting else None
 
     def _claim_parameters(self, resolved: tuple[RowValue, RowValue], claims: Claims) -> None:
-        """Claims what the sums of this pair depend on: a slot for each of its classes, or the number about which truths
-        are summed.
-        """
+        """Claims a slot for each class of a pair; for a regression the pivot, about which truths are summed."""
         if self.task in task.CLASSIFYING:
             for value in resolved:
                 label = task.class_of(value, self.identity.scoring.class_names) if isinstance(value, list) else value
@@ -200,12 +207,12 @@ class Series:
             self._build_model(self.parameters["model"])
 
     def claim_class(self, label: str, claims: Claims) -> bool:
-        """Gives the class a slot if one is free, and says whether it has one."""
+        """Claims a slot for a class if one is free; returns whether the class has one."""
         if label in self.classes:
             return True
-        if label == OTHER_CLASSES:  # the name is taken
-            return False
-        if (slot := len(self.classes)) >= self.identity.scoring.max_classes:
+        slot = len(self.classes)
+        is_reserved = label == OTHER_CLASSES
+        if is_reserved or slot >= self.identity.scoring.max_classes:
             return False
         self.classes[label] = None
         claims[self.id, f"class/{slot}"] = self.parameters[f"class/{slot}"] = label

@@ -1,8 +1,8 @@
-"""The running totals of every series and window, for reading without asking the store.
+"""The running totals of every series and window, which are read without asking the store.
 
 Reading a week of buckets for every scrape would take seconds; so the writer keeps their sum, adds to it what it has
-committed, and takes out what falls off the far edge. It is changed only after a commit, and rebuilt from the store
-after any failure.
+committed, and takes out the buckets that fall off the far edge. Totals change only after a commit, and are rebuilt from
+the store after any failure.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from metrics_server.metrics.sums import Sums, add_into
 from metrics_server.metrics.window import CUMULATIVE_BUCKETS, Bucket, edge_of
 from metrics_server.store.interface import Store
 
-SWALLOWS = 1e4  # times what is left: leaves 12 of 16 digits
+LARGEST_RATIO = 1e4  # of a subtracted sum to what remains: leaves 12 of 16 digits
 EXACT = 2.0**53  # integers up to this are exact
 
 _BySeries = dict[int, dict[str, float]]
@@ -25,7 +25,7 @@ _BySeries = dict[int, dict[str, float]]
 
 @dataclass
 class WindowTotals:
-    """A window of the last `length` seconds, and the sums of its buckets from `edge` on."""
+    """The sums of the last `length` seconds: of all buckets that start at `edge` or later."""
 
     name: str
     length: int
@@ -34,20 +34,23 @@ class WindowTotals:
 
 
 class Totals:
-    """Sums by ledger and by window. Written by one thread; `series_totals` may be called from any."""
+    """The sums of all series, cumulative and by window.
+
+    One thread writes; any thread may read `series_totals` and `version`.
+    """
 
     def __init__(self, windows: Mapping[str, int]) -> None:
         self._windows = [WindowTotals(name, length) for name, length in windows.items()]
-        self._fresh: _BySeries = {}  # of all windows, not added to each of them yet
-        self._cumulative: dict[Bucket, _BySeries] = {cumulative: {} for cumulative in CUMULATIVE_BUCKETS}
+        self._fresh: _BySeries = {}  # common to all windows, not added to each of them yet
+        self._cumulative: dict[Bucket, _BySeries] = {bucket: {} for bucket in CUMULATIVE_BUCKETS}
         self._lock = threading.Lock()
         self._versions: dict[int, int] = {}
         self._changes = count(1)
         self._rebuilt = 0
 
     def rebuild(self, store: Store, now: float) -> None:
-        """Reads everything anew."""
-        cumulative = {cumulative: _copy(store.cumulative(cumulative)) for cumulative in CUMULATIVE_BUCKETS}
+        """Reads all totals from the store."""
+        cumulative = {bucket: _copy(store.cumulative(bucket)) for bucket in CUMULATIVE_BUCKETS}
         windows = []
         for window in self._windows:
             edge = edge_of(window.length, now)
@@ -57,8 +60,10 @@ class Totals:
             self._versions, self._rebuilt = {}, next(self._changes)
 
     def add(self, sums: Mapping[tuple[int, Bucket], Sums]) -> None:
-        """Adds what was committed. Nearly all of it is of this minute, and in all windows: that is kept once until they
-        slide.
+        """Adds committed sums.
+
+        Nearly all are of this minute, and so in all windows: these are added up once, and to each window when it
+        slides.
         """
         with self._lock:
             newest = max(window.edge for window in self._windows)
@@ -75,26 +80,28 @@ class Totals:
                         _add(window.sums, series_id, increments)
 
     def slide(self, store: Store, now: float) -> None:
-        """Moves every window's far edge to where it is now. Must come before a roll-up at the same `now`."""
-        self._spread()
+        """Moves the far edge of every window to where it is at `now`. Must precede a roll-up at the same `now`."""
+        self._spread_fresh()
         for window in self._windows:
             edge = edge_of(window.length, now)
             if edge > window.edge:
-                gone = store.totals(window.edge, edge)
-                left = {
-                    series_id: dict(window.sums.get(series_id, {})) for series_id in gone
-                }  # only this thread writes
-                for series_id, sums in gone.items():
-                    add_into(left[series_id], sums, -1)
-                swallowed = any(_has_swallowed(sums, left[series_id]) for series_id, sums in gone.items())
-                anew = _copy(store.totals(edge)) if swallowed else {**window.sums, **left}
-                with self._lock:
-                    window.edge, window.sums = edge, anew
-                    for series_id in gone:
-                        self._versions[series_id] = next(self._changes)
+                self._slide_window(window, edge, store)
 
-    def _spread(self) -> None:
-        """Adds to each window what is in all of them."""
+    def _slide_window(self, window: WindowTotals, edge: int, store: Store) -> None:
+        """Subtracts the buckets before the new edge; reads the window anew if that would cost digits."""
+        gone = store.totals(window.edge, edge)
+        remaining = {series_id: dict(window.sums.get(series_id, {})) for series_id in gone}  # only this thread writes
+        for series_id, sums in gone.items():
+            add_into(remaining[series_id], sums, -1)
+        lost_digits = any(_loses_digits(sums, remaining[series_id]) for series_id, sums in gone.items())
+        slid = _copy(store.totals(edge)) if lost_digits else {**window.sums, **remaining}
+        with self._lock:
+            window.edge, window.sums = edge, slid
+            for series_id in gone:
+                self._versions[series_id] = next(self._changes)
+
+    def _spread_fresh(self) -> None:
+        """Adds the fresh sums to each window."""
         with self._lock:
             for series_id, sums in self._fresh.items():
                 for window in self._windows:
@@ -110,39 +117,37 @@ class Totals:
                 self._versions[series_id] = next(self._changes)
 
     def version(self, series_id: int) -> object:
-        """Something that differs whenever the sums of a series do."""
+        """Returns a value that differs whenever the sums of a series do."""
         with self._lock:
             return self._rebuilt, self._versions.get(series_id, 0)
 
-    def cumulative(self, cumulative: Bucket, series_id: int) -> Sums:
-        """The sums of one series in one ledger."""
+    def cumulative(self, bucket: Bucket, series_id: int) -> Sums:
+        """Returns the sums of one series in one cumulative bucket."""
         with self._lock:
-            return dict(self._cumulative[cumulative].get(series_id, {}))
+            return dict(self._cumulative[bucket].get(series_id, {}))
 
     def series_totals(self, series_id: int) -> SeriesTotals:
-        """The sums of one series, all of one moment."""
+        """Returns the sums of one series, all of one moment."""
         with self._lock:
             fresh = self._fresh.get(series_id, {})
             return SeriesTotals(
-                {cumulative: dict(by_series.get(series_id, {})) for cumulative, by_series in self._cumulative.items()},
+                {bucket: dict(by_series.get(series_id, {})) for bucket, by_series in self._cumulative.items()},
                 {window.name: _merged(window.sums.get(series_id, {}), fresh) for window in self._windows},
             )
 
 
 @dataclass(frozen=True)
 class SeriesTotals:
-    """The sums of one series: by ledger and by window."""
+    """The sums of one series: cumulative ones by bucket, and those of each window by its name."""
 
     cumulative: Mapping[Bucket, Sums]
     windows: Mapping[str, Sums]
 
 
-def _has_swallowed(gone: Sums, left: Sums) -> bool:
-    """Whether a real sum that left was so large that the digits of what remains were lost beside it. Counts lose
-    none.
-    """
+def _loses_digits(gone: Sums, remaining: Sums) -> bool:
+    """Returns whether a subtracted real sum was so large that it cost digits of the rest. Counts are exact."""
     return any(
-        abs(value) > SWALLOWS * abs(left.get(name, 0.0)) and not (abs(value) < EXACT and value.is_integer())
+        abs(value) > LARGEST_RATIO * abs(remaining.get(name, 0.0)) and not (abs(value) < EXACT and value.is_integer())
         for name, value in gone.items()
     )
 
@@ -154,7 +159,7 @@ def _merged(sums: Sums, fresh: Sums) -> Sums:
 
 
 def _copy(by_series: Mapping[int, Sums]) -> _BySeries:
-    # Of many series and windows the same names: each is kept once.
+    # Many series and windows have components of the same names: interned, each name is in memory once.
     return {
         series_id: {intern(name): value for name, value in sums.items() if value}
         for series_id, sums in by_series.items()

@@ -1,4 +1,4 @@
-"""What the simulated cluster serves: scikit-learn's models, and the rows that they were not trained on."""
+"""The simulated cluster: models of scikit-learn, and the rows that they were not trained on."""
 
 from __future__ import annotations
 
@@ -13,17 +13,12 @@ Array: TypeAlias = NDArray[np.float64]
 Predict: TypeAlias = "Callable[[Array], Array]"
 
 NAMESPACE = "seldon"
-IRIS_SHARE, DIGITS_SHARE, DIABETES_SHARE = (
-    0.2,
-    0.1,
-    0.5,
-)  # to learn from: so little that the models are wrong now and then
+# Shares of the rows to learn from: so small that the models are wrong now and then.
+IRIS_SHARE, DIGITS_SHARE, DIABETES_SHARE = 0.2, 0.1, 0.5
 CANARY_SHARE = 0.25  # of the calls
-SEEN_PIXELS = 24  # of 64, by the canary: it is right for 69 % of the digits, not for 92 %
-DRIFT_COLUMN, DRIFT = (
-    2,
-    0.1,
-)  # the body mass index, two standard deviations off in the end: the mean error grows by a half
+CANARY_PIXELS = 24  # of 64: with these the canary is right for 69 % of the digits, not for 92 %
+# The body mass index, two standard deviations off in the end: the mean error grows by a half.
+DRIFT_COLUMN, DRIFT = 2, 0.1
 
 
 class Failed(Exception):
@@ -42,13 +37,13 @@ class Predictor:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The rows a model was not trained on, and what turned out: class indexes, or values."""
+    """The rows that a model was not trained on, and their truths: class indexes, or values."""
 
     features: list[str]
     rows: Array
     truths: list[float]
     classes: int = 0  # 0: a regression
-    drift: tuple[int, float] | None = None  # a column, and what its values are off by in the end
+    drift: tuple[int, float] | None = None  # a column, and the offset of its values in the end
 
 
 @dataclass(frozen=True)
@@ -68,7 +63,7 @@ class Deployment:
 
 
 def cluster() -> dict[str, Deployment]:
-    """All deployments by their path, trained; the same every time.
+    """Trains all deployments; returns them by path, the same every time.
 
     Raises:
         Failed: scikit-learn is missing.
@@ -83,19 +78,19 @@ def cluster() -> dict[str, Deployment]:
 def _iris() -> Deployment:
     from sklearn.datasets import load_iris
 
-    known, labels, held_out = _split(load_iris(), IRIS_SHARE, classes=3)
-    predictor = Predictor("default", "classifier", _classifier(known, labels))
+    training, labels, held_out = _split(load_iris(), IRIS_SHARE, classes=3)
+    predictor = Predictor("default", "classifier", _classifier(training, labels))
     return Deployment(NAMESPACE, "multiclass-model", (predictor,), held_out)
 
 
 def _digits() -> Deployment:
     from sklearn.datasets import load_digits
 
-    known, labels, held_out = _split(load_digits(), DIGITS_SHARE, classes=10)
-    narrow = _classifier(known[:, :SEEN_PIXELS], labels)
+    training, labels, held_out = _split(load_digits(), DIGITS_SHARE, classes=10)
+    canary = _classifier(training[:, :CANARY_PIXELS], labels)
     predictors = (
-        Predictor("main", "classifier", _classifier(known, labels), 1 - CANARY_SHARE),
-        Predictor("canary", "classifier", lambda rows: narrow(rows[:, :SEEN_PIXELS]), CANARY_SHARE),
+        Predictor("main", "classifier", _classifier(training, labels), 1 - CANARY_SHARE),
+        Predictor("canary", "classifier", lambda rows: canary(rows[:, :CANARY_PIXELS]), CANARY_SHARE),
     )
     return Deployment(NAMESPACE, "digits", predictors, held_out)
 
@@ -104,25 +99,25 @@ def _diabetes() -> Deployment:
     from sklearn.datasets import load_diabetes
     from sklearn.linear_model import LinearRegression
 
-    known, values, held_out = _split(load_diabetes(), DIABETES_SHARE, classes=0, drift=(DRIFT_COLUMN, DRIFT))
-    predictor = Predictor("default", "regressor", LinearRegression().fit(known, values).predict)
+    training, values, held_out = _split(load_diabetes(), DIABETES_SHARE, classes=0, drift=(DRIFT_COLUMN, DRIFT))
+    predictor = Predictor("default", "regressor", LinearRegression().fit(training, values).predict)
     return Deployment(NAMESPACE, "diabetes", (predictor,), held_out, delay_factor=10)
 
 
 def _split(
     bunch: Any, share: float, *, classes: int, drift: tuple[int, float] | None = None
 ) -> tuple[Array, Array, HeldOut]:
-    """The rows to learn from, their truths, and the rows held out."""
+    """Returns the rows to learn from, their truths, and the rows held out."""
     from sklearn.model_selection import train_test_split
 
-    known, rows, labels, truths = train_test_split(
+    training, rows, labels, truths = train_test_split(
         bunch.data, bunch.target, train_size=share, stratify=bunch.target if classes else None, random_state=0
     )
-    return known, labels, HeldOut([str(name) for name in bunch.feature_names], rows, truths.tolist(), classes, drift)
+    return training, labels, HeldOut([str(name) for name in bunch.feature_names], rows, truths.tolist(), classes, drift)
 
 
 def _classifier(rows: Array, labels: Array) -> Predict:
-    """Probabilities of the classes."""
+    """Fits a model that predicts the probabilities of the classes."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler

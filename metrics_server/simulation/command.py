@@ -21,11 +21,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from random import Random
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from metrics_server.api.routes import Route
 from metrics_server.simulation.cluster import NAMESPACE, Deployment, Failed, cluster
-from metrics_server.simulation.delivery import Copies, Delivery, KnownSeries, Link
+from metrics_server.simulation.delivery import Copies, Delivery, Link, StoredSeries
 from metrics_server.simulation.executor import Executor
 from metrics_server.simulation.executor_event import batch
 from metrics_server.simulation.ingress import HOST, served
@@ -43,7 +43,7 @@ FEEDBACK = '{"truth": {"data": {"ndarray": [2]}}}'
 
 
 class Console:
-    """Standard output: lines that stay, and on a terminal one line at the bottom that is written over."""
+    """Standard output: lines that stay, and on a terminal one line at the bottom that is overwritten."""
 
     def __init__(self) -> None:
         self._live = ""
@@ -84,18 +84,18 @@ class Play:
 
     async def run(self) -> None:
         """Plays to the end, which comes after --count calls, or never."""
-        known, now = await self.link.known(), time.time()
-        due = await self._tell_past(known, now) if self.options.past else []
+        stored, now = await self.link.series(), time.time()
+        due = await self._tell_past(stored, now) if self.options.past else []
         if self.options.open:
             await asyncio.to_thread(webbrowser.open, self.options.url)
-        story = self._story(Random(self.options.seed), known, now)  # noqa: S311 - a simulation
+        story = self._story(Random(self.options.seed), stored, now)  # noqa: S311 - a simulation
         await Traffic(story, self.executor, self.delivery, self.options.rate).run(self.options.count, due)
         await self.delivery.drain()
         if not self.options.rate:
             await asyncio.Event().wait()
 
     async def line(self) -> str | None:
-        """How it stands."""
+        """Returns the line that sums up the present state; None while the server does not respond."""
         if self.past:
             return f"Telling the last {_span(self.past.seconds)} ... {self.past.share:.0%}"
         page = await self.link.page()
@@ -104,16 +104,16 @@ class Play:
         dropped = f"  dropped {self.delivery.dropped:,}" if self.delivery.dropped else ""
         return f"{outcome_of(page, NAMESPACE)}{dropped}"
 
-    async def _tell_past(self, known: list[KnownSeries], now: float) -> list[Due]:
-        """Tells what the server does not know yet of each deployment; returns the labels that are still to come."""
+    async def _tell_past(self, stored: list[StoredSeries], now: float) -> list[Due]:
+        """Tells the past of each deployment from its last prediction on; returns the labels still to come."""
         random = Random(self.options.seed)  # noqa: S311 - a simulation
         since = dict.fromkeys(self.deployments, now - self.options.past * HOUR)
-        for one in known:
-            path = f"{one.namespace}/{one.deployment}"
+        for series in stored:
+            path = series.deployment_path
             if path in since:
-                since[path] = max(since[path], await self.link.known_until(one, since[path]))
+                since[path] = max(since[path], await self.link.last_prediction_at(series, since[path]))
         copies = Copies(self.options.repeats, random)
-        self.past = past = PastTraffic(self._story(random, known, now), since, now, copies, random)
+        self.past = past = PastTraffic(self._story(random, stored, now), since, now, copies, random)
         batches, told = past.batches(), 0
         while messages := await asyncio.to_thread(next, batches, None):
             await self.link.post(batch(messages))
@@ -122,11 +122,11 @@ class Play:
         self.console.say(f"Told {told:,} events of the last {_span(past.seconds)} in {time.time() - now:.1f} s.")
         return past.due
 
-    def _story(self, random: Random, known: list[KnownSeries], now: float) -> Story:
-        """The story began with the first past that the server was told."""
+    def _story(self, random: Random, stored: list[StoredSeries], now: float) -> Story:
+        """Returns the story, which began with the first past that the server was told."""
         options = self.options
-        met = [one.created_at for one in known if f"{one.namespace}/{one.deployment}" in self.deployments]
-        drift_at = min([*met, now]) + (options.drift_after - options.past) * HOUR
+        created = [series.created_at for series in stored if series.deployment_path in self.deployments]
+        drift_at = min([*created, now]) + (options.drift_after - options.past) * HOUR
         return Story(list(self.deployments.values()), random, options.label_delay, options.label_share, drift_at)
 
 
@@ -226,12 +226,15 @@ def _share(text: str) -> float:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="metrics-server simulate",
-        description="Stands in for a cluster: serves models behind an ingress such as Seldon's, logs to a metrics server, and shows what that says.",
+        description=(
+            "Stands in for a cluster: serves models behind an ingress such as Seldon's, logs to a metrics server, "
+            "and shows what that says."
+        ),
     )
 
     def add(name: str, text: str, **kind: Any) -> None:
-        shown = " (default: %(default)s)" if "default" in kind else ""
-        parser.add_argument(*dict.fromkeys([f"--{name}", f"--{name.replace('_', '-')}"]), help=text + shown, **kind)
+        default = " (default: %(default)s)" if "default" in kind else ""
+        parser.add_argument(*dict.fromkeys([f"--{name}", f"--{name.replace('_', '-')}"]), help=text + default, **kind)
 
     add("serve", "start a server at the port of --url, and stop it in the end", action="store_true")
     add("open", "open the server's page in a browser once there is something to see", action="store_true")
@@ -276,16 +279,11 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = _parser()
     options = parser.parse_args(arguments)
     options.url = options.url.rstrip("/")
-    try:
-        url = urlsplit(options.url)
-        valid = url.scheme in ("http", "https") and url.hostname and url.port != 0
-    except ValueError:
-        valid = False
-    if not valid:
+    url = _url(options.url)
+    if url is None:
         parser.error(f"--url {options.url}: want an address such as http://127.0.0.1:8080")
-    if options.serve and (url.scheme, url.hostname, url.path) not in [
-        ("http", host, "") for host in ("127.0.0.1", "localhost")
-    ]:
+    own = [("http", host, "") for host in ("127.0.0.1", "localhost")]
+    if options.serve and (url.scheme, url.hostname, url.path) not in own:
         parser.error(f"--serve listens at http://127.0.0.1, --url says {options.url}")
     if not 0 < options.ingress_port < 65536:
         parser.error(f"--ingress_port {options.ingress_port}: want 1 to 65535")
@@ -294,6 +292,16 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     if options.past is None:
         options.past = PAST_HOURS if options.rate else 0.0
     return options
+
+
+def _url(text: str) -> SplitResult | None:
+    """Parses the address of a server; None if it is none."""
+    try:
+        url = urlsplit(text)
+        is_address = url.scheme in ("http", "https") and url.hostname and url.port != 0
+    except ValueError:
+        return None
+    return url if is_address else None
 
 
 def main(arguments: Sequence[str]) -> int:

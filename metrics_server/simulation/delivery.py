@@ -1,6 +1,4 @@
-"""How the events of the simulated executors reach the server: a bounded queue, and ten workers that overtake each
-other.
-"""
+"""Delivery of the events of the simulated executors: a bounded queue, and ten workers that overtake each other."""
 
 from __future__ import annotations
 
@@ -20,12 +18,12 @@ from metrics_server.simulation.executor_event import Message
 WORKERS = 10
 QUEUE_EVENTS = 10_000  # as of an executor
 BUSY_EVENTS = 1_000  # traffic of our own pauses while more are waiting
-ANSWER_SECONDS = 10.0
+RESPONSE_SECONDS = 10.0
 RETRY_SECONDS = (0.5, 1.0, 2.0, 4.0)
 
 
-class KnownSeries(msgspec.Struct):
-    """What the server knows of a series."""
+class StoredSeries(msgspec.Struct):
+    """A series in the list of the server."""
 
     namespace: str
     deployment: str
@@ -33,9 +31,14 @@ class KnownSeries(msgspec.Struct):
     created_at: float
     last_prediction_at: float | None  # when it arrived, whatever its time
 
+    @property
+    def deployment_path(self) -> str:
+        """Namespace and name of its deployment."""
+        return f"{self.namespace}/{self.deployment}"
+
 
 class _List(msgspec.Struct):
-    models: list[KnownSeries]
+    models: list[StoredSeries]
 
 
 class _Point(msgspec.Struct):
@@ -47,7 +50,7 @@ class _History(msgspec.Struct):
 
 
 class Link:
-    """HTTP to the server. What it cannot deliver it tries again, and says so once."""
+    """HTTP to the server. It repeats what it cannot deliver, and says so once."""
 
     def __init__(self, url: str, say: Callable[[str], None]) -> None:
         self.url = url
@@ -59,31 +62,34 @@ class Link:
     async def post(self, message: Message) -> None:
         """Delivers it; an executor would not try again, but a server that is restarted should not spoil the show."""
         headers, body = message
-        answer = await self._insist(Route.ROOT.path(), method="POST", headers=headers, body=body)
-        if answer.code >= 300 and answer.code not in self._refused:
-            self._refused.add(answer.code)
-            self._say(f"{self.url} refused an event: HTTP {answer.code} {answer.body[:200].decode(errors='replace')}")
+        response = await self._insist(Route.ROOT.path(), method="POST", headers=headers, body=body)
+        if response.code >= 300 and response.code not in self._refused:
+            self._refused.add(response.code)
+            self._say(
+                f"{self.url} refused an event: HTTP {response.code} {response.body[:200].decode(errors='replace')}"
+            )
 
-    async def known(self) -> list[KnownSeries]:
-        """All series of the server."""
-        answer = await self._insist(Route.MODELS.path())
-        return msgspec.json.decode(answer.body, type=_List).models if answer.code == 200 else []
+    async def series(self) -> list[StoredSeries]:
+        """Lists all series of the server."""
+        response = await self._insist(Route.MODELS.path())
+        return msgspec.json.decode(response.body, type=_List).models if response.code == 200 else []
 
-    async def known_until(self, series: KnownSeries, since: float) -> float:
-        """The time of the last prediction since then, 0 without any. It is off by a step of the history if a past was
-        told in part.
+    async def last_prediction_at(self, series: StoredSeries, since: float) -> float:
+        """Returns the time of the last prediction since then, 0 without any.
+
+        It is off by a step of the history if a past was told incompletely.
         """
-        answer = await self._insist(f"{series.path}?from={since}")
-        points = msgspec.json.decode(answer.body, type=_History).points if answer.code == 200 else []
+        response = await self._insist(f"{series.path}?from={since}")
+        points = msgspec.json.decode(response.body, type=_History).points if response.code == 200 else []
         return min(points[-1].to, series.last_prediction_at or 0.0) if points else 0.0
 
     async def page(self) -> str | None:
-        """The server's metrics, if it tells them now."""
-        answer = await self._fetch(Route.METRICS.path())
-        return answer.body.decode() if answer is not None and answer.code == 200 else None
+        """Returns the metrics page, if the server responds with it now."""
+        response = await self._fetch(Route.METRICS.path())
+        return response.body.decode() if response is not None and response.code == 200 else None
 
     async def is_ready(self) -> bool:
-        """Asks without a word about a failure: a server that starts is not there yet."""
+        """Returns whether the server is ready. A failure is not logged: a server that starts is not there yet."""
         try:
             return (await self._client.fetch(f"{self.url}{Route.READYZ.path()}", raise_error=False)).code == 200
         except (OSError, HTTPClientError):
@@ -91,20 +97,20 @@ class Link:
 
     async def _insist(self, path: str, **options: Any) -> HTTPResponse:
         for attempt in range(sys.maxsize):
-            answer = await self._fetch(path, **options)
-            if answer is not None and answer.code != 503:
+            response = await self._fetch(path, **options)
+            if response is not None and response.code != 503:
                 break
             # Spread, so that everything that waited does not come back at once.
             await asyncio.sleep(RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)] * SystemRandom().uniform(0.5, 1.5))
-        assert answer is not None
-        return answer
+        assert response is not None
+        return response
 
     async def _fetch(self, path: str, **options: Any) -> HTTPResponse | None:
         try:
-            answer = await self._client.fetch(
-                self.url + path, raise_error=False, request_timeout=ANSWER_SECONDS, **options
+            response = await self._client.fetch(
+                self.url + path, raise_error=False, request_timeout=RESPONSE_SECONDS, **options
             )
-        except (OSError, HTTPClientError) as error:  # HTTPClientError: no answer in time, or half of one
+        except (OSError, HTTPClientError) as error:  # HTTPClientError: no response in time, or an incomplete one
             if self._is_up:
                 reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
                 self._say(f"Cannot reach {self.url} ({reason}); trying again until it answers.")
@@ -113,17 +119,17 @@ class Link:
         if not self._is_up:
             self._say(f"{self.url} answers again.")
         self._is_up = True
-        return answer
+        return response
 
 
 class Copies:
-    """How often each event arrives: a share of them twice, as through a broker that missed an answer."""
+    """Repeats a share of the events, as a broker does that missed a response."""
 
     def __init__(self, repeats: float, random: Random) -> None:
         self._repeats, self._random = repeats, random
 
     def of(self, message: Message) -> list[Message]:
-        """The message, as often as it arrives."""
+        """Returns the message as often as it arrives."""
         return [message] * (1 + (self._random.random() < self._repeats))
 
 
@@ -147,13 +153,13 @@ class Delivery:
             self._has_room.clear()
 
     async def run(self) -> None:
-        """Delivers, without end."""
+        """Delivers events, without end."""
         async with asyncio.TaskGroup() as workers:
             for _ in range(WORKERS):
                 workers.create_task(self._work())
 
     async def room(self) -> None:
-        """Returns when few events wait: who asks before each call has none dropped while the server is away."""
+        """Returns when few events wait. Traffic that waits for this before each call has no event dropped."""
         await self._has_room.wait()
 
     async def drain(self) -> None:

@@ -1,4 +1,4 @@
-"""What a Seldon executor does with a call: it picks a predictor, asks its model, answers, and logs what it saw.
+"""Seldon's executor: it picks a predictor for a call, asks its model, responds, and logs what it saw.
 
 Pure but for the clock, the random numbers and the log, which come in.
 """
@@ -27,7 +27,7 @@ from metrics_server.simulation.executor_event import (
 
 IMAGE = f"metrics-server-simulator:{__version__}"
 MAX_NUMBER = 1e12  # so that no model answers inf
-EMPTY = b'{"data":{"tensor":{"shape":[0]}},"meta":{}}'  # what feedback is answered with
+EMPTY = b'{"data":{"tensor":{"shape":[0]}},"meta":{}}'  # the response to feedback
 
 
 class BadInput(Exception):
@@ -43,8 +43,8 @@ class Call(NamedTuple):
     is_logged: bool = True
 
 
-class CallAnswer(NamedTuple):
-    """Status, puid and JSON of the answer."""
+class CallResponse(NamedTuple):
+    """Status, puid and JSON of the response to a call."""
 
     status: int
     puid: str
@@ -52,34 +52,33 @@ class CallAnswer(NamedTuple):
 
 
 class Executor:
-    """The executors of all deployments: each call is one call of one model, and is logged in mode `all`."""
+    """The executors of all deployments: each call is a call of one model, and is logged in mode `all`."""
 
     def __init__(self, log: Callable[[Message], None], clock_ns: Callable[[], int], random: Random) -> None:
         self._log, self._clock_ns, self._random = log, clock_ns, random
-        self._ids = (
-            SystemRandom()
-        )  # never repeated, or a server that keeps its state would take a second run for repeats
+        # Ids never repeat, or a server that keeps its state would take a second run for repeats of the first.
+        self._ids = SystemRandom()
 
-    def predict(self, deployment: Deployment, call: Call) -> CallAnswer:
-        """Of a call that fails the request alone is logged."""
+    def predict(self, deployment: Deployment, call: Call) -> CallResponse:
+        """Responds with a prediction. Of a call that fails, only the request is logged."""
         predictor, puid = self._balanced(deployment), call.puid or new_uuid(self._ids)
         self._note(REQUEST, deployment, predictor, puid, call)
         try:
             body = _reply(predictor, len(deployment.held_out.features), call.body)
         except BadInput as error:
-            return CallAnswer(400, puid, failure(str(error)))
+            return CallResponse(400, puid, failure(str(error)))
         self._note(RESPONSE, deployment, predictor, puid, call._replace(body=body, content_type="application/json"))
-        return CallAnswer(200, puid, body)
+        return CallResponse(200, puid, body)
 
-    def feedback(self, deployment: Deployment, call: Call) -> CallAnswer:
-        """Balanced afresh, and logged before the model sees it, be it as it may."""
+    def feedback(self, deployment: Deployment, call: Call) -> CallResponse:
+        """Takes feedback, balanced afresh; it is logged before the model sees it, even if it is malformed."""
         puid = call.puid or new_uuid(self._ids)
         self._note(FEEDBACK, deployment, self._balanced(deployment), puid, call)
         try:
             _message(call.body)
         except BadInput as error:
-            return CallAnswer(400, puid, failure(str(error)))
-        return CallAnswer(200, puid, EMPTY)
+            return CallResponse(400, puid, failure(str(error)))
+        return CallResponse(200, puid, EMPTY)
 
     def _balanced(self, deployment: Deployment) -> Predictor:
         predictors = deployment.predictors
@@ -101,12 +100,12 @@ class Executor:
 
 
 def failure(info: str, reason: str = "MICROSERVICE_BAD_DATA") -> bytes:
-    """An error as Seldon's model servers tell it."""
+    """Returns an error in the form of Seldon's model servers."""
     return json.dumps({"status": {"code": -1, "info": info, "reason": reason, "status": 1}}).encode()
 
 
 def _reply(predictor: Predictor, columns: int, body: bytes) -> bytes:
-    """What the model server around the predictor's model answers, in the form that the request has."""
+    """Returns the response of the model server around a model, in the form of the request."""
     message = _message(body)
     data, meta = message.get("data"), message.get("meta")
     rows, is_tensor = _rows(data)
@@ -116,14 +115,14 @@ def _reply(predictor: Predictor, columns: int, body: bytes) -> bytes:
         raise BadInput(f"want numbers below {MAX_NUMBER:g}")
     values = predictor.predict(rows)
     names = [f"t:{n}" for n in range(values.shape[1])] if values.ndim > 1 else []
-    said = (
+    rows_out = (
         {"tensor": {"shape": values.shape, "values": values.ravel().tolist()}}
         if is_tensor
         else {"ndarray": values.tolist()}
     )
     puid = {"puid": meta["puid"]} if isinstance(meta, dict) and "puid" in meta else {}
-    answer = {"data": {"names": names, **said}, "meta": {**puid, "requestPath": {predictor.node: IMAGE}}}
-    return json.dumps(answer, separators=(",", ":")).encode()
+    response = {"data": {"names": names, **rows_out}, "meta": {**puid, "requestPath": {predictor.node: IMAGE}}}
+    return json.dumps(response, separators=(",", ":")).encode()
 
 
 def _message(body: bytes) -> dict[str, Any]:
@@ -137,7 +136,7 @@ def _message(body: bytes) -> dict[str, Any]:
 
 
 def _rows(data: Any) -> tuple[Array, bool]:
-    """The rows of a request, and whether they came as a tensor."""
+    """Reads the rows of a request; returns them, and whether they came as a tensor."""
     if isinstance(data, dict):
         tensor = data.get("tensor")
         try:

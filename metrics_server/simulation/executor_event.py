@@ -30,7 +30,7 @@ class Origin:
 
 
 class Stamp(NamedTuple):
-    """What is new in each event: its id, its time in UTC nanoseconds, and its trace."""
+    """The attributes that differ in each event: its id, its time in UTC nanoseconds, and its trace."""
 
     event_id: str
     at_ns: int
@@ -38,17 +38,17 @@ class Stamp(NamedTuple):
 
 
 def new_uuid(random: Random) -> str:
-    """A UUIDv4."""
+    """Draws a UUIDv4."""
     return str(UUID(int=random.getrandbits(128), version=4))
 
 
 def new_stamp(random: Random, at_ns: int) -> Stamp:
-    """Id, time and trace of one event."""
+    """Draws the id and the trace of one event at a time."""
     return Stamp(new_uuid(random), at_ns, f"00-{random.getrandbits(128):032x}-{random.getrandbits(64):016x}-00")
 
 
 def timestamp(at_ns: int) -> str:
-    """RFC 3339 with nanoseconds, as Go writes it."""
+    """Writes a time as Go does: RFC 3339 with nanoseconds."""
     seconds, nanoseconds = divmod(at_ns, 10**9)
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{nanoseconds:09d}Z"
 
@@ -56,9 +56,9 @@ def timestamp(at_ns: int) -> str:
 def event(
     kind: str, origin: Origin, stamp: Stamp, puid: str, body: bytes, *, content_type: str = "application/json"
 ) -> Message:
-    """What is logged of a call: its body as it was, of kind REQUEST, RESPONSE or FEEDBACK.
+    """Returns the event that is logged of a call, with the call's body, of kind REQUEST, RESPONSE or FEEDBACK.
 
-    `puid` is the call's. Feedback meets its prediction where the client sent the prediction's again.
+    `puid` is that of the call. Feedback meets its prediction if the client sent the puid of the prediction again.
     """
     headers = {
         "Ce-Specversion": "1.0",
@@ -81,10 +81,9 @@ def event(
 
 
 def batch(messages: Iterable[Message]) -> Message:
-    """Many events in one message, in the batched mode of CloudEvents; their bodies are JSON."""
-    return {"Content-Type": "application/cloudevents-batch+json"}, b"[" + b",".join(
-        _structured(*message) for message in messages
-    ) + b"]"
+    """Puts events with JSON bodies into one message, in the batched mode of CloudEvents."""
+    events = b",".join(_structured(*message) for message in messages)
+    return {"Content-Type": "application/cloudevents-batch+json"}, b"[" + events + b"]"
 
 
 def _structured(headers: Mapping[str, str], body: bytes) -> bytes:

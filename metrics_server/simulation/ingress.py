@@ -18,7 +18,7 @@ MAX_BODY_BYTES = 8 * 2**20
 
 
 class JsonHandler(RequestHandler):
-    """Errors in Seldon's form; every path that is no other's is here, and unknown."""
+    """Errors in Seldon's form; itself the handler of all unknown paths."""
 
     def prepare(self) -> None:
         self.send_error(HTTPStatus.NOT_FOUND)
@@ -35,14 +35,14 @@ class CallHandler(JsonHandler):
     """Predictions and feedback."""
 
     def initialize(self, cluster: Mapping[str, Deployment], executor: Executor) -> None:
-        """Takes what every call is about."""
+        """Takes the cluster and its executor."""
         self.cluster, self.executor = cluster, executor
 
     def prepare(self) -> None:
         pass
 
-    def post(self, path: str, what: str) -> None:
-        """Asks the executor, off whose path the events leave."""
+    def post(self, path: str, method: str) -> None:
+        """Passes a call to the executor, which logs the events on its own."""
         deployment = self.cluster.get(path)
         if deployment is None:
             self.set_status(HTTPStatus.NOT_FOUND)
@@ -56,10 +56,11 @@ class CallHandler(JsonHandler):
             headers.get("Content-Type", "application/json"),
             is_logged,
         )
-        answer = (self.executor.predict if what == "predictions" else self.executor.feedback)(deployment, call)
-        self.set_status(answer.status)
-        self.set_header("Seldon-Puid", answer.puid)
-        self.finish(answer.body)
+        respond = self.executor.predict if method == "predictions" else self.executor.feedback
+        response = respond(deployment, call)
+        self.set_status(response.status)
+        self.set_header("Seldon-Puid", response.puid)
+        self.finish(response.body)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What the server says of the simulation on /v1/metrics, in one line."""
+"""The outcome of a simulation in one line, read from /v1/metrics."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from typing import NamedTuple
 from prometheus_client.parser import text_string_to_metric_families
 
 WINDOW = "1h"
+# Name of a value -> words and number format.
 SHOWN = {
     "model_accuracy_ratio": ("accuracy", ".3f"),
     "model_mean_absolute_error": ("mean absolute error", ".1f"),
-}  # word and form
+}
 EVENTS = "metrics_server_events_total"
 
 
 class Outcome(NamedTuple):
-    """Values of the last hour by what they are and which predictor they are about, and the server's counters."""
+    """Values of the last hour by title and predictor, and the server's counters."""
 
     values: dict[str, dict[str, str]]
     labels: float
@@ -25,8 +26,8 @@ class Outcome(NamedTuple):
     def __str__(self) -> str:
         # The most wanted first: a narrow terminal cuts the end.
         parts = [
-            f"{word} {'  '.join(f'{name} {value}' for name, value in found.items())}"
-            for word, found in self.values.items()
+            f"{title} {'  '.join(f'{predictor} {value}' for predictor, value in by_predictor.items())}"
+            for title, by_predictor in self.values.items()
         ]
         counted = f"labels {self.labels:,.0f}  events {self.events:,.0f}  repeats {self.repeats:,.0f}"
         return "  ".join([*(parts or ["nothing is labelled yet"]), counted])
@@ -46,8 +47,8 @@ def outcome_of(page: str, namespace: str) -> Outcome:
                 and labels.get("window") == WINDOW
                 and "slice" not in labels
             ):
-                word, form = SHOWN[name]
-                values.setdefault(word, {})[_name(labels)] = f"{value:{form}}"
+                title, number_format = SHOWN[name]
+                values.setdefault(title, {})[_name(labels)] = f"{value:{number_format}}"
     repeats = sum(count for (_, outcome), count in counts.items() if outcome == "duplicate")
     return Outcome(values, counts.get(("feedback", "accepted"), 0.0), sum(counts.values()), repeats)
 

@@ -30,17 +30,17 @@ class Child:
     log: Path
 
     def check(self) -> None:
-        """Raises Failed when it has ended."""
+        """Raises Failed when the process has ended."""
         if self.process.poll() is not None:
             raise self.failure(f"the server stopped with status {self.process.returncode}")
 
     def failure(self, what: str) -> Failed:
-        """What to say when it does not go on."""
+        """Returns the error of a server that cannot go on, with the end of its log."""
         lines = self.log.read_text(errors="replace").splitlines()[-10:]
         return Failed("\n  ".join([f"{what}; the end of its log, {self.log}:", *lines]))
 
     async def ready(self, link: Link) -> None:
-        """Returns when it takes events; raises Failed when it does not."""
+        """Returns when the server takes events; raises Failed when it does not in time."""
         deadline = time.monotonic() + READY_SECONDS
         while not await link.is_ready():
             self.check()
@@ -50,7 +50,7 @@ class Child:
         self.check()
 
     def stop(self) -> None:
-        """Blocks, so that a second Ctrl-C does not leave it behind."""
+        """Ends the process. It blocks, so that a second Ctrl-C does not leave the process behind."""
         self.process.terminate()
         try:
             self.process.wait(STOP_SECONDS)
@@ -61,7 +61,7 @@ class Child:
 
 @contextmanager
 def started(url: str, store: str) -> Iterator[Child]:
-    """A server at the port of the address.
+    """Starts a server at the port of the address, and stops it in the end.
 
     Raises:
         Failed: the port is taken.

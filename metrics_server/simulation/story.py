@@ -1,4 +1,4 @@
-"""What clients of the simulated cluster do: which rows they send and when, what they learn later, and when that is.
+"""The story of the clients of the simulated cluster: the rows that they send, and the truths that they learn later.
 
 Pure but for the random numbers, which come in.
 """
@@ -13,19 +13,17 @@ from random import Random
 from typing import Any, NamedTuple
 
 from metrics_server.simulation.cluster import Deployment, HeldOut
-from metrics_server.simulation.executor import Call, CallAnswer
+from metrics_server.simulation.executor import Call, CallResponse
 
 OWN_RESPONSE_SHARE = 0.3  # of the feedback repeats the response it is about, as Seldon's documentation shows it
 INDEX_SHARE = 0.5  # of the truths of a class are its index, the others one-hot
 DRIFT_SECONDS = 2 * 3600.0  # from the first sign of the drift to the whole of it
-DAY_SECONDS, SWING = (
-    86400.0,
-    0.4,
-)  # of a day's wave: at noon, UTC, there is more than twice as much to do as at midnight
+# The wave of a day: at noon, UTC, there are more than twice as many calls as at midnight.
+DAY_SECONDS, SWING = 86400.0, 0.4
 
 
 class Visit(NamedTuple):
-    """One request, and what will be known of it."""
+    """One request, and the truth that will be known of it."""
 
     deployment: Deployment
     call: Call
@@ -33,11 +31,11 @@ class Visit(NamedTuple):
     repeats_response: bool
     label_after: float | None  # seconds; None: nobody ever tells
 
-    def feedback(self, answer: CallAnswer) -> Call:
-        """The call that tells the truth. It has the puid of the prediction, by which the two meet."""
-        said = {"response": {"data": json.loads(answer.body)["data"]}} if self.repeats_response else {}
-        body = {**said, "truth": {"data": {"ndarray": [self.truth]}}}
-        return Call(json.dumps(body, separators=(",", ":")).encode(), answer.puid)
+    def feedback(self, response: CallResponse) -> Call:
+        """Returns the call that tells the truth, with the puid of the prediction, by which the two meet."""
+        repeated = {"response": {"data": json.loads(response.body)["data"]}} if self.repeats_response else {}
+        body = {**repeated, "truth": {"data": {"ndarray": [self.truth]}}}
+        return Call(json.dumps(body, separators=(",", ":")).encode(), response.puid)
 
 
 @dataclass(frozen=True)
@@ -51,14 +49,12 @@ class Story:
     drift_at: float  # Unix seconds; from then on inputs go wrong
 
     def visit(self, at: float) -> Visit:
-        """Somebody's request at this time."""
+        """Draws a request at this time."""
         deployment = self.random.choice(self.deployments)
         held_out, random = deployment.held_out, self.random
         index = random.randrange(len(held_out.truths))
-        is_labelled, delay = (
-            random.random() < self.label_share,
-            random.expovariate(1.0) * self.label_delay * deployment.delay_factor,
-        )
+        is_labelled = random.random() < self.label_share
+        delay = random.expovariate(1.0) * self.label_delay * deployment.delay_factor
         return Visit(
             deployment,
             Call(_request(held_out, index, _ramp((at - self.drift_at) / DRIFT_SECONDS))),
@@ -68,7 +64,7 @@ class Story:
         )
 
     def times(self, since: float, until: float, rate: float) -> Iterator[float]:
-        """When somebody came: `rate` times a second on average over a day, more often by day than at night."""
+        """Draws the times of requests: `rate` a second on average over a day, more by day than at night."""
         at = since
         while (at := at + self.random.expovariate(rate * (1 + SWING))) < until:
             wave = 1 - SWING * math.cos(2 * math.pi * at / DAY_SECONDS)

@@ -1,4 +1,4 @@
-"""Where the sums live: one interface, one contract suite, and `open_store` to choose an implementation by URL."""
+"""Stores of sums: one interface, one contract suite, and `open_store` to choose an implementation by URL."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from metrics_server.store.interface import Store
 
 
 def open_store(url: str) -> Store:
-    """The store named by a URL: memory:// or sqlite:///path (sqlite:////absolute/path).
+    """Opens the store of a URL: memory:// or sqlite:///path (sqlite:////absolute/path).
 
     Raises:
         BadConfiguration: the URL names no store of ours.
-        StoreRefused: what is there must not be used; see each store.
+        StoreRefused: the store exists and must not be used; see each implementation.
     """
     scheme, separator, rest = url.partition("://")
     if separator and scheme in _OPENERS:

@@ -1,11 +1,11 @@
 """The store's contract: what every implementation promises, tested once for all in tests/contract/test_store_contract.py.
 
 A store keeps three things: records (opaque bytes under a key, with a version), series with their claimed parameters,
-and sums. It understands none of them. All changes go through `commit`, which applies a change whole or not at all.
+and sums. It understands none of them. All changes go through `commit`, which applies a change entirely or not at all.
 
 Times are UTC Unix seconds. Every method may raise `StoreUnavailable`; after that nothing has changed as far as the
-caller may
-assume, except that a failed `commit` may or may not have been applied: the caller reads again before it goes on.
+caller may assume, except that a failed `commit` may or may not have been applied: the caller reads again before it goes
+on.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from metrics_server.metrics.window import Bucket
 
 
 class Record(NamedTuple):
-    """Bytes under a key as read: `version` counts its writes, from 1."""
+    """Stored bytes of one key; `version` counts the writes of the key, from 1."""
 
     version: int
     value: bytes
@@ -29,11 +29,12 @@ class Write(NamedTuple):
     """Bytes to put under a key.
 
     Attributes:
-        version: what they were computed from; 0: there was none.
-        expires_at: when they may be forgotten.
-        lane: records of one lane are forgotten in the order in which their expiry was set. A key stays in its lane, of
-            0 to 15.
-        moved: whether `expires_at` differs from what it was; False saves finding that out.
+        version: the version that the bytes were computed from; 0 for a key without a record.
+        value: the bytes.
+        expires_at: when the record may be forgotten.
+        expiry_queue: 0 to 15; records of one queue are forgotten in the order in which their expiry was set. A key
+            stays in its queue.
+        expiry_changed: whether `expires_at` differs from the stored one; False saves the store from finding that out.
     """
 
     version: int
@@ -44,8 +45,9 @@ class Write(NamedTuple):
 
 
 class StoredSeries(NamedTuple):
-    """A series and the parameters claimed for it. `identity` is opaque to the store; times but the first only move
-    forward.
+    """A series and the parameters claimed for it.
+
+    `identity` is opaque to the store. All times but `created_at` only move forward.
     """
 
     id: int
@@ -58,8 +60,12 @@ class StoredSeries(NamedTuple):
 
 
 class StepSums(NamedTuple):
-    """Time buckets added up: since when, how wide the widest of them is, and their sums, never empty and without what
-    is 0.
+    """The sums of the time buckets of one step, added up.
+
+    Attributes:
+        start: the beginning of the step.
+        width: the width of its widest bucket.
+        sums: never empty, and without components that are 0.
     """
 
     start: int
@@ -71,13 +77,13 @@ StepSumsStream: TypeAlias = Generator[StepSums, None, None]
 
 
 def never() -> bool:
-    """For who waits as long as it takes."""
+    """Returns False: the deadline of a caller that waits as long as it takes."""
     return False
 
 
 @dataclass
 class Change:
-    """What is applied at once: records, series, claims, sums to add, records to delete."""
+    """Everything that one commit applies: records, series, claims, sums to add, records to delete."""
 
     records: dict[bytes, Write] = field(default_factory=dict)
     series: dict[int, StoredSeries] = field(default_factory=dict)
@@ -87,72 +93,74 @@ class Change:
 
 
 class Store(Protocol):
-    """Durable state. One thread at a time may call it; `history` and `steps` alone may be called by any, meanwhile
-    too.
+    """Durable state.
+
+    One thread at a time may call it. `history` and `steps` alone may be called by any thread, at any time.
     """
 
     def load(self, keys: Collection[bytes]) -> Mapping[bytes, Record]:
-        """The records under these keys; absent ones are left out."""
+        """Returns the records of these keys; absent ones are left out."""
 
     def commit(self, change: Change) -> bool:
-        """Applies the change, durably before it returns, unless something it was computed from has moved meanwhile.
+        """Applies the change, durably before it returns, unless something it was computed from has changed meanwhile.
 
         Returns False, with nothing applied, when a record's version is not the one named, or a claim is already taken
         by another value; the caller loads and computes again. A series' row is inserted, or its times moved forward;
-        the `parameters` of the row are not looked at (claims set those).
+        the `parameters` of the row are ignored (claims set them).
         """
 
     def series(self) -> list[StoredSeries]:
-        """All series with their parameters."""
+        """Returns all series with their parameters."""
 
-    def cumulative(self, cumulative: Bucket) -> Mapping[int, Sums]:
-        """The sums of one ledger by series."""
+    def cumulative(self, bucket: Bucket) -> Mapping[int, Sums]:
+        """Returns the sums of one cumulative bucket by series."""
 
     def totals(self, since: int, until: int | None = None) -> Mapping[int, Sums]:
-        """The sums of all time buckets with since <= start < until, by series."""
+        """Returns the sums of all time buckets with since <= start < until, by series."""
 
     def history(self, series_id: int, since: int, until: int | None = None) -> Mapping[Bucket, Sums]:
-        """The time buckets of one series with since <= start < until, by bucket.
+        """Returns the sums of one series by time bucket, of all buckets with since <= start < until.
 
-        Any thread may ask, while another commits or rolls up: each of those is in the answer whole or not at all.
-        Nobody waits for it but `close`, after which it raises `StoreUnavailable`. It takes as much memory as there is;
-        `steps` does not.
+        Any thread may ask, while another commits or rolls up: the result holds each commit and each roll-up entirely or
+        not at all. Nobody waits for it but `close`, after which it raises `StoreUnavailable`. Memory grows with the
+        number of buckets; that of `steps` does not.
         """
 
     def steps(
         self, series_id: int, since: int, until: int, step: int, is_over: Callable[[], bool] = never
     ) -> StepSumsStream:
-        """What `history` has, added up by the multiple of `step` that a bucket starts in, in the order of time.
+        """Yields the buckets of `history` added up by step, in the order of time.
 
-        One step is in memory at a time, however much there is. As for `history`, each commit and roll-up is in a step
-        whole or not at
-        all. `close` ends it, and so does `is_over`, which is asked several times a second: with `StoreUnavailable`.
+        A bucket belongs to the multiple of `step` that it starts in. One step is in memory at a time, however long the
+        history is. As for `history`, a step holds each commit and each roll-up entirely or not at all. `close` ends it
+        with `StoreUnavailable`, and so does `is_over`, which is asked several times a second.
         """
 
     def roll_up(self, fine: int, coarse: int, before: int) -> bool:
         """Adds the oldest bucket of the fine width that starts before `before` to its bucket of the coarse width.
 
-        One bucket a call, in one transaction, so that a long roll-up holds nobody up. Says whether there was one.
+        One bucket a call, in one transaction, so that a long roll-up holds nobody up. Returns whether there was one.
         """
 
     def forget_before(self, coarsest: int, before: int) -> bool:
-        """Deletes the oldest bucket of the coarsest width that starts before `before`; says whether there was one."""
+        """Deletes the oldest bucket of the coarsest width that starts before `before`; returns if there was one."""
 
     def expired(self, before: float, limit: int, expiry_queue: int = 0) -> Mapping[bytes, Record]:
-        """The records of a lane whose expiry was set first, at most `limit`, up to the first that has not expired by
-        `before`.
+        """Returns the expired records at the head of an expiry queue, at most `limit`.
 
-        With one retention that is the order of expiry. They come again until they are deleted or their expiry is moved.
+        A queue is in the order in which expiries were set, which with one retention is the order of expiry. The result
+        ends before the first record that has not expired by `before`. Expired records are returned again until they are
+        deleted or their expiry is changed.
         """
 
     def forget_series(self, series_id: int) -> None:
         """Deletes a series with its parameters and sums."""
 
     def state_bytes(self) -> int:
-        """How large the state is, in bytes on disk or an estimate of the memory it takes."""
+        """Returns the size of the state, in bytes on disk or as an estimate of the memory it takes."""
 
     def ready(self) -> None:
-        """Returns if the store can be used now."""
+        """Returns when the store can be used, and raises `StoreUnavailable` when it cannot."""
 
     def close(self) -> None:
-        """Ends it; calling twice is harmless."""
+        """Closes the store; closing it twice is harmless."""

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from itertools import islice
 from threading import Lock
 
 from metrics_server.errors import StoreUnavailable
 from metrics_server.metrics.sums import Sums, add_into
 from metrics_server.metrics.window import Bucket, floor
-from metrics_server.store.interface import Change, Record, StepSums, StepSumsStream, StoredSeries, never
+from metrics_server.store.interface import Change, Record, StepSums, StepSumsStream, StoredSeries, Write, never
 
 _ABSENT = (Record(0, b""), -1.0)
+_SERIES_TIMES = ("seen_at", "predicted_at", "labelled_at")  # which only move forward
 
 
 class MemoryStore:
@@ -32,27 +33,11 @@ class MemoryStore:
         return {key: records[key][0] for key in keys if key in records}
 
     def commit(self, change: Change) -> bool:
-        if self._moved(change):
+        if self._is_stale(change):
             return False
-        for key, write in sorted(change.records.items()):
-            self._value_bytes += len(write.value) - self._length(key)
-            self._records[key] = Record(write.version + 1, write.value), write.expires_at
-            if write.expiry_changed or not write.version:
-                expiry_queue = self._expiry_queues.setdefault(write.expiry_queue, {})
-                expiry_queue.pop(key, None)
-                expiry_queue[key] = None
-        for key in change.deletes:
-            self._value_bytes -= self._length(key)
-            self._records.pop(key, None)
-            for expiry_queue in self._expiry_queues.values():
-                expiry_queue.pop(key, None)
-        for row in change.series.values():
-            known = self._series.get(row.id, row)
-            times = {
-                name: max(getattr(known, name), getattr(row, name))
-                for name in ("seen_at", "predicted_at", "labelled_at")
-            }
-            self._series[row.id] = known._replace(**times)
+        self._put_records(change.records)
+        self._delete_records(change.deletes)
+        self._put_series(change.series.values())
         for (series_id, name), value in change.claims.items():
             self._parameters.setdefault(series_id, {})[name] = value
         with self._lock:
@@ -60,7 +45,29 @@ class MemoryStore:
                 add_into(self._sums.setdefault(bucket, {}).setdefault(series_id, {}), sums)
         return True
 
-    def _moved(self, change: Change) -> bool:
+    def _put_records(self, records: Mapping[bytes, Write]) -> None:
+        for key, write in sorted(records.items()):
+            self._value_bytes += len(write.value) - self._length(key)
+            self._records[key] = Record(write.version + 1, write.value), write.expires_at
+            if write.expiry_changed or not write.version:
+                expiry_queue = self._expiry_queues.setdefault(write.expiry_queue, {})
+                expiry_queue.pop(key, None)
+                expiry_queue[key] = None
+
+    def _delete_records(self, keys: Iterable[bytes]) -> None:
+        for key in keys:
+            self._value_bytes -= self._length(key)
+            self._records.pop(key, None)
+            for expiry_queue in self._expiry_queues.values():
+                expiry_queue.pop(key, None)
+
+    def _put_series(self, rows: Iterable[StoredSeries]) -> None:
+        for row in rows:
+            stored = self._series.get(row.id, row)
+            times = {name: max(getattr(stored, name), getattr(row, name)) for name in _SERIES_TIMES}
+            self._series[row.id] = stored._replace(**times)
+
+    def _is_stale(self, change: Change) -> bool:
         return (
             any(self._records.get(key, _ABSENT)[0].version != write.version for key, write in change.records.items())
             or any(self._records.get(key, _ABSENT)[0].version != version for key, version in change.deletes.items())
@@ -68,14 +75,14 @@ class MemoryStore:
         )
 
     def _length(self, key: bytes) -> int:
-        found = self._records.get(key)
-        return len(found[0].value) if found else 0
+        record, _ = self._records.get(key, _ABSENT)
+        return len(record.value)
 
     def series(self) -> list[StoredSeries]:
         return [row._replace(parameters=dict(self._parameters.get(row.id, {}))) for row in self._series.values()]
 
-    def cumulative(self, cumulative: Bucket) -> Mapping[int, Sums]:
-        return {series_id: dict(sums) for series_id, sums in self._sums.get(cumulative, {}).items()}
+    def cumulative(self, bucket: Bucket) -> Mapping[int, Sums]:
+        return {series_id: dict(sums) for series_id, sums in self._sums.get(bucket, {}).items()}
 
     def totals(self, since: int, until: int | None = None) -> Mapping[int, Sums]:
         result: dict[int, dict[str, float]] = {}
@@ -108,18 +115,19 @@ class MemoryStore:
                 floor(bucket.start, step) for bucket in self._sums if bucket.width > 0 and since <= bucket.start < until
             }
         for start in sorted(starts):
-            parts = self._in_step(series_id, max(start, since), min(start + step, until), step)
-            widest, sums = max((bucket.width for bucket in parts), default=0), dict[str, float]()
-            while parts:
+            buckets = self._buckets_of_step(series_id, max(start, since), min(start + step, until), step)
+            widest, sums = max((bucket.width for bucket in buckets), default=0), dict[str, float]()
+            while buckets:
                 if is_over():
                     raise StoreUnavailable("the reading was ended")
-                add_into(sums, parts.popitem()[1])
+                add_into(sums, buckets.popitem()[1])
             if sums:
                 yield StepSums(start, widest, sums)
 
-    def _in_step(self, series_id: int, since: int, until: int, step: int) -> dict[Bucket, Sums]:
-        """Copies, so that nobody waits while they are added up; also of what was meanwhile rolled up over the ends of
-        the step.
+    def _buckets_of_step(self, series_id: int, since: int, until: int, step: int) -> dict[Bucket, Sums]:
+        """Copies the buckets of a step, so that nobody waits while they are added up.
+
+        A bucket that a roll-up has meanwhile made wider than the step belongs to each step that it overlaps.
         """
         with self._lock:
             if self._is_closed:
@@ -137,7 +145,7 @@ class MemoryStore:
         if (bucket := self._oldest(fine, before)) is None:
             return False
         with self._lock:
-            into = self._sums.setdefault(Bucket(coarse, bucket.start - bucket.start % coarse), {})
+            into = self._sums.setdefault(Bucket(coarse, floor(bucket.start, coarse)), {})
             for series_id, sums in self._sums.pop(bucket).items():
                 add_into(into.setdefault(series_id, {}), sums)
         return True
@@ -151,13 +159,13 @@ class MemoryStore:
         return min((b for b in self._sums if b.width == width and b.start < before), default=None)
 
     def expired(self, before: float, limit: int, expiry_queue: int = 0) -> Mapping[bytes, Record]:
-        found: dict[bytes, Record] = {}
+        expired: dict[bytes, Record] = {}
         for key in islice(self._expiry_queues.get(expiry_queue, ()), limit):
             record, expires_at = self._records[key]
             if expires_at > before:
                 break
-            found[key] = record
-        return found
+            expired[key] = record
+        return expired
 
     def forget_series(self, series_id: int) -> None:
         self._series.pop(series_id, None)

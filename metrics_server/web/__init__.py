@@ -1,1 +1,1 @@
-"""The page for people: a second rendering of the same reading as /v1/metrics."""
+"""The page for people: a second rendering of the totals of /v1/metrics."""

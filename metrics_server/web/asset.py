@@ -20,20 +20,20 @@ TYPES = {
 
 
 class Asset(NamedTuple):
-    """A file, and the digest that its address holds: under it the file may be kept for ever."""
+    """A file, and the digest in its address: under that address the file never changes."""
 
     body: bytes
     digest: str
 
 
 def has_bokeh() -> bool:
-    """Whether charts can be drawn: Bokeh is the extra `web`."""
+    """Returns whether charts can be drawn: Bokeh is the extra `web`."""
     return find_spec("bokeh") is not None
 
 
 @cache
 def asset(name: str) -> Asset:
-    """Raises `FileNotFoundError` for a name that is none of ours."""
+    """Reads a file; raises `FileNotFoundError` for a name that is none of ours."""
     if name not in TYPES:
         raise FileNotFoundError(name)
     body = _path(name).read_bytes()
@@ -42,7 +42,7 @@ def asset(name: str) -> Asset:
 
 @cache
 def zipped(name: str) -> bytes:
-    """The same file compressed, which takes BokehJS 60 ms."""
+    """Compresses a file, once: BokehJS takes 60 ms."""
     return gzip.compress(asset(name).body, compresslevel=6, mtime=0)
 
 

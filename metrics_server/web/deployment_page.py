@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from metrics_server.api.parameters import label_of
-from metrics_server.api.schema import Difference, MetricValue
+from metrics_server.api.schema import Difference, MetricValue, SeriesSummary
 from metrics_server.api.service import Api
 from metrics_server.errors import not_found
 from metrics_server.series.families import direction_of
@@ -18,55 +18,54 @@ _Named = TypeVar("_Named", MetricValue, Difference)
 
 
 def deployment_page(api: Api, page_request: PageRequest) -> dict[str, Any]:
-    """What the template shows."""
-    parts, found, window = page_request.parts, page_request.found, page_request.window
-    entries = api.entries(parts)
-    if not entries:
+    """Returns the context of the template."""
+    segments, arguments, window = page_request.segments, page_request.arguments, page_request.window
+    summaries = api.series_summaries(segments)
+    if not summaries:
         raise not_found("there is no such deployment")
-    models = list(dict.fromkeys(entry.model for entry in entries))
+    models = list(dict.fromkeys(series.model for series in summaries))
     model = page_request.choose("model", models, models[0])
-    baseline = {"baseline": found["baseline"]} if "baseline" in found else {}
-    (comparison,) = api.comparisons(parts, {"window": window, "model": model, **baseline}).comparisons
-    comparison.predictors.sort(key=lambda row: row.predictor != comparison.baseline)  # the baseline first
-    metrics = measures_of(value for row in comparison.predictors for value in row.values)
+    baseline = {"baseline": arguments["baseline"]} if "baseline" in arguments else {}
+    (comparison,) = api.comparisons(segments, {"window": window, "model": model, **baseline}).comparisons
+    comparison.predictors.sort(key=lambda report: report.predictor != comparison.baseline)  # the baseline first
+    metrics = measures_of(value for report in comparison.predictors for value in report.values)
     headline = next((key for key, value in metrics.items() if value.name == comparison.headline), None)
     metric = page_request.choose("metric", metrics, headline)
-    shown = {entry.predictor: entry for entry in entries if entry.model == model}
-    drawn = (
-        None
-        if metric is None
-        else _over_time(api, page_request, [links.parts_of(entry) for entry in shown.values()], metrics[metric])
-    )
+    by_predictor = {series.predictor: series for series in summaries if series.model == model}
+    drawn = None if metric is None else _over_time(api, page_request, list(by_predictor.values()), metrics[metric])
     return {
-        "namespace": label_of(parts[0]),
-        "deployment": label_of(parts[1]),
+        "namespace": label_of(segments[0]),
+        "deployment": label_of(segments[1]),
         "model": model,
         "models": models,
         "window": window,
         "windows": list(page_request.windows),
         "comparison": comparison,
-        "entries": shown,
-        "predictions": sum(entry.windows[window].predictions for entry in shown.values()),
+        "series": by_predictor,
+        "predictions": sum(series.windows[window].predictions for series in by_predictor.values()),
         "metric": metric,
         "metrics": metrics,
-        "rows": {key: [_same(row.values, value) for row in comparison.predictors] for key, value in metrics.items()},
+        "rows": {key: [_same(one.values, value) for one in comparison.predictors] for key, value in metrics.items()},
         "differences": {
-            key: [_same(row.differences, value) for row in comparison.predictors] for key, value in metrics.items()
+            key: [_same(one.differences, value) for one in comparison.predictors] for key, value in metrics.items()
         },
         "direction_of": direction_of,
-        "asked": page_request.asked,
+        "query": page_request.query,
         "charts": {} if drawn is None else {drawn.name: drawn},
     }
 
 
 def _over_time(
-    api: Api, page_request: PageRequest, series: Sequence[Sequence[str]], metric: MetricValue
+    api: Api, page_request: PageRequest, predictors: Sequence[SeriesSummary], metric: MetricValue
 ) -> chart.Chart | None:
-    found = {label_of(parts[2]): page_request.history(api, parts) for parts in series[: chart.MOST_COMPARED]}
-    histories = {predictor: history for predictor, history in found.items() if history is not None}
+    read = {
+        series.predictor: page_request.history(api, links.segments_of(series))
+        for series in predictors[: chart.MOST_COMPARED]
+    }
+    histories = {predictor: history for predictor, history in read.items() if history is not None}
     return chart.compared_over_time(histories, metric.name, metric.labels)
 
 
-def _same(values: Sequence[_Named], one: MetricValue) -> _Named | None:
-    """The one of this name with these labels."""
-    return next((value for value in values if value.name == one.name and value.labels == one.labels), None)
+def _same(values: Sequence[_Named], value: MetricValue) -> _Named | None:
+    """Finds the value or difference with the name and the labels of a value."""
+    return next((one for one in values if one.name == value.name and one.labels == value.labels), None)

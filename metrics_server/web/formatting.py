@@ -1,4 +1,4 @@
-"""How numbers, times and names are written on the page."""
+"""Numbers, times and names as the page writes them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _UNITS = ((86_400.0, "d"), (3_600.0, "h"), (60.0, "min"), (1.0, "s"))
 
 
 def number(value: float | None, interval: tuple[float, float] | None = None) -> str:
-    """A number with the digits that its interval leaves meaning: two of the width; three of the value without one."""
+    """Writes a number with the digits that are meaningful: two of its interval's width, or three of its own."""
     if value is None:
         return UNNAMED
     if value and not 1e-4 <= abs(value) < 1e9:
@@ -25,12 +25,12 @@ def number(value: float | None, interval: tuple[float, float] | None = None) -> 
 
 
 def count(value: float) -> str:
-    """A count; of weighted pairs it may have a fraction."""
+    """Writes a count; of weighted pairs it may have a fraction."""
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.1f}"
 
 
 def percent(share: float | None) -> str:
-    """A share in percent, never rounded to none or all of it."""
+    """Writes a share in percent, never rounded to none or all of it: "> 99.9 %"."""
     if share is None:
         return UNNAMED
     if 0 < share < 0.001:
@@ -41,19 +41,16 @@ def percent(share: float | None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A length of time in its largest whole unit."""
+    """Writes a length of time in its largest unit: "2.5 h"."""
     for length, unit in _UNITS:
         if seconds >= length:
-            return (
-                f"{seconds / length:.0f} {unit}"
-                if seconds >= 10 * length or length == 1
-                else f"{seconds / length:.1f} {unit}"
-            )
+            decimals = 0 if seconds >= 10 * length or length == 1 else 1
+            return f"{seconds / length:.{decimals}f} {unit}"
     return f"{seconds * 1000:.0f} ms" if seconds > 0 else "0 s"
 
 
 def ago(at: float | None, now: float) -> str:
-    """How long ago something was; to the second below a minute."""
+    """Writes how long ago something was, to the second below a minute: "12 s ago"."""
     if at is None:
         return UNNAMED
     seconds = max(0.0, now - at)
@@ -61,17 +58,17 @@ def ago(at: float | None, now: float) -> str:
 
 
 def moment(at: float) -> str:
-    """A time in UTC, to the second."""
+    """Writes a time in UTC, to the second."""
     return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S}"
 
 
 def class_title(label: str, names: Sequence[str]) -> str:
-    """A class by its label, with its name where one is configured."""
+    """Writes the label of a class, with its name where one is configured: "2 virginica"."""
     if label.isdecimal() and len(label) < 9 and int(label) < len(names):
         return f"{label} {names[int(label)]}"
     return label
 
 
 def task_title(task: str | None) -> str:
-    """What pairs are taken for, in words; it is decided by the first of them."""
+    """Writes the task of a series in words, or a dash before the first pair decides it."""
     return UNNAMED if task is None else _TASKS.get(task, task)

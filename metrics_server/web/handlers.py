@@ -1,4 +1,4 @@
-"""The routes of the page: what is asked goes to a view, what that found to a template."""
+"""The routes of the page: a view makes the context of a request, and a template the response."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 from tornado.web import HTTPError
 
-from metrics_server.api import parameters as query
+from metrics_server.api import parameters
 from metrics_server.api.handlers import Root
 from metrics_server.api.parameters import Parameter
 from metrics_server.api.routes import Route, serves
@@ -34,15 +34,15 @@ from metrics_server.web.self_sampler import SelfSampler
 from metrics_server.web.trend import trend
 from metrics_server.web.ttl_cache import TtlCache
 
-VIEW_SECONDS, KEPT_VIEWS = 1.0, 50  # shared by all who look at the same
-PICTURE_SECONDS, KEPT_PICTURES = 60, 2000
+VIEW_SECONDS, MAX_VIEWS = 1.0, 50  # shared by all who open the same page
+PICTURE_SECONDS, MAX_PICTURES = 60, 2000
 FOR_EVER = "public, max-age=31536000, immutable"
 _HOST = re.compile(r"[\w.\-\[\]:]{1,255}")
 
 
 @dataclass(frozen=True)
 class Site:
-    """What the pages show."""
+    """Everything that the pages are made from."""
 
     api: Api
     telemetry: Telemetry
@@ -52,15 +52,15 @@ class Site:
     has_token: bool
     is_store_up: Callable[[], bool]
     clock: Callable[[], float] = time.time
-    views: TtlCache[dict[str, Any]] = field(default_factory=lambda: TtlCache(VIEW_SECONDS, KEPT_VIEWS))
-    pictures: TtlCache[bytes] = field(default_factory=lambda: TtlCache(PICTURE_SECONDS, KEPT_PICTURES))
+    views: TtlCache[dict[str, Any]] = field(default_factory=lambda: TtlCache(VIEW_SECONDS, MAX_VIEWS))
+    pictures: TtlCache[bytes] = field(default_factory=lambda: TtlCache(PICTURE_SECONDS, MAX_PICTURES))
 
-    def page_request(self, parts: Sequence[str], found: Mapping[str, Any], deadline: Deadline) -> PageRequest:
-        """What was asked for, now."""
-        return PageRequest(parts, found, self.windows, self.clock(), deadline)
+    def page_request(self, segments: Sequence[str], arguments: Mapping[str, Any], deadline: Deadline) -> PageRequest:
+        """Returns a request for a page that is made now."""
+        return PageRequest(segments, arguments, self.windows, self.clock(), deadline)
 
 
-class Showing(PooledHandler):
+class SiteHandler(PooledHandler):
     """A route that shows something of the site."""
 
     PARAMETERS: Iterable[Parameter] = ()
@@ -69,11 +69,11 @@ class Showing(PooledHandler):
         super().initialize(pools)
         self._site = site
 
-    def _page_request(self, parts: Sequence[str], deadline: Deadline) -> PageRequest:
-        return self._site.page_request(parts, query.read(self.request.query, self.PARAMETERS), deadline)
+    def _page_request(self, segments: Sequence[str], deadline: Deadline) -> PageRequest:
+        return self._site.page_request(segments, parameters.read(self.request.query, self.PARAMETERS), deadline)
 
 
-class Page(Showing):
+class Page(SiteHandler):
     """A page: HTML, or with `figures` in the query the figures on it."""
 
     TEMPLATE = ""
@@ -86,44 +86,41 @@ class Page(Showing):
         self.set_header("Cache-Control", "no-store")
         self.set_header("Referrer-Policy", "no-referrer")
 
-    async def get(self, *parts: str) -> None:
-        await self.ask(self._pool(), partial(self._made, parts))
+    async def get(self, *segments: str) -> None:
+        await self.ask(self._pool(), partial(self._rendered, segments))
 
     def _pool(self) -> WorkerPool:
         return self._pools.pages
 
     def view(self, page_request: PageRequest) -> dict[str, Any]:
-        """What the template shows."""
+        """Returns the context of the template."""
         raise NotImplementedError
 
-    def _made(self, parts: Sequence[str], deadline: Deadline) -> Rendered:
-        page_request = self._page_request(parts, deadline)
-        # The page and its figures are of one view.
-        context = self._site.views.get(
-            (self.TEMPLATE, parts, *page_request.asked.items()), lambda: self.view(page_request)
-        )
-        if "figures" in page_request.found:
-            return render.figures(context["charts"], page_request.found["figures"]), render.JSON
+    def _rendered(self, segments: Sequence[str], deadline: Deadline) -> Rendered:
+        page_request = self._page_request(segments, deadline)
+        key = (self.TEMPLATE, segments, *page_request.query.items())  # the page and its figures are of one view
+        context = self._site.views.get(key, lambda: self.view(page_request))
+        if "figures" in page_request.arguments:
+            return render.figures(context["charts"], page_request.arguments["figures"]), render.JSON
         return self._html(self.TEMPLATE, page_request.now, context)
 
     def _html(self, template: str, now: float, context: Mapping[str, Any]) -> Rendered:
         self.set_header("Content-Security-Policy", render.POLICY.format(nonce=self._nonce))
         credentials = " -H 'Authorization: Bearer …'" if self._site.has_token else ""
-        given = {"origin": self._origin(), "credentials": credentials, "is_store_up": self._site.is_store_up()}
-        return render.html(
-            template, links.root_of(self.request.path), self._nonce, now, {**given, **context}
-        ), render.HTML
+        common = {"origin": self._origin(), "credentials": credentials, "is_store_up": self._site.is_store_up()}
+        root = links.root_of(self.request.path)
+        return render.html(template, root, self._nonce, now, {**common, **context}), render.HTML
 
     def _origin(self) -> str:
-        """The address that this page was asked for by, to be pasted into a shell."""
+        """Returns the address of the server as the browser has it, to be pasted into a shell."""
         host = self.request.host if _HOST.fullmatch(self.request.host) else "127.0.0.1:8080"
         return f"{self.request.protocol}://{host}"
 
-    def answer(self, answer: Response) -> None:
-        """Says what is wrong to who reads it in a browser."""
-        detail = msgspec.json.decode(answer.body)["error"]["detail"]
-        body, kind = self._html("error", self._site.clock(), {"status": answer.status, "detail": detail})
-        super().answer(Response(answer.status, {**answer.headers, "Content-Type": kind}, body))
+    def answer(self, response: Response) -> None:
+        """Responds with an error as a page, for those who read it in a browser."""
+        detail = msgspec.json.decode(response.body)["error"]["detail"]
+        body, kind = self._html("error", self._site.clock(), {"status": response.status, "detail": detail})
+        super().answer(Response(response.status, {**response.headers, "Content-Type": kind}, body))
 
 
 @serves(Route.OVERVIEW_PAGE)
@@ -131,7 +128,7 @@ class Overview(Page):
     """All series."""
 
     TEMPLATE = "overview"
-    PARAMETERS = query.OVERVIEW_PAGE
+    PARAMETERS = parameters.OVERVIEW_PAGE
 
     def _pool(self) -> WorkerPool:
         return self._pools.readings
@@ -142,13 +139,13 @@ class Overview(Page):
 
 @serves(Route.ROOT)
 class Front(Overview, Root):
-    """`/`: the overview for a browser, a word for everybody else; OPTIONS is the web hook handshake."""
+    """`/`: the overview for a browser, a line of text for other clients; OPTIONS is the web hook handshake."""
 
     VARY = "Accept, Accept-Encoding"
 
-    async def get(self, *parts: str) -> None:  # type: ignore[override] # the one it takes the place of answers at once
+    async def get(self, *segments: str) -> None:  # type: ignore[override] # that of Root is not async
         if takes(self.request.headers.get("Accept", ""), "text/html"):
-            await super().get(*parts)
+            await super().get(*segments)
         else:
             self.set_header("Vary", self.VARY)
             Root.get(self)
@@ -159,7 +156,7 @@ class Model(Page):
     """One series."""
 
     TEMPLATE = "model"
-    PARAMETERS = query.MODEL_PAGE
+    PARAMETERS = parameters.MODEL_PAGE
 
     def view(self, page_request: PageRequest) -> dict[str, Any]:
         return model_page(self._site.api, page_request)
@@ -170,7 +167,7 @@ class Deployment(Page):
     """The predictors of a deployment."""
 
     TEMPLATE = "deployment"
-    PARAMETERS = query.DEPLOYMENT_PAGE
+    PARAMETERS = parameters.DEPLOYMENT_PAGE
 
     def view(self, page_request: PageRequest) -> dict[str, Any]:
         return deployment_page(self._site.api, page_request)
@@ -181,7 +178,7 @@ class Health(Page):
     """The server itself."""
 
     TEMPLATE = "health"
-    PARAMETERS = query.HEALTH_PAGE
+    PARAMETERS = parameters.HEALTH_PAGE
 
     def _pool(self) -> WorkerPool:
         return self._pools.readings
@@ -192,18 +189,19 @@ class Health(Page):
 
 
 @serves(Route.TREND)
-class Trend(Showing):
+class Trend(SiteHandler):
     """The picture of a series' trend."""
 
-    PARAMETERS = query.TREND
+    PARAMETERS = parameters.TREND
 
-    async def get(self, *parts: str) -> None:
+    async def get(self, *segments: str) -> None:
         self.set_header("Content-Security-Policy", "default-src 'none'")
-        await self.ask(self._pools.pictures, partial(self._made, parts))
+        await self.ask(self._pools.pictures, partial(self._rendered, segments))
 
-    def _made(self, parts: Sequence[str], deadline: Deadline) -> Rendered:
-        page_request = self._page_request(parts, deadline)
-        picture = self._site.pictures.get((parts, self.request.query), lambda: trend(self._site.api, page_request))
+    def _rendered(self, segments: Sequence[str], deadline: Deadline) -> Rendered:
+        page_request = self._page_request(segments, deadline)
+        key = (segments, self.request.query)
+        picture = self._site.pictures.get(key, lambda: trend(self._site.api, page_request))
         self.set_header("Cache-Control", f"private, max-age={PICTURE_SECONDS}")  # but not of an error
         return picture, "image/svg+xml"
 
@@ -214,13 +212,13 @@ class Static(RenderedHandler):
 
     async def get(self, name: str) -> None:
         try:
-            found = asset.asset(name)
+            file = asset.asset(name)
         except FileNotFoundError:
             raise HTTPError(404) from None
         is_zipped = takes(self.request.headers.get("Accept-Encoding", ""), "gzip")
-        body = await asyncio.get_running_loop().run_in_executor(None, asset.zipped, name) if is_zipped else found.body
+        body = await asyncio.get_running_loop().run_in_executor(None, asset.zipped, name) if is_zipped else file.body
         self.set_header("Content-Type", asset.TYPES[name])
-        self.set_header("Cache-Control", FOR_EVER if self.request.query == f"v={found.digest}" else "no-cache")
+        self.set_header("Cache-Control", FOR_EVER if self.request.query == f"v={file.digest}" else "no-cache")
         self.set_header("Vary", self.VARY)
         if is_zipped:
             self.set_header("Content-Encoding", "gzip")

@@ -8,7 +8,7 @@ from typing import Any
 from metrics_server.metrics.labels import EventKind
 from metrics_server.telemetry import COUNTED, Telemetry
 from metrics_server.web import chart
-from metrics_server.web.self_sampler import SelfSampler, samples_of
+from metrics_server.web.self_sampler import SelfSampler, counters_of
 
 GAUGES = (
     "store_up",
@@ -26,8 +26,8 @@ GAUGES = (
 def health_page(
     telemetry: Telemetry, sampler: SelfSampler, rejections: Sequence[dict[str, Any]], now: float
 ) -> dict[str, Any]:
-    """What the template shows."""
-    counters = samples_of(telemetry)
+    """Returns the context of the template."""
+    counters = counters_of(telemetry)
     samples = sampler.samples()
     drawn = [chart.event_rates(samples), chart.commit_times(samples)]
     refused = {

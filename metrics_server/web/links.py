@@ -1,4 +1,4 @@
-"""Addresses on the page, relative to its root: it may be served under any prefix."""
+"""Addresses on the page, relative to its root, since it may be served under any prefix."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
 
-from metrics_server.api.parameters import part_of
+from metrics_server.api.parameters import segment_of
 from metrics_server.api.routes import Route
 from metrics_server.api.schema import SeriesSummary
 
@@ -17,32 +17,32 @@ def to(route: Route, *parts: str) -> str:
 
 
 def model(path: str, **query: Any) -> str:
-    """The page of the series that the JSON API has under this path."""
+    """Returns the address of the page of a series, from its path in the JSON API."""
     return _with(_of_model(Route.MODEL_PAGE, path), query)
 
 
 def trend(path: str, **query: Any) -> str:
-    """The picture of its trend."""
+    """Returns the address of the picture of a trend, from the path of the series in the JSON API."""
     return _with(_of_model(Route.TREND, path), query)
 
 
 def deployment(namespace: str, name: str, **query: Any) -> str:
-    """The page that compares the predictors of a deployment."""
-    return _with(to(Route.DEPLOYMENT_PAGE, part_of(namespace), part_of(name)), query)
+    """Returns the address of the page that compares the predictors of a deployment."""
+    return _with(to(Route.DEPLOYMENT_PAGE, segment_of(namespace), segment_of(name)), query)
 
 
-def parts_of(entry: SeriesSummary) -> list[str]:
-    """The parts of the path of a series, as they are before they are percent-encoded."""
-    return [part_of(label) for label in (entry.namespace, entry.deployment, entry.predictor, entry.model)]
+def segments_of(series: SeriesSummary) -> list[str]:
+    """Returns the segments of the path of a series, before they are percent-encoded."""
+    return [segment_of(label) for label in (series.namespace, series.deployment, series.predictor, series.model)]
 
 
 def changed(query: Mapping[str, Any], **changes: Any) -> str:
-    """The query of this page with other values; None takes one out."""
+    """Returns the query of this page with other arguments; None removes one."""
     return _with("", {**query, **changes})
 
 
 def root_of(path: str) -> str:
-    """The way from a page to the root: "" or as many "../" as it takes."""
+    """Returns the relative address of the root from a page: "" or as many "../" as it takes."""
     return "../" * (path.count("/") - 1)
 
 
@@ -52,8 +52,6 @@ def _of_model(route: Route, path: str) -> str:
 
 
 def _with(path: str, query: Mapping[str, Any]) -> str:
-    return (
-        f"{path}?{text}"
-        if (text := urlencode({name: value for name, value in query.items() if value is not None}))
-        else path or "?"
-    )
+    if text := urlencode({name: value for name, value in query.items() if value is not None}):
+        return f"{path}?{text}"
+    return path or "?"

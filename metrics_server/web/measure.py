@@ -1,4 +1,4 @@
-"""Measures: those values of a series that are one number by window, and so can be followed over time and compared."""
+"""Measures: values of a series that are one number a window, and so can be followed over time and compared."""
 
 from __future__ import annotations
 
@@ -13,17 +13,20 @@ _SUPPORT = "model_support"
 
 
 def key_of(value: MetricValue) -> str:
-    """The measure in an address, written as Prometheus does."""
+    """Names a measure in an address, as Prometheus writes it: `model_ndcg{k="10"}`."""
     labels = ",".join(f'{name}="{label}"' for name, label in value.labels.items())
     return f"{value.name}{{{labels}}}" if labels else value.name
 
 
 def measures_of(values: Iterable[MetricValue]) -> dict[str, MetricValue]:
-    """The measures among values, by their key; those that repeat others come last."""
-    found = (value for value in values if value.name != _SUPPORT and not value.labels.keys() & _DETAILS)
-    return {key_of(value): value for value in sorted(found, key=is_repeated)}
+    """Selects the measures among values, by their key; those that repeat others come last."""
+    measures = (value for value in values if value.name != _SUPPORT and not value.labels.keys() & _DETAILS)
+    return {key_of(value): value for value in sorted(measures, key=is_repeated)}
 
 
 def is_repeated(value: MetricValue) -> bool:
-    """Micro averages repeat the accuracy where each pair has one label; then they have no interval."""
+    """Returns whether a value repeats another.
+
+    Micro averages repeat the accuracy where each pair has one label; then they have no interval.
+    """
     return "_micro_" in value.name and value.lower is UNSET

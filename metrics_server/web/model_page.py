@@ -1,4 +1,4 @@
-"""The page of one series: everything that its sums tell, in one window."""
+"""The page of one series: everything that its sums tell in one window."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from msgspec import UNSET
 
 from metrics_server.api.parameters import COSTS
-from metrics_server.api.responses import class_order, headline_among
+from metrics_server.api.responses import class_order, headline_among, interval_of
 from metrics_server.api.schema import (
     History,
     MetricValue,
@@ -22,7 +22,6 @@ from metrics_server.api.schema import (
 from metrics_server.api.service import Api
 from metrics_server.series.families import direction_of
 from metrics_server.web import chart, links, notices
-from metrics_server.web.chart.chart import ends_of
 from metrics_server.web.measure import is_repeated, key_of, measures_of
 from metrics_server.web.page_request import PageRequest
 
@@ -38,21 +37,21 @@ class Slice(NamedTuple):
     """A slice of the series."""
 
     name: str
-    standing: WindowSummary
+    summary: WindowSummary
     link: str
 
 
 class Predictor(NamedTuple):
     """A predictor of the same model of the same deployment."""
 
-    entry: SeriesSummary
+    series: SeriesSummary
     link: str
     share: float | None  # of the deployment's predictions in this window
     is_shown: bool
 
 
 class Thresholds(NamedTuple):
-    """The what-if of thresholds: what is tried, what it leads to, and the row of the lowest cost."""
+    """The what-if of thresholds: the threshold that is tried, its row, and the row of the lowest cost."""
 
     classes: list[str]
     class_: str
@@ -63,137 +62,135 @@ class Thresholds(NamedTuple):
 
 
 def model_page(api: Api, page_request: PageRequest) -> dict[str, Any]:
-    """What the template shows."""
-    parts, found, window = page_request.parts, page_request.found, page_request.window
-    part = {"slice": found["slice"]} if found.get("slice") else {}
-    costs = {cost: found.get(cost, 1.0) for cost in COSTS}
-    reading = api.reading(parts, {"window": window, "tables": True, **costs, **part})
-    history = page_request.history(api, parts, **part)
-    here = reading.windows[window]
-    metrics, headline = measures_of(here.values), headline_among(here.values)
+    """Returns the context of the template."""
+    segments, arguments, window = page_request.segments, page_request.arguments, page_request.window
+    slice_argument = {"slice": arguments["slice"]} if arguments.get("slice") else {}
+    costs = {cost: arguments.get(cost, 1.0) for cost in COSTS}
+    report = api.series_report(segments, {"window": window, "tables": True, **costs, **slice_argument})
+    history = page_request.history(api, segments, **slice_argument)
+    in_window = report.windows[window]
+    metrics, headline = measures_of(in_window.values), headline_among(in_window.values)
     metric = page_request.choose("metric", metrics, next(iter(metrics), None) if headline is None else key_of(headline))
-    thresholds = _thresholds(here, reading, page_request, costs)
-    entries = [entry for entry in api.entries(parts[:2]) if entry.model == reading.model]
-    standings = api.slices(parts, window)
+    thresholds = _thresholds(in_window, report, page_request, costs)
+    predictors = [series for series in api.series_summaries(segments[:2]) if series.model == report.model]
+    slices = api.slice_summaries(segments, window)
     return {
-        "reading": reading,
-        "here": here,
+        "report": report,
+        "in_window": in_window,
         "window": window,
         "windows": list(page_request.windows),
         "metric": metric,
         "metrics": metrics,
         "headline": headline,
-        "values": sorted((value for value in here.values if _is_listed(value)), key=is_repeated),
-        "by_class": _by_class(here.values),
+        "values": sorted((value for value in in_window.values if _is_listed(value)), key=is_repeated),
+        "by_class": _by_class(in_window.values),
         "thresholds": thresholds,
-        "predictors": _predictors(entries, reading, window),
-        "deployment_link": links.deployment(reading.namespace, reading.deployment, window=window, model=reading.model),
-        "slices": _slices(standings, page_request.asked),
-        "are_ranked": _are_ranked(standings),
-        "notices": [] if part else _notices(entries, reading, page_request),
-        "asked": page_request.asked,
-        "charts": _charts(reading, here, history, None if metric is None else metrics[metric], thresholds),
+        "predictors": _predictors(predictors, report, window),
+        "deployment_link": links.deployment(report.namespace, report.deployment, window=window, model=report.model),
+        "slices": _slices(slices, page_request.query),
+        "are_ranked": _are_ranked(slices),
+        "notices": [] if slice_argument else _notices(predictors, report, page_request),
+        "query": page_request.query,
+        "charts": _charts(report, in_window, history, None if metric is None else metrics[metric], thresholds),
     }
 
 
 def _is_listed(value: MetricValue) -> bool:
-    """Whether it stands by itself: neither above all others nor in the table of classes."""
+    """Returns whether a value is in the list of values: neither at the top of the page nor in the table of classes."""
     return value.name not in _NOT_LISTED and "class" not in value.labels
 
 
 def _by_class(values: Iterable[MetricValue]) -> dict[str, dict[str, MetricValue]]:
-    """Class -> name of a value -> the value."""
-    found: dict[str, dict[str, MetricValue]] = {}
+    """Groups the values of single classes: class -> name of a value -> the value."""
+    by_class: dict[str, dict[str, MetricValue]] = {}
     for value in values:
         if value.labels.keys() == {"class"} and value.name != "model_predicted_class_ratio":
-            found.setdefault(value.labels["class"], {})[value.name] = value
-    return {label: found[label] for label in sorted(found, key=class_order)}
+            by_class.setdefault(value.labels["class"], {})[value.name] = value
+    return {label: by_class[label] for label in sorted(by_class, key=class_order)}
 
 
 def _thresholds(
-    here: WindowReport, reading: SeriesReport, page_request: PageRequest, costs: dict[str, float]
+    in_window: WindowReport, report: SeriesReport, page_request: PageRequest, costs: dict[str, float]
 ) -> Thresholds | None:
-    rows = _table(here, "thresholds")
+    rows = _table(in_window, "thresholds")
     classes = sorted({str(row["class"]) for row in rows if "class" in row}, key=class_order)
     class_ = page_request.choose("class", classes, "1" if "1" in classes else next(iter(classes), None))
     if class_ is None:
         return None
-    threshold = page_request.found.get("threshold", reading.parameters.threshold)
-    tried = [row for row in rows if row.get("class") == class_]
-    row = min(tried, key=lambda row: abs(float(row["threshold"]) - threshold))
-    return Thresholds(
-        classes, class_, threshold, costs, row, min(tried, key=lambda row: float(row.get("cost", math.inf)))
-    )
+    threshold = page_request.arguments.get("threshold", report.parameters.threshold)
+    of_class = [row for row in rows if row.get("class") == class_]
+    nearest = min(of_class, key=lambda row: abs(float(row["threshold"]) - threshold))
+    cheapest = min(of_class, key=lambda row: float(row.get("cost", math.inf)))
+    return Thresholds(classes, class_, threshold, costs, nearest, cheapest)
 
 
-def _table(here: WindowReport, name: str) -> Table:
-    """The rows of a table that have all that is drawn of it: a user's metric model may give this name to anything."""
-    rows = [] if here.tables is UNSET else here.tables.get(name, [])
+def _table(in_window: WindowReport, name: str) -> Table:
+    """Selects the rows of a table that can be drawn: a user's metric model may give this name to any table."""
+    rows = [] if in_window.tables is UNSET else in_window.tables.get(name, [])
     return [row for row in rows if all(isinstance(row.get(column), float) for column in _COLUMNS[name])]
 
 
-def _predictors(entries: Sequence[SeriesSummary], reading: SeriesReport, window: str) -> list[Predictor]:
-    total = sum(entry.windows[window].predictions for entry in entries)
+def _predictors(predictors: Sequence[SeriesSummary], report: SeriesReport, window: str) -> list[Predictor]:
+    total = sum(series.windows[window].predictions for series in predictors)
     return [
         Predictor(
-            entry,
-            links.model(entry.path, window=window),
-            entry.windows[window].predictions / total if total else None,
-            entry.predictor == reading.predictor,
+            series,
+            links.model(series.path, window=window),
+            series.windows[window].predictions / total if total else None,
+            series.predictor == report.predictor,
         )
-        for entry in entries
+        for series in predictors
     ]
 
 
-def _slices(standings: Mapping[str, WindowSummary], asked: Mapping[str, Any]) -> list[Slice]:
-    """The worst first: by the end of the interval that speaks for them, so that a few pairs do not make a slice the
-    worst.
+def _slices(summaries: Mapping[str, WindowSummary], query: Mapping[str, Any]) -> list[Slice]:
+    """Lists the slices, the worst first.
 
-    Where nobody knows whether more or less of the headline is better, they are in the order of their names.
+    They are sorted by the better end of their intervals, so that a few pairs do not make a slice the worst; or by name,
+    where more of the headline is neither better nor worse.
     """
-    found = [Slice(name, standing, links.changed(asked, slice=name)) for name, standing in standings.items()]
-    return sorted(found, key=lambda slice_: _promise(slice_.standing.headline)) if _are_ranked(standings) else found
+    slices = [Slice(name, summary, links.changed(query, slice=name)) for name, summary in summaries.items()]
+    return sorted(slices, key=lambda slice_: _at_best(slice_.summary.headline)) if _are_ranked(summaries) else slices
 
 
-def _are_ranked(standings: Mapping[str, WindowSummary]) -> bool:
-    return any(
-        standing.headline is not None and direction_of(standing.headline.name) for standing in standings.values()
-    )
+def _are_ranked(summaries: Mapping[str, WindowSummary]) -> bool:
+    return any(summary.headline is not None and direction_of(summary.headline.name) for summary in summaries.values())
 
 
-def _promise(value: MetricValue | None) -> tuple[bool, float]:
-    """How good the value may be at best; those without an interval come last."""
-    if value is None or (ends := ends_of(value)) is None:
+def _at_best(value: MetricValue | None) -> tuple[bool, float]:
+    """Returns a sort key: the better end of the interval, the worst first; values without an interval come last."""
+    if value is None or (interval := interval_of(value)) is None:
         return True, 0.0
-    return False, -ends[0] if direction_of(value.name) < 0 else ends[1]
+    lower, upper = interval
+    return False, -lower if direction_of(value.name) < 0 else upper
 
 
 def _notices(
-    entries: Sequence[SeriesSummary], reading: SeriesReport, page_request: PageRequest
+    predictors: Sequence[SeriesSummary], report: SeriesReport, page_request: PageRequest
 ) -> list[notices.Notice]:
-    ranked = notices.ranked(entries, page_request.window, page_request.windows, page_request.now)
-    return next((one.notices for one in ranked if one.entry.predictor == reading.predictor), [])
+    ranked = notices.ranked(predictors, page_request.window, page_request.windows, page_request.now)
+    return next((one.notices for one in ranked if one.series.predictor == report.predictor), [])
 
 
 def _charts(
-    reading: SeriesReport,
-    here: WindowReport,
+    report: SeriesReport,
+    in_window: WindowReport,
     history: History | None,
     metric: MetricValue | None,
     thresholds: Thresholds | None,
 ) -> dict[str, chart.Chart]:
-    """By name."""
-    names = reading.parameters.class_names
-    rows = _table(here, "thresholds")
+    """Returns the charts that there is anything to draw of, by name."""
+    names = report.parameters.class_names
+    rows = _table(in_window, "thresholds")
     drawn = [
         None if history is None or metric is None else chart.metric_over_time(history, metric.name, metric.labels),
-        None if here.confusion is UNSET else chart.confusion_matrix(here.confusion, names),
-        chart.reliability(_table(here, "reliability")),
+        None if in_window.confusion is UNSET else chart.confusion_matrix(in_window.confusion, names),
+        chart.reliability(_table(in_window, "reliability")),
         chart.score_histogram(rows, thresholds.class_) if thresholds else None,
         chart.threshold_curve(rows, thresholds.class_, float(thresholds.row["threshold"])) if thresholds else None,
-        chart.error_distribution(_table(here, "errors")),
-        None if reading.label_delay is UNSET else chart.label_delay(reading.label_delay),
-        chart.class_shares(here.values),
+        chart.error_distribution(_table(in_window, "errors")),
+        None if report.label_delay is UNSET else chart.label_delay(report.label_delay),
+        chart.class_shares(in_window.values),
         None if history is None else chart.output_quantiles(history),
     ]
     return {one.name: one for one in drawn if one is not None}

@@ -1,4 +1,4 @@
-"""The overview: all series, those that need attention first."""
+"""The overview: all series, the ones with the gravest notices first."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PER_PAGE = 100
 class Row(NamedTuple):
     """A line of the overview."""
 
-    entry: SeriesSummary
+    series: SeriesSummary
     notices: list[notices.Notice]
     link: str  # to the page of the series
     trend: str  # to the picture of its trend
@@ -23,18 +23,18 @@ class Row(NamedTuple):
 
 
 def overview(api: Api, page_request: PageRequest) -> dict[str, Any]:
-    """What the template shows."""
-    window, windows, now, found = page_request.window, page_request.windows, page_request.now, page_request.found
-    wanted, page = found.get("q", ""), found.get("page", 1)
-    ranked = notices.ranked(api.entries(), window, windows, now)
-    matching = [one for one in ranked if wanted.casefold() in _text(one.entry).casefold()]
-    shown = matching[(page - 1) * PER_PAGE : page * PER_PAGE]
-    several = _deployments_with_several([one.entry for one in ranked])
+    """Returns the context of the template."""
+    window, windows, now = page_request.window, page_request.windows, page_request.now
+    wanted, page = page_request.arguments.get("q", ""), page_request.arguments.get("page", 1)
+    ranked = notices.ranked(api.series_summaries(), window, windows, now)
+    matching = [one for one in ranked if wanted.casefold() in _name(one.series).casefold()]
+    on_page = matching[(page - 1) * PER_PAGE : page * PER_PAGE]
+    several = _deployments_with_several([one.series for one in ranked])
     return {
-        "rows": [_row(one, window, now, several) for one in shown],
+        "rows": [_row(one, window, now, several) for one in on_page],
         "window": window,
         "windows": list(windows),
-        "asked": page_request.asked,
+        "query": page_request.query,
         "q": wanted,
         "page": page,
         "pages": max(1, -(-len(matching) // PER_PAGE)),
@@ -45,25 +45,25 @@ def overview(api: Api, page_request: PageRequest) -> dict[str, Any]:
 
 
 def _row(one: notices.Ranked, window: str, now: float, several: set[tuple[str, str]]) -> Row:
-    entry = one.entry
+    series = one.series
     minute = int(now // 60) * 60  # the picture of a trend is fetched anew every minute
-    deployment = (entry.namespace, entry.deployment)
+    deployment = (series.namespace, series.deployment)
     return Row(
-        entry,
+        series,
         one.notices,
-        links.model(entry.path, window=window),
-        links.trend(entry.path, window=window, at=minute),
-        links.deployment(*deployment, window=window, model=entry.model) if deployment in several else "",
+        links.model(series.path, window=window),
+        links.trend(series.path, window=window, at=minute),
+        links.deployment(*deployment, window=window, model=series.model) if deployment in several else "",
     )
 
 
-def _text(entry: SeriesSummary) -> str:
-    return f"{entry.namespace}/{entry.deployment}/{entry.predictor}/{entry.model}"
+def _name(series: SeriesSummary) -> str:
+    return f"{series.namespace}/{series.deployment}/{series.predictor}/{series.model}"
 
 
-def _deployments_with_several(entries: list[SeriesSummary]) -> set[tuple[str, str]]:
-    """Those with more than one predictor."""
+def _deployments_with_several(series: list[SeriesSummary]) -> set[tuple[str, str]]:
+    """Returns the deployments with more than one predictor."""
     predictors: dict[tuple[str, str], set[str]] = {}
-    for entry in entries:
-        predictors.setdefault((entry.namespace, entry.deployment), set()).add(entry.predictor)
+    for one in series:
+        predictors.setdefault((one.namespace, one.deployment), set()).add(one.predictor)
     return {deployment for deployment, names in predictors.items() if len(names) > 1}

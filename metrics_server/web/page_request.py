@@ -1,4 +1,4 @@
-"""What a page was asked for: the path and query of the request, and when."""
+"""The request for a page: its path, its query, and its time."""
 
 from __future__ import annotations
 
@@ -18,47 +18,48 @@ class PageRequest:
     """A request for a page.
 
     Attributes:
-        parts: of the path, those that name something.
-        found: what stood in the query.
+        segments: those of the path that name something.
+        arguments: those of the query.
         windows: all windows with their seconds.
         now: Unix seconds.
-        patience: of who waits for the answer.
+        deadline: the end of the time that somebody waits for the response.
     """
 
-    parts: Sequence[str]
-    found: Mapping[str, Any]
+    segments: Sequence[str]
+    arguments: Mapping[str, Any]
     windows: Mapping[str, int]
     now: float
     deadline: Deadline
 
     @property
     def window(self) -> str:
-        """The window that was asked for, or the first; raises `Refusal` for one that is not configured."""
-        name: str = self.found.get("window", next(iter(self.windows)))
+        """The requested window, or the first; raises `BadRequest` for one that is not configured."""
+        name: str = self.arguments.get("window", next(iter(self.windows)))
         if name not in self.windows:
             raise BadRequest(f"window: want one of {', '.join(self.windows)}")
         return name
 
     @property
     def span(self) -> dict[str, float]:
-        """The time that the window covers, as the history of a series is asked for."""
+        """The time that the window covers, as arguments for the history of a series."""
         return {"from": float(edge_of(self.windows[self.window], self.now)), "to": self.now}
 
     @property
-    def asked(self) -> dict[str, Any]:
-        """What stood in the query of the page, for links that change a part of it."""
-        return {name: value for name, value in self.found.items() if name != "figures"}
+    def query(self) -> dict[str, Any]:
+        """The arguments of the page itself, for links that change some of them."""
+        return {name: value for name, value in self.arguments.items() if name != "figures"}
 
     def choose(self, name: str, among: Collection[str], default: str | None) -> str | None:
-        """One of several by this parameter; the default for one that is not there, or is no longer: an open page must
-        not turn into an error.
+        """Returns the argument of this name if it is one of several, else the default.
+
+        What was a choice once may be none any more, and an open page must not turn into an error.
         """
-        chosen: str | None = self.found.get(name)
+        chosen: str | None = self.arguments.get(name)
         return chosen if chosen in among else default
 
-    def history(self, api: Api, parts: Sequence[str], **part: str) -> History | None:
-        """The history of a series, or of a `slice` of it, in the window; None while the store cannot be used."""
+    def history(self, api: Api, segments: Sequence[str], **slice_argument: str) -> History | None:
+        """Reads the history of a series, or of a `slice` of it, in the window; None while the store is down."""
         try:
-            return api.history(parts, {**self.span, **part}, self.deadline)
+            return api.history(segments, {**self.span, **slice_argument}, self.deadline)
         except StoreUnavailable:
             return None

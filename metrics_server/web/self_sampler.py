@@ -1,6 +1,6 @@
-"""The server's own pulse over the last hour: rates and times between looks at its counters.
+"""Samples of the server itself over the last hour: rates and times between two readings of its counters.
 
-Prometheus does this better and for longer; this is for who has none at hand.
+Prometheus does this better and for longer; this is for those who have none at hand.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from metrics_server.telemetry import Telemetry
 from metrics_server.web.chart import SelfSample
 
 EVERY_SECONDS = 10.0
-KEPT = 360  # beats: an hour
+MAX_SAMPLES = 360  # samples: an hour
 
-Samples = Mapping[tuple[str, tuple[str, ...]], float]  # by name and label values
+Counters = Mapping[tuple[str, tuple[str, ...]], float]  # by name and label values
 
 
-def samples_of(telemetry: Telemetry) -> dict[tuple[str, tuple[str, ...]], float]:
-    """Everything the telemetry says now."""
+def counters_of(telemetry: Telemetry) -> dict[tuple[str, tuple[str, ...]], float]:
+    """Returns the current value of every sample of the telemetry."""
     return {
         (sample.name, tuple(sample.labels.values())): sample.value
         for family in telemetry.registry.collect()
@@ -30,39 +30,39 @@ def samples_of(telemetry: Telemetry) -> dict[tuple[str, tuple[str, ...]], float]
 
 
 class SelfSampler:
-    """Collects beats. `beat` is called every `EVERY_SECONDS` in the event loop; `beats` from any thread."""
+    """Collects samples. `sample` is called every `EVERY_SECONDS` in the event loop, `samples` from any thread."""
 
     def __init__(self, telemetry: Telemetry, clock: Callable[[], float] = time.time) -> None:
         self._telemetry = telemetry
         self._clock = clock
         self.started_at = clock()
-        self._last: tuple[float, Samples] = (self.started_at, samples_of(telemetry))
-        self._beats: deque[SelfSample] = deque(maxlen=KEPT)
+        self._last: tuple[float, Counters] = (self.started_at, counters_of(telemetry))
+        self._samples: deque[SelfSample] = deque(maxlen=MAX_SAMPLES)
 
     def samples(self) -> list[SelfSample]:
-        """The oldest first."""
-        return list(self._beats)
+        """Returns the samples, the oldest first."""
+        return list(self._samples)
 
     def sample(self) -> None:
-        """Looks at the counters and keeps what happened since the last look."""
+        """Reads the counters, and adds a sample of what happened since the last reading."""
         (before, old), now = self._last, self._clock()
         if now <= before:  # the clock was set back
             self._last = (now, old)
             return
-        new = samples_of(self._telemetry)
+        new = counters_of(self._telemetry)
         self._last = (now, new)
-        self._beats.append(_beat(now, now - before, old, new))
+        self._samples.append(_sample(now, now - before, old, new))
 
 
-def _beat(at: float, seconds: float, old: Samples, new: Samples) -> SelfSample:
+def _sample(at: float, seconds: float, old: Counters, new: Counters) -> SelfSample:
     def grown(name: str, *labels: str) -> float:
         return new.get((name, labels), 0.0) - old.get((name, labels), 0.0)
 
     def events(outcome: str) -> float:
         return sum(
-            new[key] - old.get(key, 0.0)
-            for key in new
-            if key[0] == "metrics_server_events_total" and key[1][1] == outcome
+            grown(name, *labels)
+            for name, labels in new
+            if name == "metrics_server_events_total" and outcome == labels[1]
         )
 
     commits = grown("metrics_server_commit_seconds_count")
@@ -77,19 +77,17 @@ def _beat(at: float, seconds: float, old: Samples, new: Samples) -> SelfSample:
     )
 
 
-def _grown_buckets(old: Samples, new: Samples) -> list[tuple[float, float]]:
-    """(upper bound, how many more came up to it) of the times of commits."""
-    buckets = (
-        (float(labels[0]), key)
-        for key in new
-        if key[0] == "metrics_server_commit_seconds_bucket"
-        for labels in (key[1],)
+def _grown_buckets(old: Counters, new: Counters) -> list[tuple[float, float]]:
+    """Returns (upper bound, how many more commits took up to that), ascending."""
+    return sorted(
+        (float(labels[0]), new[name, labels] - old.get((name, labels), 0.0))
+        for name, labels in new
+        if name == "metrics_server_commit_seconds_bucket"
     )
-    return sorted((bound, new[key] - old.get(key, 0.0)) for bound, key in buckets)
 
 
 def _quantile(share: float, buckets: Sequence[tuple[float, float]]) -> float:
-    """As Prometheus' histogram_quantile: even within a bucket; beyond the last bound, that."""
+    """Computes a quantile as Prometheus' histogram_quantile: even within a bucket, and at most the last bound."""
     wanted, below, lower = share * buckets[-1][1], 0.0, 0.0
     for bound, reached in buckets[:-1]:
         if reached >= wanted:

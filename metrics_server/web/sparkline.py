@@ -1,4 +1,4 @@
-"""A trend as a picture of a line of text's height: SVG, with its band of uncertainty."""
+"""A trend as a picture of the height of a line of text: SVG, with its band of uncertainty."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
+from metrics_server.api.responses import interval_of
 from metrics_server.api.schema import History, MetricValue
-from metrics_server.web.chart.chart import ends_of
 
 WIDTH, HEIGHT, MARGIN = 120.0, 28.0, 2.0
 LEAST_SPAN = 0.05  # of the larger end: a change of a few thousandths must not look like a fall
@@ -26,16 +26,16 @@ _Spot = tuple[float, Ends]
 
 
 def sparkline(history: History) -> bytes:
-    """The first value of each step by prediction time. An empty picture where there is none."""
+    """Draws the first value of each step by prediction time; an empty picture where there is none."""
     runs = list(_runs(history))
     ends = [end for run in runs for _, end in run]
-    parts = "".join(_drawn(runs, *_scale(ends))) if ends else ""
+    shapes = "".join(_shapes(runs, *_scale(ends))) if ends else ""
     size = f'width="{WIDTH:.0f}" height="{HEIGHT:.0f}" viewBox="0 0 {WIDTH:.0f} {HEIGHT:.0f}"'
-    return f'<svg xmlns="http://www.w3.org/2000/svg" {size}>{parts}</svg>'.encode()
+    return f'<svg xmlns="http://www.w3.org/2000/svg" {size}>{shapes}</svg>'.encode()
 
 
 def _runs(history: History) -> Iterator[list[_Spot]]:
-    """The steps that follow each other, in picture coordinates of time: a line must not bridge what is missing."""
+    """Groups the steps that follow each other, in picture coordinates of time: no line may bridge a gap."""
     spots = [
         (int((point.since - history.since) // history.step), _ends(point.values[0]))
         for point in history.points
@@ -47,18 +47,18 @@ def _runs(history: History) -> Iterator[list[_Spot]]:
 
 
 def _ends(value: MetricValue) -> Ends:
-    return Ends(value.value, *(ends_of(value) or (value.value, value.value)))
+    return Ends(value.value, *(interval_of(value) or (value.value, value.value)))
 
 
 def _scale(ends: Sequence[Ends]) -> tuple[float, float]:
-    """The values at the bottom and at the top: the line fills the picture; its band may be cut off."""
+    """Returns the values at the bottom and at the top: the line fills the picture; its band may be cut off."""
     low, high = min(end.value for end in ends), max(end.value for end in ends)
     span = max(high - low, LEAST_SPAN * max(abs(low), abs(high)), 1e-12)
     middle = (low + high) / 2
     return middle - span / 2, middle + span / 2
 
 
-def _drawn(runs: Iterable[Sequence[_Spot]], low: float, high: float) -> Iterator[str]:
+def _shapes(runs: Iterable[Sequence[_Spot]], low: float, high: float) -> Iterator[str]:
     def y(value: float) -> float:
         share = min(max((value - low) / (high - low), -0.2), 1.2)
         return HEIGHT - MARGIN - share * (HEIGHT - 2 * MARGIN)
@@ -73,4 +73,5 @@ def _drawn(runs: Iterable[Sequence[_Spot]], low: float, high: float) -> Iterator
         if len(line) == 1:
             yield f'<circle cx="{line[0][0]:.1f}" cy="{y(line[0][1]):.1f}" r="1.5" fill="{COLOUR}"/>'
         else:
-            yield f'<polyline points="{points(line)}" fill="none" stroke="{COLOUR}" stroke-width="1.5" stroke-linejoin="round"/>'
+            stroke = f'stroke="{COLOUR}" stroke-width="1.5" stroke-linejoin="round"'
+            yield f'<polyline points="{points(line)}" fill="none" {stroke}/>'

@@ -15,11 +15,11 @@ STEPS = 24  # at most: more would show the chance of few labels, on so little sp
 
 
 def trend(api: Api, page_request: PageRequest) -> bytes:
-    """SVG."""
-    return sparkline(api.history(page_request.parts, page_request.span, page_request.deadline, _headline, STEPS))
+    """Draws the headline of a series in a window as SVG."""
+    return sparkline(api.history(page_request.segments, page_request.span, page_request.deadline, _headline, STEPS))
 
 
 def _headline(evaluator: Evaluator, series: Series, sums: Sums) -> list[MetricValue]:
-    """That value alone: the others of a step take ten times as long."""
+    """Computes the headline alone: the other values of a step take ten times as long."""
     headline = headline_of(evaluator, series, sums)
     return [] if headline is None else [headline]

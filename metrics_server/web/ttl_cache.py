@@ -1,4 +1,4 @@
-"""What was made a moment ago, for everybody who asks for the same: many people look at the same pages."""
+"""A cache of what was made a moment ago: many people look at the same pages."""
 
 from __future__ import annotations
 
@@ -11,25 +11,31 @@ T = TypeVar("T")
 
 
 class TtlCache(Generic[T]):
-    """Keeps what was made for some seconds. Any thread may ask; two that ask at once may both make it."""
+    """Caches values for some seconds. Any thread may use it; two threads at once may both make a value."""
 
     def __init__(self, seconds: float, most: int, clock: Callable[[], float] = time.monotonic) -> None:
-        """At most so many are kept, the latest."""
+        """Caches at most `most` values, the latest."""
         self._seconds, self._most, self._clock = seconds, most, clock
-        self._kept: dict[Hashable, tuple[float, T]] = {}
+        self._made: dict[Hashable, tuple[float, T]] = {}  # when and what, the oldest first
         self._lock = Lock()
 
     def get(self, key: Hashable, make: Callable[[], T]) -> T:
-        """What was made for this key, or is made now."""
+        """Returns the value of a key, made now unless a fresh one is cached."""
         now = self._clock()
         with self._lock:
-            made_at, kept = self._kept.get(key, (-self._seconds, None))
-        if kept is not None and now < made_at + self._seconds:
-            return kept
-        made = make()
+            made_at, cached = self._made.get(key, (-self._seconds, None))
+        if cached is not None and now < made_at + self._seconds:
+            return cached
+        value = make()
         with self._lock:
-            self._kept.pop(key, None)
-            self._kept[key] = (now, made)
-            while len(self._kept) > self._most or next(iter(self._kept.values()))[0] + self._seconds <= now:
-                del self._kept[next(iter(self._kept))]
-        return made
+            self._made.pop(key, None)
+            self._made[key] = (now, value)
+            self._drop_stale(now)
+        return value
+
+    def _drop_stale(self, now: float) -> None:
+        while self._made:
+            oldest, (made_at, _) = next(iter(self._made.items()))
+            if len(self._made) <= self._most and now < made_at + self._seconds:
+                return
+            del self._made[oldest]

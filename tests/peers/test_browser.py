@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import pytest
 
-from metrics_server.web.figure import LOOKS
+from metrics_server.web.figure import THEMES
 from tests.support.browser import OpenTab, Tab
 from tests.support.pages import HOSTILE, JSON, SERIES, hostile_server, stocked_server
 from tests.support.running import RESPONSE, RunningServer, ce
@@ -27,16 +27,21 @@ DRAWN = f"""(() => {{
         && documents.some(one => one.get_model_by_name(figure.dataset.chart)))
     && documents.every(one => one.is_idle);
 }})()"""
-COLUMN = "([chart, name]) => [...Bokeh.documents.find(one => one.get_model_by_name(chart)).get_model_by_name(chart).data[name]]"
+COLUMN = """([chart, name]) =>
+  [...Bokeh.documents.find(one => one.get_model_by_name(chart)).get_model_by_name(chart).data[name]]"""
 WIDER = "document.documentElement.scrollWidth > innerWidth"
-INKS = """[...new Set((window.Bokeh?.documents ?? []).flatMap(one => [...one.all_models].filter(model => model.type === 'LinearAxis')
+INKS = """[...new Set((window.Bokeh?.documents ?? [])
+  .flatMap(one => [...one.all_models].filter(model => model.type === 'LinearAxis')
   .map(model => model.axis_label_text_color.value ?? model.axis_label_text_color)))]"""
 # What has a text of its own and ends beyond the screen, or beyond what shows it, other than where one can scroll.
 CUT_OFF = """[...document.querySelectorAll('body *')].filter(element => {
-  if (element.closest('.hidden, .skip, .plot, details:not([open]) > :not(summary), .scroll:not(:has(> .overview)), pre, option, thead')) return false;
+  const elsewhere = '.hidden, .skip, .plot, details:not([open]) > :not(summary), .scroll:not(:has(> .overview)), '
+    + 'pre, option, thead';
+  if (element.closest(elsewhere)) return false;
   if (![...element.childNodes].some(node => node.nodeType === Node.TEXT_NODE && node.nodeValue.trim())) return false;
   const box = element.getBoundingClientRect();
-  return box.right > innerWidth + 1 || box.left < -1 || (getComputedStyle(element).overflowX !== 'visible' && element.scrollWidth > element.clientWidth + 1);
+  return box.right > innerWidth + 1 || box.left < -1
+    || (getComputedStyle(element).overflowX !== 'visible' && element.scrollWidth > element.clientWidth + 1);
 }).map(element => element.outerHTML.slice(0, 120))"""
 
 
@@ -83,7 +88,7 @@ def refresh(tab: Tab, shown: str = "true") -> None:
 
 def await_look(tab: Tab, look: str) -> None:
     """Waits until all charts have the colours of a look."""
-    tab.until(f"{DRAWN} && {INKS}.every(ink => ink === '{LOOKS[look].soft}')")
+    tab.until(f"{DRAWN} && {INKS}.every(ink => ink === '{THEMES[look].soft}')")
 
 
 def await_text(tab: Tab, selector: str, start: str) -> None:
@@ -236,7 +241,10 @@ def test_nothing_is_asked_that_nobody_wants(stocked: RunningServer, open_tab: Op
     """Pause holds, a page that is not seen does not ask, and both look at once when they go on."""
     tab = open_drawn(open_tab(stocked.url), "/ui")
     pause = "document.getElementById('pause')"
-    hide = "hidden => { Object.defineProperty(document, 'hidden', {value: hidden, configurable: true}); document.dispatchEvent(new Event('visibilitychange')); }"
+    hide = """hidden => {
+      Object.defineProperty(document, 'hidden', {value: hidden, configurable: true});
+      document.dispatchEvent(new Event('visibilitychange'));
+    }"""
 
     def asked() -> int:
         return tab.do(lambda page: tab.urls.count(page.url))
@@ -365,8 +373,9 @@ def test_the_keyboard_reaches_everything(stocked: RunningServer, open_tab: OpenT
         "(box => box.top >= 0 && box.left >= 0 && box.height > 10)(document.activeElement.getBoundingClientRect())"
     )
     tab.evaluate(
-        """window.usable = [...document.querySelectorAll('a, button, select, input:not([type=hidden]), summary, [tabindex="0"]')]
-          .filter(one => one.checkVisibility())"""
+        """window.usable = [...document.querySelectorAll(
+            'a, button, select, input:not([type=hidden]), summary, [tabindex="0"]'
+          )].filter(one => one.checkVisibility())"""
     )
     usable = tab.evaluate("usable.length")
     seen = []
@@ -423,7 +432,8 @@ def test_a_chart_tells_what_is_under_the_pointer(hostile: RunningServer, open_ta
     word = HOSTILE[0]
     tab = open_drawn(open_tab(hostile.url), model_of(word))
     said = """(() => {
-      const all = root => [...root.querySelectorAll('*')].flatMap(one => [one, ...(one.shadowRoot ? all(one.shadowRoot) : [])]);
+      const all = root => [...root.querySelectorAll('*')]
+        .flatMap(one => [one, ...(one.shadowRoot ? all(one.shadowRoot) : [])]);
       return all(document).filter(one => one.matches('.bk-tooltip-row-value')).map(one => one.textContent).join(' ');
     })()"""
     hover(tab, "confusion_matrix", 0.4, 0.3)
@@ -450,7 +460,8 @@ def test_the_theme_is_remembered(stocked: RunningServer, open_tab: OpenTab) -> N
         """() => {
           const ask = window.fetch;
           const answers = {};
-          const figures = (address, options) => (answers[address] ??= ask(address, options)).then(answer => answer.clone());
+          const figures = (address, options) => (answers[address] ??= ask(address, options))
+            .then(answer => answer.clone());
           window.fetch = (address, options) => (`${address}`.includes('figures=') ? figures : ask)(address, options);
           for (let click = 0; click < 2; click += 1) document.getElementById('theme').click();
         }"""

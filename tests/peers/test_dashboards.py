@@ -191,7 +191,9 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
 
 def _await_busy(prometheus: Prometheus, log: Path) -> None:
     """Until labels have come live to all models of the simulation, those of numbers the latest."""
-    live = 'count(rate(model_label_delay_seconds_sum{slice=""}[10s]) > 0 and rate(model_prediction_latency_seconds_count{slice=""}[10s]) > 0)'
+    labels = 'rate(model_label_delay_seconds_sum{slice=""}[10s])'
+    predictions = 'rate(model_prediction_latency_seconds_count{slice=""}[10s])'
+    live = f"count({labels} > 0 and {predictions} > 0)"
     deadline = time.monotonic() + 60
     while not _is_ready(prometheus.url) or prometheus.values(live, time=_settled()) != [4.0]:
         assert time.monotonic() < deadline, log.read_text()[-3000:]

@@ -180,7 +180,10 @@ raise SystemError"""
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_what_is_stored_was_built(path: Path) -> None:
     """Nobody changed a cell and forgot `make notebooks`; the cells ran in their order, once."""
-    code = "import sys; sys.path.insert(0, sys.argv[1]); import build, nbformat; print(build.source_digest(nbformat.read(sys.argv[2], 4)))"
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import build, nbformat; "
+        "print(build.source_digest(nbformat.read(sys.argv[2], 4)))"
+    )
     digest = subprocess.run(
         [sys.executable, "-c", code, NOTEBOOKS, path], capture_output=True, text=True, check=True, timeout=30
     ).stdout

@@ -30,9 +30,18 @@ from tests.support.waiting import until
 IRIS, DIGITS, DIABETES = "multiclass-model/default/classifier", "digits/main/classifier", "diabetes/default/regressor"
 EMPTY = '{"data":{"tensor":{"shape":[0]}},"meta":{}}'
 FLOWER = b'{"data": {"ndarray": [[1.0, 2.0, 5.0, 6.0]]}}'
+POST = 'curl -v -X POST -H "Content-Type: application/json"'
+MODEL = "http://localhost:80/seldon/seldon/multiclass-model/api/v1.0"
 WALKTHROUGH = [
-    r"""curl -v -X POST -H "Content-Type: application/json" -d '{"data": {"ndarray":[[1.0, 2.0, 5.0, 6.0]]}, "meta": { "puid": "hello" }}' http://localhost:80/seldon/seldon/multiclass-model/api/v1.0/predictions""",
-    r"""curl -v -X POST -H "Content-Type: application/json" -d '{"response": {"data": {"ndarray": [[0.0006985194531162841,0.003668039039435755,0.9956334415074478]]}}, "truth":{"data": {"ndarray": [[0,0,1]]}}}' http://localhost:80/seldon/seldon/multiclass-model/api/v1.0/feedback""",
+    (
+        f"""{POST} -d '{{"data": {{"ndarray":[[1.0, 2.0, 5.0, 6.0]]}}, "meta": {{ "puid": "hello" }}}}' """
+        f"{MODEL}/predictions"
+    ),
+    (
+        f"""{POST} -d '{{"response": {{"data": {{"ndarray": [[0.0006985194531162841,0.003668039039435755,"""
+        f"""0.9956334415074478]]}}}}, "truth":{{"data": {{"ndarray": [[0,0,1]]}}}}}}' """
+        f"{MODEL}/feedback"
+    ),
 ]
 
 
@@ -437,7 +446,8 @@ def test_every_label_is_counted_once(tmp_path: Path, serve: Serve) -> None:
     assert simulation.process.returncode == 0, output
     last = output.splitlines()[-1]
     assert re.fullmatch(
-        r"accuracy .*multiclass-model [01]\.\d{3}  mean absolute error diabetes \d+\.\d  labels 60  events \d+  repeats \d+",
+        r"accuracy .*multiclass-model [01]\.\d{3}  mean absolute error diabetes \d+\.\d  "
+        r"labels 60  events \d+  repeats \d+",
         last,
     ), output
     assert server.value("model_support", window="1h") == 60

@@ -833,9 +833,18 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 @pytest.mark.parametrize(
     "header",
-    ["X-Nothing: 1", "Authorization: Bearer wrong", "Authorization: Bearer", "Authorization: Basic right", "Authorization: Bearer righ",
-     "Authorization: Bearer right, right", "Authorization: Bearer \xff", "Authorization:", "Access-Token: right"],
-)  # fmt: skip
+    [
+        "X-Nothing: 1",
+        "Authorization: Bearer wrong",
+        "Authorization: Bearer",
+        "Authorization: Basic right",
+        "Authorization: Bearer righ",
+        "Authorization: Bearer right, right",
+        "Authorization: Bearer \xff",
+        "Authorization:",
+        "Access-Token: right",
+    ],
+)
 def test_without_the_token_nothing_counts(guarded: Served, header: str) -> None:
     """A missing or wrong token gets 401 with WWW-Authenticate, is counted, and moves no number."""
     before = guarded.page()

@@ -147,7 +147,8 @@ def test_class_names_join_indexes_and_names(serve: Serve) -> None:
 def test_a_model_of_an_unknown_task_stops_the_start(serve: Serve, tmp_path: Path) -> None:
     """A typing error in `task` is one clear line at the start, not a 503 for each event."""
     (tmp_path / "odd.py").write_text(
-        "class Odd:\n    task = 'sorting'\n    def increments(self, t, p): return {}\n    def compute(self, s): return []\n"
+        "class Odd:\n    task = 'sorting'\n"
+        "    def increments(self, t, p): return {}\n    def compute(self, s): return []\n"
     )
     with pytest.raises(AssertionError, match="its task is 'sorting'; want one of"):
         serve("--storage_uri", "odd.Odd", environment={"PYTHONPATH": str(tmp_path)})

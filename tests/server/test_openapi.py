@@ -59,8 +59,8 @@ def test_every_reference_leads_somewhere() -> None:
 # All checks there are, but:
 CONFIGURATION = """
 [[operations]]
-# A schema cannot say all that is wanted of feedback (a truth without its prediction needs a request id, say), nor of events, whose
-# form depends on the content type; so some of what fits the schema is refused.
+# A schema cannot say all that is wanted of feedback (a truth without its prediction needs a request id, say), nor of
+# events, whose form depends on the content type; so some of what fits the schema is refused.
 include-method = "POST"
 checks.positive_data_acceptance.enabled = false
 

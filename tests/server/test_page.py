@@ -14,7 +14,7 @@ from urllib.parse import quote, urljoin, urlsplit
 
 import pytest
 
-from metrics_server.web import formatting as wording
+from metrics_server.web import formatting
 from tests.support.locks import locked
 from tests.support.page_html import Html
 from tests.support.pages import (
@@ -78,8 +78,8 @@ def test_the_page_of_a_series_has_the_numbers_of_the_metrics(server: RunningServ
     for (name, labels), value in listed.items():
         if (f"{name}_lower", labels) in gauges:
             interval = gauges[f"{name}_lower", labels], gauges[f"{name}_upper", labels]
-            low, high = (wording.number(end, interval) for end in interval)
-            assert f"{wording.number(value, interval)} ({low} to {high})" in page.text, name
+            low, high = (formatting.number(end, interval) for end in interval)
+            assert f"{formatting.number(value, interval)} ({low} to {high})" in page.text, name
 
 
 @pytest.mark.parametrize("window", ["1h", "1d"])

@@ -225,7 +225,8 @@ def test_sums_of_an_older_revision_are_another_series() -> None:
 def test_a_users_model_that_cannot_be_read_costs_only_its_own_values(serve: Serve, tmp_path: Path, body: str) -> None:
     """Whether it yields or returns: the page and the API show all other series, and the log says why, once."""
     (tmp_path / "own.py").write_text(
-        "from metrics_server.metrics.model import Sample\nclass Own:\n    def increments(self, t, p): return {'pairs': float(t.size)}\n"
+        "from metrics_server.metrics.model import Sample\nclass Own:\n"
+        "    def increments(self, t, p): return {'pairs': float(t.size)}\n"
         f"    def compute(self, s): {body}\n    counts = tables = compute\n"
     )
     (tmp_path / "own.yaml").write_text("deployments: [{deployment: own, storage_uri: own.Own}]\n")

@@ -259,7 +259,10 @@ V2_ANSWER = {
     "id": "a1",
     "outputs": [{"name": "p", "datatype": "FP32", "shape": [2, 2], "data": [0.9, 0.1, 0.3, 0.7]}],
 }
-BINARY_JSON = b'{"model_name":"sent","id":"r-7","outputs":[{"name":"label","datatype":"BYTES","shape":[2],"parameters":{"binary_data_size":18}}]}'
+BINARY_JSON = (
+    b'{"model_name":"sent","id":"r-7",'
+    b'"outputs":[{"name":"label","datatype":"BYTES","shape":[2],"parameters":{"binary_data_size":18}}]}'
+)
 BINARY_BYTES = bytes.fromhex("03 00 00 00 6e 65 67 07 00 00 00 70 6f 73 69 74 69 76")
 
 

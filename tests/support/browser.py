@@ -46,7 +46,10 @@ COMPLAINTS = ("error", "warning", "assert")
 UNLOADED = "net::ERR_ABORTED"  # a page that was left takes its requests with it
 
 # Not every violation is an error on the console, and this runs before anything of the page.
-WATCH = 'addEventListener("securitypolicyviolation", e => console.error(`CSP: ${e.effectiveDirective} forbids ${e.blockedURI}`))'
+WATCH = (
+    'addEventListener("securitypolicyviolation", '
+    "e => console.error(`CSP: ${e.effectiveDirective} forbids ${e.blockedURI}`))"
+)
 
 
 class Chromium:

@@ -12,7 +12,8 @@ import yaml
 
 Object = dict[str, Any]
 KEYS = {
-    "apiVersion", "kind", "namespace", "resources", "components", "configMapGenerator", "generatorOptions", "labels", "images", "patches",
+    "apiVersion", "kind", "namespace", "resources", "components", "configMapGenerator", "generatorOptions", "labels",
+    "images", "patches",
 }  # fmt: skip
 
 

@@ -24,8 +24,8 @@ from metrics_server.metrics.prediction_stats import compute, increments, shares
 from metrics_server.metrics.sums import Sums
 from metrics_server.web import chart
 from metrics_server.web.chart import Chart, SelfSample
-from metrics_server.web.chart.chart import said
-from metrics_server.web.figure.theme import LOOKS, contrast, ink, shades
+from metrics_server.web.chart.chart import value_with_interval
+from metrics_server.web.figure.theme import THEMES, contrast, ink, shades
 from metrics_server.web.formatting import number
 
 STEP, SINCE, STEPS = 900, 1_714_521_600, 24
@@ -389,10 +389,10 @@ def test_titles_of_metrics(name: str, title: str) -> None:
 def test_an_interval_is_said() -> None:
     """A value stands with the ends of its interval, if it has one, in words."""
     assert (
-        said(MetricValue(name="model_x", labels={}, value=0.9312, lower=0.921, upper=0.945, support=1.0))
+        value_with_interval(MetricValue(name="model_x", labels={}, value=0.9312, lower=0.921, upper=0.945, support=1.0))
         == f"{number(0.9312, (0.921, 0.945))} (0.921 to 0.945)"
     )
-    assert said(MetricValue(name="model_x", labels={}, value=0.9312, support=1.0)) == number(0.9312)
+    assert value_with_interval(MetricValue(name="model_x", labels={}, value=0.9312, support=1.0)) == number(0.9312)
 
 
 # How they look
@@ -420,11 +420,11 @@ def lab(colour: str, sight: str) -> np.ndarray:
     return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
 
 
-@pytest.mark.parametrize("name", sorted(LOOKS))
+@pytest.mark.parametrize("name", sorted(THEMES))
 def test_colours_can_be_seen(name: str) -> None:
     """On the page and its panels text has a contrast of 4.5, marks of 3; whoever sees colours differently can tell
     series apart."""
-    look = LOOKS[name]
+    look = THEMES[name]
     for background in BACKGROUNDS[name]:
         assert min(contrast(colour, background) for colour in (look.text, look.soft)) >= 4.5
         assert min(contrast(colour, background) for colour in (*look.series, look.all)) >= 3
@@ -446,7 +446,7 @@ def figure() -> Any:
 
 def drawn(figure: Any, one: Chart, look: str = "light") -> Any:
     """The figure as JSON, its ids replaced by the order in which they come."""
-    item = figure.item(one, LOOKS[look])
+    item = figure.item(one, THEMES[look])
     text = json.dumps({"doc": item["doc"]["roots"]}, allow_nan=False)
     order: dict[str, str] = {}
     return json.loads(re.sub(r'"p\d+"', lambda found: f'"#{order.setdefault(found[0], str(len(order)))}"', text))
@@ -469,7 +469,7 @@ def test_every_chart_has_a_drawing(figure: Any) -> None:
     assert set(figure.DRAWINGS) == set(MADE)
 
 
-@pytest.mark.parametrize("look", sorted(LOOKS))
+@pytest.mark.parametrize("look", sorted(THEMES))
 @pytest.mark.parametrize("name", sorted(MADE))
 def test_it_can_be_drawn(figure: Any, caplog: pytest.LogCaptureFixture, name: str, look: str) -> None:
     """In both looks, as strict JSON and without a complaint of Bokeh, from one source of its name, with nothing that

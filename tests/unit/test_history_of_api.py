@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metrics_server.api.history import MAX_POINTS, Steps, steps_of, taken
-from metrics_server.api.parameters import label_of, part_of
+from metrics_server.api.history import MAX_POINTS, Steps, checked_steps, steps_of
+from metrics_server.api.parameters import label_of, segment_of
 from metrics_server.errors import BadRequest, Unavailable
 from metrics_server.http.worker_pools import READ_SECONDS, WAIT_SECONDS, Deadline
 from metrics_server.metrics.sums import add_into
@@ -29,8 +29,8 @@ from tests.support.endless_store import WINE, Endless
 @given(st.text())
 def test_parts_of_paths_are_told_apart(label: str) -> None:
     """Every label has one spelling as a part of a path, never an empty one, and is read back from it."""
-    assert part_of(label)
-    assert label_of(part_of(label)) == label
+    assert segment_of(label)
+    assert label_of(segment_of(label)) == label
 
 
 NOW = 20_000 * DAY + 7 * HOUR + 123.4
@@ -91,7 +91,7 @@ def test_a_roll_up_does_not_change_the_history(name: str, tmp_path: Path) -> Non
     def asked() -> Iterator[tuple[Any, ...]]:
         for age, step in ((5 * HOUR, MINUTE), (7 * DAY, QUARTER), (7 * DAY, HOUR), (9 * DAY, DAY), (9 * DAY, 2 * DAY)):
             steps = steps_of(NOW - age, NOW, step, NOW, HISTORY)
-            yield tuple(taken(store.steps(1, *steps), steps))
+            yield tuple(checked_steps(store.steps(1, *steps), steps))
 
     before = list(asked())
     for fine, coarse, until in roll_ups(NOW):
@@ -101,7 +101,7 @@ def test_a_roll_up_does_not_change_the_history(name: str, tmp_path: Path) -> Non
     assert list(asked()) == before
     assert all(len(points) > 4 for points in before)
     with pytest.raises(BadRequest):
-        list(taken(store.steps(1, 0, int(NOW), MINUTE), Steps(0, int(NOW), MINUTE)))
+        list(checked_steps(store.steps(1, 0, int(NOW), MINUTE), Steps(0, int(NOW), MINUTE)))
     store.close()
 
 

@@ -1,4 +1,4 @@
-"""Imports go one way: an import against the order of packages, or a package from outside away from its home, fails here."""
+"""Imports go one way: an import against the order of packages, or an outside package away from its home, fails here."""
 
 from __future__ import annotations
 

@@ -32,7 +32,8 @@ CREATE TABLE parameters (
     series INTEGER NOT NULL, name TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (series, name)
 ) WITHOUT ROWID;
 CREATE TABLE sums (
-    series INTEGER NOT NULL, width INTEGER NOT NULL, start INTEGER NOT NULL, component TEXT NOT NULL, value REAL NOT NULL,
+    series INTEGER NOT NULL, width INTEGER NOT NULL, start INTEGER NOT NULL, component TEXT NOT NULL,
+    value REAL NOT NULL,
     PRIMARY KEY (width, start, series, component)
 ) WITHOUT ROWID;
 """

@@ -19,7 +19,7 @@ from metrics_server.pairing.observation import Observation
 from metrics_server.series.series import Labels
 from metrics_server.simulation.cluster import Deployment, cluster
 from metrics_server.simulation.delivery import BUSY_EVENTS, QUEUE_EVENTS, Copies, Delivery, Link
-from metrics_server.simulation.executor import EMPTY, Call, CallAnswer, Executor
+from metrics_server.simulation.executor import EMPTY, Call, CallResponse, Executor
 from metrics_server.simulation.executor_event import FEEDBACK as FEEDBACK_EVENT
 from metrics_server.simulation.executor_event import REQUEST as REQUEST_EVENT
 from metrics_server.simulation.executor_event import RESPONSE as RESPONSE_EVENT
@@ -164,12 +164,12 @@ class Cluster:
         self.deployments, self.logged = deployments, list[Message]()
         self.executor = Executor(self.logged.append, lambda: STAMP.at_ns, Random(1))
 
-    def predict(self, body: Any, path: str = IRIS, **call: Any) -> CallAnswer:
+    def predict(self, body: Any, path: str = IRIS, **call: Any) -> CallResponse:
         return self.executor.predict(
             self.deployments[path], Call(body if isinstance(body, bytes) else json.dumps(body).encode(), **call)
         )
 
-    def feedback(self, body: bytes, path: str = IRIS, **call: Any) -> CallAnswer:
+    def feedback(self, body: bytes, path: str = IRIS, **call: Any) -> CallResponse:
         return self.executor.feedback(self.deployments[path], Call(body, **call))
 
     def header(self, name: str) -> list[str]:
@@ -274,7 +274,7 @@ def test_no_answer_is_infinite(seldon: Cluster, number: str) -> None:
 def test_feedback_is_logged_as_it_is(seldon: Cluster) -> None:
     """One event, with the puid of the feedback call; the body's own puid has no part in it."""
     body = b'{"truth":{"data":{"ndarray":[[0,0,1]]},"meta":{"puid":"other"}}}'
-    assert seldon.feedback(body, puid=PUID) == CallAnswer(200, PUID, EMPTY)
+    assert seldon.feedback(body, puid=PUID) == CallResponse(200, PUID, EMPTY)
     assert seldon.header("Ce-Requestid") == [PUID]
     assert seldon.header("Ce-Type") == [f"{TYPE}feedback"]
     assert seldon.logged[0][1] == body
@@ -369,7 +369,7 @@ def test_the_past_is_in_order_and_complete(deployments: dict[str, Deployment]) -
     assert len(ids) - len(set(ids)) == pytest.approx(0.03 * len(ids), rel=0.5)
     predicted = {headers["Ce-Requestid"] for headers, _ in messages if headers["Ce-Type"].endswith("request")}
     labelled = {headers["Ce-Requestid"] for headers, _ in messages if headers["Ce-Type"].endswith("feedback")}
-    assert labelled | {due.answer.puid for due in past.due} <= predicted
+    assert labelled | {due.response.puid for due in past.due} <= predicted
     assert (len(labelled) + len(past.due)) / len(predicted) == pytest.approx(0.8, abs=0.05)
 
 

@@ -1,3 +1,4 @@
-"""Builds Grafana's dashboards from the metric catalogue: `python -m deploy.dashboards.builder` writes the JSON files
-beside this package.
+"""Builds Grafana's dashboards from the metric families.
+
+`python -m deploy.dashboards.builder` writes the JSON files beside this package.
 """

@@ -12,7 +12,7 @@ BOARDS = {"quality": quality, "model": model, "canary": canary, "serving": servi
 
 
 def main() -> None:
-    """Writes all of them."""
+    """Writes all dashboards."""
     directory = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).resolve().parent.parent
     for name, module in BOARDS.items():
         (directory / f"{name}.json").write_text(assembled(module.board()))

@@ -1,4 +1,4 @@
-"""A dashboard from its rows: what all dashboards share, and the numbers and places of the panels."""
+"""Assembles a dashboard from its rows: the settings that all dashboards share, and the ids of the panels."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from deploy.dashboards.builder.variable import TAG, links
 
 
 class Row(NamedTuple):
-    """A heading and the panels beneath it. Those of a folded row ask Prometheus nothing until somebody opens it."""
+    """A heading and the panels beneath it. The panels of a folded row query nothing until somebody opens the row."""
 
     title: str
     panels: Sequence[Panel]
@@ -24,7 +24,7 @@ class Row(NamedTuple):
 
 
 class Board(NamedTuple):
-    """All that one dashboard has of its own."""
+    """The parts of a dashboard that are its own."""
 
     uid: str
     title: str
@@ -35,7 +35,7 @@ class Board(NamedTuple):
 
 
 def assembled(board: Board) -> str:
-    """The dashboard as JSON, byte for byte the same each time."""
+    """Returns the dashboard as JSON, byte for byte the same each time."""
     built = (
         dashboard.Dashboard(board.title)
         .uid(board.uid)

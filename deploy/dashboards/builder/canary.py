@@ -1,4 +1,4 @@
-"""The predictors of a deployment side by side, such as a canary and what it may replace."""
+"""The dashboard of the predictors of a deployment side by side, such as a canary and the one it may replace."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ METRIC = '__name__="${metric}%s"'
 
 
 def _value(predictor: str, ending: str = "") -> str:
-    """The chosen value of a predictor, or an end of its interval, without the predictor's name: so that two can be
-    compared.
+    """Returns the query of the chosen value of a predictor, or of an end of its interval.
+
+    The series do not have the name of the predictor, so that two can be compared.
     """
     return (
         f"max by (deployment_namespace, deployment_name) ({chosen('', METRIC % ending, WINDOW, predictor=predictor)})"
@@ -32,8 +33,9 @@ def _gauge(name: str, *labels: str) -> str:
 
 
 def _difference() -> tuple[str, str, str]:
-    """Candidate less baseline, and its interval from those of both, as the server has it (Newcombe 1998; Zou and Donner
-    2008).
+    """Returns the queries of candidate less baseline, and of the ends of its interval.
+
+    The interval is made from those of both, as on the server (Newcombe 1998; Zou and Donner 2008).
     """
     candidate, candidate_lower, candidate_upper = (_value("$candidate", ending) for ending in ("", "_lower", "_upper"))
     baseline, baseline_lower, baseline_upper = (_value("$baseline", ending) for ending in ("", "_lower", "_upper"))
@@ -129,12 +131,15 @@ def _serving() -> Row:
 
 
 def board() -> Board:
-    """Of the predictors of one deployment."""
+    """Returns the dashboard of the predictors of one deployment."""
     predictors = [by_support("baseline", "sort_desc"), by_support("candidate", "sort")]
     return Board(
         "feedback-canary",
         "Canary",
-        "The predictors of a deployment side by side. At first the baseline is the one with the most labels, the candidate that with the fewest.",
+        (
+            "The predictors of a deployment side by side. At first the baseline is the one with the most labels, "
+            "the candidate that with the fewest."
+        ),
         [*one_deployment(), *predictors, metric(predictor=ANY)],
         [firing("Model.*")],
         [_comparison(), _all(), _serving()],

@@ -1,5 +1,6 @@
-"""What a panel says of a metric, from its name: title, help and unit. The server's catalogue and its telemetry are the
-sources.
+"""Title, help and unit of a panel, from the name of its metric.
+
+The sources are the metric families of the server, and its telemetry.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from metrics_server.series.families import COUNTER, MODEL
 from metrics_server.telemetry import KafkaTelemetry, Telemetry
 
 PER_SECOND = "suffix: /s"
-# A name's last word gives its unit; of those without one the unit is the target's, or there is none.
+# By the last word of a name. Other values have the unit of the target, or none.
 _UNITS = {"ratio": "percentunit", "seconds": "s", "bytes": "bytes", "total": PER_SECOND}
 _WORDS = {"roc": "ROC", "auc": "AUC", "f1": "F1", "r2": "R²", "ndcg": "nDCG"}
 
@@ -22,14 +23,14 @@ def _telemetry() -> dict[str, tuple[str, str]]:
     return {family.name: (family.type, family.documentation) for family in families}
 
 
-# Type and help of every family that the server shows.
+# Type and help of every family that the server exposes.
 FAMILIES: dict[str, tuple[str, str]] = {
     name: (family.type, family.help) for name, family in MODEL.items()
 } | _telemetry()
 
 
 def help_of(name: str) -> str:
-    """The help of a family, by its name without a suffix such as `_total`.
+    """Returns the help of a family, by its name without a suffix such as `_total`.
 
     Raises:
         KeyError: the server has no such family.
@@ -38,13 +39,13 @@ def help_of(name: str) -> str:
 
 
 def unit_of(name: str) -> str:
-    """Grafana's unit of the values of a family; of a counter, of its rate."""
+    """Returns Grafana's unit for the values of a family; for a counter, that of its rate."""
     kind = FAMILIES[name][0]
     return PER_SECOND if kind == COUNTER else _UNITS.get(name.rpartition("_")[2], "short")
 
 
 def title_of(name: str) -> str:
-    """A family's name as a title."""
+    """Returns the name of a family as a title: "ROC AUC" for `model_roc_auc_ratio`."""
     words = name.removeprefix("model_").removeprefix("metrics_server_").removesuffix("_ratio").split("_")
     text = " ".join(_WORDS.get(word, word) for word in words)
     return text[0].upper() + text[1:]

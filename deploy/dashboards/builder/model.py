@@ -1,4 +1,4 @@
-"""One model in detail, whatever its task: what it has is shown."""
+"""The dashboard of one model, whatever its task: panels show the values that it has."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ AT_K = "model_(top_k_accuracy_ratio|ndcg|mean_average_precision|hit_ratio)"
 
 
 def band(name: str, legend: str) -> list[Query]:
-    """A value and the ends of its interval, as `graph` wants them for a band; the name may be a variable in braces."""
+    """Returns the queries of a value and its interval, as `graph` wants them; the name may be a variable in braces."""
 
     def series(ending: str) -> str:
         return each_model(chosen("", f'__name__="{name}{ending}"', WINDOW))
@@ -60,8 +60,9 @@ def _now() -> Row:
 
 def _over_time() -> Row:
     about = (
-        "The value that is chosen above, with its 95 % interval. Each point is the window as it was then: a label that comes late changes "
-        "the points after it, not those before. The server's own page shows the past as it is known now."
+        "The value that is chosen above, with its 95 % interval. Each point is the window as it was then: a label that "
+        "comes late changes the points after it, not those before. The server's own page shows the past as it is known "
+        "now."
     )
     support = Query(gauge("model_support"), "labelled")
     return Row(
@@ -78,20 +79,24 @@ def _by_class() -> Row:
     about = "Every class with what is known of it, the lowest recall first. " + " ".join(
         help_of(name) for name in OF_CLASS[:2]
     )
-    stands = _confusion()
-    row_total = f"sum by (truth) ({stands}) > 0"
+    confusion = _confusion()
+    row_total = f"sum by (truth) ({confusion}) > 0"
     return Row(
         "Of classes",
         [
             table_of("By class", about, {"class": "Class"}, columns, sort="Recall"),
             matrix(
                 "Confusion, share of the truth",
-                "Rows are truths, columns predictions: what became of the cases of each class. All that stands, since the series began.",
+                "Rows are truths, columns predictions: what became of the cases of each class. "
+                "All that stands, since the series began.",
                 "percentunit",
-                f"({stands}) / on (truth) group_left () ({row_total})",
+                f"({confusion}) / on (truth) group_left () ({row_total})",
             ),
             matrix(
-                "Confusion, pairs", help_of("model_confusion") + " Without what corrections took back.", "short", stands
+                "Confusion, pairs",
+                help_of("model_confusion") + " Without what corrections took back.",
+                "short",
+                confusion,
             ),
             *(
                 graph(
@@ -104,12 +109,13 @@ def _by_class() -> Row:
 
 
 def _confusion() -> str:
-    """The cells of the matrix that stands: applied less taken back; a cell of which nothing was taken back has no such
-    counter.
+    """Returns the query of the confusion matrix: pairs that were applied, less retracted ones.
+
+    A cell of which nothing was retracted has no such counter.
     """
-    cells = by("truth, prediction", each_model(chosen("model_confusion_total"), "truth", "prediction"))
-    taken = by("truth, prediction", each_model(chosen("model_confusion_retracted_total"), "truth", "prediction"))
-    return f"{cells} - ({taken} or 0 * {cells})"
+    applied = by("truth, prediction", each_model(chosen("model_confusion_total"), "truth", "prediction"))
+    retracted = by("truth, prediction", each_model(chosen("model_confusion_retracted_total"), "truth", "prediction"))
+    return f"{applied} - ({retracted} or 0 * {applied})"
 
 
 def _probabilities() -> Row:
@@ -137,10 +143,10 @@ def _numbers() -> Row:
 
 
 def _every_value() -> Row:
-    what = "What $%s is: docs/reference/metrics.md. With its 95 %% interval, where it has one."
+    about = "What $%s is: docs/reference/metrics.md. With its 95 %% interval, where it has one."
     panels = []
     for name, unit in (("ratio", "percentunit"), ("amount", "short")):
-        panel = graph(f"${name}", what % name, unit, *band(f"${{{name}}}", "value"), span=FULL, bands=("value",))
+        panel = graph(f"${name}", about % name, unit, *band(f"${{{name}}}", "value"), span=FULL, bands=("value",))
         panels.append(panel.repeat(name).repeat_direction("h").max_per_row(4).height(6))
     return Row("Every value of this model", panels)
 
@@ -175,7 +181,7 @@ def _slices() -> Row:
 
 
 def board() -> Board:
-    """Of one model of one predictor."""
+    """Returns the dashboard of one model of one predictor."""
     began = starts(
         "New series", each_model(chosen("model_predictions_created")), "{{deployment_name}} / {{predictor_name}} began"
     )

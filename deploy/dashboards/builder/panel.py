@@ -1,4 +1,4 @@
-"""Panels: the few kinds that the dashboards have, with what all of them share."""
+"""Panels: the few kinds that the dashboards have, with their common settings."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from grafana_foundation_sdk.builders import common, dashboard, heatmap, prometheus, stat, table, timeseries
-from grafana_foundation_sdk.models import common as look
+from grafana_foundation_sdk.models import common as options
 from grafana_foundation_sdk.models.dashboard import (
     DataTransformerConfig,
     DynamicConfigValue,
@@ -38,9 +38,9 @@ class Column(NamedTuple):
 
 
 def thresholds(steps: Steps) -> dashboard.ThresholdsConfig:
-    """Colours by absolute values."""
-    found = [Threshold(value=value, color=color) for color, value in steps]
-    return dashboard.ThresholdsConfig().mode(ThresholdsMode.ABSOLUTE).steps(found)
+    """Returns colours by absolute values."""
+    thresholds_ = [Threshold(value=value, color=color) for color, value in steps]
+    return dashboard.ThresholdsConfig().mode(ThresholdsMode.ABSOLUTE).steps(thresholds_)
 
 
 def _color(mode: FieldColorModeId, fixed: str = "") -> dashboard.FieldColor:
@@ -59,10 +59,11 @@ def _target(query: Query, number: int) -> prometheus.Dataquery:
 
 
 def _bands(names: Sequence[str]) -> list[tuple[str, list[DynamicConfigValue]]]:
-    """A value is a line, its interval a band without lines; the bands of several values differ in colour as the lines
-    do.
+    """Returns the properties of values that are drawn as lines, and of their intervals, drawn as bands without lines.
+
+    A band has the colour of its line.
     """
-    found = []
+    overrides = []
     for name, color in zip(names, ("blue", "orange"), strict=False):
         fixed = DynamicConfigValue("color", {"mode": "fixed", "fixedColor": color})
         hidden = [
@@ -71,8 +72,8 @@ def _bands(names: Sequence[str]) -> list[tuple[str, list[DynamicConfigValue]]]:
             DynamicConfigValue("custom.hideFrom", {"legend": True, "tooltip": False, "viz": False}),
         ]
         fill = [DynamicConfigValue("custom.fillBelowTo", f"{name} lower"), DynamicConfigValue("custom.fillOpacity", 15)]
-        found += [(name, [fixed]), (f"{name} lower", hidden), (f"{name} upper", [*hidden, *fill])]
-    return found
+        overrides += [(name, [fixed]), (f"{name} lower", hidden), (f"{name} upper", [*hidden, *fill])]
+    return overrides
 
 
 def graph(
@@ -84,7 +85,7 @@ def graph(
     stacked: bool = False,
     bands: Sequence[str] = (),
 ) -> timeseries.Panel:
-    """Lines over time, stacked if they are parts of a whole.
+    """Returns a panel of lines over time, stacked if they are shares of a total.
 
     The values whose legends are named as `bands` have intervals, whose legends are `<legend> lower` and `<legend>
     upper`.
@@ -99,17 +100,17 @@ def graph(
         .height(8)
         .line_width(1)
         .fill_opacity(30 if stacked else 0)
-        .show_points(look.VisibilityMode.AUTO)
+        .show_points(options.VisibilityMode.AUTO)
         .legend(
             common.VizLegendOptions()
-            .display_mode(look.LegendDisplayMode.LIST)
-            .placement(look.LegendPlacement.BOTTOM)
+            .display_mode(options.LegendDisplayMode.LIST)
+            .placement(options.LegendPlacement.BOTTOM)
             .show_legend(True)
         )
-        .tooltip(common.VizTooltipOptions().mode(look.TooltipDisplayMode.MULTI).sort(look.SortOrder.DESCENDING))
+        .tooltip(common.VizTooltipOptions().mode(options.TooltipDisplayMode.MULTI).sort(options.SortOrder.DESCENDING))
     )
     if stacked:
-        panel.stacking(common.StackingConfig().mode(look.StackingMode.NORMAL).group("A")).min(0)
+        panel.stacking(common.StackingConfig().mode(options.StackingMode.NORMAL).group("A")).min(0)
     for name, properties in _bands(bands):
         panel.override_by_name(name, properties)
     for number, query in enumerate(queries):
@@ -118,7 +119,7 @@ def graph(
 
 
 def now(title: str, description: str, unit: str, expression: str, *, steps: Steps = PLAIN, span: int = 4) -> stat.Panel:
-    """One number, as it is at the end of the time range."""
+    """Returns a panel of one number, as it is at the end of the time range."""
     return (
         stat.Panel()
         .title(title)
@@ -128,8 +129,8 @@ def now(title: str, description: str, unit: str, expression: str, *, steps: Step
         .span(span)
         .height(4)
         .thresholds(thresholds(steps))
-        .color_mode(look.BigValueColorMode.VALUE)
-        .graph_mode(look.BigValueGraphMode.NONE)
+        .color_mode(options.BigValueColorMode.VALUE)
+        .graph_mode(options.BigValueGraphMode.NONE)
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).values(False))
         .no_value("none")
         .with_target(_target(Query(expression), 0).instant())
@@ -137,12 +138,12 @@ def now(title: str, description: str, unit: str, expression: str, *, steps: Step
 
 
 def _properties(column: Column) -> list[DynamicConfigValue]:
-    found = [DynamicConfigValue("unit", column.unit)]
+    properties = [DynamicConfigValue("unit", column.unit)]
     if column.steps:
         steps = [{"color": color, "value": value} for color, value in column.steps]
-        found.append(DynamicConfigValue("thresholds", {"mode": "absolute", "steps": steps}))
-        found.append(DynamicConfigValue("custom.cellOptions", {"type": "color-text"}))
-    return found
+        properties.append(DynamicConfigValue("thresholds", {"mode": "absolute", "steps": steps}))
+        properties.append(DynamicConfigValue("custom.cellOptions", {"type": "color-text"}))
+    return properties
 
 
 def table_of(
@@ -156,9 +157,9 @@ def table_of(
     span: int = FULL,
     height: int = 8,
 ) -> table.Panel:
-    """What two or more queries say of the same things, a thing a row.
+    """Returns a table of two or more queries, with a row for each combination of labels.
 
-    The labels tell the things apart, and are given with their headings; `sort` is the heading that orders the rows.
+    `labels` maps them to their headings; `sort` is the heading that orders the rows.
     """
     fields = {f"Value #{chr(ord('A') + number)}": name for number, name in enumerate(columns)}
     order = {name: number for number, name in enumerate([*labels, *fields])}
@@ -184,7 +185,7 @@ def table_of(
 
 
 def linked(panel: table.Panel, heading: str, title: str, uid: str, variables: Mapping[str, str]) -> table.Panel:
-    """A table whose cells of one column lead to another dashboard; `variables` maps its variables to headings."""
+    """Links the cells of one column of a table to another dashboard; `variables` maps its variables to headings."""
     chosen = "&".join(f"var-{name}=${{__data.fields.{field}:percentencode}}" for name, field in variables.items())
     url = f"/d/{uid}?{chosen}&${{datasource:queryparam}}&${{window:queryparam}}&${{__url_time_range}}"
     link: dict[str, Any] = {"title": title, "url": url, "targetBlank": False}
@@ -192,7 +193,7 @@ def linked(panel: table.Panel, heading: str, title: str, uid: str, variables: Ma
 
 
 def matrix(title: str, description: str, unit: str, expression: str) -> table.Panel:
-    """Truths as rows and predictions as columns, the larger the darker."""
+    """Returns a table with truths as rows and predictions as columns; the larger a number, the darker its cell."""
     crossed = {"rowField": "truth", "columnField": "prediction", "valueField": "Value", "emptyValue": "zero"}
     return (
         table.Panel()
@@ -204,7 +205,9 @@ def matrix(title: str, description: str, unit: str, expression: str) -> table.Pa
         .height(10)
         .color_scheme(_color(FieldColorModeId.CONTINUOUS_BLUES))
         .cell_options(
-            look.TableColoredBackgroundCellOptions(mode=look.TableCellBackgroundDisplayMode.BASIC, apply_to_row=False)
+            options.TableColoredBackgroundCellOptions(
+                mode=options.TableCellBackgroundDisplayMode.BASIC, apply_to_row=False
+            )
         )
         .with_transformation(DataTransformerConfig("groupingToMatrix", options=crossed))
         .override_by_name(r"truth\prediction", [DynamicConfigValue("custom.cellOptions", {"type": "auto"})])
@@ -213,7 +216,7 @@ def matrix(title: str, description: str, unit: str, expression: str) -> table.Pa
 
 
 def buckets(title: str, description: str, unit: str, expression: str, *, span: int = HALF) -> heatmap.Panel:
-    """A Prometheus histogram over time."""
+    """Returns a panel of a Prometheus histogram over time."""
     return (
         heatmap.Panel()
         .title(title)
@@ -222,7 +225,7 @@ def buckets(title: str, description: str, unit: str, expression: str, *, span: i
         .span(span)
         .height(8)
         .calculate(False)
-        .y_axis(heatmap.YAxisConfig().unit(unit).axis_placement(look.AxisPlacement.LEFT))
+        .y_axis(heatmap.YAxisConfig().unit(unit).axis_placement(options.AxisPlacement.LEFT))
         .color(heatmap.HeatmapColorOptions().mode(HeatmapColorMode.SCHEME).scheme("Blues").steps(64))
         .with_target(_target(Query(expression, "{{le}}"), 0).range().format(PromQueryFormat.HEATMAP))
     )

@@ -25,14 +25,14 @@ OTHERS = "model_(exact_match_ratio|mean_reciprocal_rank|rating_mean|reward_mean)
 
 
 def with_ends(name: str) -> dict[str, Column]:
-    """A value and the ends of its interval as columns."""
+    """Returns the columns of a value and the ends of its interval."""
     title, unit = title_of(name), unit_of(name)
     ends = {f"{title} {end}": Column(gauge(f"{name}_{end}"), unit) for end in ("lower", "upper")}
     return {title: Column(gauge(name), unit), **ends}
 
 
 def _labelled(name: str) -> dict[str, Column]:
-    """How much the values rest on, of the models that have a value of this name."""
+    """Returns the columns on the labels of the models that have a value of this name."""
     has = f"and on ({', '.join(SERIES_LABELS)}) {gauge(name)}"
     return {
         "Labelled": Column(f"{gauge('model_support')} {has}", "short", SUPPORT),
@@ -149,7 +149,7 @@ def _over_time() -> Row:
 
 
 def board() -> Board:
-    """Of all models."""
+    """Returns the dashboard of all models."""
     return Board(
         "feedback-quality",
         "Model quality",

@@ -17,8 +17,8 @@ CHOSEN = "$predictor"
 CHOICES = dict(zip(("namespace", "deployment", "predictor", "model"), SERIES_LABELS, strict=True))
 _NO_SLICE = 'slice=""'
 _JOB = 'job=~"$job"'
-# A value that is one for the whole model, and not one of many.
-WHOLE = ('class=""', 'value=""', 'k=""', 'q=""')
+# Matches values that a model has once, and not those of single classes, values, ranks or quantiles.
+UNDETAILED = ('class=""', 'value=""', 'k=""', 'q=""')
 
 
 class Query(NamedTuple):
@@ -29,8 +29,9 @@ class Query(NamedTuple):
 
 
 def chosen(name: str, *matchers: str, predictor: str = CHOSEN) -> str:
-    """The series of the models that the variables choose, without slices unless a matcher asks for them; no name means
-    any.
+    """Selects the series of the models that the variables choose; an empty name means any.
+
+    Slices are left out unless a matcher asks for them.
     """
     values = {choice: f"${choice}" for choice in CHOICES} | {"predictor": predictor}
     labels = [f'{label}=~"{values[choice]}"' for choice, label in CHOICES.items()]
@@ -39,47 +40,47 @@ def chosen(name: str, *matchers: str, predictor: str = CHOSEN) -> str:
 
 
 def of_any_name(pattern: str, *matchers: str) -> str:
-    """The gauges, in the window that is chosen, whose names match the whole of a pattern."""
+    """Selects the gauges of the chosen window whose full names match a pattern."""
     return chosen("", f'__name__=~"{pattern}"', WINDOW, *matchers)
 
 
 def each_model(expression: str, *labels: str) -> str:
-    """The same of each model once, however many replicas show it, by these labels besides."""
+    """Takes each model once, however many replicas expose it; further labels are kept."""
     return f"max by ({', '.join((*SERIES_LABELS, *labels))}) ({expression})"
 
 
 def gauge(name: str, *labels: str, matchers: tuple[str, ...] = ()) -> str:
-    """A gauge in the window that is chosen."""
+    """Returns the query of a gauge in the chosen window."""
     return each_model(chosen(name, WINDOW, *matchers), *labels)
 
 
 def rate(name: str, *labels: str, matchers: tuple[str, ...] = (), predictor: str = CHOSEN) -> str:
-    """A model's counter, per second."""
+    """Returns the query of a counter of models, per second."""
     return each_model(f"rate({chosen(name, *matchers, predictor=predictor)}{RATE})", *labels)
 
 
 def by(labels: str, expression: str) -> str:
-    """The sum of what has the same labels."""
+    """Sums the series that agree in these labels."""
     return f"sum by ({labels}) ({expression})"
 
 
 def quantile(q: float, name: str, *labels: str, predictor: str = CHOSEN) -> str:
-    """A quantile of a model's histogram, of what was observed lately."""
-    kept = ", ".join(("le", *labels))
-    return f"histogram_quantile({q}, {by(kept, rate(f'{name}_bucket', 'le', predictor=predictor))})"
+    """Returns the query of a quantile of a histogram of models, over the latest observations."""
+    grouping = ", ".join(("le", *labels))
+    return f"histogram_quantile({q}, {by(grouping, rate(f'{name}_bucket', 'le', predictor=predictor))})"
 
 
 def own(name: str, *matchers: str) -> str:
-    """The server's own series."""
+    """Selects series of the server's own telemetry."""
     return f"{name}{{{', '.join((_JOB, *matchers))}}}"
 
 
 def own_rate(name: str, labels: str = "", *matchers: str) -> str:
-    """The server's own counter, per second, added up over its processes."""
+    """Returns the query of a counter of the server, per second, added up over its processes."""
     rates = f"rate({own(name, *matchers)}{RATE})"
     return by(labels, rates) if labels else f"sum({rates})"
 
 
 def age(name: str) -> str:
-    """Seconds since a moment that a model's gauge gives."""
+    """Returns the query of the seconds since a time that is the value of a gauge of models."""
     return f"time() - {each_model(chosen(name))}"

@@ -1,4 +1,4 @@
-"""The server itself: what it is sent, what it refuses, and whether its store keeps up."""
+"""The dashboard of the server: the events it takes and refuses, and whether its store keeps up."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BY_OUTCOME = "{{type}} {{outcome}}"
 
 
 def _rates(name: str, labels: str, legend: str, *matchers: str, span: int = THIRD) -> Panel:
-    """A counter per second, by its labels."""
+    """Returns a graph of a counter per second, by its labels."""
     return graph(
         title_of(name),
         help_of(name),
@@ -25,7 +25,7 @@ def _rates(name: str, labels: str, legend: str, *matchers: str, span: int = THIR
 
 
 def _level(name: str, aggregation: str = "max", span: int = QUARTER) -> Panel:
-    """A gauge. Replicas on one store tell the same of it, so what they tell is not added up; their queues are."""
+    """Returns a graph of a gauge. Replicas on one store have equal values, which are not added up; queues are."""
     return graph(
         title_of(name), help_of(name), unit_of(name), Query(f"{aggregation}({own(name)})", title_of(name)), span=span
     )
@@ -134,7 +134,7 @@ def _scrapes() -> Row:
 
 
 def board() -> Board:
-    """Of the server."""
+    """Returns the dashboard of the server."""
     return Board(
         "feedback-server",
         "Metrics server",

@@ -1,4 +1,4 @@
-"""What models are asked and what they answer, labelled or not."""
+"""The dashboard of serving: the traffic of models and their predictions, labelled or not."""
 
 from __future__ import annotations
 
@@ -115,11 +115,14 @@ def _rewards() -> Row:
 
 
 def board() -> Board:
-    """Of all models."""
+    """Returns the dashboard of all models."""
     return Board(
         "feedback-serving",
         "Serving",
-        "What models are asked and what they answer, labelled or not. Needs a request log: where only feedback comes, most of it is empty.",
+        (
+            "What models are asked and what they answer, labelled or not. Needs a request log: where only feedback "
+            "comes, most of it is empty."
+        ),
         many_models(),
         [firing("Model.*")],
         [_traffic(), _latency(), _numbers(), _classes(), _rewards()],

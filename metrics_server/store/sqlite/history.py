@@ -1,7 +1,7 @@
-"""The time buckets of a series out of a SQLite file, for any thread, beside the one connection that writes.
+"""Reads the time buckets of a series from a SQLite file, in any thread, beside the one connection that writes.
 
 In WAL mode a reader sees what was committed when it began, holds no writer up and waits for none. It opens the file for
-the one question (half a millisecond), so there is no connection to distrust after an error, nor one of a file that has
+the one query (half a millisecond), so there is no connection to distrust after an error, nor one to a file that has
 been replaced.
 """
 
@@ -11,9 +11,10 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from itertools import chain, groupby, islice
-from operator import itemgetter
+from operator import attrgetter
 from pathlib import Path
 from threading import Condition
+from typing import NamedTuple
 from urllib.parse import quote
 
 from metrics_server.errors import StoreUnavailable
@@ -24,12 +25,20 @@ from metrics_server.store.sqlite.sql import HISTORY, LAST_START, STARTS, added_u
 
 BUSY_SECONDS = 2.0  # how long it waits for another process that has locked the file
 CLOSE_SECONDS = 2.0  # how long a close waits for readers that it has interrupted
-TOGETHER = 16  # buckets added up by one statement: between two it is looked whether somebody still waits
+BUCKETS_A_STATEMENT = 16  # added up by one: between two it is checked whether somebody still waits
 SORTED_KIB = 8192  # of rows that one statement sorts in memory, some 200,000; more go through a temporary file
 
 
+class _StoredBucket(NamedTuple):
+    """A time bucket that the file holds, and the step that it belongs to."""
+
+    step_start: int
+    width: int
+    start: int
+
+
 class HistoryReader:
-    """Reads the file at a path until it is closed; then no file is open."""
+    """Reads the file at a path until it is closed; after that no file is open."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -37,38 +46,38 @@ class HistoryReader:
         self._changed = Condition()  # guards the readers
         self._is_closed = False
 
-    def of(self, series_id: int, since: int, until: int | None) -> Mapping[Bucket, Sums]:
-        """The time buckets of one series with since <= start < until, all of one moment."""
-        found: dict[Bucket, dict[str, float]] = {}
+    def history(self, series_id: int, since: int, until: int | None) -> Mapping[Bucket, Sums]:
+        """Returns the time buckets of one series with since <= start < until, all of one moment."""
+        buckets: dict[Bucket, dict[str, float]] = {}
         with self._reading() as connection:
             for width, start, name, value in connection.execute(HISTORY, _arguments(series_id, since, until)):
-                found.setdefault(Bucket(width, start), {})[name] = value
-        return dict(found)
+                buckets.setdefault(Bucket(width, start), {})[name] = value
+        return dict(buckets)
 
     def steps(self, series_id: int, since: int, until: int, step: int, is_over: Callable[[], bool]) -> StepSumsStream:
-        """What `of` has, added up by step, in their order, with one step in memory at a time; all of one moment."""
+        """Yields the buckets of `history` added up by step, one step in memory at a time; all of one moment."""
         with self._reading() as connection:
             connection.execute("BEGIN")
             buckets = sorted(
-                (floor(start, step), width, start)
+                _StoredBucket(floor(start, step), width, start)
                 for width, start in connection.execute(STARTS, _arguments(series_id, since, until))
             )
-            for start, of_step in groupby(buckets, key=itemgetter(0)):
+            for step_start, of_step in groupby(buckets, key=attrgetter("step_start")):
                 sums: dict[str, float] = {}
                 widest = 0
-                for width, starts in _parts(of_step):
+                for group in _groups_of_one_width(of_step):
                     if is_over() or self._is_closed:
                         raise StoreUnavailable("SQLite: the reading was ended")
-                    arguments = [*chain.from_iterable((one, width) for one in starts), series_id]
-                    for name, value in connection.execute(added_up(len(starts)), arguments):
+                    arguments = [*chain.from_iterable((bucket.start, bucket.width) for bucket in group), series_id]
+                    for name, value in connection.execute(added_up(len(group)), arguments):
                         sums[name] = sums.get(name, 0.0) + value
-                        widest = width
-                if kept := {name: value for name, value in sums.items() if value}:
-                    yield StepSums(start, widest, kept)
+                        widest = group[0].width
+                if nonzero := {name: value for name, value in sums.items() if value}:
+                    yield StepSums(step_start, widest, nonzero)
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
-        """A connection that `close` interrupts."""
+        """Opens a connection that `close` interrupts."""
         try:
             with closing(self._open()) as connection:
                 with self._changed:
@@ -96,7 +105,7 @@ class HistoryReader:
         return connection
 
     def close(self) -> None:
-        """Interrupts who reads, and lets nobody read any more."""
+        """Interrupts all readers and refuses new ones."""
         with self._changed:
             self._is_closed = True
             for connection in self._readers:
@@ -108,8 +117,8 @@ def _arguments(series_id: int, since: int, until: int | None) -> dict[str, int]:
     return {"series": series_id, "since": since, "until": LAST_START if until is None else until}
 
 
-def _parts(buckets: Iterable[tuple[int, int, int]]) -> Iterator[tuple[int, list[int]]]:
-    """The starts of the buckets of a step, a few of one width at a time."""
-    for width, of_width in groupby(buckets, key=itemgetter(1)):
-        while part := list(islice(of_width, TOGETHER)):
-            yield width, [start for *_, start in part]
+def _groups_of_one_width(buckets: Iterable[_StoredBucket]) -> Iterator[list[_StoredBucket]]:
+    """Splits the buckets of a step, which are sorted by width, into groups for one statement each."""
+    for _, of_width in groupby(buckets, key=attrgetter("width")):
+        while group := list(islice(of_width, BUCKETS_A_STATEMENT)):
+            yield group

@@ -2,7 +2,7 @@
 
 Journal WAL with synchronous=FULL: `commit` returns after fdatasync. All rows of one kind go in statements of many rows
 each; besides being faster in SQLite, every statement step lets go of Python's interpreter lock, and a busy event loop
-gives it back only after the switch interval, so one step a row would make a group of a hundred events take a hundred
+gives it back only after the switch interval, so one step a row would make a batch of a hundred events take a hundred
 such waits.
 """
 
@@ -49,10 +49,11 @@ from metrics_server.store.sqlite.sql import (
 )
 
 BUSY_SECONDS = 2.0  # how long a commit waits for another process that holds the file
-CHECKED_BYTES = 32 * 2**20  # files up to this size are checked whole at the start (about 0.2 s)
+CHECKED_BYTES = 32 * 2**20  # files up to this size are checked entirely at the start (about 0.2 s)
+_ADVICE = "Nothing was changed; restore a backup, or name another file"
 
 # The file is only busy; the connection is as good as before.
-_PASSING = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+_TRANSIENT = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 class SqliteStore:
@@ -65,7 +66,7 @@ class SqliteStore:
     def __init__(self, path: str) -> None:
         self._path = Path(path)
         self._lock: int | None = self._claim_file()
-        self._last_ids: dict[int, int] = {}  # by lane
+        self._last_ids: dict[int, int] = {}  # by expiry queue
         self._history = HistoryReader(self._path)
         self._connection: sqlite3.Connection | None = None
         try:
@@ -76,9 +77,7 @@ class SqliteStore:
             raise
 
     def _claim_file(self) -> int:
-        """Locks `<file>.lock` for this process: two writers would each keep a running copy of totals, and both be
-        wrong.
-        """
+        """Locks `<file>.lock` for this process: each of two writers would keep running totals, and both be wrong."""
         try:
             lock = os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
@@ -97,12 +96,10 @@ class SqliteStore:
         try:
             yield
         except sqlite3.Error as error:
-            raise StoreRefused(
-                f"--store: {self._path} cannot be used: {error}. Nothing was changed; restore a backup, or name another file"
-            ) from error
+            raise StoreRefused(f"--store: {self._path} cannot be used: {error}. {_ADVICE}") from error
 
     def _open(self, mode: str) -> sqlite3.Connection:
-        """Opens the file; with mode "rw" it must be there: a state that went away is never replaced by an empty one."""
+        """Opens the file; with mode "rw" it must exist: a state that went away is never replaced by an empty one."""
         connection = sqlite3.connect(
             f"file:{quote(str(self._path))}?mode={mode}",
             uri=True,
@@ -119,7 +116,21 @@ class SqliteStore:
         return connection
 
     def _prepare(self, connection: sqlite3.Connection, mode: str) -> None:
-        """Refuses what is not ours, sets the connection up, and makes the tables of a new file."""
+        """Refuses a file of another application, sets the connection up, and creates or migrates the tables."""
+        version, empty = self._version(connection)
+        for pragma in ("journal_mode = WAL", "synchronous = FULL", "cache_size = -32768", "wal_autocheckpoint = 4000"):
+            connection.execute(f"PRAGMA {pragma}")
+        if not empty:
+            self._migrate(connection, version)
+        elif mode == "rw":
+            raise StoreRefused(f"--store: {self._path} has become empty")
+        else:
+            stamp = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};"
+            connection.executescript(f"BEGIN; {SCHEMA} {stamp} COMMIT;")
+        self._last_ids = {}
+
+    def _version(self, connection: sqlite3.Connection) -> tuple[int, bool]:
+        """Returns the schema version of our own file, and whether the file is empty; refuses any other file."""
         application, version = (
             connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
         )
@@ -128,41 +139,33 @@ class SqliteStore:
             raise StoreRefused(f"--store: {self._path} belongs to another application; name another file")
         if version > SCHEMA_VERSION:
             raise StoreRefused(
-                f"--store: {self._path} has schema version {version}, this server knows up to {SCHEMA_VERSION}; use a newer server"
+                f"--store: {self._path} has schema version {version}, this server knows up to {SCHEMA_VERSION}; "
+                "use a newer server"
             )
-        for pragma in ("journal_mode = WAL", "synchronous = FULL", "cache_size = -32768", "wal_autocheckpoint = 4000"):
-            connection.execute(f"PRAGMA {pragma}")
-        if empty and mode == "rw":
-            raise StoreRefused(f"--store: {self._path} has become empty")
-        if empty:
-            stamp = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};"
-            connection.executescript(f"BEGIN; {SCHEMA} {stamp} COMMIT;")
-        else:
-            if self._path.stat().st_size <= CHECKED_BYTES:
-                self._check(connection)
-            steps = "".join(MIGRATIONS[step] for step in range(version, SCHEMA_VERSION))
-            connection.executescript(f"BEGIN IMMEDIATE; {steps} {TOUCH}; COMMIT;")
-        self._last_ids = {}
+        return version, empty
+
+    def _migrate(self, connection: sqlite3.Connection, version: int) -> None:
+        """Checks a file and brings it from this version to ours; touches it even if there is nothing to do."""
+        if self._path.stat().st_size <= CHECKED_BYTES:
+            self._check(connection)
+        steps = "".join(MIGRATIONS[step] for step in range(version, SCHEMA_VERSION))
+        connection.executescript(f"BEGIN IMMEDIATE; {steps} {TOUCH}; COMMIT;")
 
     def _check(self, connection: sqlite3.Connection) -> None:
         verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if verdict != "ok":
-            raise StoreRefused(
-                f"--store: {self._path} is damaged: {' '.join(verdict.split())}. Nothing was changed; restore a backup, or name another file"
-            )
+            raise StoreRefused(f"--store: {self._path} is damaged: {' '.join(verdict.split())}. {_ADVICE}")
 
     @contextmanager
     def _guarded_connection(self) -> Iterator[sqlite3.Connection]:
-        """The only door to the database. Whatever SQLite raises becomes `StoreUnavailable`, with nothing half
-        applied.
-        """
+        """Lends the only connection; every error of SQLite becomes `StoreUnavailable`, with nothing partly applied."""
         try:
             if self._connection is None:
                 self._connection = self._open("rw")
             yield self._connection
         except (sqlite3.Error, StoreRefused) as error:
             # After a failed write or fsync the connection's cache may not be what is on the disk: never trust it again.
-            if getattr(error, "sqlite_errorcode", None) not in _PASSING:
+            if getattr(error, "sqlite_errorcode", None) not in _TRANSIENT:
                 self.recover()
             raise StoreUnavailable(f"SQLite: {error}") from error
         finally:
@@ -177,13 +180,15 @@ class SqliteStore:
             connection.execute("COMMIT")
 
     def load(self, keys: Collection[bytes]) -> Mapping[bytes, Record]:
-        found: dict[bytes, Record] = {}
+        records: dict[bytes, Record] = {}
         with self._guarded_connection() as connection:
             for chunk in chunks(sorted(keys)):
                 marks = ",".join("?" * len(chunk))
                 query = f"SELECT key, version, value FROM records WHERE key IN ({marks})"  # noqa: S608 - only question marks
-                found.update((key, Record(version, value)) for key, version, value in connection.execute(query, chunk))
-        return found
+                records.update(
+                    (key, Record(version, value)) for key, version, value in connection.execute(query, chunk)
+                )
+        return records
 
     def commit(self, change: Change) -> bool:
         try:
@@ -191,15 +196,7 @@ class SqliteStore:
                 self._put_records(connection, change)
                 write_all(connection, CLAIM, [(*key, value) for key, value in change.claims.items()])
                 write(connection, PUT_SERIES, [(*row[:4], *row[5:]) for row in change.series.values()])
-                write(
-                    connection,
-                    ADD_SUMS,
-                    [
-                        (series, *bucket, name, value)
-                        for (series, bucket), sums in change.sums.items()
-                        for name, value in sums.items()
-                    ],
-                )
+                write(connection, ADD_SUMS, _sum_rows(change))
         except VersionConflict:
             return False
         return True
@@ -209,14 +206,14 @@ class SqliteStore:
         new: list[tuple[object, ...]] = []
         changed: list[tuple[object, ...]] = []
         expiry_changed: list[tuple[object, ...]] = []
-        for key in sorted(change.records):
-            version, value, expires_at, expiry_queue, is_moved = change.records[key]
-            if not version:
-                new.append((key, 1, expires_at, value, self._next_id(connection, expiry_queue)))
+        for key, write_ in sorted(change.records.items()):
+            if not write_.version:
+                new_id = self._next_id(connection, write_.expiry_queue)
+                new.append((key, 1, write_.expires_at, write_.value, new_id))
                 continue
-            changed.append((key, version + 1, expires_at, value))
-            if is_moved:
-                expiry_changed.append((key, self._next_id(connection, expiry_queue)))
+            changed.append((key, write_.version + 1, write_.expires_at, write_.value))
+            if write_.expiry_changed:
+                expiry_changed.append((key, self._next_id(connection, write_.expiry_queue)))
         write_all(connection, NEW_RECORDS, new)
         write_all(connection, PUT_RECORDS, changed)
         write_all(connection, MOVE_RECORDS, expiry_changed)
@@ -238,30 +235,30 @@ class SqliteStore:
                 "SELECT id, identity, created_at, seen_at, predicted_at, labelled_at FROM series"
             ).fetchall()
         return [
-            StoredSeries(row[0], row[1], row[2], row[3], parameters.get(row[0], {}), row[4], row[5]) for row in rows
+            StoredSeries(
+                series_id, identity, created_at, seen_at, parameters.get(series_id, {}), predicted_at, labelled_at
+            )
+            for series_id, identity, created_at, seen_at, predicted_at, labelled_at in rows
         ]
 
-    def cumulative(self, cumulative: Bucket) -> Mapping[int, Sums]:
-        return self._sums_by_series(
-            "SELECT series, component, value FROM sums WHERE width = ? AND start = ?", cumulative
-        )
+    def cumulative(self, bucket: Bucket) -> Mapping[int, Sums]:
+        return self._sums_by_series("SELECT series, component, value FROM sums WHERE width = ? AND start = ?", bucket)
 
     def totals(self, since: int, until: int | None = None) -> Mapping[int, Sums]:
-        # Naming the widths lets SQLite seek to the stretch of time within each, instead of reading all of them.
-        return self._sums_by_series(
-            f"SELECT series, component, sum(value) FROM sums WHERE width IN {WIDTHS} AND start >= ? AND start < ? GROUP BY 1, 2",  # noqa: S608
-            (since, LAST_START if until is None else until),
-        )
+        # Naming the widths lets SQLite seek to the time span within each, instead of reading all of them.
+        query = f"""SELECT series, component, sum(value) FROM sums
+WHERE width IN {WIDTHS} AND start >= ? AND start < ? GROUP BY 1, 2"""  # noqa: S608 - only our widths
+        return self._sums_by_series(query, (since, LAST_START if until is None else until))
 
     def _sums_by_series(self, query: str, arguments: Sequence[int]) -> dict[int, Sums]:
-        found: dict[int, dict[str, float]] = {}
+        by_series: dict[int, dict[str, float]] = {}
         with self._guarded_connection() as connection:
             for series_id, name, value in connection.execute(query, arguments):
-                found.setdefault(series_id, {})[name] = value
-        return dict(found)
+                by_series.setdefault(series_id, {})[name] = value
+        return dict(by_series)
 
     def history(self, series_id: int, since: int, until: int | None = None) -> Mapping[Bucket, Sums]:
-        return self._history.of(series_id, since, until)
+        return self._history.history(series_id, since, until)
 
     def steps(
         self, series_id: int, since: int, until: int, step: int, is_over: Callable[[], bool] = never
@@ -269,29 +266,28 @@ class SqliteStore:
         return self._history.steps(series_id, since, until, step, is_over)
 
     def roll_up(self, fine: int, coarse: int, before: int) -> bool:
-        return self._end_oldest(fine, before, ROLL_UP, coarse)
+        return self._delete_oldest(fine, before, into=coarse)
 
     def forget_before(self, coarsest: int, before: int) -> bool:
-        return self._end_oldest(coarsest, before, None, 0)
+        return self._delete_oldest(coarsest, before)
 
-    def _end_oldest(self, width: int, before: int, first: str | None, coarse: int) -> bool:
-        """Deletes the oldest bucket of a width, after running a statement over it."""
+    def _delete_oldest(self, width: int, before: int, *, into: int | None = None) -> bool:
+        """Deletes the oldest bucket of a width that starts before `before`, added to a wider one `into` if given."""
         query = "SELECT min(start) FROM sums WHERE width = ? AND start < ?"
         with self._guarded_connection() as connection:
             (oldest,) = connection.execute(query, (width, before)).fetchone()
         if oldest is None:
             return False
         with self._transaction() as connection:
-            if first is not None:
-                connection.execute(first, {"fine": width, "coarse": coarse, "start": oldest})
+            if into is not None:
+                connection.execute(ROLL_UP, {"fine": width, "coarse": into, "start": oldest})
             connection.execute("DELETE FROM sums WHERE width = ? AND start = ?", (width, oldest))
         return True
 
     def expired(self, before: float, limit: int, expiry_queue: int = 0) -> Mapping[bytes, Record]:
         with self._guarded_connection() as connection:
-            rows = connection.execute(
-                OLDEST, (*ids_of(expiry_queue), 1)
-            ).fetchall()  # nearly always the one that has not expired
+            # The first alone at first: nearly always it has not expired.
+            rows = connection.execute(OLDEST, (*ids_of(expiry_queue), 1)).fetchall()
             if rows and rows[0][0] <= before:
                 rows = connection.execute(OLDEST, (*ids_of(expiry_queue), limit)).fetchall()
         return {key: Record(version, value) for _, key, version, value in takewhile(lambda row: row[0] <= before, rows)}
@@ -321,3 +317,11 @@ class SqliteStore:
         if self._lock is not None:
             lock, self._lock = self._lock, None
             os.close(lock)
+
+
+def _sum_rows(change: Change) -> list[tuple[object, ...]]:
+    return [
+        (series_id, *bucket, name, value)
+        for (series_id, bucket), sums in change.sums.items()
+        for name, value in sums.items()
+    ]

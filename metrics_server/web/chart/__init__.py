@@ -1,6 +1,4 @@
-"""Charts, as data: from the answers of the API to what is drawn. `figure` draws them; the page and notebooks show the
-same.
-"""
+"""Charts as data, made from responses of the API. `figure` draws them; the page and notebooks show the same ones."""
 
 from __future__ import annotations
 

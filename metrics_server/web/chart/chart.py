@@ -1,14 +1,13 @@
-"""What every chart is made of: columns that move, a layout that stays, and words for who does not see it."""
+"""The parts of every chart: columns that change, a layout that stays, and a summary for those who do not see it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from msgspec import UNSET
-
+from metrics_server.api.responses import interval_of
 from metrics_server.api.schema import MetricValue
-from metrics_server.web import formatting as wording
+from metrics_server.web import formatting
 
 MILLISECONDS = 1000.0  # in a second: times on axes are in milliseconds since the epoch
 
@@ -26,16 +25,16 @@ _PROPER = {
 
 
 class Chart(NamedTuple):
-    """What one chart shows.
+    """One chart as data.
 
     Attributes:
-        name: which drawing of `figure` it is; unique on a page.
-        title: short; without numbers, so that it stays while they move.
+        name: of the drawing in `figure`; unique on a page.
+        title: short; without numbers, so that it stays while they change.
         summary: a sentence or two with the main numbers: the text alternative of the picture.
         columns: of equal length: floats, None where there is no number, and strings, which are never None.
         headings: column -> heading in the table under the chart; columns that are not named are left out of it.
-        layout: everything else that the drawing depends on, as JSON. While it is equal, new columns alone bring the
-            drawing up to date.
+        layout: everything else that the drawing depends on, as JSON. While the layout is equal, new columns alone
+            bring the drawing up to date.
     """
 
     name: str
@@ -47,7 +46,7 @@ class Chart(NamedTuple):
 
 
 def metric_title(name: str) -> str:
-    """The name of a value as people write it: "accuracy" for `model_accuracy_ratio`."""
+    """Returns the name of a value as people write it: "accuracy" for `model_accuracy_ratio`."""
     title = name.removeprefix("model_").removesuffix("_ratio").replace("_", " ")
     for plain, proper in _PROPER.items():
         if f" {plain} " in f" {title} ":
@@ -56,37 +55,35 @@ def metric_title(name: str) -> str:
 
 
 def value_title(name: str, labels: Mapping[str, str]) -> str:
-    """The same of one of many: "recall, class 2"."""
+    """Returns the title of a value with its labels: "recall, class 2"."""
     return ", ".join((metric_title(name), *(f"{label} {of}" for label, of in labels.items())))
 
 
-def ends_of(value: MetricValue) -> tuple[float, float] | None:
-    """The ends of the interval, if it has one."""
-    return None if value.lower is UNSET or value.upper is UNSET else (value.lower, value.upper)
+def value_text(value: MetricValue) -> str:
+    """Writes a value with the digits that are meaningful given its interval: "0.912"."""
+    return formatting.number(value.value, interval_of(value))
 
 
-def shown(value: MetricValue) -> str:
-    """A value with the digits that its interval leaves meaning."""
-    return wording.number(value.value, ends_of(value))
-
-
-def said(value: MetricValue) -> str:
-    """The same with its interval."""
-    ends, number = ends_of(value), shown(value)
-    return number if ends is None else f"{number} ({' to '.join(wording.number(end, ends) for end in ends)})"
+def value_with_interval(value: MetricValue) -> str:
+    """Writes a value with its interval, if it has one: "0.912 (0.900 to 0.924)"."""
+    interval, text = interval_of(value), value_text(value)
+    if interval is None:
+        return text
+    lower, upper = (formatting.number(end, interval) for end in interval)
+    return f"{text} ({lower} to {upper})"
 
 
 def capital(sentence: str) -> str:
-    """The same with a capital letter first; the other letters stay."""
+    """Begins a sentence with a capital letter; the other letters stay."""
     return sentence[:1].upper() + sentence[1:]
 
 
-def transposed(names: tuple[str, ...], rows: list[tuple[Any, ...]]) -> Columns:
-    """Rows as columns of these names."""
-    return {name: [row[place] for row in rows] for place, name in enumerate(names)}
+def columns_of(rows: Sequence[Mapping[str, Any]]) -> Columns:
+    """Turns rows, of which there is at least one, into columns."""
+    return {name: [row[name] for row in rows] for name in rows[0]}
 
 
 def lone(values: Sequence[float | None]) -> list[float | None]:
-    """Those values that have no neighbour to draw a line to."""
-    around = zip((None, *values), values, (*values[1:], None), strict=False)
-    return [None if before is not None or after is not None else value for before, value, after in around]
+    """Returns the values that have no neighbour to draw a line to; None in the place of all others."""
+    with_neighbours = zip((None, *values), values, (*values[1:], None), strict=False)
+    return [None if before is not None or after is not None else value for before, value, after in with_neighbours]

@@ -1,9 +1,8 @@
 """Figures: charts as Bokeh draws them.
 
-A drawing sees the layout of a chart and the names of its columns, never what is in them: so a drawing is brought up to
-date by new columns alone, in the one source of data, which has the name of the chart. In columns that BokehJS is given,
-a number that is missing
-must be NaN: it takes null for 0.
+A drawing sees the layout of a chart and the names of its columns, never their cells: so a drawing is brought up to date
+by new columns alone, in the one source of data, which has the name of the chart. In columns that BokehJS is given, a
+missing number must be NaN: it takes null for 0.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from metrics_server.web.chart.chart import Chart
 from metrics_server.web.figure.decision import confusion_matrix, reliability, score_histogram, threshold_curve
 from metrics_server.web.figure.distribution import bars_by_name, error_distribution
 from metrics_server.web.figure.plot import Layout
-from metrics_server.web.figure.theme import LIGHT, LOOKS, Theme
+from metrics_server.web.figure.theme import LIGHT, THEMES, Theme
 from metrics_server.web.figure.timeline import (
     commit_times,
     compared_over_time,
@@ -28,7 +27,7 @@ from metrics_server.web.figure.timeline import (
     output_quantiles,
 )
 
-__all__ = ["DRAWINGS", "LIGHT", "LOOKS", "Theme", "draw", "item"]
+__all__ = ["DRAWINGS", "LIGHT", "THEMES", "Theme", "draw", "item"]
 
 Drawing = Callable[[Layout, ColumnDataSource, Theme], LayoutDOM]
 
@@ -49,13 +48,13 @@ DRAWINGS: Mapping[str, Drawing] = {
 
 
 def draw(chart: Chart, theme: Theme = LIGHT) -> LayoutDOM:
-    """The figure of a chart; its title is left to the page."""
+    """Draws a chart; its title is left to the page."""
     source = ColumnDataSource(data={name: _cells(cells) for name, cells in chart.columns.items()}, name=chart.name)
     return DRAWINGS[chart.name](chart.layout, source, theme)
 
 
 def item(chart: Chart, theme: Theme = LIGHT) -> dict[str, Any]:
-    """The same for `Bokeh.embed.embed_item`."""
+    """Draws a chart as JSON for `Bokeh.embed.embed_item`."""
     return dict(json_item(draw(chart, theme)))
 
 

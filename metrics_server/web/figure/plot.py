@@ -1,5 +1,6 @@
-"""What all figures are made of: quiet plots, their axes, legends and hover texts. Nothing of BokehJS but bokeh.min.js
-is needed.
+"""The parts of all figures: quiet plots, their axes, legends and hover texts.
+
+Of BokehJS they need bokeh.min.js alone.
 
 Names come from whoever sends events. A hover text shows columns as text. Labels of axes and legends are text too, but
 `$$` and the like would make formulas of them, and are broken up; a name cannot be markup anywhere. Plots are put
@@ -53,14 +54,14 @@ _BREAK = "\u200b"
 
 
 def plain(name: str, longest: int = LONGEST) -> str:
-    """A name as a label of an axis or a legend: short, and never a formula."""
+    """Writes a name as a label of an axis or a legend: short, and never a formula."""
     return _FORMULA.sub(_BREAK, name if len(name) <= longest else f"{name[: longest - 1]}…")
 
 
 def plot(theme: Theme, x: Axis | None, y: Axis, *, height: int = HEIGHT, has_grid: bool = True, **options: Any) -> Plot:
-    """An empty plot as wide as there is room. Ranges follow what is drawn unless `options` say otherwise."""
+    """Makes an empty plot as wide as there is room. Ranges follow the data unless `options` say otherwise."""
     ranges = {"x_range": DataRange1d(range_padding=0.0), "y_range": DataRange1d(range_padding=0.1)}
-    made = Plot(
+    drawing = Plot(
         height=height,
         sizing_mode="stretch_width",
         toolbar_location=None,
@@ -72,34 +73,34 @@ def plot(theme: Theme, x: Axis | None, y: Axis, *, height: int = HEIGHT, has_gri
         min_border_top=6,
         **{**ranges, **options},
     )
-    made.add_layout(y, "left")
+    drawing.add_layout(y, "left")
     if x is not None:
-        made.add_layout(x, "below")
+        drawing.add_layout(x, "below")
     if has_grid:
-        made.add_layout(Grid(dimension=1, axis=y, grid_line_color=theme.grid))
-    return made
+        drawing.add_layout(Grid(dimension=1, axis=y, grid_line_color=theme.grid))
+    return drawing
 
 
 def _quiet(theme: Theme, label: str, **options: Any) -> dict[str, Any]:
-    words = {"text_color": theme.soft, "text_font": FONT, "text_font_size": SIZE}
+    font = {"text_color": theme.soft, "text_font": FONT, "text_font_size": SIZE}
     return {
         "axis_label": label or None,
         "axis_label_text_font_style": "normal",
         "axis_label_standoff": 4,
-        **{f"{part}_{of}": how for part in ("axis_label", "major_label") for of, how in words.items()},
-        **{f"{part}_line_color": None for part in ("axis", "major_tick", "minor_tick")},
+        **{f"{text}_{name}": value for text in ("axis_label", "major_label") for name, value in font.items()},
+        **{f"{stroke}_line_color": None for stroke in ("axis", "major_tick", "minor_tick")},
         **options,
     }
 
 
-def number_axis(theme: Theme, label: str, *, ticks: int = 4, form: str = "") -> Axis:
-    """An axis of numbers, with about so many of them in this format of Numbro."""
-    formats = {"formatter": NumeralTickFormatter(format=form)} if form else {}
+def number_axis(theme: Theme, label: str, *, ticks: int = 4, number_format: str = "") -> Axis:
+    """Makes an axis of numbers, with about so many ticks in this format of Numbro."""
+    formats = {"formatter": NumeralTickFormatter(format=number_format)} if number_format else {}
     return LinearAxis(**_quiet(theme, label, ticker=BasicTicker(desired_num_ticks=ticks, num_minor_ticks=0), **formats))
 
 
 def time_axis(theme: Theme) -> Axis:
-    """An axis of times in UTC."""
+    """Makes an axis of times in UTC."""
     day, minute, second = "%d %b", "%H:%M", "%H:%M:%S"
     formatter = DatetimeTickFormatter(
         seconds=second,
@@ -119,7 +120,7 @@ def time_axis(theme: Theme) -> Axis:
 
 
 def name_axis(theme: Theme, label: str, names: Sequence[str], *, longest: int = LONGEST, **options: Any) -> Axis:
-    """An axis with names at the places 0, 1, 2, ..."""
+    """Makes an axis with names at the places 0, 1, 2, ..."""
     labels = {place: plain(name, longest) for place, name in enumerate(names)}
     return LinearAxis(
         **_quiet(theme, label, ticker=FixedTicker(ticks=list(labels)), major_label_overrides=labels, **options)
@@ -127,11 +128,11 @@ def name_axis(theme: Theme, label: str, names: Sequence[str], *, longest: int = 
 
 
 def below(theme: Theme, above: Plot, x: Axis, label: str) -> Plot:
-    """A low plot with the x range of the one above it, from 0."""
+    """Makes a low plot with the x range of the plot above it, and a y range from 0."""
     return plot(
         theme,
         x,
-        number_axis(theme, label, ticks=2, form="0.[0]a"),
+        number_axis(theme, label, ticks=2, number_format="0.[0]a"),
         height=LOWER_HEIGHT,
         x_range=above.x_range,
         y_range=from_zero(),
@@ -139,69 +140,72 @@ def below(theme: Theme, above: Plot, x: Axis, label: str) -> Plot:
 
 
 def stacked(*plots: Plot) -> LayoutDOM:
-    """Plots under each other."""
+    """Puts plots under each other."""
     return column(list(plots), sizing_mode="stretch_width", spacing=0)
 
 
 def fixed(start: float, end: float) -> Range:
-    """A range that does not follow what is drawn."""
+    """Makes a range that does not follow the data."""
     return Range1d(start=start, end=end)
 
 
 def from_zero(padding: float = 0.1) -> DataRange1d:
-    """A range from 0 to what is drawn, and half the padding more."""
+    """Makes a range from 0 to the largest value, and half the padding more."""
     return DataRange1d(start=0, range_padding=padding, default_span=1)
 
 
-def line(made: Plot, source: ColumnDataSource, theme: Theme, x: str, y: str, *, series: int = 0) -> Renderer:
-    """A line in the colour and dash of a series."""
-    return made.add_glyph(
+def line(drawing: Plot, source: ColumnDataSource, theme: Theme, x: str, y: str, *, series: int = 0) -> Renderer:
+    """Draws a line in the colour and dash of a series."""
+    return drawing.add_glyph(
         source, Line(x=x, y=y, line_color=theme.series[series], line_dash=DASHES[series], line_width=1.7)
     )
 
 
 def spots(
-    made: Plot, source: ColumnDataSource, theme: Theme, x: str, y: str, *, series: int = 0, size: int = 4
+    drawing: Plot, source: ColumnDataSource, theme: Theme, x: str, y: str, *, series: int = 0, size: int = 4
 ) -> None:
-    """Single values, where no line leads or which are marked."""
+    """Draws single values: those that no line leads to, or that are marked."""
     colour = theme.series[series]
-    made.add_glyph(source, Scatter(x=x, y=y, size=size, fill_color=colour, line_color=colour))
+    drawing.add_glyph(source, Scatter(x=x, y=y, size=size, fill_color=colour, line_color=colour))
 
 
-def bars(made: Plot, source: ColumnDataSource, colour: str, *, alpha: float = 1.0, **places: Any) -> Renderer:
-    """Upright bars."""
-    return made.add_glyph(source, VBar(fill_color=colour, fill_alpha=alpha, line_color=None, **places))
+def bars(drawing: Plot, source: ColumnDataSource, colour: str, *, alpha: float = 1.0, **places: Any) -> Renderer:
+    """Draws upright bars."""
+    return drawing.add_glyph(source, VBar(fill_color=colour, fill_alpha=alpha, line_color=None, **places))
 
 
 def band(
-    made: Plot, source: ColumnDataSource, theme: Theme, ends: tuple[str, str], step: float, *, series: int = 0
+    drawing: Plot, source: ColumnDataSource, theme: Theme, ends: tuple[str, str], step: float, *, series: int = 0
 ) -> None:
-    """An interval by step: bars side by side, since an area would bridge gaps."""
-    bars(made, source, theme.series[series], alpha=theme.band, x="at", bottom=ends[0], top=ends[1], width=step)
+    """Draws an interval by step: bars side by side, since an area would bridge gaps."""
+    bars(drawing, source, theme.series[series], alpha=theme.band, x="at", bottom=ends[0], top=ends[1], width=step)
 
 
-def words(made: Plot, source: ColumnDataSource, x: str, y: str, *, size: str = SIZE, **options: Any) -> None:
-    """The words of the column `text`."""
+def words(drawing: Plot, source: ColumnDataSource, x: str, y: str, *, size: str = SIZE, **options: Any) -> None:
+    """Writes the texts of the column `text`."""
     font = {"text_font": value(FONT), "text_font_size": value(size), "text_baseline": "middle"}
-    made.add_glyph(source, Text(x=x, y=y, text=field("text"), **{**font, **options}))
+    drawing.add_glyph(source, Text(x=x, y=y, text=field("text"), **{**font, **options}))
 
 
-def hover(made: Plot, at: Renderer, columns: Iterable[str], mode: Literal["mouse", "hline", "vline"] = "mouse") -> None:
-    """Columns of text, one under the other, where the pointer meets what is drawn; its colours are those of the page's
-    `.bk-Tooltip`.
+def hover(
+    drawing: Plot, at: Renderer, columns: Iterable[str], mode: Literal["mouse", "hline", "vline"] = "mouse"
+) -> None:
+    """Shows columns of text, one under the other, where the mouse meets a glyph.
+
+    The colours are those of `.bk-Tooltip` of the page.
     """
     rows = [("", f"@{column}") for column in columns]
-    # Of what the pointer itself meets, the middle may lie outside of the plot, where no text is shown.
+    # The middle of a glyph that the mouse meets may lie outside of the plot, where no text is shown.
     policy: Literal["follow_mouse", "snap_to_data"] = "follow_mouse" if mode == "mouse" else "snap_to_data"
-    made.add_tools(
+    drawing.add_tools(
         HoverTool(
             renderers=[at], mode=mode, tooltips=rows, line_policy="nearest", point_policy=policy, show_arrow=False
         )
     )
 
 
-def legend(made: Plot, theme: Theme, items: Sequence[tuple[str, Renderer]]) -> None:
-    """Names of series above the plot."""
+def legend(drawing: Plot, theme: Theme, items: Sequence[tuple[str, Renderer]]) -> None:
+    """Adds a legend of series above the plot."""
     columns = min(len(items), 3 if max(len(name) for name, _ in items) <= LONGEST // 2 else 2)
     shown = Legend(
         items=[LegendItem(label={"value": plain(name)}, renderers=[renderer]) for name, renderer in items],
@@ -218,5 +222,5 @@ def legend(made: Plot, theme: Theme, items: Sequence[tuple[str, Renderer]]) -> N
         spacing=10,
     )
     shown.update(padding=0)
-    made.add_layout(shown, "above")
-    made.height = (made.height or 0) + LEGEND_ROW * (math.ceil(len(items) / columns) - 1)
+    drawing.add_layout(shown, "above")
+    drawing.height = (drawing.height or 0) + LEGEND_ROW * (math.ceil(len(items) / columns) - 1)

@@ -53,11 +53,11 @@ DARK = Theme(
     none="#222a35",
     all="#7db8ff",
 )
-LOOKS: Mapping[str, Theme] = {"light": LIGHT, "dark": DARK}
+THEMES: Mapping[str, Theme] = {"light": LIGHT, "dark": DARK}
 
 
 def shades(theme: Theme) -> list[str]:
-    """The colours of shares from 0 to 1."""
+    """Returns the colours of shares from 0 to 1."""
     ends = [_channels(colour) for colour in (theme.none, theme.all)]
     mixed = [
         [low + (high - low) * step / (STEPS - 1) for low, high in zip(*ends, strict=True)] for step in range(STEPS)
@@ -66,12 +66,12 @@ def shades(theme: Theme) -> list[str]:
 
 
 def ink(colour: str) -> str:
-    """Black or white, whichever can be read better on a colour."""
+    """Returns black or white, whichever can be read better on a colour."""
     return max("#000000", "#ffffff", key=lambda one: contrast(one, colour))
 
 
 def contrast(one: str, other: str) -> float:
-    """The contrast of two colours, 1 to 21 (WCAG 2.2)."""
+    """Computes the contrast of two colours, 1 to 21 (WCAG 2.2)."""
     darker, lighter = sorted((_luminance(one), _luminance(other)))
     return (lighter + 0.05) / (darker + 0.05)
 
@@ -83,4 +83,4 @@ def _channels(colour: str) -> list[int]:
 def _luminance(colour: str) -> float:
     shares = [channel / 255 for channel in _channels(colour)]
     linear = [share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4 for share in shares]
-    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+    return sum(weight * channel for weight, channel in zip((0.2126, 0.7152, 0.0722), linear, strict=True))

@@ -28,55 +28,53 @@ WIDE = 0.86  # of a step
 
 
 def metric_over_time(layout: Layout, source: ColumnDataSource, theme: Theme) -> LayoutDOM:
-    """A line with its band; under it bars of predictions, and before them those of which a label is known."""
-    step, said = layout["step"], ("when", "said", "rows")
+    """Draws a line with its band; under it bars of predictions, and before them bars of labelled ones."""
+    step, tooltips = layout["step"], ("when", "tooltip", "rows")
     above = plot(theme, None, number_axis(theme, plain(layout["title"], LONGEST_TITLE)))
     band(above, source, theme, ("lower", "upper"), step)
     value = line(above, source, theme, "at", "value")
     spots(above, source, theme, "at", "lone")
-    hover(above, value, said, "vline")
+    hover(above, value, tooltips, "vline")
     lower = below(theme, above, time_axis(theme), "predictions")
     logged = bars(lower, source, theme.soft, alpha=0.45, x="at", top="predictions", width=step * WIDE)
     labelled = bars(lower, source, theme.series[0], x="at", top="support", width=step * WIDE)
     legend(lower, theme, [("labelled", labelled), ("without a label", logged)])
-    hover(lower, labelled, said, "vline")
+    hover(lower, labelled, tooltips, "vline")
     return stacked(above, lower)
 
 
 def compared_over_time(layout: Layout, source: ColumnDataSource, theme: Theme) -> LayoutDOM:
-    """A line with its band for each predictor."""
-    made = plot(theme, time_axis(theme), number_axis(theme, plain(layout["title"], LONGEST_TITLE)))
+    """Draws a line with its band for each predictor."""
+    drawing = plot(theme, time_axis(theme), number_axis(theme, plain(layout["title"], LONGEST_TITLE)))
     lines = []
     for number, name in enumerate(layout["names"]):
-        band(made, source, theme, (f"lower_{number}", f"upper_{number}"), layout["step"], series=number)
-        lines.append((name, line(made, source, theme, "at", f"value_{number}", series=number)))
-        spots(made, source, theme, "at", f"lone_{number}", series=number)
-    legend(made, theme, lines)
-    spot = made.add_glyph(source, Line(x="at", y="spot", line_alpha=0.0))
-    hover(made, spot, ("when", *(f"said_{number}" for number in range(len(lines)))), "vline")
-    return made
+        band(drawing, source, theme, (f"lower_{number}", f"upper_{number}"), layout["step"], series=number)
+        lines.append((name, line(drawing, source, theme, "at", f"value_{number}", series=number)))
+        spots(drawing, source, theme, "at", f"lone_{number}", series=number)
+    legend(drawing, theme, lines)
+    spot = drawing.add_glyph(source, Line(x="at", y="spot", line_alpha=0.0))
+    hover(drawing, spot, ("when", *(f"tooltip_{number}" for number in range(len(lines)))), "vline")
+    return drawing
 
 
 def output_quantiles(layout: Layout, source: ColumnDataSource, theme: Theme) -> LayoutDOM:
-    """A fan: nine tenths, the middle half, the median."""
-    made = plot(theme, time_axis(theme), number_axis(theme, "prediction"))
+    """Draws a fan: nine tenths, the middle half, and the median."""
+    drawing = plot(theme, time_axis(theme), number_axis(theme, "prediction"))
     for ends in (("q05", "q95"), ("q25", "q75")):
-        band(made, source, theme, ends, layout["step"])
-    median = line(made, source, theme, "at", "q50")
-    spots(made, source, theme, "at", "lone")
-    hover(made, median, ("when", "said", "half", "most"), "vline")
-    return made
+        band(drawing, source, theme, ends, layout["step"])
+    median = line(drawing, source, theme, "at", "q50")
+    spots(drawing, source, theme, "at", "lone")
+    hover(drawing, median, ("when", "tooltip", "half", "most"), "vline")
+    return drawing
 
 
 def event_rates(layout: Layout, source: ColumnDataSource, theme: Theme) -> LayoutDOM:
-    """Events that were accepted; under them, where there were any, a line for each other outcome, of which there are
-    few.
-    """
-    said = ("when", *(f"said_{number}" for number in range(len(layout["names"]))))
+    """Draws accepted events; under them a line for each other outcome that occurs, of which there are few."""
+    tooltips = ("when", *(f"tooltip_{number}" for number in range(len(layout["names"]))))
     others = list(zip(layout["names"], layout["styles"], strict=True))[1:]
-    axis = number_axis(theme, "accepted per second", form="0.[00]a")
+    axis = number_axis(theme, "accepted per second", number_format="0.[00]a")
     above = plot(theme, None if others else time_axis(theme), axis, y_range=from_zero())
-    hover(above, line(above, source, theme, "at", "value_0"), said, "vline")
+    hover(above, line(above, source, theme, "at", "value_0"), tooltips, "vline")
     if not others:
         return above
     lower = below(theme, above, time_axis(theme), "others")
@@ -85,13 +83,13 @@ def event_rates(layout: Layout, source: ColumnDataSource, theme: Theme) -> Layou
         for number, (name, style) in enumerate(others, 1)
     ]
     legend(lower, theme, lines)
-    hover(lower, lines[0][1], said, "vline")
+    hover(lower, lines[0][1], tooltips, "vline")
     return stacked(above, lower)
 
 
 def commit_times(layout: Layout, source: ColumnDataSource, theme: Theme) -> LayoutDOM:
-    """Two lines of times, and the queue under them."""
-    said = ("when", *(f"said_{number}" for number in range(4)))
+    """Draws two lines of times, and the queue under them."""
+    tooltips = ("when", *(f"tooltip_{number}" for number in range(4)))
     above = plot(theme, None, number_axis(theme, "time of a commit (ms)"), y_range=from_zero())
     lines = [
         (name, line(above, source, theme, "at", f"value_{number}", series=number))
@@ -100,7 +98,7 @@ def commit_times(layout: Layout, source: ColumnDataSource, theme: Theme) -> Layo
     for number in range(len(lines)):
         spots(above, source, theme, "at", f"lone_{number}", series=number)
     legend(above, theme, lines)
-    hover(above, lines[0][1], said, "vline")
+    hover(above, lines[0][1], tooltips, "vline")
     lower = below(theme, above, time_axis(theme), "queue")
-    hover(lower, line(lower, source, theme, "at", "queue"), said, "vline")
+    hover(lower, line(lower, source, theme, "at", "queue"), tooltips, "vline")
     return stacked(above, lower)

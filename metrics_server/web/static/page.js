@@ -35,7 +35,7 @@ function setTheme(theme) {
   } catch { /* it lasts as long as the page then */ }
 }
 
-function look() {
+function shownTheme() {
   const theme = root.dataset.theme ?? (prefersDark.matches ? "dark" : "light");
   return theme === "dark" ? "dark" : "light";
 }
@@ -99,7 +99,7 @@ function morphChildren(old, fresh) {
 
 // --- charts --------------------------------------------------------------------------------------------------------
 
-const drawn = new Map(); // name -> { figure, layout, look, views, source }
+const drawn = new Map(); // name -> { figure, layout, theme, views, source }
 let bokeh = null;
 
 function loadBokeh() {
@@ -115,7 +115,7 @@ function loadBokeh() {
 
 function isCurrent(figure) {
   const known = drawn.get(figure.dataset.chart);
-  return known?.figure === figure && known.layout === figure.dataset.layout && known.look === look();
+  return known?.figure === figure && known.layout === figure.dataset.layout && known.theme === shownTheme();
 }
 
 function forget(name) {
@@ -169,7 +169,7 @@ function columnsOf(text) {
 
 async function drawCharts(figures) {
   const address = new URL(location.href);
-  const wanted = look();
+  const wanted = shownTheme();
   address.searchParams.set("figures", wanted);
   const [Bokeh, items] = await Promise.all([loadBokeh(), fetchText(address).then(JSON.parse)]);
   for (const figure of figures) {
@@ -183,7 +183,7 @@ async function drawCharts(figures) {
     const views = await Bokeh.embed.embed_item(found.item, plot);
     passBy(plot);
     const source = views.roots[0].model.document.get_model_by_name(name);
-    drawn.set(name, { figure, layout: found.layout, look: wanted, views, source, columns: null });
+    drawn.set(name, { figure, layout: found.layout, theme: wanted, views, source, columns: null });
   }
 }
 
@@ -202,9 +202,9 @@ let asking = null; // aborts the question that is open
 let isPaused = false;
 
 async function fetchText(address, signal) {
-  const answer = await fetch(address, { headers: { Accept: "text/html" }, signal: signal ?? AbortSignal.timeout(WAIT_MS) });
-  if (answer.status >= 500) throw new Error(`the server answers ${answer.status}`);
-  return answer.text();
+  const response = await fetch(address, { headers: { Accept: "text/html" }, signal: signal ?? AbortSignal.timeout(WAIT_MS) });
+  if (response.status >= 500) throw new Error(`the server answers ${response.status}`);
+  return response.text();
 }
 
 async function refresh() {
