@@ -33,7 +33,7 @@ from metrics_server.api.service import Api
 from metrics_server.errors import BadConfiguration
 from metrics_server.http.connection import HttpServer
 from metrics_server.http.handler import NotFound, PostOnly
-from metrics_server.http.worker_pools import WorkerPools
+from metrics_server.http.worker_pools import SharedPages, WorkerPools
 from metrics_server.ingest.elasticsearch.lookup import PredictionLookup, address_of, checked_index, tls_of
 from metrics_server.ingest.kafka.config import configuration, topics
 from metrics_server.ingest.pipeline import Ingest
@@ -107,7 +107,11 @@ class Server:
         self._pools = WorkerPools()
         router = Router(self._gate, self._application(*self._views(ancestor)))
         self._http = HttpServer(
-            router.route, router.refused, self._telemetry.refused_connections.inc, settings.max_connections
+            router.route,
+            router.refused,
+            crowded=self._telemetry.refused_connections.inc,
+            cut=self._telemetry.slow_readers.inc,
+            max_connections=settings.max_connections,
         )
 
     def _make_writer(self) -> Writer:
@@ -157,13 +161,14 @@ class Server:
 
     def _application(self, exposition: Exposition, api: Api) -> Application:
         asked = {"api": api, "pools": self._pools}
+        scraped = {"exposition": exposition, "pages": SharedPages(self._pools.scrapes)}
         described = document(self._settings.windows, has_token=bool(self._settings.token_file))
         return Application(
             [
                 *self._pages(api),
                 *((path, PostOnly) for path in POST_ONLY),
-                ("/v1/metrics", Metrics, {"exposition": exposition}),
-                ("/metrics", Metrics, {"exposition": exposition}),
+                ("/v1/metrics", Metrics, scraped),
+                ("/metrics", Metrics, scraped),
                 ("/v1/models", Models, asked),
                 (pattern_of("/v1/models/{namespace}/{deployment}"), Deployment, asked),
                 (pattern_of(SERIES), Model, {**asked, "writer": self._writer, "gate": self._gate}),
