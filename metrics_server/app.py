@@ -23,7 +23,7 @@ from metrics_server.api.service import Api
 from metrics_server.errors import BadConfiguration
 from metrics_server.http.connection import HttpServer
 from metrics_server.http.handler import Handler, NotFound
-from metrics_server.http.worker_pools import WorkerPools
+from metrics_server.http.worker_pools import SharedPages, WorkerPools
 from metrics_server.ingest.elasticsearch.lookup import PredictionLookup, address_of, checked_index, tls_of
 from metrics_server.ingest.kafka.config import configuration, topics
 from metrics_server.ingest.pipeline import Ingest
@@ -98,7 +98,11 @@ class Server:
         takes = {route.pattern: route.take for route in Route if route.take is not None}
         router = Router(self._gate, self._application(*self._views(ancestor)), takes)
         self._http = HttpServer(
-            router.route, router.refused, self._telemetry.refused_connections.inc, settings.max_connections
+            router.route,
+            router.refused,
+            crowded=self._telemetry.refused_connections.inc,
+            cut=self._telemetry.slow_readers.inc,
+            max_connections=settings.max_connections,
         )
 
     def _make_writer(self) -> Writer:
@@ -167,6 +171,7 @@ class Server:
             "exposition": exposition,
             "gate": self._gate,
             "ingest": self._ingest,
+            "pages": SharedPages(self._pools.scrapes),
             "pools": self._pools,
             "protocol": self._settings.protocol,
             "site": Site(*seen, windows=self._windows, has_token=has_token, is_store_up=lambda: self._writer.is_up),

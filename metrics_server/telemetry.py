@@ -49,6 +49,9 @@ class Telemetry(Collector):
         self.refused_connections = self._counter(
             "refused_connections", "Connections closed at once, beyond --max_connections."
         )
+        self.slow_readers = self._counter(
+            "slow_readers", "Connections cut because their client did not read its answer."
+        )
         self.dropped_log_lines = self._counter(
             "dropped_log_lines", "Lines of the log dropped because standard error was not read."
         )

@@ -14,9 +14,9 @@ from metrics_server.api.parameters import labels_of
 from metrics_server.api.routes import Route, serves
 from metrics_server.api.service import Api
 from metrics_server.errors import BadRequest, Rejected, Unavailable
-from metrics_server.http.handler import Handler, RenderedHandler
+from metrics_server.http.handler import Handler, RenderedHandler, encoded
 from metrics_server.http.response import error_response, rejected_response, unavailable_response
-from metrics_server.http.worker_pools import Deadline, PooledHandler, WorkerPool, WorkerPools
+from metrics_server.http.worker_pools import Deadline, PooledHandler, SharedPages, WorkerPool, WorkerPools
 from metrics_server.ingest.pipeline import Ingest
 from metrics_server.ingest.router import Gate
 from metrics_server.pairing.writer import RetireResult, Writer
@@ -145,11 +145,14 @@ class Metrics(RenderedHandler):
 
     VARY = "Accept, Accept-Encoding"
 
-    def initialize(self, exposition: Exposition) -> None:
+    def initialize(self, exposition: Exposition, pages: SharedPages) -> None:
         self._exposition = exposition
+        self._pages = pages
 
     async def get(self) -> None:
-        await self.respond(partial(self._exposition.render, self.request.headers.get("Accept", "")))
+        accept, zipped = self.request.headers.get("Accept", ""), self.takes_gzip()
+        make = partial(encoded, partial(self._exposition.render, accept), zipped=zipped)
+        await self.send(self._pages.page((accept, zipped), make))
 
 
 @serves(Route.HEALTHZ)

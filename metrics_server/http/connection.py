@@ -4,7 +4,8 @@ Tornado's own connection takes 140 µs of Python for a request with the dozen he
 everything else that happens to an event; llhttp in C, by httptools, on uvloop's transports takes 13. So the parsing is
 theirs, and here is only
 what a server adds: order, limits, timeouts, keep-alive. Requests other than events go to the ordinary Tornado
-Application, for which an `Exchange` is the `HTTPConnection` it expects. Answers are written whole; nothing is streamed.
+Application, for which an `Exchange` is the `HTTPConnection` it expects. Answers are made whole; nothing is streamed, but
+a large one is handed to the transport in portions, as fast as its client reads.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import httptools
 from metrics_server.errors import Reason, Rejected
 from metrics_server.http.exchange import NULL_RECEIVER, Context, Exchange, RawHeaders, Receiver
 from metrics_server.http.response import error_response
+from metrics_server.http.slow_readers import SlowReaders
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +34,8 @@ HEAD_BYTES = 64 * 2**10  # of request line and headers; the routes have lower li
 IDLE_SECONDS = 120.0  # for the next request, or the rest of its headers; Go's clients keep connections for 90 s
 BODY_SECONDS = 10.0  # for a whole body
 HANDSHAKE_SECONDS = 10.0  # for TLS, from the accept on
+STALL_SECONDS = 30.0  # for a client to read a portion of its answer
+PORTION_BYTES = 64 * 2**10  # that the transport is given at once, and buffers at most
 SWEEP_SECONDS = 1.0
 
 # Every spelling of Host: to look a name up is cheaper than to lower the case of each.
@@ -59,6 +63,8 @@ class Connection(asyncio.Protocol):
         self._valid_host: bytes | None = None  # the last one; a client says the same in each request
         self._unframed_bytes = 0
         self._can_write = True
+        self._body = b""  # of the answer that is being sent, shared with others who read the same
+        self._unsent = memoryview(b"")  # what the transport was not given yet
         self._closing = False  # nothing more is read
         self._delivering = False
         self._is_paused = False
@@ -70,6 +76,7 @@ class Connection(asyncio.Protocol):
         peer = transport.get_extra_info("peername")
         secure = transport.get_extra_info("sslcontext") is not None
         self.context = Context(str(peer[0]) if peer else "", "https" if secure else "http")
+        self._transport.set_write_buffer_limits(PORTION_BYTES)  # TLS would encrypt half a megabyte ahead
         self.deadline: float | None = self._server.now() + IDLE_SECONDS
         if not self._server.admit(self, self._handshake):
             self._transport.abort()
@@ -122,11 +129,13 @@ class Connection(asyncio.Protocol):
         if self._reading is not None:  # the rest of its body will never come
             return False
         self._closing = True
-        return bool(self._exchanges)  # who has only ended its own side still gets its answers
+        return bool(self._exchanges or self._unsent)  # who has only ended its own side still gets its answers
 
     def connection_lost(self, error: Exception | None) -> None:
         self._closing = True
         self._server.forget(self)
+        self._server.slow_readers.remove(self)
+        self._body, self._unsent = b"", memoryview(b"")
         self._drop()
 
     def _drop(self) -> None:
@@ -137,11 +146,14 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._can_write = False
-        self.deadline = self._server.now() + IDLE_SECONDS
+        self.deadline = self._server.now() + STALL_SECONDS
+        self._server.slow_readers.add(self, self._body)
 
     def resume_writing(self) -> None:
         self._can_write = True
         self.deadline = None if self._reading is None else self._server.now() + BODY_SECONDS
+        self._server.slow_readers.remove(self)
+        self._send_on()
         self._deliver()
 
     # httptools' callbacks, in the order of a message
@@ -173,7 +185,8 @@ class Connection(asyncio.Protocol):
             keep_alive=parser.should_keep_alive(),
         )
         exchange.head_bytes = self._header_bytes + len(self._target)
-        self.deadline = self._server.now() + BODY_SECONDS
+        if self._can_write:  # else the deadline is that of a client which does not read
+            self.deadline = self._server.now() + BODY_SECONDS
         self._reading = exchange
         self._exchanges.append(exchange)
         if exchange.head_bytes > HEAD_BYTES:
@@ -209,7 +222,7 @@ class Connection(asyncio.Protocol):
         self._unframed_bytes = 0
         self._reading.received = True
         self._reading = None
-        if self._can_write:  # else the deadline is that of a client which does not read
+        if self._can_write:
             self.deadline = None
         self._deliver()
 
@@ -234,9 +247,10 @@ class Connection(asyncio.Protocol):
         finally:
             self._delivering = False
         if not self._exchanges:
-            if self._closing:
+            if self._closing and not self._unsent:
                 self._transport.close()
-            self.deadline = self._server.now() + IDLE_SECONDS
+            if self._can_write:
+                self.deadline = self._server.now() + IDLE_SECONDS
         # A client that sends on without waiting is not read until its earlier requests have their answers.
         if self._is_paused != (len(self._exchanges) > 1) and not self._transport.is_closing():
             self._is_paused = not self._is_paused
@@ -255,13 +269,27 @@ class Connection(asyncio.Protocol):
         self._exchanges.popleft()
         exchange.receiver = NULL_RECEIVER  # they hold each other; let go, or the garbage collector has to find them
         self._transport.write(exchange.answer)
-        if (
-            not exchange.keep_alive
-        ):  # what was sent behind it is not looked at; nothing waits while the answer is read slowly
+        if exchange.large_body:
+            self._send(exchange)
+        if not exchange.keep_alive:  # what was sent behind it is not looked at; it closes when the answer has left
             self._closing = True
             self._drop()
-            self._transport.close()
         return True
+
+    def _send(self, exchange: Exchange) -> None:
+        """Begins to send a large body."""
+        self._body = self._server.slow_readers.shared(exchange.large_body)
+        exchange.large_body = b""
+        self._unsent = memoryview(self._body)
+        self._send_on()
+
+    def _send_on(self) -> None:
+        """Gives the transport what it takes of a large body. While the client does not read that is next to nothing."""
+        while self._unsent and self._can_write:
+            portion, self._unsent = self._unsent[:PORTION_BYTES], self._unsent[PORTION_BYTES:]
+            self._transport.write(portion)
+        if self._can_write:
+            self._body = b""
 
     def _refuse(self, reason: Reason, detail: str) -> None:
         """Ends the connection over something that is no request, or will never be a whole one."""
@@ -280,8 +308,14 @@ class Connection(asyncio.Protocol):
         self.deadline = None
         if self._reading is not None and self._can_write and not self._closing:
             self._refuse(Reason.BODY_TIMEOUT, f"the body took longer than {BODY_SECONDS:g} s")
-        else:
+        elif self._can_write:
             self._transport.abort()
+        else:
+            self._server.slow_readers.cut(self)
+
+    def cut(self) -> None:
+        """Ends the connection in the middle of an answer."""
+        self._transport.abort()
 
     def wind_up(self) -> None:
         """Closes a connection that is idle, or whose client does not read what it was answered."""
@@ -363,11 +397,13 @@ class HttpServer:
         route: Route,
         refused: Callable[[Exchange, Rejected], None],
         crowded: Callable[[], None],
+        cut: Callable[[], None],
         max_connections: int,
     ) -> None:
         self.route = route
         self.refused = refused
         self._crowded = crowded
+        self.slow_readers = SlowReaders(cut)
         self.is_draining = False
         self._max_connections = max_connections
         self._connections: set[Guest] = set()

@@ -14,6 +14,8 @@ from metrics_server.errors import Rejected
 
 _EMPTY_200 = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 
+LARGE_BYTES = 64 * 2**10  # a body beyond this is not copied behind its head, but sent by itself
+
 RawHeaders = list[tuple[bytes, bytes]]
 
 
@@ -79,6 +81,7 @@ class Exchange(HTTPConnection):
         self.is_awaited = False  # more of it is to come in another packet
         self.dispatched = False  # and its receiver has been told so
         self.answer: bytes | None = None
+        self.large_body = b""  # what follows the answer
         self.receiver: Receiver = NULL_RECEIVER
         self._connection = connection
         self._parts: list[bytes] = []
@@ -115,7 +118,7 @@ class Exchange(HTTPConnection):
         return self.keep_alive and self.received and self.version == "1.1" and not self._connection.is_draining
 
     def _whole(self, status: int, headers: Iterable[tuple[str, str]], body: bytes) -> bytes:
-        """The bytes of a response, with the headers that frame it."""
+        """The bytes of a response, with the headers that frame it; a large body is set aside."""
         lines = [f"HTTP/1.1 {status} {responses.get(status, 'Unknown')}"]
         framed = False
         for name, value in headers:
@@ -128,7 +131,11 @@ class Exchange(HTTPConnection):
             lines.append("Connection: close")
         elif self.version == "1.0":
             lines.append("Connection: keep-alive")
-        return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1") + body
+        head = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+        if len(body) <= LARGE_BYTES:
+            return head + body
+        self.large_body = body
+        return head
 
     def lose(self) -> None:
         """Tells who works on the answer that it will never be sent."""
@@ -152,6 +159,7 @@ class Exchange(HTTPConnection):
     def finish(self) -> None:
         if self.answer is None:
             self.answer = self._whole(self._status, self._headers, b"".join(self._parts))
+            self._parts = []
             self._connection.answered()
 
     def set_close_callback(self, callback: Callable[[], None] | None) -> None:

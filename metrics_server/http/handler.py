@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import hashlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from tornado.web import HTTPError, RequestHandler
 
@@ -70,6 +71,15 @@ class PostOnly(Handler):
 Rendered = tuple[bytes, str]  # a body and its content type
 
 
+class Encoded(NamedTuple):
+    """A body as it is sent, and what its headers say of it."""
+
+    body: bytes
+    content_type: str
+    is_zipped: bool
+    etag: str
+
+
 class RenderedHandler(Handler):
     """A route whose answer takes long to make: that is done beside the event loop, and compressed when the client takes
     gzip.
@@ -78,24 +88,37 @@ class RenderedHandler(Handler):
     VARY = "Accept-Encoding"
     EXECUTOR: Executor | None = None  # that of the event loop
 
+    _etag: str | None = None
+
+    def takes_gzip(self) -> bool:
+        """Whether the client takes a compressed answer."""
+        return takes(self.request.headers.get("Accept-Encoding", ""), "gzip")
+
     async def respond(self, make: Callable[[], Rendered]) -> None:
         """Answers with what is made, or says why it cannot be."""
-        zipped = takes(self.request.headers.get("Accept-Encoding", ""), "gzip")
+        making = partial(encoded, make, zipped=self.takes_gzip())
+        await self.send(asyncio.get_running_loop().run_in_executor(self.EXECUTOR, making))
+
+    async def send(self, making: Awaitable[Encoded]) -> None:
+        """Answers with what is being made, or says why it cannot be."""
         try:
-            body, content_type = await asyncio.get_running_loop().run_in_executor(
-                self.EXECUTOR, partial(_made, make, zipped=zipped)
-            )
+            made = await making
         except BadRequest as error:
             self.answer(error_response(error.status, error.reason, error.detail))
             return
         except Unavailable as error:
             self.answer(unavailable_response(str(error)))
             return
-        self.set_header("Content-Type", content_type)
+        self._etag = made.etag
+        self.set_header("Content-Type", made.content_type)
         self.set_header("Vary", self.VARY)
-        if zipped:
+        if made.is_zipped:
             self.set_header("Content-Encoding", "gzip")
-        self.finish(body)
+        self.finish(made.body)
+
+    def compute_etag(self) -> str | None:
+        """The one that was made beside the event loop: to digest a page of 15 MB takes 20 ms."""
+        return self._etag or super().compute_etag()
 
     def answer(self, answer: Response) -> None:
         """Sends an answer that is made already."""
@@ -105,6 +128,9 @@ class RenderedHandler(Handler):
         self.finish(answer.body)
 
 
-def _made(make: Callable[[], Rendered], *, zipped: bool) -> Rendered:
+def encoded(make: Callable[[], Rendered], *, zipped: bool) -> Encoded:
+    """Makes a body and encodes it; what is made of the same is the same, whenever it is made."""
     body, content_type = make()
-    return (gzip.compress(body, compresslevel=1) if zipped else body), content_type
+    if zipped:
+        body = gzip.compress(body, compresslevel=1, mtime=0)
+    return Encoded(body, content_type, zipped, f'"{hashlib.sha1(body, usedforsecurity=False).hexdigest()}"')

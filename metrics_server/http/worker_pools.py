@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Hashable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 
 from metrics_server.errors import BadRequest, Unavailable
-from metrics_server.http.handler import Rendered, RenderedHandler
+from metrics_server.http.handler import Encoded, Rendered, RenderedHandler
 from metrics_server.http.response import unavailable_response
 
 STOPPING = "the server is stopping"
+TELL_SECONDS = 0.02  # for those whose turn never came to be told
 
 
 class WorkerPool:
@@ -54,7 +55,7 @@ class WorkerPool:
 
 class WorkerPools:
     """Where questions wait: those about the past, which may take seconds, by themselves; pages and pictures too, and
-    none with the scrapes.
+    none with the scrapes, which wait for nothing else.
     """
 
     def __init__(self) -> None:
@@ -62,20 +63,60 @@ class WorkerPools:
         self.past = WorkerPool("past", threads=1, waiting=20)
         self.pages = WorkerPool("pages", threads=1, waiting=50)
         self.pictures = WorkerPool("pictures", threads=1, waiting=300)
+        self.scrapes = WorkerPool("scrapes", threads=1, waiting=100)
 
     async def stop(self, seconds: float) -> None:
         """Answers what takes milliseconds, and tells who asked about the past to ask elsewhere; after so many seconds
         it ends anyhow.
         """
-        pools = self.past, self.pages, self.pictures, self.readings
-        for slow in pools[:-1]:
+        quick = self.readings, self.scrapes
+        pools = self.past, self.pages, self.pictures, *quick
+        for slow in pools[: -len(quick)]:
             slow.stop()
         deadline = time.monotonic() + seconds
         while any(pool.is_busy for pool in pools) and time.monotonic() < deadline:  # noqa: ASYNC110 - counters, looked at once
             await asyncio.sleep(0.01)
-        self.readings.stop()
+        for pool in quick:
+            pool.stop()
         for pool in pools:
             pool.close()
+        await asyncio.sleep(TELL_SECONDS)
+
+
+class SharedPages:
+    """Makes pages in a pool, each once for all who have asked for it by the time that it is begun.
+
+    Who asks while one is being made gets the next, so nobody is shown less than was acknowledged before.
+    """
+
+    def __init__(self, pool: WorkerPool) -> None:
+        self._pool = pool
+        self._waiting: dict[Hashable, asyncio.Task[Encoded]] = {}
+
+    def page(self, key: Hashable, make: Callable[[], Encoded]) -> Awaitable[Encoded]:
+        """The page of this key; raises `Unavailable` when too many wait, or for too long."""
+        task = self._waiting.get(key)
+        if task is None:
+            task = self._waiting[key] = asyncio.create_task(self._made(key, make))
+        return asyncio.shield(task)
+
+    async def _made(self, key: Hashable, make: Callable[[], Encoded]) -> Encoded:
+        try:
+            with self._pool.slot() as deadline:
+                return await asyncio.get_running_loop().run_in_executor(
+                    self._pool.executor, self._begun, key, make, deadline
+                )
+        except asyncio.CancelledError:  # the pool was closed
+            raise Unavailable(STOPPING) from None
+        finally:
+            if self._waiting.get(key) is asyncio.current_task():
+                del self._waiting[key]
+
+    def _begun(self, key: Hashable, make: Callable[[], Encoded], deadline: Deadline) -> Encoded:
+        """Called in the pool: from here on who asks for the same has to wait for the next."""
+        self._waiting.pop(key, None)
+        deadline.begin()
+        return make()
 
 
 class PooledHandler(RenderedHandler):

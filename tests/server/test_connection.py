@@ -272,6 +272,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> Iterator[Inside]:
     """A server that waits for tenths of a second where the real one waits for many."""
     monkeypatch.setattr(connection, "IDLE_SECONDS", 0.4)
     monkeypatch.setattr(connection, "BODY_SECONDS", 0.2)
+    monkeypatch.setattr(connection, "STALL_SECONDS", 0.4)
     monkeypatch.setattr(connection, "SWEEP_SECONDS", 0.05)
     with Inside() as inside:
         yield inside

@@ -263,6 +263,7 @@ class _Alone:
             partial(ApplicationRequest, self._application),
             refused=lambda exchange, error: exchange.respond(400, {}, b""),
             crowded=lambda: None,
+            cut=lambda: None,
             max_connections=10,
         )
         await server.listen("127.0.0.1", self.port, self._context)
