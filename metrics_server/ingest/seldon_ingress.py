@@ -1,6 +1,4 @@
-"""Seldon's ingress: feedback as a client posts it there, made the event that the executor would log, and the answer it
-would give.
-"""
+"""Reads feedback as clients post it to Seldon's ingress: as the event that the executor would log, with its answer."""
 
 from __future__ import annotations
 
@@ -31,7 +29,9 @@ def puid_of(headers: Sequence[tuple[bytes, bytes]]) -> str:
 
 
 def feedback_of(path: str, puid: str, content_type: str, body: bytes) -> Event:
-    """The feedback posted to a path that `PATH` matches. It has no id of its own: who sends it again says it again."""
+    """The feedback posted to a path that `PATH` matches. It has no id of its own: who sends it again gives feedback
+    again.
+    """
     match = PATH.fullmatch(path)
     assert match is not None
     attributes = {"requestid": _text(puid), "namespace": match[1], "inferenceservicename": match[2]}

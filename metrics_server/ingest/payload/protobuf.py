@@ -141,7 +141,7 @@ _FORMS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def _answer(rows: list[Row]) -> ParsedPayload:
+def _response(rows: list[Row]) -> ParsedPayload:
     return ParsedPayload(response=opaque(rows or [None]))
 
 
@@ -164,21 +164,21 @@ _CONTENTS = {
 
 def read_v2_response(body: bytes) -> ParsedPayload | None:
     """Reads the first tensor of a ModelInferResponse; None when it has none, as one of another protocol may look."""
-    answer = _parsed(inference_pb2.ModelInferResponse, body)
-    if not answer.outputs or not answer.outputs[0].datatype:
+    response = _parsed(inference_pb2.ModelInferResponse, body)
+    if not response.outputs or not response.outputs[0].datatype:
         return None
-    first, raw = answer.outputs[0], answer.raw_output_contents
+    first, raw = response.outputs[0], response.raw_output_contents
     parameters = {name: parameter.string_param for name, parameter in first.parameters.items()}
     output = Output(first.datatype, list(first.shape), parameters=parameters)
     if not raw:
         output.data = list(getattr(first.contents, _CONTENTS.get(first.datatype, "bytes_contents")))
-    elif any(tensor.HasField("contents") for tensor in answer.outputs):
+    elif any(tensor.HasField("contents") for tensor in response.outputs):
         raise Rejected(Reason.MALFORMED_PAYLOAD, "response: a tensor has contents or raw contents, not both")
-    elif len(raw) != len(answer.outputs):
-        raise Rejected(Reason.SHAPE_MISMATCH, f"response: {len(raw)} raw contents for {len(answer.outputs)} tensors")
+    elif len(raw) != len(response.outputs):
+        raise Rejected(Reason.SHAPE_MISMATCH, f"response: {len(raw)} raw contents for {len(response.outputs)} tensors")
     else:
         output.data = values_of(output, raw[0], "response")
-    return _answer(rows_of_output(output, "response"))
+    return _response(rows_of_output(output, "response"))
 
 
 def read_tensorflow_response(body: bytes) -> ParsedPayload | None:
@@ -194,7 +194,7 @@ def _read_outputs(body: bytes) -> ParsedPayload | None:
         return None
     first = outputs[min(outputs)]  # a map has no order
     rows = rows_of_tensor_proto(_tensor_proto(first), "response")
-    return _answer(rows if len(outputs) == 1 else [None] * len(rows))
+    return _response(rows if len(outputs) == 1 else [None] * len(rows))
 
 
 def _read_classes(body: bytes) -> ParsedPayload | None:
@@ -202,7 +202,7 @@ def _read_classes(body: bytes) -> ParsedPayload | None:
     if not any(one.classes for one in classifications):
         return None
     check_rows(len(classifications), "response")
-    return _answer([_row_of_classes(one.classes) for one in classifications])
+    return _response([_row_of_classes(one.classes) for one in classifications])
 
 
 def _row_of_classes(classes: Sequence[tensorflow_pb2.Class]) -> Row:
@@ -218,4 +218,4 @@ def _read_regressions(body: bytes) -> ParsedPayload | None:
     if not regressions:
         return None
     check_rows(len(regressions), "response")
-    return _answer([number(one.value, "response") for one in regressions])
+    return _response([number(one.value, "response") for one in regressions])
