@@ -305,7 +305,7 @@ def _is_usable(value: str) -> bool:
 
 
 def _unusable(required: Iterable[tuple[str, str]]) -> Rejected:
-    """Why one of the required attributes cannot be used."""
+    """Names the required attribute that cannot be used, and why."""
     for name, value in required:
         if not value:
             return Rejected(Reason.MALFORMED_EVENT, f"the required attribute {name} is missing or empty")

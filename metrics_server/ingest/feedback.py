@@ -1,8 +1,7 @@
-"""Statements: what became of a prediction, told in plain JSON by a sender that knows no CloudEvents, as halves.
+"""Makes observations of feedback items: truths in plain JSON from a sender that knows no CloudEvents.
 
-One object is about one row. It has no event id, so what it says is its identity: an object that states its request id
-and when the truth was learnt is the same statement whenever it is sent again. Without that time, sending it again is
-stating it anew.
+One item is about one row. It has no event id, so its content is its identity: an item with its request id and the time
+at which the truth was learnt is the same feedback whenever it is sent again. Without that time each is a new one.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ LIGHTEST, HEAVIEST = 1e-3, 1e3
 
 
 class FeedbackItem(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    """One object, as it is written. Null says as much as absence, but for the truth: there it retracts."""
+    """One item, as it is written. Null means the same as absence, but for the truth: there it retracts."""
 
     truth: Any
     request_id: str | int | None = None
@@ -53,27 +52,27 @@ class FeedbackItem(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 
 
 _LIST = re.compile(rb"[ \t\r\n]*\[")
-_STATEMENTS = msgspec.json.Decoder(list[FeedbackItem])
-_STATEMENT = msgspec.json.Decoder(FeedbackItem)
+_ITEMS = msgspec.json.Decoder(list[FeedbackItem])
+_ITEM = msgspec.json.Decoder(FeedbackItem)
 _ELEMENTS = msgspec.json.Decoder(list[msgspec.Raw])
 _encode = msgspec.json.Encoder().encode
 
 
 def is_list(body: bytes) -> bool:
-    """Whether a body holds a list, to be answered with one."""
+    """Tells whether a body holds a list, which is answered with one."""
     return _LIST.match(body) is not None
 
 
 def observations_of(
     body: bytes, defaults: Labels, now: float, selection: SlicingRules = EVERYTHING
 ) -> list[Observation | Rejected]:
-    """The halves of one object or of a list of them, a refusal in the place of one that cannot be used.
+    """Makes the observations of one item or of a list of them, with a refusal in the place of one that cannot be used.
 
     Raises:
         Rejected: the body as a whole cannot be read, or has too many elements.
     """
     if not is_list(body):
-        return [_observation_or_refusal(_statement(body), defaults, now, selection)]
+        return [_observation_or_refusal(_item(body), defaults, now, selection)]
     found = [_observation_or_refusal(one, defaults, now, selection) for one in _elements(body)]
     return [
         Rejected(observation.reason, f"[{at}] {observation.detail}")
@@ -84,48 +83,46 @@ def observations_of(
 
 
 def _elements(body: bytes) -> list[FeedbackItem] | list[FeedbackItem | Rejected]:
-    """All in one pass when all are well-formed; else one by one, so that only the others are refused."""
+    """Decodes all in one pass when all are well-formed; else one by one, so that only the others are refused."""
     try:
-        found: list[FeedbackItem] = read(body, _STATEMENTS, Reason.MALFORMED_FEEDBACK, "feedback")
+        found: list[FeedbackItem] = read(body, _ITEMS, Reason.MALFORMED_FEEDBACK, "feedback")
     except Rejected:
         elements = read(body, _ELEMENTS, Reason.MALFORMED_FEEDBACK, "feedback")
         check_rows(len(elements), "feedback")
-        return [_statement(element) for element in elements]
+        return [_item(element) for element in elements]
     check_rows(len(found), "feedback")
     return found
 
 
-def _statement(body: bytes | msgspec.Raw) -> FeedbackItem | Rejected:
+def _item(body: bytes | msgspec.Raw) -> FeedbackItem | Rejected:
     try:
-        return read(body, _STATEMENT, Reason.MALFORMED_FEEDBACK, "feedback")
+        return read(body, _ITEM, Reason.MALFORMED_FEEDBACK, "feedback")
     except Rejected as error:
         return error.without_traceback()
 
 
 def _observation_or_refusal(
-    statement: FeedbackItem | Rejected, defaults: Labels, now: float, selection: SlicingRules
+    item: FeedbackItem | Rejected, defaults: Labels, now: float, selection: SlicingRules
 ) -> Observation | Rejected:
-    if isinstance(statement, Rejected):
-        return statement
+    if isinstance(item, Rejected):
+        return item
     try:
-        return _observation_of(statement, defaults, now, selection)
+        return _observation_of(item, defaults, now, selection)
     except Rejected as error:
         return error.without_traceback()
 
 
-def _observation_of(statement: FeedbackItem, defaults: Labels, now: float, selection: SlicingRules) -> Observation:
-    weight = 1 if statement.weight in (None, 1) else statement.weight
+def _observation_of(item: FeedbackItem, defaults: Labels, now: float, selection: SlicingRules) -> Observation:
+    weight = 1 if item.weight in (None, 1) else item.weight
     if not LIGHTEST <= weight <= HEAVIEST:
         raise Rejected(Reason.MALFORMED_FEEDBACK, f"weight: want a number from {LIGHTEST:g} to {HEAVIEST:g}")
-    stated = _names(
-        statement.namespace or "", statement.deployment or "", statement.predictor or "", statement.model or ""
-    )
+    stated = _names(item.namespace or "", item.deployment or "", item.predictor or "", item.model or "")
     labels = Labels(*(part or default for part, default in zip(stated, defaults, strict=True)))
-    truth, prediction = _row(statement.truth, "truth"), _row(statement.prediction, "prediction")
-    request_id = _request_id(statement.request_id, truth, prediction)
+    truth, prediction = _row(item.truth, "truth"), _row(item.prediction, "prediction")
+    request_id = _request_id(item.request_id, truth, prediction)
     labelled_at, predicted_at = (
-        _seconds(statement.labelled_at, "labelled_at"),
-        _seconds(statement.predicted_at, "predicted_at"),
+        _seconds(item.labelled_at, "labelled_at"),
+        _seconds(item.predicted_at, "predicted_at"),
     )
     time = now if labelled_at is None or _is_ahead(labelled_at, now) else labelled_at
     at = time if predicted_at is None else now if _is_ahead(predicted_at, now) else predicted_at
@@ -138,7 +135,7 @@ def _observation_of(statement: FeedbackItem, defaults: Labels, now: float, selec
         arrival.prediction = Prediction(labels, at, time, logged=False, value=prediction)
     if not request_id:
         return Observation(EventKind.FEEDBACK, b"", labels, time, False, [], [], [arrival], clamped)
-    row = statement.row or 0
+    row = item.row or 0
     content = (
         request_id,
         row,
@@ -217,10 +214,10 @@ def _seconds(stated: str | float | None, what: str) -> float | None:
 
 
 def _is_ahead(seconds: float | None, now: float) -> bool:
-    """Whether a time is too far in the future to be believed: then the time of receipt is taken."""
+    """Tells whether a time is too far in the future to be believed: then the time of receipt is taken."""
     return seconds is not None and seconds > now + FUTURE_TOLERANCE
 
 
 def _identity(*content: object) -> bytes:
-    """The digest of what a statement says, which no digest of an event's identity is equal to."""
+    """Digests the content of an item; no digest of an event's identity is equal to it."""
     return blake2b(_encode(content), digest_size=16, person=b"statement").digest()

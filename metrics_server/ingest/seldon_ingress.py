@@ -1,6 +1,4 @@
-"""Seldon's ingress: feedback as a client posts it there, made the event that the executor would log, and the answer it
-would give.
-"""
+"""Reads feedback as clients post it to Seldon's ingress: as the event that the executor would log, with its answer."""
 
 from __future__ import annotations
 
@@ -30,8 +28,9 @@ def puid_of(headers: Sequence[tuple[bytes, bytes]]) -> str:
 
 
 def feedback_of(names: Sequence[str], puid: str, content_type: str, body: bytes) -> Event:
-    """The feedback posted to a path with the names of namespace and deployment, or with none. It has no id of its own:
-    who sends it again says it again.
+    """Makes the event of a feedback that was posted to a path with the names of namespace and deployment, or with none.
+
+    It has no id of its own: who sends it again gives feedback again.
     """
     attributes = {"requestid": _text(puid), **dict(zip(("namespace", "inferenceservicename"), names, strict=False))}
     return Event(

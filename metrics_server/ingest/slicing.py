@@ -1,4 +1,4 @@
-"""What of the events counts, and cut how: the nodes that are scored, and the slices of their predictions."""
+"""Selects the nodes of a graph whose predictions are scored, and the slices that a prediction belongs to."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def dimensions_of(texts: Iterable[str]) -> tuple[Dimension, ...]:
 
 
 class SlicingRules(msgspec.Struct, frozen=True):
-    """What counts.
+    """Selects predictions that count, and their slices.
 
     Attributes:
         dimensions: how predictions are sliced.
@@ -69,7 +69,7 @@ class SlicingRules(msgspec.Struct, frozen=True):
     score_models: frozenset[str] = frozenset()
 
     def scores(self, model: str) -> bool:
-        """Whether predictions of this model count."""
+        """Tells whether predictions of this model count."""
         return not self.score_models or model in self.score_models
 
     def slices_of(self, event: Event, tags: Mapping[str, Any]) -> list[str]:
@@ -97,7 +97,7 @@ def _value(dimension: Dimension, attributes: Mapping[str, str], tags: Mapping[st
 
 
 def _logged(text: str | None, decoder: msgspec.json.Decoder[Any]) -> Any:
-    """What KServe's agent logs as JSON in an attribute; nothing when it is something else."""
+    """Decodes JSON that KServe's agent logs in an attribute; None when it is something else."""
     try:
         return read(text.encode(), decoder, Reason.MALFORMED_EVENT, "metadata") if text else None
     except Rejected:

@@ -1,4 +1,4 @@
-"""Outages: what fails is logged once when it begins and once when it is over, wherever the server needs something else."""
+"""Outages: what the server needs and cannot reach is logged once when it begins to fail, and once when it is back."""
 
 from __future__ import annotations
 

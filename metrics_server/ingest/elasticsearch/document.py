@@ -1,6 +1,4 @@
-"""Documents of seldon-request-logger: where Elasticsearch has a prediction, and the event it was, from what
-Elasticsearch answers.
-"""
+"""Reads documents of seldon-request-logger: the index that a prediction is in, and the event that it was."""
 
 from __future__ import annotations
 
@@ -54,13 +52,13 @@ class Document(msgspec.Struct):
     model: str | None = msgspec.field(default=None, name="Ce-Modelid")
 
 
-class _Answer(msgspec.Struct):
+class _Response(msgspec.Struct):
     found: bool | None = None
     source: Document | None = msgspec.field(default=None, name="_source")
     error: msgspec.Raw = _NULL
 
 
-_ANSWER = msgspec.json.Decoder(_Answer)
+_RESPONSE = msgspec.json.Decoder(_Response)
 _TEXT = msgspec.json.Decoder(str)
 
 
@@ -89,7 +87,7 @@ def index_of(template: str, labels: Labels, model: str) -> str:
 
 
 def rows_to_look_up(observation: Observation) -> int:
-    """How many rows of its request have to be looked up for the truths of a half, to have that of the last one; 0
+    """Counts the rows of its request that have to be looked up for the truths of an observation, up to the last one; 0
     without any.
 
     For a single row further on it is rounded up, so that truths that come row by row agree on few look-ups.
@@ -102,35 +100,36 @@ def rows_to_look_up(observation: Observation) -> int:
 
 
 def is_item(request_id: str) -> bool:
-    """Whether an id is that of one row of a batch."""
+    """Tells whether an id is that of one row of a batch."""
     return _ITEM.search(request_id) is not None
 
 
 def document_of(status: int, body: bytes) -> Document | None:
-    """The document in an answer to `GET /<index>/_doc/<id>`; None when it is not there, or holds no response.
+    """Takes the document out of a response to `GET /<index>/_doc/<id>`; None when it is not there, or holds no
+    response.
 
     Raises:
-        NoAnswer: it is no such answer. A 404 of something else than Elasticsearch is none, or a wrong address would
-            look like a miss.
+        LookupFailed: it is no such response. A 404 of something else than Elasticsearch is none, or a wrong address
+            would look like a miss.
     """
     if status not in (200, 404):
         raise LookupFailed(f"HTTP {status}")
     try:
-        answer = read(body, _ANSWER, Reason.MALFORMED_PAYLOAD, "document")
+        response = read(body, _RESPONSE, Reason.MALFORMED_PAYLOAD, "document")
     except Rejected as error:
         raise LookupFailed(f"HTTP {status}, {error.detail}") from error
-    if answer.found is None and b'"index_not_found_exception"' not in bytes(answer.error):
+    if response.found is None and b'"index_not_found_exception"' not in bytes(response.error):
         raise LookupFailed(f"HTTP {status}, but not from Elasticsearch")
-    return answer.source if answer.found and answer.source and answer.source.response else None
+    return response.source if response.found and response.source and response.source.response else None
 
 
 def has_row(document: Document | None) -> bool:
-    """Whether a document holds the row of its own, and not only the body that it came in."""
+    """Tells whether a document holds a row of its own, and not only the body that it came in."""
     return document is not None and document.response is not None and document.response.instance != _NULL
 
 
-def event_of(documents: Sequence[Document], wanted: LookupRequest) -> Event | None:
-    """The prediction as the event that was logged: one row a document, or else the body in the first; None without
+def event_of(documents: Sequence[Document], request: LookupRequest) -> Event | None:
+    """Makes of a prediction the event that was logged: one row a document, or else the body in the first; None without
     either.
 
     Its identity follows from the documents' ids, so that looking up twice counts once.
@@ -138,29 +137,29 @@ def event_of(documents: Sequence[Document], wanted: LookupRequest) -> Event | No
     parts = [document.response for document in documents if document.response is not None]
     if all(map(has_row, documents)):
         protocol, data = "seldon", b'{"data":{"ndarray":[' + b",".join(bytes(part.instance) for part in parts) + b"]}}"
-    elif parts[0].payload != _NULL and not is_item(wanted.request_id):
-        protocol, data = wanted.protocol, _body(parts[0].payload)
+    elif parts[0].payload != _NULL and not is_item(request.request_id):
+        protocol, data = request.protocol, _body(parts[0].payload)
     else:
         return None
     return Event(
         kind=EventKind.RESPONSE,
-        id=f"{wanted.index_name}/{wanted.request_id}/{len(parts)}",
+        id=f"{request.index_name}/{request.request_id}/{len(parts)}",
         source=SOURCE,
         type=RESPONSE_TYPE,
-        time=_time(parts[0].time, wanted.time),
-        attributes={name: value for name, value in _attributes(documents[0], wanted, protocol).items() if value},
+        time=_time(parts[0].time, request.time),
+        attributes={name: value for name, value in _attributes(documents[0], request, protocol).items() if value},
         content_type="application/json",
         data=data,
     )
 
 
-def _attributes(document: Document, wanted: LookupRequest, protocol: str) -> dict[str, str]:
+def _attributes(document: Document, request: LookupRequest, protocol: str) -> dict[str, str]:
     return {
-        "requestid": wanted.request_id,
-        "namespace": document.namespace or wanted.labels.namespace,
-        "inferenceservicename": document.service or wanted.labels.deployment,
-        "endpoint": document.endpoint or wanted.labels.predictor,
-        "modelid": document.model or wanted.labels.model,
+        "requestid": request.request_id,
+        "namespace": document.namespace or request.labels.namespace,
+        "inferenceservicename": document.service or request.labels.deployment,
+        "endpoint": document.endpoint or request.labels.predictor,
+        "modelid": document.model or request.labels.model,
         "protocol": protocol,
     }
 

@@ -1,4 +1,4 @@
-"""Looking up predictions in Elasticsearch, where seldon-request-logger wrote them, for truths that wait for theirs.
+"""Looks up predictions in Elasticsearch, where seldon-request-logger wrote them, for truths that wait for theirs.
 
 Beside the request path: the truth is durable and answered before anything is asked. What is found is taken as the event
 of the request log that it once was, so it is paired, made durable and counted once like any other; a miss leaves the
@@ -58,7 +58,7 @@ Take = Callable[[Event, Respond], None]
 
 
 class Address(NamedTuple):
-    """Where Elasticsearch is, fit for the log, and the header with the credentials, which is not."""
+    """The address of Elasticsearch, fit for the log, and the header with the credentials, which is not."""
 
     url: str
     authorization: str
@@ -111,7 +111,9 @@ def checked_index(template: str) -> str:
 
 
 def tls_of(ca: str) -> ssl.SSLContext | None:
-    """How servers are verified: by the certificates in this file, or, None, by those that the machine trusts."""
+    """Makes what servers are verified with: by the certificates in this file, or, None, by those that the machine
+    trusts.
+    """
     try:
         return ssl.create_default_context(cafile=ca) if ca else None
     except (OSError, ssl.SSLError) as error:
@@ -176,16 +178,16 @@ class PredictionLookup:
         client = AsyncHTTPClient(force_instance=True, max_body_size=MAX_ANSWER_BYTES, max_buffer_size=MAX_ANSWER_BYTES)
         try:
             while True:
-                wanted = await self._queue.get()
-                self._telemetry.look_ups[await self._outcome(client, wanted, take)].inc()
-                self._open.discard(wanted[:3])
+                request = await self._queue.get()
+                self._telemetry.look_ups[await self._outcome(client, request, take)].inc()
+                self._open.discard(request[:3])
                 self._queue.task_done()
         finally:
             client.close()
 
-    async def _outcome(self, client: AsyncHTTPClient, wanted: LookupRequest, take: Take) -> str:
+    async def _outcome(self, client: AsyncHTTPClient, request: LookupRequest, take: Take) -> str:
         try:
-            event = await self._find(client, wanted)
+            event = await self._find(client, request)
             self._outages.note_success("Elasticsearch answers again")
             return "miss" if event is None else await _submitted(event, take)
         except LookupFailed as failure:
@@ -199,32 +201,34 @@ class PredictionLookup:
             logger.exception("A prediction could not be looked up")
             return "failed"
 
-    async def _find(self, client: AsyncHTTPClient, wanted: LookupRequest) -> Event | None:
+    async def _find(self, client: AsyncHTTPClient, request: LookupRequest) -> Event | None:
         """The prediction as an event; a batch has a document for each row."""
-        whole = await self._get(client, wanted.index_name, wanted.request_id)
+        whole = await self._get(client, request.index_name, request.request_id)
         if whole is not None:
-            return event_of([whole], wanted)
-        if is_item(wanted.request_id):
+            return event_of([whole], request)
+        if is_item(request.request_id):
             return None
         items: list[Document] = []
         started = time.monotonic()
-        while len(items) < min(wanted.rows, MAX_ITEMS):
+        while len(items) < min(request.rows, MAX_ITEMS):
             if time.monotonic() - started > BATCH_SECONDS:
-                raise LookupFailed(f"{len(items)} of {wanted.rows} rows within {BATCH_SECONDS:g} s")
-            item = await self._get(client, wanted.index_name, f"{wanted.request_id}-item-{len(items)}")
+                raise LookupFailed(f"{len(items)} of {request.rows} rows within {BATCH_SECONDS:g} s")
+            item = await self._get(client, request.index_name, f"{request.request_id}-item-{len(items)}")
             if item is None or not has_row(item):
                 break
             items.append(item)
-        return event_of(items, wanted) if items else None
+        return event_of(items, request) if items else None
 
     async def _get(self, client: AsyncHTTPClient, index: str, document_id: str) -> Document | None:
-        """The document; None for a miss; raises `NoAnswer`."""
-        request = self._request(f"/{quote(index, safe='')}/_doc/{quote(document_id, safe='')}?_source={FIELDS}")
+        """The document; None for a miss; raises `LookupFailed`."""
+        http_request = self._http_request(
+            f"/{quote(index, safe='')}/_doc/{quote(document_id, safe='')}?_source={FIELDS}"
+        )
         failure = ""
         for attempt in range(ATTEMPTS):
             await asyncio.sleep(BACKOFF_SECONDS * attempt)
             try:
-                answer = await client.fetch(request, raise_error=False)
+                response = await client.fetch(http_request, raise_error=False)
             except HTTPTimeoutError as error:
                 raise LookupFailed(f"nothing within {TIMEOUT_SECONDS:g} s") from error
             except HTTPStreamClosedError:
@@ -232,12 +236,12 @@ class PredictionLookup:
             except (HTTPClientError, OSError, ValueError) as error:
                 failure = str(error)
             else:
-                if answer.code < 500:
-                    return document_of(answer.code, answer.body)
-                failure = f"HTTP {answer.code}"
+                if response.code < 500:
+                    return document_of(response.code, response.body)
+                failure = f"HTTP {response.code}"
         raise LookupFailed(failure)
 
-    def _request(self, path: str) -> HTTPRequest:
+    def _http_request(self, path: str) -> HTTPRequest:
         return HTTPRequest(
             self._address.url + path,
             headers={"Authorization": self._address.authorization} if self._address.authorization else None,
@@ -250,10 +254,10 @@ class PredictionLookup:
 
 
 async def _submitted(event: Event, take: Take) -> str:
-    """What became of a prediction that was found; it is given again while the store is down."""
+    """Submits a prediction that was found, and returns its outcome; it is given again while the store is down."""
     for attempt in range(SUBMISSIONS):
-        if (answer := await _taken(event, take)).status != 503:
-            return "found" if answer.status == 200 else "failed"
+        if (response := await _taken(event, take)).status != 503:
+            return "found" if response.status == 200 else "failed"
         await asyncio.sleep(BACKOFF_SECONDS * 2**attempt)
     return "failed"
 
@@ -261,6 +265,6 @@ async def _submitted(event: Event, take: Take) -> str:
 async def _taken(event: Event, take: Take) -> Response:
     future: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
     take(
-        event, lambda answer: None if future.done() else future.set_result(answer)
+        event, lambda response: None if future.done() else future.set_result(response)
     )  # done already: the worker was cancelled
     return await future

@@ -14,8 +14,8 @@ DEFAULTS: dict[str, str | int | bool] = {
     # A group without offsets starts with what the topic still has: nothing that was predicted before the server came is
     # lost.
     "auto.offset.reset": "earliest",
-    # Partitions that stay are read on while others move. Nothing needs two topics' partitions in one place: halves meet
-    # in the store.
+    # Partitions that stay are read on while others move. Nothing needs two topics' partitions in one place:
+    # observations meet in the store.
     "partition.assignment.strategy": "cooperative-sticky",
     "session.timeout.ms": 10_000,  # how long a restart after a crash waits for the broker to miss the member that died
     "queued.max.messages.kbytes": 16 * 1024,  # read ahead, of all partitions

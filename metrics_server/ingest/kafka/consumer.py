@@ -1,5 +1,5 @@
-"""A Kafka consumer that feeds the server as a sender would: each record is offered until it is answered, then left
-behind.
+"""Consumes Kafka topics and feeds the server as a sender would: each record is offered until it is answered, then its
+offset is committed.
 
 A thread polls, the event loop takes. The offset of a partition is committed up to the first record that is not answered
 yet, and an answer comes after the store's commit: a crash or a rebalance loses nothing, and what is then read again is
@@ -98,7 +98,7 @@ class KafkaConsumer:
 
     @property
     def is_drained(self) -> bool:
-        """Whether, after `stop`, nothing is being applied any more."""
+        """Is true when, after `stop`, nothing is being applied any more."""
         return self._drained.is_set()
 
     def join(self, timeout: float) -> None:
@@ -127,15 +127,15 @@ class KafkaConsumer:
             while not self._stopping.is_set():
                 self._step()
         finally:
-            left = list(self._partitions.values())
-            self._leave(left)
+            held = list(self._partitions.values())
+            self._leave(held)
             if self._stopping.is_set():
                 self._drained.set()
             self._consumer.poll(0)  # what it has to say of the broker
             # Thrown out or without a broker, both would wait for a minute; what is not committed is read again, and
             # known.
-            if self._fatal is None and self._is_reachable(left):
-                self._commit(left, asynchronous=False)
+            if self._fatal is None and self._is_reachable(held):
+                self._commit(held, asynchronous=False)
                 self._consumer.close()
 
     def _step(self) -> None:
@@ -188,14 +188,14 @@ class KafkaConsumer:
             self._backlog.append((partition, record))
 
     def _hand_over(self) -> None:
-        offers = []
+        records = []
         while self._backlog and self._in_flight.has_room:
             partition, record = self._backlog.popleft()
-            if not partition.left:
-                offers.append(InFlightRecord(partition, record.offset, self._event_of(record)))
-                self._in_flight.add(offers[-1])
-        if offers:
-            self._in_flight.hand_over(offers)
+            if not partition.revoked:
+                records.append(InFlightRecord(partition, record.offset, self._event_of(record)))
+                self._in_flight.add(records[-1])
+        if records:
+            self._in_flight.hand_over(records)
 
     def _event_of(self, record: Record) -> Event | Rejected:
         try:
@@ -232,7 +232,7 @@ class KafkaConsumer:
             self._on_commit(error.args[0], offsets)
 
     def _is_reachable(self, partitions: Iterable[Partition]) -> bool:
-        """Whether the coordinator answers now. What was said of it before may be long over, or not be known yet."""
+        """Asks whether the coordinator answers now. What was said of it before may be long over, or not be known yet."""
         places = [TopicPartition(partition.topic, partition.number) for partition in partitions]
         try:
             self._consumer.committed(places or [TopicPartition("none", 0)], timeout=PROBE_SECONDS)
@@ -278,9 +278,9 @@ class KafkaConsumer:
             self._note_group()
 
     def _on_revoke(self, consumer: Consumer, revoked: Sequence[TopicPartition]) -> None:
-        left = self._known(revoked)
-        self._leave(left)
-        self._commit(left, asynchronous=False)
+        held = self._known(revoked)
+        self._leave(held)
+        self._commit(held, asynchronous=False)
 
     def _on_lost(self, consumer: Consumer, lost: Sequence[TopicPartition]) -> None:
         self._leave(self._known(lost))
@@ -294,7 +294,7 @@ class KafkaConsumer:
         too.
         """
         for partition in partitions:
-            partition.left = True
+            partition.revoked = True
             self._partitions.pop((partition.topic, partition.number), None)
         deadline = time.monotonic() + SETTLE_SECONDS
         self._in_flight.collect()
@@ -302,7 +302,7 @@ class KafkaConsumer:
             self._in_flight.wait(left)
             self._in_flight.collect()
 
-    # What the driver says
+    # Errors of the driver
 
     def _note_error(self, error: KafkaError) -> None:
         self._telemetry.errors.inc()

@@ -1,7 +1,7 @@
-"""Records of a consumer on their way through the server: offered until they are answered, with what that says of the
-offsets.
+"""Keeps the records of a consumer on their way through the server: they are offered until they are answered, which
+tells the offsets to commit.
 
-Knows no driver. A consumer's thread and the event loop share it, and who changes what is said beside each part.
+Knows no driver. A consumer's thread and the event loop share it; who changes what stands beside each part.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ TURN_SECONDS = 0.005  # of offering, before the event loop does something else
 
 
 class Partition:
-    """What was read of an assigned partition and is not answered yet. Changed in the consumer's thread, but for
+    """Tracks the records of an assigned partition that are not answered yet. Changed in the consumer's thread, but for
     `waiting`.
     """
 
@@ -34,7 +34,7 @@ class Partition:
         self.committed: int | None = None
         self.in_flight = 0  # handed to the event loop
         self.waiting = 0  # of these, to be offered again after a while; changed in the event loop
-        self.left = False  # taken away: nothing of it is offered any more
+        self.revoked = False  # taken away: nothing of it is offered any more
         self.paused = False
 
     def read(self, offset: int) -> None:
@@ -49,7 +49,7 @@ class Partition:
 
     @property
     def is_settled(self) -> bool:
-        """Whether nothing of it is being applied."""
+        """Is true while nothing of it is being applied."""
         return self.in_flight == self.waiting
 
 
@@ -84,39 +84,39 @@ class InFlight:
 
     @property
     def has_room(self) -> bool:
-        """Whether more may be handed over."""
+        """Is true while more may be handed over."""
         return self._records < self._max_records and self._bytes < self._max_bytes
 
-    def add(self, offer: InFlightRecord) -> None:
+    def add(self, record: InFlightRecord) -> None:
         """Counts a record that is about to be handed over."""
         self._records += 1
-        self._bytes += offer.size
-        offer.partition.in_flight += 1
+        self._bytes += record.size
+        record.partition.in_flight += 1
 
-    def hand_over(self, offers: Sequence[InFlightRecord]) -> None:
+    def hand_over(self, records: Sequence[InFlightRecord]) -> None:
         """Gives records to the event loop."""
-        self._loop.call_soon_threadsafe(self._take, offers)
+        self._loop.call_soon_threadsafe(self._take, records)
 
     def collect(self) -> None:
         """Takes note of what the event loop has returned."""
         self._news.clear()
         while self._returned:
-            offer = self._returned.popleft()
+            record = self._returned.popleft()
             self._records -= 1
-            self._bytes -= offer.size
-            offer.partition.in_flight -= 1
-            if offer.answered:
-                offer.partition.open.discard(offer.offset)
+            self._bytes -= record.size
+            record.partition.in_flight -= 1
+            if record.answered:
+                record.partition.open.discard(record.offset)
 
     def wait(self, seconds: float) -> bool:
-        """Waits until something is returned; says whether it was."""
+        """Waits until something is returned; returns false after so many seconds without."""
         return self._news.wait(seconds)
 
     # In the event loop
 
-    def _take(self, offers: Sequence[InFlightRecord]) -> None:
+    def _take(self, records: Sequence[InFlightRecord]) -> None:
         idle = not self._handed
-        self._handed.extend(offers)
+        self._handed.extend(records)
         if idle:
             self._take_turn()
 
@@ -132,30 +132,30 @@ class InFlight:
             if self._handed:
                 self._loop.call_soon(self._take_turn)
 
-    def _offer(self, offer: InFlightRecord) -> None:
-        if offer.partition.left:
-            self._return(offer)
+    def _offer(self, record: InFlightRecord) -> None:
+        if record.partition.revoked:
+            self._return(record)
         else:
-            self._ingest.take_event(offer.event, lambda answer: self._on_answer(offer, answer))
+            self._ingest.take_event(record.event, lambda response: self._on_answer(record, response))
 
-    def _on_answer(self, offer: InFlightRecord, answer: Response) -> None:
-        offer.answered = answer.status != 503
-        if offer.answered or offer.partition.left:
-            self._return(offer)
+    def _on_answer(self, record: InFlightRecord, response: Response) -> None:
+        record.answered = response.status != 503
+        if record.answered or record.partition.revoked:
+            self._return(record)
             return
         # Spread, so that a record that makes its group fail does not meet the same group again.
-        seconds = RETRY_SECONDS[min(offer.attempts, len(RETRY_SECONDS) - 1)] * random.uniform(0.5, 1.5)  # noqa: S311 - no secret
-        offer.attempts += 1
-        offer.partition.waiting += 1
-        self._loop.call_later(seconds, self._offer_again, offer)
+        seconds = RETRY_SECONDS[min(record.attempts, len(RETRY_SECONDS) - 1)] * random.uniform(0.5, 1.5)  # noqa: S311 - no secret
+        record.attempts += 1
+        record.partition.waiting += 1
+        self._loop.call_later(seconds, self._offer_again, record)
 
-    def _offer_again(self, offer: InFlightRecord) -> None:
-        # First this, then whether the partition is left: the other thread notes that it is, then looks whether anything
-        # is applied.
-        offer.partition.waiting -= 1
-        self._offer(offer)
+    def _offer_again(self, record: InFlightRecord) -> None:
+        # First this, then whether the partition is revoked: the other thread notes that it is, then looks whether
+        # anything is applied.
+        record.partition.waiting -= 1
+        self._offer(record)
 
-    def _return(self, offer: InFlightRecord) -> None:
-        self._returned.append(offer)
+    def _return(self, record: InFlightRecord) -> None:
+        self._returned.append(record)
         if not self._news.is_set():
             self._news.set()

@@ -1,5 +1,5 @@
-"""A Kafka record as an event: the CloudEvents binding, the Seldon executor's Kafka logger, and the topics of Seldon
-Core 2.
+"""Decodes a Kafka record as an event: the CloudEvents binding, the Seldon executor's Kafka logger, and the topics of
+Seldon Core 2.
 
 Pure: no broker and no driver. A record of anything else is an event of kind OTHER, which is answered and changes
 nothing.
@@ -50,12 +50,13 @@ class Record(NamedTuple):
 
     @property
     def place(self) -> str:
-        """Where it stands in its topic, in the form that Knative's KafkaSource gives to records without an id."""
+        """The place in its topic, in the form that Knative's KafkaSource gives to records without an id."""
         return f"partition:{self.partition}/offset:{self.offset}"
 
 
 def event_of_record(record: Record, max_body_bytes: int) -> Event:
-    """The event that a record is. One without an identity of its own gets that of its place, so a redelivery is known.
+    """Decodes the event in a record. One without an identity of its own gets that of its place, so a redelivery is
+    known.
 
     Raises:
         Rejected: it is one of ours, but cannot be read; the detail names its topic and place.

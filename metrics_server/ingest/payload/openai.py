@@ -12,7 +12,7 @@ _LONGEST_START = 64  # bytes in which a stream shows itself
 
 
 def is_stream(body: bytes) -> bool:
-    """Whether a body is a stream: lines of `data: {...}`, the last of them `data: [DONE]`."""
+    """Tells whether a body is a stream: lines of `data: {...}`, the last of them `data: [DONE]`."""
     return body[:_LONGEST_START].lstrip().startswith(b"data:")
 
 

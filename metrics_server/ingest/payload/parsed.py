@@ -1,4 +1,4 @@
-"""ParsedPayload: what a payload of any protocol says, in the terms of the server."""
+"""Defines `ParsedPayload`, to which the payloads of all protocols are read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from metrics_server.metrics.task import RowValue
 
 
 class ParsedPayload(msgspec.Struct, gc=False):
-    """What a payload says.
+    """The rows, ids and tags in a payload.
 
     Attributes:
         response: rows of the prediction.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 from google.protobuf.message import DecodeError
 from google.protobuf.message import Message as AnyMessage
@@ -16,24 +16,27 @@ from google.protobuf.struct_pb2 import ListValue, Value
 from metrics_server.errors import Reason, Rejected
 from metrics_server.ingest.payload.parsed import ParsedPayload
 from metrics_server.ingest.payload.pb import inference_pb2, seldon_pb2, tensorflow_pb2
+from metrics_server.ingest.payload.protocol import OtherMessage, first_parsed
 from metrics_server.ingest.payload.rows import MAX_DIMENSIONS, Row, check_rows, number, opaque, row_of
 from metrics_server.ingest.payload.seldon import (
+    MEMBERS,
     DefaultData,
     Feedback,
     Message,
     Meta,
     RequestPart,
     Tensor,
-    feedback_reading,
-    message_reading,
-    request_reading,
+    parsed_feedback,
+    parsed_request,
+    parsed_response,
+    rows_of_message,
 )
 from metrics_server.ingest.payload.tensorflow import rows_of_tensor_proto
 from metrics_server.ingest.payload.v2 import Output, rows_of_output, values_of
-from metrics_server.metrics.labels import EventKind
 
 M = TypeVar("M", bound=AnyMessage)
-AnswerReader: TypeAlias = "Callable[[bytes], ParsedPayload | None]"
+
+_SELDON = tuple(MEMBERS.items())  # of the other protocols a message in protobuf holds nothing
 
 
 def _parsed(kind: type[M], body: bytes) -> M:
@@ -41,47 +44,24 @@ def _parsed(kind: type[M], body: bytes) -> M:
     try:
         message.ParseFromString(body)
     except DecodeError as error:
-        raise Rejected(Reason.MALFORMED_PAYLOAD, f"not a {kind.DESCRIPTOR.name} in protobuf") from error
+        raise OtherMessage(Reason.MALFORMED_PAYLOAD, f"not a {kind.DESCRIPTOR.name} in protobuf") from error
     return message
 
 
-def read_request(protocol: str, body: bytes) -> ParsedPayload:
-    """Ids and tags of a request of Seldon's protocol; the other protocols' have none."""
-    if protocol not in ("", "seldon"):
-        return ParsedPayload()
-    message = _parsed(seldon_pb2.SeldonMessage, body)
-    return request_reading(RequestPart(_meta(message)))
+def read_seldon_request(body: bytes) -> ParsedPayload:
+    """Reads ids and tags of a request."""
+    return parsed_request(RequestPart(_meta(_parsed(seldon_pb2.SeldonMessage, body))))
 
 
-def read_response(protocol: str, body: bytes) -> ParsedPayload:
-    """The rows of a prediction; where the protocol is not stated, of the first whose message the body can be.
-
-    Raises:
-        Rejected: the body is no message of its protocol, or of none.
-    """
-    if protocol in _ANSWERS:
-        reading = _ANSWERS[protocol](body)
-    else:
-        readings = (_read_if_possible(read_answer, body) for read_answer in (_read_v2, _read_seldon, _read_tensorflow))
-        reading = next((reading for reading in readings if reading is not None), None)
-    if reading is None:
-        raise Rejected(
-            Reason.UNKNOWN_PROTOCOL, "response: no answer of Seldon's, TensorFlow's or the V2 protocol in protobuf"
-        )
-    return reading
+def read_seldon_response(body: bytes) -> ParsedPayload | None:
+    """Reads a logged response; None when it is empty, as a message of another protocol may look."""
+    message = _message(_parsed(seldon_pb2.SeldonMessage, body))
+    rows = rows_of_message(message, _SELDON, "response")
+    return None if rows is None and message.meta is None else parsed_response(message, rows)
 
 
-def _read_if_possible(read_answer: AnswerReader, body: bytes) -> ParsedPayload | None:
-    try:
-        return read_answer(body)
-    except Rejected as error:
-        if isinstance(error.__cause__, DecodeError):
-            return None
-        raise
-
-
-def read_feedback(protocol: str, body: bytes) -> ParsedPayload:
-    """A feedback of Seldon's protocol, the only one that has any.
+def read_seldon_feedback(body: bytes) -> ParsedPayload:
+    """Reads a feedback of Seldon's protocol, the only one that has any.
 
     Protobuf does not tell a reward of 0 from none: it counts where there is no truth, which leaves nothing else to be
     said.
@@ -89,26 +69,13 @@ def read_feedback(protocol: str, body: bytes) -> ParsedPayload:
     feedback = _parsed(seldon_pb2.Feedback, body)
     sent, response, truth = (feedback.HasField(part) for part in ("request", "response", "truth"))
     rewarded = feedback.HasField("reward") or (not truth and (sent or response))
-    return feedback_reading(
-        Feedback(
-            RequestPart(_meta(feedback.request)) if sent else None,
-            _message(feedback.response) if response else None,
-            _message(feedback.truth) if truth else None,
-            feedback.reward if rewarded else None,
-        )
+    message = Feedback(
+        RequestPart(_meta(feedback.request)) if sent else None,
+        _message(feedback.response) if response else None,
+        _message(feedback.truth) if truth else None,
+        feedback.reward if rewarded else None,
     )
-
-
-READERS: dict[str, Callable[[str, bytes], ParsedPayload]] = {
-    EventKind.REQUEST: read_request,
-    EventKind.RESPONSE: read_response,
-    EventKind.FEEDBACK: read_feedback,
-}
-
-
-def _read_seldon(body: bytes) -> ParsedPayload | None:
-    message = _message(_parsed(seldon_pb2.SeldonMessage, body))
-    return None if message == Message() else message_reading(message)
+    return parsed_feedback(message, _SELDON)
 
 
 def _message(message: seldon_pb2.SeldonMessage) -> Message:
@@ -118,7 +85,7 @@ def _message(message: seldon_pb2.SeldonMessage) -> Message:
 
 
 def _meta(message: seldon_pb2.SeldonMessage) -> Meta | None:
-    """The metadata, its maps sorted, since protobuf leaves their order open."""
+    """Takes the metadata, its maps sorted, since protobuf leaves their order open."""
     if not message.HasField("meta"):
         return None
     meta = message.meta
@@ -174,7 +141,7 @@ _FORMS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def _answer(rows: list[Row]) -> ParsedPayload:
+def _response(rows: list[Row]) -> ParsedPayload:
     return ParsedPayload(response=opaque(rows or [None]))
 
 
@@ -195,30 +162,30 @@ _CONTENTS = {
 }
 
 
-def _read_v2(body: bytes) -> ParsedPayload | None:
-    answer = _parsed(inference_pb2.ModelInferResponse, body)
-    if not answer.outputs or not answer.outputs[0].datatype:
+def read_v2_response(body: bytes) -> ParsedPayload | None:
+    """Reads the first tensor of a ModelInferResponse; None when it has none, as one of another protocol may look."""
+    response = _parsed(inference_pb2.ModelInferResponse, body)
+    if not response.outputs or not response.outputs[0].datatype:
         return None
-    first, raw = answer.outputs[0], answer.raw_output_contents
+    first, raw = response.outputs[0], response.raw_output_contents
     parameters = {name: parameter.string_param for name, parameter in first.parameters.items()}
     output = Output(first.datatype, list(first.shape), parameters=parameters)
     if not raw:
         output.data = list(getattr(first.contents, _CONTENTS.get(first.datatype, "bytes_contents")))
-    elif any(tensor.HasField("contents") for tensor in answer.outputs):
+    elif any(tensor.HasField("contents") for tensor in response.outputs):
         raise Rejected(Reason.MALFORMED_PAYLOAD, "response: a tensor has contents or raw contents, not both")
-    elif len(raw) != len(answer.outputs):
-        raise Rejected(Reason.SHAPE_MISMATCH, f"response: {len(raw)} raw contents for {len(answer.outputs)} tensors")
+    elif len(raw) != len(response.outputs):
+        raise Rejected(Reason.SHAPE_MISMATCH, f"response: {len(raw)} raw contents for {len(response.outputs)} tensors")
     else:
         output.data = values_of(output, raw[0], "response")
-    return _answer(rows_of_output(output, "response"))
+    return _response(rows_of_output(output, "response"))
 
 
-def _read_tensorflow(body: bytes) -> ParsedPayload | None:
-    """An answer of TensorFlow Serving. The bytes do not say which of its three messages they are, so each is tried."""
-    readings = (
-        _read_if_possible(read_answer, body) for read_answer in (_read_outputs, _read_classes, _read_regressions)
-    )
-    return next((reading for reading in readings if reading is not None), None)
+def read_tensorflow_response(body: bytes) -> ParsedPayload | None:
+    """Reads an answer of TensorFlow Serving. The bytes do not say which of its three messages they are, so each is
+    tried.
+    """
+    return first_parsed((_read_outputs, _read_classes, _read_regressions), body)
 
 
 def _read_outputs(body: bytes) -> ParsedPayload | None:
@@ -227,7 +194,7 @@ def _read_outputs(body: bytes) -> ParsedPayload | None:
         return None
     first = outputs[min(outputs)]  # a map has no order
     rows = rows_of_tensor_proto(_tensor_proto(first), "response")
-    return _answer(rows if len(outputs) == 1 else [None] * len(rows))
+    return _response(rows if len(outputs) == 1 else [None] * len(rows))
 
 
 def _read_classes(body: bytes) -> ParsedPayload | None:
@@ -235,11 +202,11 @@ def _read_classes(body: bytes) -> ParsedPayload | None:
     if not any(one.classes for one in classifications):
         return None
     check_rows(len(classifications), "response")
-    return _answer([_row_of_classes(one.classes) for one in classifications])
+    return _response([_row_of_classes(one.classes) for one in classifications])
 
 
 def _row_of_classes(classes: Sequence[tensorflow_pb2.Class]) -> Row:
-    """The label of the largest score, or all scores of classes without labels."""
+    """Takes the label of the largest score, or all scores of classes without labels."""
     scores = [number(one.score, "response") for one in classes]
     if not scores:
         return None
@@ -251,12 +218,4 @@ def _read_regressions(body: bytes) -> ParsedPayload | None:
     if not regressions:
         return None
     check_rows(len(regressions), "response")
-    return _answer([number(one.value, "response") for one in regressions])
-
-
-_ANSWERS: dict[str, AnswerReader] = {
-    "seldon": lambda body: message_reading(_message(_parsed(seldon_pb2.SeldonMessage, body))),
-    "tensorflow": _read_tensorflow,
-    "v2": _read_v2,
-    "kfserving": _read_v2,
-}
+    return _response([number(one.value, "response") for one in regressions])

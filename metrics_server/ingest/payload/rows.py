@@ -77,7 +77,7 @@ def opaque(rows: Sequence[Row]) -> list[RowValue]:
 
 
 def is_label(text: str) -> bool:
-    """Whether a text may name a class: at most 256 characters, none of them a control character."""
+    """Tells whether a text may name a class: at most 256 characters, none of them a control character."""
     return len(text) <= LONGEST_LABEL and (text.isprintable() or not _CONTROL.search(text))
 
 

@@ -1,21 +1,21 @@
 """Seldon's protocol as JSON: SeldonMessage and Feedback (protobuf's JSON mapping, and what people write by hand).
 
-A message may hold the rows of another protocol in place of its own data, as TensorFlow's and V2's deployments send
-them.
+A message may hold the rows of another protocol in place of its own content, as TensorFlow's and V2's deployments send
+them: `JsonReader` reads the messages of all protocols.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeAlias, cast
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from metrics_server.errors import Reason, Rejected
 from metrics_server.ingest.decoding import read
-from metrics_server.ingest.payload.openai import rows_of_choices
 from metrics_server.ingest.payload.parsed import ParsedPayload
+from metrics_server.ingest.payload.protocol import Member, Protocol, is_given
 from metrics_server.ingest.payload.rows import (
     Row,
     bytes_of,
@@ -27,8 +27,7 @@ from metrics_server.ingest.payload.rows import (
     text_of,
     unreadable,
 )
-from metrics_server.ingest.payload.tensorflow import rows_of_tensor_proto, rows_of_v1
-from metrics_server.ingest.payload.v2 import is_v2, rows_of_outputs
+from metrics_server.ingest.payload.tensorflow import rows_of_tensor_proto
 from metrics_server.metrics.task import RowValue
 
 
@@ -48,7 +47,7 @@ class DefaultData(msgspec.Struct, gc=False):
 
 
 class Meta(msgspec.Struct, gc=False):
-    """Of the message's metadata what identifies it: the client's own id, scalars attached to it, the nodes it went
+    """The identifying part of a message's metadata: the client's own id, scalars attached to it, the nodes it went
     through.
     """
 
@@ -58,28 +57,18 @@ class Meta(msgspec.Struct, gc=False):
 
 
 class Message(msgspec.Struct, gc=False):
-    """A SeldonMessage, or the rows of a TensorFlow or V2 answer."""
+    """A SeldonMessage."""
 
-    data: DefaultData | None = None
+    data: DefaultData | UnsetType | None = UNSET
     jsonData: Any = UNSET
-    strData: str | None = None
-    binData: str | None = None
+    strData: str | UnsetType | None = UNSET
+    binData: str | UnsetType | None = UNSET
     customData: Any = UNSET
     meta: Meta | None = None
-    predictions: Any = None
-    outputs: Any = None
-
-
-class LoggedResponse(Message, gc=False):
-    """A logged response, of any protocol that is JSON. A transformer's has the names of the request it is made for."""
-
-    instances: Any = None
-    inputs: Any = None
-    choices: Any = None
 
 
 class RequestPart(msgspec.Struct, gc=False):
-    """Of a request only its metadata; features are not looked at."""
+    """The metadata of a request; its features are not read."""
 
     meta: Meta | None = None
 
@@ -93,103 +82,81 @@ class Feedback(msgspec.Struct, gc=False):
     reward: Any = None
 
 
+Members: TypeAlias = "Sequence[tuple[str, Member]]"
+
 _REQUEST = msgspec.json.Decoder(RequestPart)
-_LOGGED_RESPONSE = msgspec.json.Decoder(LoggedResponse)
-_FEEDBACK = msgspec.json.Decoder(Feedback)
 
 
-def read_request(body: bytes | msgspec.Raw) -> ParsedPayload:
-    """Ids and tags of a request; its features are not read."""
-    return request_reading(read(body, _REQUEST, Reason.MALFORMED_PAYLOAD, "request"))
-
-
-def read_response(body: bytes | msgspec.Raw) -> ParsedPayload:
-    """The rows of a prediction; an opaque row for one that is nothing a metric can read (an image, an object)."""
-    return message_reading(read(body, _LOGGED_RESPONSE, Reason.UNKNOWN_PROTOCOL, "response"))
-
-
-def read_feedback(body: bytes | msgspec.Raw) -> ParsedPayload:
-    """Truth, response and reward of a feedback, see `feedback_reading`."""
-    return feedback_reading(read(body, _FEEDBACK, Reason.MALFORMED_FEEDBACK, "feedback"))
-
-
-def request_reading(request: RequestPart) -> ParsedPayload:
-    """What a request says of itself."""
-    reading = ParsedPayload()
+def parsed_request(request: RequestPart) -> ParsedPayload:
+    """Takes ids and tags of a request."""
+    parsed = ParsedPayload()
     if request.meta is not None:
-        _describe(reading, request.meta)
-    return reading
+        _describe(parsed, request.meta)
+    return parsed
 
 
-def message_reading(message: Message) -> ParsedPayload:
-    """What a logged response says.
-
-    Raises:
-        Rejected: its rows are malformed, or it has none of any protocol.
+def parsed_response(message: Message, rows: list[Row] | None) -> ParsedPayload:
+    """Joins the metadata of a logged response with its rows: an opaque one for what no metric can read (an image, an
+    object), or where it has none.
     """
-    rows = _rows(message, "response")
-    if rows is None and message.meta is None:
-        raise Rejected(
-            Reason.UNKNOWN_PROTOCOL, "response: not an answer of Seldon's, TensorFlow's, the V2 or OpenAI's protocol"
-        )
-    reading = ParsedPayload(response=opaque(rows or [None]))
+    parsed = ParsedPayload(response=opaque(rows or [None]))
     if message.meta is not None:
-        _describe(reading, message.meta)
-        _trace(reading, message.meta)
-    return reading
+        _describe(parsed, message.meta)
+        _trace(parsed, message.meta)
+    return parsed
 
 
-def feedback_reading(feedback: Feedback) -> ParsedPayload:
-    """What a feedback says, with as many truth rows as response rows.
+def parsed_feedback(feedback: Feedback, members: Members) -> ParsedPayload:
+    """Takes what a feedback tells, with as many truth rows as response rows.
 
     Raises:
         Rejected: malformed, without truth and reward, or with unlike numbers of rows.
     """
     sent, reply, known = feedback.request, feedback.response, feedback.truth
-    truth = None if known is None else _rows(known, "truth")
-    response = None if reply is None else _rows(reply, "response")
+    truth = None if known is None else rows_of_message(known, members, "truth")
+    response = None if reply is None else rows_of_message(reply, members, "response")
     if isinstance(feedback.reward, bool):
         raise Rejected(Reason.MALFORMED_FEEDBACK, "feedback: a reward is a number")
     reward = None if feedback.reward is None else float(number(feedback.reward, "reward"))
     if reward is None and (truth is None or (not truth and not response)):
         raise Rejected(Reason.MALFORMED_FEEDBACK, "feedback: neither a truth nor a reward")
-    reading = _compared(truth, response, reward)
+    parsed = _compared(truth, response, reward)
     for part in (reply, sent, known):
         if part is not None and part.meta is not None:
-            _describe(reading, part.meta)
+            _describe(parsed, part.meta)
     if reply is not None and reply.meta is not None:
-        _trace(reading, reply.meta)
-    return reading
+        _trace(parsed, reply.meta)
+    return parsed
 
 
 def _compared(truth: list[Row] | None, response: list[Row] | None, reward: float | None) -> ParsedPayload:
-    """Truth and response in rows of each other. A reward may be for an answer that is not read; a truth may not."""
+    """Aligns the rows of truth and response. A reward may be for an answer that is not read; a truth may not."""
     if truth is None:
         return ParsedPayload(None if response is None else opaque(response), None, reward)
     if response is None:
         return ParsedPayload(None, checked(truth, "truth"), reward)
-    known, said = _aligned(checked(truth, "truth"), checked(response, "response"))
-    return ParsedPayload(said, known, reward)
+    truths, predictions = _aligned(checked(truth, "truth"), checked(response, "response"))
+    return ParsedPayload(predictions, truths, reward)
 
 
-def _describe(reading: ParsedPayload, meta: Meta) -> None:
-    """Adds what the metadata of one part say; what a part before it said stands."""
-    if meta.puid and meta.puid not in reading.puids:
-        reading.puids.append(meta.puid)
+def _describe(parsed: ParsedPayload, meta: Meta) -> None:
+    """Adds the id and the tags of one part; those of a part before it stand."""
+    if meta.puid and meta.puid not in parsed.puids:
+        parsed.puids.append(meta.puid)
     if meta.tags and isinstance(meta.tags, dict):
-        reading.tags = {
+        parsed.tags = {
             name: tag for name, tag in meta.tags.items() if isinstance(tag, (str, bool, int, float))
-        } | reading.tags
+        } | parsed.tags
 
 
-def _trace(reading: ParsedPayload, meta: Meta) -> None:
+def _trace(parsed: ParsedPayload, meta: Meta) -> None:
     """Adds the nodes that the metadata of a response name."""
     if isinstance(meta.requestPath, dict):
-        reading.path = list(meta.requestPath)
+        parsed.path = list(meta.requestPath)
 
 
 def _aligned(truth: list[RowValue], response: list[RowValue]) -> tuple[list[RowValue], list[RowValue]]:
-    """Both with the same number of rows. A flat list beside a single row of its length is a single row too."""
+    """Gives both the same number of rows. A flat list beside a single row of its length is a single row too."""
     if len(truth) != len(response):
         truth, response = _as_row(truth, response), _as_row(response, truth)
     if len(truth) != len(response):
@@ -206,53 +173,29 @@ def _as_row(rows: list[RowValue], other: list[RowValue]) -> list[RowValue]:
     return rows
 
 
-def _rows(message: Message, what: str) -> list[Row] | None:
-    """The rows of a message, None when it is empty."""
-    try:
-        rows = _own_rows(message, what)
-    except Rejected as error:
-        return [unreadable(error)]
-    if rows is not None:
-        return rows
-    for name, rows_of in _OTHERS.items():
-        value = getattr(message, name, None)
-        if value or (
-            value is not None and name == "predictions"
-        ):  # the description of a model may have empty inputs and outputs
+def rows_of_message(message: Message, members: Members, what: str) -> list[Row] | None:
+    """Reads the rows of the first of these members that a message has; None when it has none."""
+    for name, (rows_of, is_its, _) in members:
+        value = getattr(message, name)
+        if value is not UNSET and is_its(value):
             return rows_of(value, what)
     return None
 
 
-def _own_rows(message: Message, what: str) -> list[Row] | None:
-    if message.data is not None:
-        if type(message.data.ndarray) is list and message.data.tensor is None:  # what nearly all are
-            return rows_of_json(message.data.ndarray, what)
-        return _rows_of_data(message.data, what)
-    if message.jsonData is not UNSET:
-        return _rows_of_object(message.jsonData, what)
-    if message.strData is not None:
-        return [message.strData]
-    if message.binData is not None:
-        return [text_of(bytes_of(message.binData, what), what)]
-    if message.customData is not UNSET:
-        raise Rejected(Reason.MALFORMED_PAYLOAD, f"{what}: customData is not read")
-    return None
-
-
 def _rows_of_data(data: DefaultData, what: str) -> list[Row]:
+    if type(data.ndarray) is list and data.tensor is None:  # what nearly all are
+        return rows_of_json(data.ndarray, what)
     if data.tensor is not None:
         return rows_of_tensor(data.tensor.shape, data.tensor.values, what)
     if data.ndarray is not UNSET:
-        if not isinstance(data.ndarray, list):
-            raise Rejected(Reason.SHAPE_MISMATCH, f"{what}: ndarray must be a list")
-        return rows_of_json(data.ndarray, what)
+        raise Rejected(Reason.SHAPE_MISMATCH, f"{what}: ndarray must be a list")
     if data.tftensor is not None:
         return rows_of_tensor_proto(data.tftensor, what)
     raise Rejected(Reason.MALFORMED_PAYLOAD, f"{what}: data without tensor, ndarray or tftensor")
 
 
 def _rows_of_object(value: Any, what: str) -> list[Row]:
-    """Rows of jsonData; an object with one member stands for that member, such as {"price": 12.5}."""
+    """Reads the rows of jsonData; an object with one member stands for that member, such as {"price": 12.5}."""
     while isinstance(value, dict) and len(value) == 1:
         (value,) = value.values()
     if isinstance(value, dict):
@@ -262,16 +205,83 @@ def _rows_of_object(value: Any, what: str) -> list[Row]:
     return rows_of_json(value, what)
 
 
-def _rows_of_outputs(outputs: Any, what: str) -> list[Row]:
-    """TensorFlow's columns and V2's tensors have one name."""
-    return rows_of_outputs(outputs, what) if is_v2(outputs) else rows_of_v1(outputs, what)
+def _refused(value: Any, what: str) -> list[Row]:
+    raise Rejected(Reason.MALFORMED_PAYLOAD, f"{what}: customData is not read")
 
 
-# The other protocols by the members of their messages; an answer stands before the request that it may repeat.
-_OTHERS: dict[str, Callable[[Any, str], list[Row]]] = {
-    "predictions": rows_of_v1,
-    "outputs": _rows_of_outputs,
-    "instances": rows_of_v1,
-    "inputs": _rows_of_outputs,
-    "choices": rows_of_choices,
+def _always(value: Any) -> bool:
+    """Takes a member with whatever value: null is one of its values."""
+    return True
+
+
+def _content(rows_of: Callable[[Any, str], list[Row]], is_its: Callable[[Any], bool] = is_given) -> Member:
+    """Makes a member of Seldon's own: what cannot be read as a whole is one opaque row."""
+
+    def rows_or_unreadable(value: Any, what: str) -> list[Row]:
+        try:
+            return rows_of(value, what)
+        except Rejected as error:
+            return [unreadable(error)]
+
+    return Member(rows_or_unreadable, is_its)
+
+
+MEMBERS = {
+    "data": _content(_rows_of_data),
+    "jsonData": _content(_rows_of_object, _always),
+    "strData": _content(lambda text, what: [text]),
+    "binData": _content(lambda encoded, what: [text_of(bytes_of(encoded, what), what)]),
+    "customData": _content(_refused, _always),
 }
+
+
+class JsonReader:
+    """Reads JSON of any protocol, by the members of its messages."""
+
+    def __init__(self, protocols: Iterable[Protocol]) -> None:
+        self._titles = ", ".join(protocol.title for protocol in protocols if protocol.members)
+        self._logged = _in_order(protocols)
+        self._within_feedback = [(name, member) for name, member in self._logged if not member.logged_only]
+        part = _message_with(self._within_feedback)
+        feedback = msgspec.defstruct(
+            "Feedback", [(name, part | None, None) for name in ("response", "truth")], bases=(Feedback,), gc=False
+        )
+        self._response: msgspec.json.Decoder[Message] = msgspec.json.Decoder(_message_with(self._logged))
+        self._feedback: msgspec.json.Decoder[Feedback] = msgspec.json.Decoder(feedback)
+
+    def read_request(self, body: bytes | msgspec.Raw) -> ParsedPayload:
+        """Reads ids and tags of a request."""
+        return parsed_request(read(body, _REQUEST, Reason.MALFORMED_PAYLOAD, "request"))
+
+    def read_response(self, body: bytes | msgspec.Raw) -> ParsedPayload:
+        """Reads a logged response.
+
+        Raises:
+            Rejected: its rows are malformed, or it has none of any protocol.
+        """
+        message = read(body, self._response, Reason.UNKNOWN_PROTOCOL, "response")
+        rows = rows_of_message(message, self._logged, "response")
+        if rows is None and message.meta is None:
+            raise Rejected(Reason.UNKNOWN_PROTOCOL, f"response: no member of a protocol that is read: {self._titles}")
+        return parsed_response(message, rows)
+
+    def read_feedback(self, body: bytes | msgspec.Raw) -> ParsedPayload:
+        """Reads truth, response and reward of a feedback, see `parsed_feedback`."""
+        feedback = read(body, self._feedback, Reason.MALFORMED_FEEDBACK, "feedback")
+        return parsed_feedback(feedback, self._within_feedback)
+
+
+def _in_order(protocols: Iterable[Protocol]) -> Members:
+    """Lists the members of all protocols, those of one name together, where the first of them stands."""
+    by_name: dict[str, list[Member]] = {}
+    for protocol in protocols:
+        for name, member in protocol.members.items():
+            by_name.setdefault(name, []).append(member)
+    return [(name, member) for name, members in by_name.items() for member in members]
+
+
+def _message_with(members: Members) -> type[Message]:
+    """Makes the structure of messages that have, beside Seldon's, these members."""
+    others = dict.fromkeys(name for name, _ in members if name not in Message.__struct_fields__)
+    fields = [(name, Any, UNSET) for name in others]
+    return cast("type[Message]", msgspec.defstruct("Message", fields, bases=(Message,), gc=False))

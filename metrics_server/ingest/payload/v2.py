@@ -58,7 +58,7 @@ class Output(msgspec.Struct, gc=False):
     parameters: Mapping[str, Any] | None = None
 
     def parameter(self, name: str) -> Any:
-        """What a parameter says, None when it is not there."""
+        """Returns the value of a parameter, None when it is not there."""
         return (self.parameters or {}).get(name)
 
 
@@ -70,7 +70,7 @@ _ANSWER = msgspec.json.Decoder(_Answer)
 
 
 def is_v2(outputs: Any) -> bool:
-    """Whether `outputs` of an answer are V2's tensors; TensorFlow's columns have the same name."""
+    """Tells whether `outputs` of an answer are V2's tensors; TensorFlow's columns have the same name."""
     return isinstance(outputs, list) and bool(outputs) and isinstance(outputs[0], dict) and "datatype" in outputs[0]
 
 
@@ -146,7 +146,9 @@ def rows_with_binary(body: bytes, what: str) -> list[Row] | None:
 
 
 def _end_of_json(body: bytes) -> int:
-    """Where the first JSON value of a body ends, 0 when it does not. One character a byte, so that positions agree."""
+    """Finds the end of the first JSON value of a body, 0 when it does not. One character a byte, so that positions
+    agree.
+    """
     try:
         return _SCANNER.raw_decode(body.decode("latin-1"))[1]
     except (ValueError, RecursionError):
