@@ -266,6 +266,7 @@ def test_a_poison_record_blocks_nothing(kafka: Broker, serve: Serve) -> None:
 # What goes wrong meanwhile
 
 
+@pytest.mark.long
 def test_a_killed_server_loses_and_doubles_nothing(apache: ApacheKafka, tmp_path: Path) -> None:
     """Killed twice among thousands of records, and once with records it could not store, the server ends with the exact
     totals."""
@@ -326,6 +327,7 @@ def stream(kafka: Broker, portion: list[Record]) -> Iterator[Counter[str]]:
         thread.join(60)
 
 
+@pytest.mark.long
 def test_partitions_that_move_lose_and_double_nothing(apache: ApacheKafka, serve: Serve) -> None:
     """Two servers of one group with a store each: while one comes and the other goes, each record counts at exactly one
     of them."""

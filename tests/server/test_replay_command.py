@@ -118,6 +118,7 @@ def test_progress_is_for_terminals(tmp_path: Path) -> None:
     assert errors == ""
 
 
+@pytest.mark.long
 def test_memory_is_that_of_what_waits(tmp_path: Path) -> None:
     """A file of pairs without ids is not held: ten times the lines take about the same memory."""
     code = (
