@@ -95,8 +95,8 @@ class Server:
             token=_token(settings.token_file),
         )
         self._pools = WorkerPools()
-        takes = {route.pattern: route.take for route in Route if route.take is not None}
-        router = Router(self._gate, self._application(*self._views(ancestor)), takes)
+        accepts = {route.pattern: route.accept for route in Route if route.accept is not None}
+        router = Router(self._gate, self._application(*self._views(ancestor)), accepts)
         self._http = HttpServer(
             router.route,
             router.refused,
@@ -179,10 +179,10 @@ class Server:
             "writer": self._writer,
         }
 
-    def _deliver(self, outcomes: list[tuple[OnResult, Sequence[SubmissionResult]]]) -> None:
-        """Takes the outcomes of a group from the writer's thread to the event loop."""
+    def _deliver(self, results: list[tuple[OnResult, Sequence[SubmissionResult]]]) -> None:
+        """Takes the results of a batch from the writer's thread to the event loop."""
         with suppress(RuntimeError):  # the loop has ended: after --drain_seconds nobody waits any more
-            self._loop.call_soon_threadsafe(_deliver_all, outcomes)
+            self._loop.call_soon_threadsafe(_deliver_all, results)
 
     async def start(self) -> None:
         """Reads the state, then listens.
@@ -208,7 +208,7 @@ class Server:
         if self._kafka is not None:
             self._kafka.start()
         if self._lookup is not None:
-            self._lookup.start(self._ingest.take_event)
+            self._lookup.start(self._ingest.accept_event)
 
     async def stop(self) -> bool:
         """Serves for the shutdown delay, then takes no more, applies and answers what was received; says whether all
@@ -254,10 +254,10 @@ def _wanted(handler: type[Handler]) -> list[str]:
     return [name for name in signature(handler.initialize).parameters if name != "self"]
 
 
-def _deliver_all(outcomes: list[tuple[OnResult, Sequence[SubmissionResult]]]) -> None:
-    for done, settled in outcomes:
+def _deliver_all(results: list[tuple[OnResult, Sequence[SubmissionResult]]]) -> None:
+    for on_result, result in results:
         try:
-            done(settled)
+            on_result(result)
         except Exception:  # one answer that cannot be given must not keep back the others
             logger.exception("An answer could not be given")
 

@@ -30,7 +30,7 @@ from metrics_server.api.schema import (
 from metrics_server.http.handler import Handler, PostOnly
 from metrics_server.ingest.feedback import FeedbackItem
 from metrics_server.ingest.pipeline import Ingest
-from metrics_server.ingest.router import Take
+from metrics_server.ingest.router import Accept
 from metrics_server.ingest.seldon_ingress import NAME
 
 JSON, TEXT, HTML = "application/json", "text/plain", "text/html"
@@ -148,21 +148,21 @@ class Route(Enum):
             "post": _EVENTS,
             "options": Operation("The web hook handshake of CloudEvents.", {204: ("Any origin may send.", None)}),
         },
-        Ingest.take,
+        Ingest.accept_events,
     )
-    FEEDBACK = ("/v1/feedback", {"post": _STATEMENTS}, Ingest.take_statements)
-    SELDON_FEEDBACK = ("/api/v1.0/feedback", {"post": _FEEDBACK}, Ingest.take_from_ingress)
-    OLD_SELDON_FEEDBACK = ("/api/v0.1/feedback", {"post": _FEEDBACK}, Ingest.take_from_ingress)
+    FEEDBACK = ("/v1/feedback", {"post": _STATEMENTS}, Ingest.accept_feedback)
+    SELDON_FEEDBACK = ("/api/v1.0/feedback", {"post": _FEEDBACK}, Ingest.accept_seldon_feedback)
+    OLD_SELDON_FEEDBACK = ("/api/v0.1/feedback", {"post": _FEEDBACK}, Ingest.accept_seldon_feedback)
     INGRESS_FEEDBACK = (
         "/seldon/{namespace}/{deployment}/api/v1.0/feedback",
         {"post": _INGRESS},
-        Ingest.take_from_ingress,
+        Ingest.accept_seldon_feedback,
         NAME,
     )
     OLD_INGRESS_FEEDBACK = (
         "/seldon/{namespace}/{deployment}/api/v0.1/feedback",
         {"post": _INGRESS},
-        Ingest.take_from_ingress,
+        Ingest.accept_seldon_feedback,
         NAME,
     )
     METRICS = ("/v1/metrics", {"get": _METRICS})
@@ -244,11 +244,11 @@ class Route(Enum):
     OPENAPI = ("/openapi.json", {"get": Operation("This document.", {200: ("It.", Body((dict[str, Any],)))})})
 
     def __init__(
-        self, template: str, operations: Mapping[str, Operation], take: Take | None = None, part: str = ANY_PART
+        self, template: str, operations: Mapping[str, Operation], accept: Accept | None = None, part: str = ANY_PART
     ) -> None:
         self.template = template
         self.operations = operations
-        self.take = take
+        self.accept = accept
         self.part = part
         self.names: list[str] = re.findall(r"\{(\w+)\}", template)
 

@@ -121,7 +121,7 @@ class Ingest:
         self._clock = clock
         self.rejections = Rejections()
 
-    def refuse(self, error: Rejected, respond: Respond, kind: EventKind = EventKind.UNKNOWN) -> None:
+    def respond_rejected(self, error: Rejected, respond: Respond, kind: EventKind = EventKind.UNKNOWN) -> None:
         """Answers what was refused before it was known of what it tells."""
         respond(self._refusal(error, kind))
 
@@ -130,7 +130,7 @@ class Ingest:
         self._telemetry.answered(kind, Outcome.UNAVAILABLE)
         respond(unavailable_response(detail))
 
-    def take(self, posted: RawPost, respond: Respond) -> None:
+    def accept_events(self, posted: RawPost, respond: Respond) -> None:
         """Takes events; `respond` is called once, now or after the commit, in the event loop."""
         events = self._read(
             posted, lambda body: decode(posted.content_type, posted.events, body), respond, EventKind.UNKNOWN
@@ -138,14 +138,14 @@ class Ingest:
         if events is None:
             return
         if media_type(posted.content_type) == BATCH:
-            self._take_batch(events, respond)
+            self._accept_batch(events, respond)
         else:
-            self.take_event(events[0], respond)
+            self.accept_event(events[0], respond)
 
-    def take_statements(self, posted: RawPost, respond: Respond) -> None:
+    def accept_feedback(self, posted: RawPost, respond: Respond) -> None:
         """Takes feedback in plain JSON, one item or a list of them, and answers each with what became of it."""
         if media_type(posted.content_type) not in FEEDBACK_TYPES:
-            self.refuse(
+            self.respond_rejected(
                 Rejected(Reason.UNSUPPORTED_FORMAT, "Content-Type must be application/json"),
                 respond,
                 EventKind.FEEDBACK,
@@ -168,12 +168,12 @@ class Ingest:
         ]
         self._submit(parts, lambda responses: respond(batch_response(responses, statuses) if listed else responses[0]))
 
-    def take_from_ingress(self, posted: RawPost, respond: Respond) -> None:
+    def accept_seldon_feedback(self, posted: RawPost, respond: Respond) -> None:
         """Takes a feedback as Seldon's ingress does, and answers as it does."""
         try:
             puid = ingress.puid_of(posted.headers)
         except Rejected as error:
-            self.refuse(error, respond, EventKind.FEEDBACK)
+            self.respond_rejected(error, respond, EventKind.FEEDBACK)
             return
         echoed = {ingress.PUID: puid} if puid else {}
 
@@ -189,24 +189,24 @@ class Ingest:
             EventKind.FEEDBACK,
         )
         if event is not None:
-            self.take_event(event, respond_as_there)
+            self.accept_event(event, respond_as_there)
 
     def _read(self, posted: RawPost, read: Callable[[bytes], T], respond: Respond, kind: EventKind) -> T | None:
         """Reads a body; None when it could not be read, which is answered then."""
         try:
             return read(decompressed(posted.body, posted.encoding, self._max_body_bytes))
         except Rejected as error:
-            self.refuse(error, respond, kind)
+            self.respond_rejected(error, respond, kind)
         except Exception:  # a bug of ours must not leave the sender waiting
             logger.exception("A request could not be read")
             self.respond_unavailable("internal error", respond, kind)
         return None
 
-    def take_event(self, event: Event | Rejected, respond: Respond) -> None:
+    def accept_event(self, event: Event | Rejected, respond: Respond) -> None:
         """Takes one decoded event; `respond` is called once, now or after the commit, in the event loop."""
         self._submit([self._part(event, self._clock())], lambda responses: respond(responses[0]))
 
-    def _take_batch(self, events: Sequence[Event | Rejected], respond: Respond) -> None:
+    def _accept_batch(self, events: Sequence[Event | Rejected], respond: Respond) -> None:
         now, rows, parts = self._clock(), 0, list[_Part]()
         for event in events:
             if rows > MAX_BATCH_ROWS and isinstance(event, Event):

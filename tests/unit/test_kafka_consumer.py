@@ -26,7 +26,7 @@ def test_offering_leaves_the_event_loop_free() -> None:
     pauses: list[float] = []
 
     class Slow:
-        def take_event(self, event: Event, answered: Callable[[Response], None]) -> None:
+        def accept_event(self, event: Event, answered: Callable[[Response], None]) -> None:
             time.sleep(0.002)
             taken.append(event.id)
             answered(EMPTY)

@@ -128,7 +128,7 @@ def test_a_worse_predictor_leads_the_list() -> None:
     worse = _entry("canary", _value(0.6, 0.5, 0.7), 100)
     quiet = _entry("other", None, 0, deployment="beer")
     order = ranked([fine, quiet, worse], "1h", {"1h": 3600, "1d": 86400}, 1000.0)
-    assert [one.entry for one in order] == [worse, quiet, fine]
+    assert [one.series for one in order] == [worse, quiet, fine]
     assert "accuracy is 0.30 (95 %: 0.20 to 0.40) lower than that of predictor main" in order[0].notices[0].text
     few = _entry("canary", _value(0.0, 0.0, 0.4, support=5), 5)
     assert [

@@ -136,7 +136,7 @@ class InFlight:
         if record.partition.revoked:
             self._return(record)
         else:
-            self._ingest.take_event(record.event, lambda response: self._on_answer(record, response))
+            self._ingest.accept_event(record.event, lambda response: self._on_answer(record, response))
 
     def _on_answer(self, record: InFlightRecord, response: Response) -> None:
         record.answered = response.status != 503
