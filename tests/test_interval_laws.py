@@ -94,6 +94,22 @@ def test_a_value_lies_within_its_interval(name: str, data: st.DataObject) -> Non
     assert not disordered([s for s in samples if s.name != "median_absolute_error"], "absolute_error_quantile")
 
 
+@pytest.mark.parametrize(
+    ("hits", "wrong", "gone"),
+    [((1.0, 495.7127511263048), (), (0.1, 247.7127511263048)), ((), (1.0,) * 30, (725.0, 0.1, 1 / 3))],
+)
+def test_an_accuracy_at_its_end_lies_within_its_interval(
+    hits: Sequence[float], wrong: Sequence[float], gone: Sequence[float]
+) -> None:
+    """Weights that were taken back leave rounding errors, which put no value beside its interval."""
+    sums: dict[str, float] = {}
+    taken = [("a", "a", weight) for weight in gone]
+    found = [("a", "a", weight) for weight in hits] + [("a", "b", weight) for weight in wrong]
+    _added(MultiClassNumeric(), [*found, *taken], sums)
+    _added(MultiClassNumeric(), taken, sums, -1)
+    assert outside(MultiClassNumeric().compute(sums)) == []
+
+
 def predicted(found: Iterable[float], gone: Iterable[float] = ()) -> dict[str, float]:
     """The sums of these predictions when others were taken back."""
     sums: dict[str, float] = dict(prediction_stats.increments([(None, number) for number in [*found, *gone]]))
