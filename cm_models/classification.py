@@ -104,7 +104,7 @@ def readings(matrix: Matrix, exported: Sequence[str]) -> Iterator[Sample]:
             "accuracy_ratio",
             {},
             accuracy,
-            wilson(matrix.correct * matrix.effective_weight, matrix.pairs * matrix.effective_weight),
+            wilson(matrix.correct, matrix.pairs, matrix.effective_weight),
             matrix.pairs,
         )
         for ratio in RATIOS:  # with one label a pair, they are all the accuracy
@@ -124,11 +124,9 @@ def per_class(matrix: Matrix, exported: Sequence[str]) -> Iterator[Sample]:
     for label, hits, support, predicted, within in matrix.tallies(exported):
         labels = {"class": label}
         if predicted:
-            yield Sample(
-                "precision_ratio", labels, hits / predicted, wilson(hits * share, predicted * share), predicted
-            )
+            yield Sample("precision_ratio", labels, hits / predicted, wilson(hits, predicted, share), predicted)
         if support:
-            yield Sample("recall_ratio", labels, hits / support, wilson(hits * share, support * share), support)
+            yield Sample("recall_ratio", labels, hits / support, wilson(hits, support, share), support)
         if both := support + predicted:
             f1 = 2 * hits / both
             spread = hits * (2 - 2 * f1) ** 2 + (both - 2 * hits) * f1 * f1
@@ -139,7 +137,7 @@ def per_class(matrix: Matrix, exported: Sequence[str]) -> Iterator[Sample]:
                 "specificity_ratio",
                 labels,
                 rejected / negatives,
-                wilson(rejected * share, negatives * share),
+                wilson(rejected, negatives, share),
                 negatives,
             )
 

@@ -109,4 +109,4 @@ def _ratings(sums: Sums) -> Iterator[tuple[str, float]]:
 
 def _share(name: str, labels: dict[str, str], count: float, pairs: float, share: float) -> Sample:
     count = min(count, pairs)
-    return Sample(name, labels, count / pairs, wilson(count * share, pairs * share), pairs)
+    return Sample(name, labels, count / pairs, wilson(count, pairs, share), pairs)

@@ -107,7 +107,7 @@ class MultiLabel:
             return
         share = effective_weight(sums, pairs)
         exact = min(pairs, max(0.0, sums.get("exact", 0.0)))
-        yield Sample("exact_match_ratio", {}, exact / pairs, wilson(exact * share, pairs * share), pairs)
+        yield Sample("exact_match_ratio", {}, exact / pairs, wilson(exact, pairs, share), pairs)
         yield mean_of("hamming_loss", {}, "wrong", sums, pairs)
         if (labelled := sums.get("labelled", 0.0)) > ROUNDING * pairs:
             yield mean_of("jaccard_samples_ratio", {}, "jaccard", sums, labelled)
@@ -243,7 +243,7 @@ class _Labels:
 
 
 def _proportion(name: str, labels: dict[str, str], hits: float, trials: float, share: float) -> Sample:
-    return Sample(name, labels, hits / trials, wilson(hits * share, trials * share), trials)
+    return Sample(name, labels, hits / trials, wilson(hits, trials, share), trials)
 
 
 def _f1(labels: dict[str, str], hits: float, both: float, share: float) -> Sample:

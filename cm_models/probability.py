@@ -205,7 +205,7 @@ def _top_k(ranks: list[tuple[int, list[float]]], share: float) -> Iterator[Sampl
         counts = [found for width, found in ranks if k < width]
         if (rows := sum(map(sum, counts))) > 0:
             among = sum(sum(found[:k]) for found in counts)
-            yield Sample("top_k_accuracy_ratio", {"k": str(k)}, among / rows, wilson(among * share, rows * share), rows)
+            yield Sample("top_k_accuracy_ratio", {"k": str(k)}, among / rows, wilson(among, rows, share), rows)
 
 
 def _areas(name: str, scores: Histograms, supports: Array, exported: Sequence[str], share: float) -> Iterator[Sample]:

@@ -122,13 +122,13 @@ class Ranking:
         pairs, ranked = sums.get("pairs", 0.0), sums.get("ranked", 0.0)
         if ranked <= ROUNDING * pairs:
             return
-        trials = ranked * effective_weight(sums, pairs)
+        share = effective_weight(sums, pairs)
         for name, kept in (("ndcg", "ndcg"), ("mean_average_precision", "average_precision")):
             for k in sorted(self.k, reverse=True):
                 yield mean_of(name, {"k": str(k)}, component(kept, str(k)), sums, ranked)
         for k in sorted(self.k, reverse=True):
             hits = min(ranked, max(0.0, sums.get(component("hits", str(k)), 0.0)))
-            yield Sample("hit_ratio", {"k": str(k)}, hits / ranked, wilson(hits / ranked * trials, trials), ranked)
+            yield Sample("hit_ratio", {"k": str(k)}, hits / ranked, wilson(hits, ranked, share), ranked)
         yield mean_of("mean_reciprocal_rank", {}, "reciprocal_rank", sums, ranked)
 
 

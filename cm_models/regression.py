@@ -170,7 +170,8 @@ def _relative(sums: Sums, pairs: float, absolute: float, squared: float, share: 
         relative = max(0.0, sums.get("relative", 0.0))
         bounds = of_mean(relative, sums.get("relative_square", 0.0), nonzero, share, least=0.0)
         yield Sample("mean_absolute_percentage_error_ratio", {}, relative / nonzero, bounds, nonzero)
-        size = sums.get("abs_truth", 0.0)
+    # Of small truths nothing is left in the sum once far larger ones were taken back.
+    if nonzero > ROUNDING * pairs and (size := sums.get("abs_truth", 0.0)) > 0:
         products = squared, sums.get("abs_truth_error", 0.0), sums.get("abs_truth_square", 0.0)
         variance = quotient_variance(absolute, size, products, share)
         bounds = of_estimate(absolute / size, variance, pairs * share, least=0.0)

@@ -45,16 +45,21 @@ def holding(value: float, interval: Interval) -> Interval:
     return min(value, lower), max(value, upper)
 
 
-def wilson(successes: float, trials: float) -> Interval:
+def wilson(successes: float, trials: float, share: float = 1.0) -> Interval:
     """The score interval of a proportion (Wilson 1927).
 
-    With p = successes / trials, n = trials and z = 1.96: (p + z²/2n ± z sqrt(p (1 - p) / n + z²/4n²)) / (1 + z²/n).
+    With p = successes / trials, n trials and z = 1.96: (p + z²/2n ± z sqrt(p (1 - p) / n + z²/4n²)) / (1 + z²/n).
+
+    Args:
+        successes: how many, or the sum of their weights.
+        trials: the same of all.
+        share: their `effective_weight`.
     """
-    share, square = successes / trials, Z95 * Z95
-    centre = share + square / (2 * trials)
-    spread = Z95 * math.sqrt(max(0.0, share * (1 - share)) / trials + square / (4 * trials * trials))
+    value, square, trials = successes / trials, Z95 * Z95, trials * share
+    centre = value + square / (2 * trials)
+    spread = Z95 * math.sqrt(max(0.0, value * (1 - value)) / trials + square / (4 * trials * trials))
     scale = 1 + square / trials
-    return holding(share, (max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)))
+    return holding(value, (max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)))
 
 
 def of_ratio(value: float, variance: float, trials: float) -> Interval:

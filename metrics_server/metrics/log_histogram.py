@@ -29,6 +29,8 @@ NEARLY_ZERO = 1e-12
 MOST_ROWS = 200  # of a table
 
 _SCALE = 1 / math.log(GROWTH)
+# The ends of a bin by its middle, as much further apart as rounding may put a number that stands on one.
+_INNER, _OUTER = (GROWTH + 1) / (2 * GROWTH) * (1 - ROUNDING), (GROWTH + 1) / 2 * (1 + ROUNDING)
 
 
 def zero_of(name: str) -> str:
@@ -148,27 +150,18 @@ class LogHistogram:
         return cls(bins, moments) if bins else None
 
     def _edges(self, at: int) -> Interval:
-        """The ends of a bin, as much further apart as rounding may put a number that stands on one."""
         middle = self._middles[at]
-        inner, outer = (
-            middle * (GROWTH + 1) / (2 * GROWTH) * (1 - ROUNDING),
-            middle * (GROWTH + 1) / 2 * (1 + ROUNDING),
-        )
-        return (inner, outer) if middle >= 0 else (outer, inner)
+        return (middle * _INNER, middle * _OUTER) if middle >= 0 else (middle * _OUTER, middle * _INNER)
 
     def _deviation_of(self, moments: Moments) -> float:
         """The standard deviation; infinite where the moments are not those of numbers in these bins."""
-        edges = [self._edges(at) for at in range(len(self._counts))]
-        totals = [sum(count * ends[side] for count, ends in zip(self._counts, edges, strict=True)) for side in (0, 1)]
-        sizes = [(min(map(abs, ends)), max(map(abs, ends))) for ends in edges]
-        squares = [
-            sum(count * ends[side] ** 2 for count, ends in zip(self._counts, sizes, strict=True)) for side in (0, 1)
-        ]
-        slack = 1e-9 * squares[1]
-        if not (
-            totals[0] - math.sqrt(slack) <= moments.total <= totals[1] + math.sqrt(slack)
-            and squares[0] - slack <= moments.squares <= squares[1] + slack
-        ):
+        sums = [count * middle for middle, count in zip(self._middles, self._counts, strict=True)]
+        above = sum(each for each in sums if each > 0)
+        below = sum(sums) - above
+        squares = sum(each * middle for middle, each in zip(self._middles, sums, strict=True))
+        slack = 1e-9 * (above - below)
+        is_total = above * _INNER + below * _OUTER - slack <= moments.total <= above * _OUTER + below * _INNER + slack
+        if not is_total or not squares * _INNER**2 * (1 - 1e-9) <= moments.squares <= squares * _OUTER**2 * (1 + 1e-9):
             return math.inf
         square = moments.squares / self._upto[-1]
         spread = square - self.mean * self.mean

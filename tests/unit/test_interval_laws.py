@@ -94,6 +94,36 @@ def test_a_value_lies_within_its_interval(name: str, data: st.DataObject) -> Non
     assert not disordered([s for s in samples if s.name != "median_absolute_error"], "absolute_error_quantile")
 
 
+@pytest.mark.parametrize(
+    ("found", "gone"),
+    [
+        (
+            [("a", "a", 1.0), ("a", "a", 495.7127511263048)],
+            [("a", "a", 0.1), ("a", "a", 247.7127511263048), ("a", "b", 1 / 3)],
+        ),
+        ([("a", "c", 1.0)] * 30, [("a", "c", 725.0), ("a", "a", 0.1), ("a", "a", 1 / 3)]),
+    ],
+)
+def test_an_accuracy_at_its_end_lies_within_its_interval(
+    found: list[tuple[str, str, float]], gone: list[tuple[str, str, float]]
+) -> None:
+    """Weights that were taken back leave rounding errors, which put no value beside its interval."""
+    sums: dict[str, float] = {}
+    _added(MultiClassNumeric(), [*found, *gone], sums)
+    _added(MultiClassNumeric(), gone, sums, -1)
+    assert outside(MultiClassNumeric().compute(sums)) == []
+
+
+def test_a_large_truth_that_was_taken_back_costs_no_other_value() -> None:
+    """A sum of truths that rounding has left at 0 leaves the relative error undefined, and the quantiles readable."""
+    sums: dict[str, float] = {}
+    _added(Regression(), [(1.2e-7, 0.0, 1.0), (2.0**31, 0.0, 1.0)], sums)
+    _added(Regression(), [(2.0**31, 0.0, 1.0)], sums, -1)
+    names = {sample.name for sample in Regression().compute(sums)}
+    assert "median_absolute_error" in names
+    assert "weighted_absolute_percentage_error_ratio" not in names
+
+
 def predicted(found: Iterable[float], gone: Iterable[float] = ()) -> dict[str, float]:
     """The sums of these predictions when others were taken back."""
     sums: dict[str, float] = dict(prediction_stats.increments([(None, number) for number in [*found, *gone]]))
