@@ -3,9 +3,13 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
+WORKERS ?= logical
+PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS)
+# A file with servers or peers is one worker's, the longest first; the order is that of tests/support/scheduling.py.
+BY_FILE := --dist loadgroup --no-loadscope-reorder
 INSTALLED := $(VENV)/.installed
 
-.PHONY: check test coverage run bench lint types docs notebooks screenshots clean
+.PHONY: check fast test long coverage run bench build format lint types docs notebooks screenshots clean
 .DEFAULT_GOAL := check
 
 check: lint types test
@@ -17,12 +21,25 @@ $(INSTALLED): pyproject.toml setup.py
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo,web,test]'
 	@touch $@
 
+fast: $(INSTALLED)
+	$(PYTEST) --dist worksteal -m 'not long' tests/unit tests/contract
+
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(PYTEST) $(BY_FILE) -m 'not long'
+
+long: $(INSTALLED)
+	$(PYTEST) $(BY_FILE) -m long
 
 coverage: $(INSTALLED)
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest; status=$$?; $(BIN)/coverage combine --quiet && $(BIN)/coverage report; exit $$status
+
+build: $(INSTALLED)
+	$(BIN)/python -m build
+
+format: $(INSTALLED)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
 
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
