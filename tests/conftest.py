@@ -9,9 +9,15 @@ from typing import Any
 import pytest
 
 from tests.support import browser
+from tests.support.elastic import Elastic, running_elastic
 from tests.support.running import RunningServer
+from tests.support.scheduling import arrange
 
 Serve = Callable[..., RunningServer]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    arrange(items)
 
 
 @pytest.fixture
@@ -39,3 +45,10 @@ def chromium() -> Iterator[browser.Chromium]:
 def open_tab(chromium: browser.Chromium) -> Iterator[browser.OpenTab]:
     """Opens tabs on a server, and closes them after the test."""
     yield from browser.tabs(chromium)
+
+
+@pytest.fixture
+def elastic() -> Iterator[Elastic]:
+    """Stands in for Elasticsearch."""
+    with running_elastic() as server:
+        yield server
