@@ -10,7 +10,6 @@ from urllib.parse import quote
 import pytest
 
 from metrics_server.web.figure import LOOKS
-from tests.support import running
 from tests.support.browser import OpenTab, Tab
 from tests.support.pages import HOSTILE, JSON, SERIES, hostile_server, stocked_server
 from tests.support.running import RESPONSE, RunningServer, ce
@@ -208,7 +207,7 @@ def test_an_empty_page_fills_itself(serve: Any, open_tab: OpenTab) -> None:
     tab.assert_clean()
 
 
-def test_a_server_that_is_gone_is_missed(serve: Any, open_tab: OpenTab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_is_gone_is_missed(serve: Any, open_tab: OpenTab) -> None:
     """The page says since when, keeps its numbers, and goes on when the server is back."""
     server = serve("--windows", "1h")
     post(server, rows("aab", "a") + rows("b", "b"))
@@ -225,8 +224,7 @@ def test_a_server_that_is_gone_is_missed(serve: Any, open_tab: OpenTab, monkeypa
     refresh(tab)
     assert text(tab, "#state") == since, "it keeps on saying since when"
 
-    monkeypatch.setattr(running, "free_port", lambda: server.port)
-    post(serve("--windows", "1h"), rows("aaaa", "a"))
+    post(serve("--windows", "1h", port=server.port), rows("aaaa", "a"))
     refresh(tab)
     assert "No answer" not in text(tab, "#state")
     assert "0.88" in text(tab, ".headline dd")

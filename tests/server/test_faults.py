@@ -208,6 +208,7 @@ KILLS = 9
 SENDERS = 8
 
 
+@pytest.mark.long
 def test_kill_minus_nine_loses_and_doubles_nothing(tmp_path: Path) -> None:
     """However often the server is killed under load, what is sent until it is answered counts exactly once."""
     # Seen to fail in copies of the server that did not look whether an event had been seen (4374 matched instead of

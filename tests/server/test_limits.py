@@ -535,6 +535,7 @@ def resident(server: RunningServer) -> int:
     return int(found[1]) // 1024
 
 
+@pytest.mark.long
 def test_memory_does_not_grow_with_what_waits(serve: Serve) -> None:
     """50,000 predictions that wait on disk take no more than 20 MB of the process, and none of them is lost."""
     server = serve()

@@ -162,6 +162,7 @@ def test_full_answers_fit_the_document(filled: RunningServer) -> None:
         assert answer.status_code == {"none": 404, "step=1s": 400}.get(re.split("[/?]", asked)[-1], 200), asked
 
 
+@pytest.mark.long
 def test_schemathesis_finds_nothing(filled: RunningServer, tmp_path: Path) -> None:
     """Whatever fits the document, and what does not, gets an answer that the document describes, from a server that
     holds data."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.server
-import queue
 import socket
 import ssl
 import subprocess
@@ -17,19 +16,7 @@ from typing import Any
 import pytest
 from cloudevents.core.bindings.http import HTTPMessage, from_binary_event
 
-from metrics_server.errors import Unavailable
-from metrics_server.ingest.normalize import observation_of
-from metrics_server.metrics.window import DAY
-from metrics_server.pairing.maintenance import Maintenance
-from metrics_server.pairing.observation import digest_of, row_key
-from metrics_server.pairing.usage import RECORDS, UsageLimits
-from metrics_server.pairing.writer import Submission, Writer
-from metrics_server.series.series import Labels
-from metrics_server.series.totals import Totals
-from metrics_server.store.interface import Change, Write
-from metrics_server.telemetry import Telemetry
 from tests.conftest import Serve
-from tests.support.pairing_bench import KEEPING, MAIN, NOW, NOWHERE, Bench, Sent
 from tests.support.running import FEEDBACK, ce, free_port, peer
 
 PAIR = {"response": {"data": {"ndarray": [1]}}, "truth": {"data": {"ndarray": [1]}}}
@@ -171,113 +158,3 @@ def test_replies_that_are_refused_or_fail_are_counted(serve: Serve, sink: tuple[
     handler.status = 503
     assert server.post(PAIR, ce(FEEDBACK, "2", "r2")).status == 200
     _await(server, "failed", 1)
-
-
-def _upkeep(
-    bench: Bench, totals: Totals, *, series_retention: int = 400 * DAY, limits: UsageLimits | None = None
-) -> Maintenance:
-    kept = {"history": KEEPING.history, "retention": KEEPING.retention, "series_retention": series_retention}
-    return Maintenance(bench.store, bench.catalog, totals, Telemetry(), limits or UsageLimits(), **kept)
-
-
-def test_a_series_that_is_idle_leaves_with_its_sums() -> None:
-    """After --series_retention without events a series is gone from store and page; the next event starts it anew."""
-    bench = Bench()
-    bench.send(Sent("feedback", "1", NOW, "r", MAIN, ("", ""), (1,), (1,)))
-    totals = Totals({"1h": 3600})
-    totals.rebuild(bench.store, NOW)
-    upkeep = _upkeep(bench, totals, series_retention=30 * DAY)
-    upkeep.step(NOW + 29 * DAY)
-    assert [series.labels for series in bench.catalog.current()] == [MAIN]
-    upkeep.step(NOW + 31 * DAY)
-    assert bench.catalog.current() == []
-    assert bench.store.series() == []
-    assert bench.store.totals(0) == {}
-
-
-def test_one_series_too_many_is_refused_and_leaves_no_trace() -> None:
-    """An event that would make one more than --max_series is refused; its key is not burnt, and nothing has moved."""
-    bench = Bench()
-    bench.catalog = type(bench.catalog)(lambda labels: bench.scoring, bench.catalog._build, 1)
-    one = Sent("feedback", "1", NOW, "r", MAIN, ("", ""), (1,), (1,))
-    other = one._replace(id="2", request="q", labels=Labels("lab", "iris", "main", "m"))
-    first, second = bench.send(one, other)
-    assert (first, second.reason.label) == ("accepted", "too_many_series")
-    assert len(bench.catalog) == 1
-    assert bench.send(other)[0].status == 422
-    bench.catalog._max_series = 2
-    assert bench.send(other) == ["accepted"]
-
-
-def test_expired_halves_and_keys_are_forgotten() -> None:
-    """After the retention a prediction is gone, and the numbers stay."""
-    bench = Bench()
-    bench.send(
-        Sent("feedback", "1", NOW, "r", MAIN, ("", ""), (1,), (1,)),
-        Sent("feedback", "2", NOW, "", MAIN, ("", ""), (1,), (1,)),
-    )
-    totals = Totals({"1h": 3600})
-    upkeep = _upkeep(bench, totals, series_retention=400 * DAY)
-    before = bench.net()
-    upkeep.step(NOW + DAY + 2)
-    assert len(bench.store._records) == 1
-    upkeep.step(NOW + 36 * DAY)
-    assert not bench.store._records
-    assert bench.net() == before
-
-
-def test_a_record_that_cannot_be_read_holds_nothing_up() -> None:
-    """It leaves when its time has come, like the others; upkeep goes on."""
-    bench = Bench()
-    bench.store.commit(Change({b"x" * 20: Write(0, b"\xc1", NOW - 9, RECORDS)}))
-    bench.send(Sent("feedback", "1", NOW, "r", MAIN, ("", ""), (1,), (1,)))
-    totals = Totals({"1h": 3600})
-    totals.rebuild(bench.store, NOW)
-    _upkeep(bench, totals).step(NOW + 36 * DAY)
-    assert not bench.store._records
-    assert totals.series_totals(bench.catalog.current()[0].id).windows["1h"] == {}
-
-
-def test_a_group_larger_than_a_sweep_does_not_outgrow_the_limit() -> None:
-    """However many rows an event brings, what is kept is back at --max_pending after the next look."""
-    bench = Bench()
-    totals = Totals({"1h": 3600})
-    upkeep = _upkeep(bench, totals, limits=UsageLimits(records=100))
-    for number in range(2):
-        bench.send(
-            Sent("response", f"{number}", NOW + number, f"r{number}", MAIN, ("", ""), (1,) * 12_000), now=NOW + number
-        )
-        totals.rebuild(bench.store, NOW + number)
-        upkeep.step(NOW + number)
-        assert len(bench.store._records) == 100
-
-
-def test_an_event_that_cannot_be_applied_fails_alone() -> None:
-    """When a group meets a fault of ours, the events that have nothing to do with it are applied all the same."""
-    bench = Bench()
-    bench.store.commit(Change({row_key(digest_of("bad"), 0): Write(0, b"\xc1", NOW + DAY, RECORDS)}))
-    answered: queue.Queue[list[Any]] = queue.Queue()
-    totals = Totals({"1h": 3600})
-    writer = Writer(
-        bench.store,
-        bench.catalog,
-        totals,
-        Telemetry(),
-        KEEPING,
-        max_queue=100,
-        series_retention=400 * DAY,
-        limits=UsageLimits(),
-        deliver=lambda done: [told(outcomes) for told, outcomes in done],
-        clock=lambda: NOW,
-    )
-    writer.start()
-    events = [
-        Sent("feedback", str(n), NOW, "bad" if n == 5 else f"r{n}", MAIN, ("", ""), (1,), (1,)).event()
-        for n in range(9)
-    ]
-    writer.submit(Submission([observation_of(event, NOWHERE, NOW) for event in events], answered.put))
-    outcomes = answered.get(timeout=20)
-    assert [outcome for outcome in outcomes if outcome != "accepted"] == [outcomes[5]]
-    assert isinstance(outcomes[5], Unavailable)
-    assert bench.net()[MAIN]["pairs"] == 8
-    assert writer.stop(10)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -15,6 +17,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +46,21 @@ ARGUMENTS = [
 ]
 
 
+# Below those that the kernel gives to outgoing connections and to port 0 (ip_local_port_range), so that nothing of these
+# takes a port between our look and the bind; and beyond those to which browsers do not go. Each worker of pytest-xdist
+# has ports of its own, and starts anywhere among them, for there may be another session.
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_OWN_PORTS = range(20_000, 32_768)[_WORKER % 16 :: 16]
+_ports = itertools.islice(itertools.cycle(_OWN_PORTS), random.SystemRandom().randrange(len(_OWN_PORTS)), None)
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A loopback port on which nothing listens, and which no other worker of this session is given."""
+    while True:
+        port = next(_ports)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def peer(name: str) -> str:
@@ -87,27 +101,31 @@ class Answer:
         return str(json.loads(self.body)["error"]["reason"])
 
 
-def launch(
+class PortTaken(AssertionError):
+    """Somebody else has come to listen where the server was to."""
+
+
+def launch(log: Path, *options: str, port: int | None = None, **how: Any) -> tuple[subprocess.Popen[bytes], int]:
+    """A ready `python -m metrics_server` on this port or a free one, in the directory of its log, untouched by this
+    process's environment."""
+    if port is not None:
+        return _launch(log, port, *options, **how)
+    while True:
+        with suppress(PortTaken):
+            return _launch(log, free_port(), *options, **how)
+
+
+def _launch(
     log: Path,
+    port: int,
     *options: str,
     wrapper: Sequence[str] = (),
+    program: Sequence[str] = (sys.executable, "-m", "metrics_server"),
     environment: Mapping[str, str] | None = None,
     drop_in: bool = False,
     scheme: str = "http",
 ) -> tuple[subprocess.Popen[bytes], int]:
-    """A ready `python -m metrics_server` on a free port, in the directory of its log, untouched by this process's
-    environment."""
-    port = free_port()
-    words = [
-        *wrapper,
-        sys.executable,
-        "-m",
-        "metrics_server",
-        "--http_port",
-        str(port),
-        *options,
-        *(["MetricsServer"] if drop_in else []),
-    ]
+    words = [*wrapper, *program, "--http_port", str(port), *options, *(["MetricsServer"] if drop_in else [])]
     clean = {
         name: value for name, value in os.environ.items() if not re.match("METRICS_SERVER_|PORT$|SELDON_|PREDICT", name)
     }
@@ -131,10 +149,12 @@ def launch(
 
 def _await_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
     unverified = ssl._create_unverified_context()  # a test that cares looks itself
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while True:
         if process.poll() is not None:
-            raise AssertionError(f"the server ended with {process.returncode}:\n{log.read_text()[-2000:]}")
+            said = log.read_text()[-2000:]
+            kind = PortTaken if "address already in use" in said.lower() else AssertionError
+            raise kind(f"the server ended with {process.returncode}:\n{said}")
         try:
             with urllib.request.urlopen(f"{url}/readyz", timeout=5, context=unverified) as answer:
                 if answer.status == 200:

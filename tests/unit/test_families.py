@@ -20,9 +20,6 @@ from metrics_server.metrics.model import MetricModel, Sample
 from metrics_server.metrics.sums import add_into, total
 from metrics_server.metrics.task import TASKS
 from metrics_server.pairing.scorer import increments_of, weighted
-from tests.conftest import Serve
-from tests.support.running import FEEDBACK as FEEDBACK_EVENT
-from tests.support.running import RESPONSE, ce
 
 Key = tuple[str, str]
 Rows = tuple[Any, Any]
@@ -350,22 +347,6 @@ def test_what_a_task_makes_of_raw_rows(task: str, truth: Any, prediction: Any, r
     found = TASKS[task](truth, prediction, ("cat", "dog"))
     assert found == resolved
     assert [type(value) for value in found] == [type(value) for value in resolved]
-
-
-def test_people_rate_answers_that_no_metric_can_read(serve: Serve) -> None:
-    """A logged answer of a language model waits for its thumb like any prediction; a change of mind takes the first one
-    back."""
-    server = serve("--storage_uri", "cm_models.human_feedback.HumanFeedback")
-    server.post({"choices": [{"message": {"content": "An answer. " * 100}}]}, ce(RESPONSE, "1", "r1"))
-    server.post({"truth": {"strData": "thumbs_down"}}, ce(FEEDBACK_EVENT, "2", "r1"))
-    server.post({"truth": {"strData": "thumbs_up"}}, ce(FEEDBACK_EVENT, "3", "r1"))
-    assert server.value("model_thumbs_up_ratio", window="1h") == 1
-    assert (
-        server.value("model_ratings_total", value="-1")
-        == server.value("model_ratings_retracted_total", value="-1")
-        == 1
-    )
-    assert server.value("model_labels_total", status="corrected") == 1
 
 
 # Coverage: each population is drawn from anew by `draw(random, rows)`.

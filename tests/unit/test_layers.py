@@ -135,3 +135,24 @@ def test_no_function_is_too_long() -> None:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
                 assert (node.end_lineno or 0) - node.lineno < 50, f"{path}: {node.name}"
+
+
+TEST_FILES = sorted((ROOT / "tests").rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", TEST_FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_test_file_is_imported(path: Path) -> None:
+    """What tests share is in tests/support; a test file can be read, moved and run by itself."""
+    assert not [name for name in _imports(path) if any(part.startswith("test_") for part in name.split("."))]
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in TEST_FILES if path.parent.name in ("unit", "contract")], ids=lambda path: path.stem
+)
+def test_what_is_fast_starts_no_server(path: Path) -> None:
+    """Tests of `make fast` start no server process and no peer program."""
+    started = {f"tests.support.{name}" for name in ("browser", "kafka_broker", "live_server", "monitoring", "raw_http")}
+    started |= {f"tests.support.running.{name}" for name in ("RunningServer", "launch", "peer")} | {
+        "tests.conftest.Serve"
+    }
+    assert not _imports(path) & started

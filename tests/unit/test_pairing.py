@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -126,6 +127,7 @@ def _expected_row(events: list[Sent], row: int) -> Iterable[tuple[Labels, float,
         yield where, when, Counter(reward.increments(value))
 
 
+@pytest.mark.long
 @settings(max_examples=400, deadline=None)
 @given(
     histories(),

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
+import pytest
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule, run_state_machine_as_test
@@ -667,15 +668,17 @@ def histories(examples: int, steps: int) -> settings:
     )
 
 
-def test_any_history_gives_the_numbers_of_the_set_of_its_events() -> None:
+@pytest.mark.parametrize("examples", [20, pytest.param(200, marks=pytest.mark.long)])
+def test_any_history_gives_the_numbers_of_the_set_of_its_events(examples: int) -> None:
     """However events are grouped, repeated, lost before their commit and mixed with restarts, the numbers are those of
     the set."""
-    run_state_machine_as_test(Pairing, settings=histories(200, 15))
+    run_state_machine_as_test(Pairing, settings=histories(examples, 15))
 
 
-def test_any_history_gives_the_numbers_of_the_set_of_its_events_on_disk() -> None:
+@pytest.mark.parametrize("examples", [5, pytest.param(40, marks=pytest.mark.long)])
+def test_any_history_gives_the_numbers_of_the_set_of_its_events_on_disk(examples: int) -> None:
     """The same with the state in a file that is closed and opened again at a restart."""
-    run_state_machine_as_test(PairingOnDisk, settings=histories(40, 12))
+    run_state_machine_as_test(PairingOnDisk, settings=histories(examples, 12))
 
 
 # Single promises

@@ -332,6 +332,7 @@ def damaged(draw: st.DrawFn) -> bytes:
     return body[:start] + draw(st.binary(max_size=6)) + body[start + draw(st.integers(0, 6)) :]
 
 
+@pytest.mark.long
 @settings(max_examples=1500, deadline=None, derandomize=True, database=None)
 @given(kinds, protocols, types, st.binary(max_size=60) | damaged() | texts)
 @example(EventKind.RESPONSE, "", JSON, b'{"outputs":[{"datatype":"BYTES","data":[[]],"shape":[0]}]}')

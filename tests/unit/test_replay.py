@@ -8,65 +8,25 @@ import gc
 import gzip
 import json
 import math
-import os
 import re
-import signal
-import subprocess
 import sys
-import termios
 import time
 import warnings
-from collections.abc import Iterable
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from metrics_server.errors import BadConfiguration
 from metrics_server.replay.command import main
 from metrics_server.replay.engine import replay
 from metrics_server.replay.result import ReplayResult
 from metrics_server.replay.source import BadFile
-from tests.conftest import Serve
-from tests.support.running import FEEDBACK, REQUEST, RESPONSE, ROOT
+from tests.support.replay_files import MIDNIGHT, _event, everything, gauges, mixed_events, pair_lines, written
+from tests.support.running import FEEDBACK, RESPONSE
 
 DAY = 86_400
-MIDNIGHT = 1_772_409_600  # 2026-03-02T00:00:00Z
-GUIDE = ROOT / "docs" / "how-to" / "replay-a-file.md"
-LABELS = {
-    "deployment_namespace": "namespace",
-    "deployment_name": "deployment",
-    "predictor_name": "predictor",
-    "model_name": "model",
-}
-
-# A class without any true pair has no variance of its average precision; a server is not stopped by numpy's warning of
-# that.
-
-Key = tuple[str, frozenset[tuple[str, str]]]
-
-
-def _written(path: Path, records: Iterable[Any]) -> Path:
-    path.write_text("".join(f"{json.dumps(record)}\n" for record in records))
-    return path
-
-
-def _gauges(readings: Iterable[ReplayResult]) -> dict[Key, float]:
-    """The values as the page for Prometheus has them."""
-    found: dict[Key, float] = {}
-    for reading in readings:
-        whose = {name: reading[key] for name, key in LABELS.items()}  # type: ignore[literal-required]
-        if part := reading.get("slice"):
-            whose["slice"] = part
-        for value in reading["values"]:
-            labels = frozenset({**whose, **value["labels"]}.items())
-            found[value["name"], labels] = value["value"]
-            if "lower" in value and not {"class", "value"} & value["labels"].keys():
-                found[f"{value['name']}_lower", labels] = value["lower"]
-                found[f"{value['name']}_upper", labels] = value["upper"]
-    return found
 
 
 def _value(readings: list[ReplayResult], name: str, **labels: str) -> float:
@@ -79,120 +39,15 @@ def _accuracy(readings: list[ReplayResult]) -> tuple[float, float]:
     return _value(readings, "model_accuracy_ratio"), readings[0]["support"]
 
 
-def _pairs(count: int, since: float = MIDNIGHT, **members: Any) -> list[dict[str, Any]]:
-    """Scores and classes of which most agree, all with times of their own."""
-    random = Random(7)
-    made = []
-    for number in range(count):
-        truth = int(random.random() < 0.4)
-        score = round(min(1.0, max(0.0, random.gauss(0.3 + 0.4 * truth, 0.2))), 3)
-        times = {"predicted_at": since + 600.0 * number, "labelled_at": since + 600.0 * number + 60}
-        made.append({"request_id": f"r{number}", "truth": truth, "prediction": score, **times, **members})
-    return made
-
-
-def _event(kind: str, event_id: str, request_id: str, data: Any, at: str, **extensions: str) -> dict[str, Any]:
-    about = {"namespace": "shop", "inferenceservicename": "wine", "endpoint": "main", "modelid": "classifier"}
-    attributes = {
-        "specversion": "1.0",
-        "id": event_id,
-        "source": "http://:8000/",
-        "type": kind,
-        "time": at,
-        "requestid": request_id,
-    }
-    return {**attributes, **about, **extensions, "data": data}
-
-
-def _everything(since: float) -> list[dict[str, Any]]:
-    """Statements of four tasks, with corrections, retractions, weights and repeats."""
-    random = Random(3)
-    said: list[dict[str, Any]] = []
-    for number in range(120):
-        times = {"predicted_at": since + number, "labelled_at": since + 100 + number}
-        truth, row = random.randrange(3), [round(random.random(), 3) for _ in range(3)]
-        said += [
-            {"request_id": f"a{number}", "truth": truth % 2, "prediction": row[0], "deployment": "scores", **times},
-            {
-                "request_id": f"b{number}",
-                "truth": truth,
-                "prediction": row,
-                "deployment": "rows",
-                "weight": 1 + number % 3,
-                **times,
-            },
-            {
-                "request_id": f"c{number}",
-                "truth": 5 + row[0],
-                "prediction": 5 + row[1],
-                "deployment": "prices",
-                **times,
-            },
-            {
-                "request_id": f"d{number}",
-                "truth": "abc"[truth],
-                "prediction": random.choice("abc"),
-                "namespace": "shop",
-                **times,
-            },
-        ]
-    later = {"labelled_at": since + 500}
-    said += [{"request_id": f"b{number}", "truth": 0, "deployment": "rows", **later} for number in range(20)]
-    said += [{"request_id": f"c{number}", "truth": None, **later} for number in range(10)]
-    return [*said, *said[:50]]
-
-
-def _events(at: str) -> list[dict[str, Any]]:
-    """Requests, responses of two rows, feedback with rewards, of one slice."""
-    events = [_event(REQUEST, "q1", "e1", {"data": {"ndarray": [[1.0], [2.0]]}}, at, country="nl")]
-    events += [
-        _event(RESPONSE, f"p{n}", f"e{n}", {"data": {"ndarray": [[0.3, 0.7], [0.8, 0.2]]}}, at, country="nl")
-        for n in range(9)
-    ]
-    events += [
-        _event(FEEDBACK, f"f{n}", f"e{n}", {"truth": {"data": {"ndarray": [1, n % 2]}}, "reward": n}, at)
-        for n in range(6)
-    ]
-    return events
-
-
-def test_a_file_gives_what_a_server_shows(serve: Serve, tmp_path: Path) -> None:
-    """Statements and events give, from a file, every gauge that a server has of them: names, labels, values and
-    intervals."""
-    since = float(int(time.time()) - 3600)
-    statements = _everything(since)
-    at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(since))
-    events = _events(at)
-    options = ["--slices", "country=attribute:country", "--threshold", "0.4", "--max_exported_classes", "2"]
-    server = serve("--store", "memory://", "--windows", "7d", *options)
-    assert server.post(statements, {"Content-Type": "application/json"}, "/v1/feedback").status == 200
-    for event in events:
-        assert server.post(event, {"Content-Type": "application/cloudevents+json"}).status == 200
-    shown = {
-        (
-            sample.name,
-            frozenset((name, value) for name, value in sample.labels.items() if name != "window"),
-        ): sample.value
-        for family in text_string_to_metric_families(server.get("/v1/metrics").body.decode())
-        for sample in family.samples
-        if "window" in sample.labels
-    }
-    settings: dict[str, Any] = {"slices": ["country=attribute:country"], "threshold": 0.4, "max_exported_classes": 2}
-    found = _gauges(replay(_written(tmp_path / "all.jsonl", [*statements, *events]), **settings))
-    assert len(found) > 150
-    assert found.keys() == shown.keys()
-    assert found == pytest.approx(shown, rel=1e-9)
-
-
 def test_every_form_of_a_file_gives_the_same(tmp_path: Path) -> None:
     """JSONL, CSV, Parquet, the compressed ones and dicts with equal records give equal readings."""
     import pyarrow as pa
     from pyarrow import parquet
 
-    records = _pairs(60, deployment="wine", weight=2)
+    records = pair_lines(60, deployment="wine", weight=2)
     for record in records:
         record["prediction"] = [round(1 - record["prediction"], 3), record["prediction"]]
-    expected = replay(_written(tmp_path / "a.jsonl", records))
+    expected = replay(written(tmp_path / "a.jsonl", records))
     assert expected[0]["support"] == 60
     names = list(records[0])
     for name, spread in (("whole.csv", False), ("spread.csv", True)):
@@ -253,15 +108,15 @@ def test_numpy_values_are_taken() -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_the_order_of_lines_does_not_matter(tmp_path: Path, seed: int) -> None:
     """Predictions, truths, corrections, retractions and events give the same in any order, in steps too."""
-    records: list[dict[str, Any]] = _everything(MIDNIGHT)
-    split = _pairs(80, deployment="late")
+    records: list[dict[str, Any]] = everything(MIDNIGHT)
+    split = pair_lines(80, deployment="late")
     records += [{name: value for name, value in pair.items() if name not in ("truth", "labelled_at")} for pair in split]
     records += [{name: pair[name] for name in ("request_id", "truth", "labelled_at")} for pair in split[:60]]
-    records += _events("2026-03-02T05:00:00Z")
-    expected = replay(_written(tmp_path / "a.jsonl", records), step="1h")
+    records += mixed_events("2026-03-02T05:00:00Z")
+    expected = replay(written(tmp_path / "a.jsonl", records), step="1h")
     Random(seed).shuffle(records)
-    found = replay(_written(tmp_path / "b.jsonl", records), step="1h")
-    assert _gauges(found) == pytest.approx(_gauges(expected), rel=1e-9)
+    found = replay(written(tmp_path / "b.jsonl", records), step="1h")
+    assert gauges(found) == pytest.approx(gauges(expected), rel=1e-9)
     assert [[(p["from"], p["support"]) for p in r["points"]] for r in found] == [
         [(p["from"], p["support"]) for p in r["points"]] for r in expected
     ]
@@ -280,7 +135,7 @@ def test_a_truth_can_be_taken_back(tmp_path: Path) -> None:
     """A later null in JSON leaves the pair out."""
     pair = {"request_id": "a", "truth": 1, "prediction": 0.9, "labelled_at": 10}
     records = [pair, {"request_id": "a", "truth": None, "labelled_at": 20}, {**pair, "request_id": "b", "truth": 0}]
-    assert _accuracy(replay(_written(tmp_path / "a.jsonl", records))) == (0.0, 1)
+    assert _accuracy(replay(written(tmp_path / "a.jsonl", records))) == (0.0, 1)
 
 
 @pytest.mark.parametrize("row", [None, 2])
@@ -316,7 +171,7 @@ def test_predictions_and_truths_meet_across_lines_and_kinds(tmp_path: Path, row:
     ]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # further rows of an event whose other half is a line of one row
-        (reading,) = replay(_written(tmp_path / "mixed.jsonl", records), step="1d")
+        (reading,) = replay(written(tmp_path / "mixed.jsonl", records), step="1d")
     assert (reading["namespace"], reading["deployment"], reading["predictor"]) == ("shop", "wine", "main")
     assert _accuracy([reading]) == (1.0, 3)
     assert _value([reading], "model_label_coverage_ratio") == pytest.approx(1.0 if row is None else 3 / 5)
@@ -328,7 +183,7 @@ def test_a_notebook_stays_as_it_was() -> None:
     before, own = gc.get_threshold(), (1234, 11, 12)
     gc.set_threshold(*own)
     try:
-        replay(_pairs(3))
+        replay(pair_lines(3))
         assert gc.get_threshold() == own
         with pytest.raises(AttributeError):
             replay([None])  # type: ignore[list-item]
@@ -363,7 +218,7 @@ def test_slices_of_events_are_readings() -> None:
 
 def test_steps_hold_what_was_predicted_in_them() -> None:
     """Each step has the values of its predictions alone, and all of them together those of the whole."""
-    records = _pairs(400, MIDNIGHT)
+    records = pair_lines(400, MIDNIGHT)
     (reading,) = replay(records, step="1d")
     points = reading["points"]
     assert [point["from"] for point in points] == [MIDNIGHT + day * DAY for day in range(3)]
@@ -373,7 +228,7 @@ def test_steps_hold_what_was_predicted_in_them() -> None:
     assert points[0]["values"] == first["values"]
     fine = replay(records, step="30m")
     assert [point["support"] for point in fine[0]["points"]] == [3] * 133 + [1]
-    assert _gauges(fine) == pytest.approx(_gauges([reading]), rel=1e-9)
+    assert gauges(fine) == pytest.approx(gauges([reading]), rel=1e-9)
 
 
 def test_bad_lines_lose_nothing_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -524,10 +379,10 @@ def test_a_date_is_its_midnight(tmp_path: Path) -> None:
     parquet.write_table(pa.Table.from_pylist([dated]), tmp_path / "date.parquet")
     (tmp_path / "a.csv").write_text(f"{','.join(said)}\n{','.join(map(str, said.values()))}\n")
     alone = {name: said[name] for name in ("request_id", "prediction", "predicted_at")}
-    apart = _written(
+    apart = written(
         tmp_path / "b.jsonl", [alone, {name: said[name] for name in ("request_id", "truth", "labelled_at")}]
     )
-    whole = _written(tmp_path / "a.jsonl", [said])
+    whole = written(tmp_path / "a.jsonl", [said])
     for same in (tmp_path / "text.parquet", tmp_path / "date.parquet", tmp_path / "a.csv", whole, [said], [dated]):
         assert replay(same, step="1d") == expected
     assert [point["from"] for point in replay(apart, step="1d")[0]["points"]] == [MIDNIGHT]
@@ -617,7 +472,7 @@ def test_missing_pyarrow_is_explained(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_wrong_usage_is_explained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A setting or a step that cannot be used is named, with status 2."""
-    path = _written(tmp_path / "a.jsonl", [])
+    path = written(tmp_path / "a.jsonl", [])
     for words, said in (
         (["--step", "90s"], "--step"),
         (["--storage_uri", "no.Such"], "--storage_uri"),
@@ -638,7 +493,7 @@ def test_settings_are_those_of_a_server(
 ) -> None:
     """Options, environment and configuration file decide as they do for a server."""
     records = [{"truth": 1, "prediction": 0.45, "deployment": name} for name in ("low", "high")]
-    path, config = _written(tmp_path / "a.jsonl", records), tmp_path / "c.yaml"
+    path, config = written(tmp_path / "a.jsonl", records), tmp_path / "c.yaml"
     config.write_text("windows: [1h]\ndeployments: [{deployment: low, threshold: 0.4}]\n")
     by_name = {
         reading["deployment"]: _value([reading], "model_accuracy_ratio") for reading in replay(path, config=config)
@@ -656,7 +511,7 @@ def test_settings_are_those_of_a_server(
 
 def test_the_table_says_it_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The table has a line for each value, and with steps one for each value without labels of each step."""
-    path = _written(tmp_path / "a.jsonl", _pairs(400, deployment="wine"))
+    path = written(tmp_path / "a.jsonl", pair_lines(400, deployment="wine"))
     assert main([str(path), "--step", "1d"]) == 0
     output, errors = capsys.readouterr()
     assert errors == ""
@@ -670,87 +525,6 @@ def test_the_table_says_it_all(tmp_path: Path, capsys: pytest.CaptureFixture[str
     accuracy = _value([reading], "model_accuracy_ratio")
     assert any(line.split()[:2] == ["model_accuracy_ratio", f"{accuracy:.6g}"] for line in lines)
     assert sum(line.startswith("2026-03-03 00:00  model_accuracy_ratio ") for line in lines) == 1
-
-
-def _command(*words: str, **how: Any) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "metrics_server", "replay", *words]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **how)
-
-
-def test_ctrl_c_ends_it(tmp_path: Path) -> None:
-    """Ctrl-C ends it soon with status 130, one word and no traceback."""
-    path = _written(tmp_path / "a.jsonl", ["no object", *_pairs(100) * 2000])
-    # Not measured: coverage never lets go of its lock when the interrupt finds it there.
-    unmeasured = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
-    # Whoever runs the tests in the background of a shell has had SIGINT ignored, and so would the command.
-    with _command(
-        str(path), env=unmeasured, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
-    ) as process:
-        assert process.stderr is not None
-        assert "malformed_feedback" in process.stderr.readline()  # it is under way
-        process.send_signal(signal.SIGINT)
-        try:
-            output, errors = process.communicate(timeout=20)
-        finally:
-            process.kill()
-    assert (process.returncode, output, errors) == (130, "", "Stopped.\n")
-
-
-def test_a_closed_pipe_is_no_error(tmp_path: Path) -> None:
-    """When nobody reads the output, as after `| head`, there is no traceback."""
-    path = _written(tmp_path / "a.jsonl", _pairs(10))
-    read, write = os.pipe()
-    os.close(read)
-    command = [sys.executable, "-m", "metrics_server", "replay", str(path)]
-    process = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
-    os.close(write)
-    assert (process.returncode, process.stderr) == (1, "")
-
-
-def test_progress_is_for_terminals(tmp_path: Path) -> None:
-    """On a terminal a bar counts the bytes of the file, compressed or not; elsewhere nothing is written."""
-    pairs = _pairs(20_000)
-    plain = _written(tmp_path / "a.jsonl", pairs)
-    zipped = tmp_path / "a.jsonl.gz"
-    zipped.write_bytes(gzip.compress(plain.read_bytes()))
-    for path in (plain, zipped):
-        terminal, end = os.openpty()
-        termios.tcsetwinsize(end, (24, 100))
-        command = [sys.executable, "-m", "metrics_server", "replay", str(path)]
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=end) as process:
-            os.close(end)
-            shown = b""
-            try:
-                while part := os.read(terminal, 4096):
-                    shown += part
-            except OSError:  # how a terminal tells that all others have left
-                pass
-        os.close(terminal)
-        assert process.returncode == 0
-        shares = [int(share) for share in re.findall(rb"\r *(\d+)%", shown)]
-        assert shares == sorted(shares)
-        assert 50 < shares[-1] <= 100
-        assert b"B/s" in shown
-    with _command(str(plain)) as quiet:
-        output, errors = quiet.communicate(timeout=60)
-    assert "model_accuracy_ratio" in output
-    assert errors == ""
-
-
-def test_memory_is_that_of_what_waits(tmp_path: Path) -> None:
-    """A file of pairs without ids is not held: ten times the lines take about the same memory."""
-    code = (
-        "import resource,sys; from metrics_server.replay.engine import replay; replay(sys.argv[1]);"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
-    )
-    taken = []
-    for count in (20_000, 200_000):
-        path = tmp_path / f"{count}.jsonl"
-        path.write_text('{"truth": 1, "prediction": 0.9}\n' * count)
-        taken.append(
-            int(subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, check=True).stdout)
-        )
-    assert taken[1] < taken[0] + 20 * 1024
 
 
 def test_values_are_those_of_scikit_learn() -> None:
@@ -772,30 +546,3 @@ def test_values_are_those_of_scikit_learn() -> None:
     assert _value(found, "model_recall_ratio", **{"class": "1"}) == pytest.approx(
         metrics.recall_score(truths, guessed, labels=[1], average="macro"), rel=1e-12
     )
-
-
-def _blocks() -> list[tuple[str, str]]:
-    return re.findall(r"^```(\w*)\n(.*?)^```$", GUIDE.read_text(), re.DOTALL | re.MULTILINE)
-
-
-def test_the_guide_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """The commands and the Python of the page print what it shows; an output that is cut there ends with three dots."""
-    monkeypatch.chdir(tmp_path)
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    found, ran = _blocks(), 0
-    for (language, code), (following, shown) in zip(found, [*found[1:], ("", "")], strict=True):
-        if language == "python":
-            exec(compile(code, GUIDE.name, "exec"), {"__name__": "guide"})
-            printed = capsys.readouterr().out
-        elif language == "sh" and "pip install" not in code:
-            result = subprocess.run(
-                ["bash", "-c", code], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-            )
-            printed = result.stdout
-        else:
-            continue
-        if following == "text":
-            begin, cut, _ = shown.partition("...\n")
-            assert printed.startswith(begin) if cut else printed == shown
-            ran += 1
-    assert ran >= 3

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from metrics_server.__main__ import in_container, on_volume
-from tests.conftest import Serve
 
 
 def test_a_container_is_known_by_its_marks(tmp_path: Path) -> None:
@@ -26,14 +25,3 @@ def test_a_volume_is_another_file_system(tmp_path: Path) -> None:
     if not shared.is_dir() or shared.stat().st_dev == tmp_path.stat().st_dev:
         pytest.skip("no second file system here")
     assert on_volume(shared / "state.db", tmp_path)
-
-
-def test_the_log_tells_of_state_without_a_volume(serve: Serve, tmp_path: Path) -> None:
-    """In a container, a state on the root file system is named with its directory; one on a volume or in memory is
-    not."""
-    told = f"The state goes with this container; a volume at {tmp_path} would keep it longer"
-    pod = {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}
-    for options, expected in (((), not on_volume(tmp_path / "state.db")), (("--store", "memory://"), False)):
-        server = serve(*options, environment=pod)
-        assert server.stop() == 0
-        assert (told in server.log.read_text()) is expected
