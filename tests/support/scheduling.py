@@ -6,7 +6,7 @@ import pytest
 
 # The longest come first, so that no worker is left with one of them in the end.
 FOLDERS = ("peers", "server", "contract", "unit")
-LONGEST = ("test_kafka", "test_browser", "test_simulator", "test_notebooks", "test_compose", "test_senders")
+LONGEST = ("test_image", "test_kafka", "test_simulator", "test_rules", "test_notebooks", "test_browser", "test_compose")
 
 
 def arrange(items: list[pytest.Item]) -> None:
