@@ -111,11 +111,9 @@ class MemoryStore:
         with self._lock:
             if self._is_closed:
                 raise StoreUnavailable("the store is closed")
-            starts = {
-                floor(bucket.start, step) for bucket in self._sums if bucket.width > 0 and since <= bucket.start < until
-            }
-        for start in sorted(starts):
-            buckets = self._buckets_of_step(series_id, max(start, since), min(start + step, until), step)
+            known = {bucket for bucket, by_series in self._sums.items() if bucket.width > 0 and series_id in by_series}
+        for start in sorted({floor(bucket.start, step) for bucket in known if since <= bucket.start < until}):
+            buckets = self._buckets_of_step(series_id, max(start, since), min(start + step, until), known)
             widest, sums = max((bucket.width for bucket in buckets), default=0), dict[str, float]()
             while buckets:
                 if is_over():
@@ -124,10 +122,10 @@ class MemoryStore:
             if sums:
                 yield StepSums(start, widest, sums)
 
-    def _buckets_of_step(self, series_id: int, since: int, until: int, step: int) -> dict[Bucket, Sums]:
+    def _buckets_of_step(self, series_id: int, since: int, until: int, known: set[Bucket]) -> dict[Bucket, Sums]:
         """Copies the buckets of a step, so that nobody waits while they are added up.
 
-        A bucket that a roll-up has meanwhile made wider than the step belongs to each step that it overlaps.
+        A bucket that a roll-up has made since the known ones were listed belongs to each step that it overlaps.
         """
         with self._lock:
             if self._is_closed:
@@ -137,7 +135,7 @@ class MemoryStore:
                 for bucket, by_series in self._sums.items()
                 if bucket.width > 0
                 and bucket.start < until
-                and (bucket.start >= since or (bucket.width > step and bucket.start + bucket.width > since))
+                and (bucket.start >= since or (bucket not in known and bucket.start + bucket.width > since))
                 and series_id in by_series
             }
 

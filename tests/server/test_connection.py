@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import gzip
 import json
 import socket
-import threading
 import time
 from collections.abc import Iterator
 
 import pytest
-import uvloop
 
-from metrics_server.api.exposition import AncestorLabels
-from metrics_server.app import Server
 from metrics_server.http import connection
-from metrics_server.series.series import Labels
-from metrics_server.settings import Settings
-from metrics_server.store.memory import MemoryStore
+from tests.support.inside import Inside
 from tests.support.raw_http import NONE, Client, Served, chunked, request, serving
-from tests.support.running import FEEDBACK, free_port
+from tests.support.running import FEEDBACK
 
 GOOD = {"response": {"data": {"ndarray": ["cat"]}}, "truth": {"data": {"ndarray": ["cat"]}}}
 CONTENT = json.dumps(GOOD).encode()
@@ -231,40 +224,6 @@ def test_slow_clients_hold_nobody_up(server: Served) -> None:
             assert server.ask(post()).status == 200
             assert server.ask(get("/healthz", close=True)).status == 200
         assert time.monotonic() - started < 2
-
-
-class Inside:
-    """A server in a thread of this process."""
-
-    def __init__(self) -> None:
-        self.port = free_port()
-        self.drained: bool | None = None
-        self._ready = threading.Event()
-        self._thread = threading.Thread(target=lambda: uvloop.run(self._serve()))
-
-    def __enter__(self) -> Inside:
-        self._thread.start()
-        assert self._ready.wait(10)
-        return self
-
-    def __exit__(self, *unused: object) -> None:
-        self.stop()
-
-    def stop(self) -> bool | None:
-        """Stops and says whether every request had been answered."""
-        if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._stop.set)
-            self._thread.join(10)
-        return self.drained
-
-    async def _serve(self) -> None:
-        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        settings = Settings(http_port=self.port, store="memory://", max_body_bytes=100_000, drain_seconds=0.5)
-        server = Server(settings, MemoryStore(), Labels("", "", "", ""), AncestorLabels("", "", "", ""))
-        await server.start()
-        self._ready.set()
-        await self._stop.wait()
-        self.drained = await server.stop()
 
 
 @pytest.fixture

@@ -15,13 +15,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.test_connection import Inside
 
 from metrics_server.errors import Unavailable
 from metrics_server.http import connection
 from metrics_server.http.handler import Encoded
 from metrics_server.http.slow_readers import OWN_BYTES, SlowReaders
 from metrics_server.http.worker_pools import SharedPages, WorkerPool
+from tests.support.inside import Inside
 from tests.support.raw_http import Answer, Client, Served, request, serving
 
 SERIES = 150

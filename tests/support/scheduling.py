@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 # The longest come first, so that no worker is left with one of them in the end.
-FOLDERS = ("peers", "server", "contract", "unit")
+FOLDERS = ("peers", "server", "laws", "contract", "unit")
 LONGEST = ("test_image", "test_kafka", "test_simulator", "test_rules", "test_notebooks", "test_browser", "test_compose")
 
 

@@ -92,7 +92,7 @@ def _messages() -> Iterator[str]:
             if (
                 isinstance(node, ast.Call)
                 and isinstance(node.func, ast.Attribute)
-                and ast.unparse(node.func.value) == "logger"
+                and ast.unparse(node.func.value) in ("logger", "self._outages")
             ):
                 yield from (
                     word.value
