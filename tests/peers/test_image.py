@@ -192,6 +192,7 @@ def _html(port: int) -> bytes:
         return answer.read()
 
 
+@pytest.mark.long
 def test_the_ancestors_arguments_start_the_image_as_any_user(build: Build) -> None:
     """Entry point and the walkthrough's arguments run as user 8888, count feedback, keep the state in the given place,
     and end with 0."""
@@ -222,6 +223,7 @@ def test_the_ancestors_arguments_start_the_image_as_any_user(build: Build) -> No
     assert _ask(check) == 1, "a server that ended is not healthy"
 
 
+@pytest.mark.long
 def test_the_image_knows_its_version(build: Build) -> None:
     """The package, the label and the tags in the files that name the image say one version."""
     done = subprocess.run(
@@ -233,6 +235,7 @@ def test_the_image_knows_its_version(build: Build) -> None:
         assert set(re.findall(r"feedback-metrics-server(?:-demo)?:(\d[\w.]*)", path.read_text())) == {__version__}, path
 
 
+@pytest.mark.long
 def test_nothing_is_missing_and_nothing_more_is_there(build: Build) -> None:
     """The environment holds the locked packages and this one, they fit each other, and there is no pip."""
     packages = next(build.root.glob("opt/venv/lib/python*/site-packages"))
@@ -248,6 +251,7 @@ def test_nothing_is_missing_and_nothing_more_is_there(build: Build) -> None:
     subprocess.run([f"{build.root}/opt/venv/bin/python", "-c", modules], cwd=build.root, check=True)
 
 
+@pytest.mark.long
 def test_the_image_is_small_and_belongs_to_root(build: Build) -> None:
     """What the image adds to its base has a bound, everybody can read it, and only the state's directory is open to
     group 0."""

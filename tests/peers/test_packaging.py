@@ -57,6 +57,7 @@ def test_setup_py_tells_the_version() -> None:
     assert asked.stdout.split() == [__version__]
 
 
+@pytest.mark.long
 def test_the_wheel_has_all_that_a_server_needs_and_no_tests(dist: Path) -> None:
     """Both packages with their types, the page's templates and files, the schemas of protobuf; nothing of the tests."""
     with zipfile.ZipFile(dist / f"{NAME}-py3-none-any.whl") as wheel:
@@ -72,6 +73,7 @@ def test_the_wheel_has_all_that_a_server_needs_and_no_tests(dist: Path) -> None:
         assert any(name.endswith(suffix) for name in files), suffix
 
 
+@pytest.mark.long
 def test_the_source_distribution_builds_the_same(dist: Path) -> None:
     """The wheel was made from the sdist, which holds what names, licenses and builds the package."""
     with tarfile.open(dist / f"{NAME}.tar.gz") as archive:
@@ -79,6 +81,7 @@ def test_the_source_distribution_builds_the_same(dist: Path) -> None:
     assert {"pyproject.toml", "setup.py", "README.md", "LICENSE", "metrics_server/py.typed"} <= names
 
 
+@pytest.mark.long
 def test_the_installed_server_starts_anywhere(installed: Path, tmp_path: Path) -> None:
     """From another directory, with nothing of the repository in sight, its command serves events and its own page."""
     server = RunningServer(tmp_path, program=(str(installed.parent / "metrics-server"),))

