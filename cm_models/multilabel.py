@@ -69,7 +69,8 @@ class MultiLabel:
     rather than too narrow: of k independent labels up to √k times.
 
     >>> model = MultiLabel(threshold=0.5)
-    >>> sums = model.increments(np.array([[1.0, 0.0, 1.0], [0.0, 1.0, 0.0]]), np.array([[0.9, 0.6, 0.8], [0.2, 0.7, 0.1]]))
+    >>> scores = np.array([[0.9, 0.6, 0.8], [0.2, 0.7, 0.1]])
+    >>> sums = model.increments(np.array([[1.0, 0.0, 1.0], [0.0, 1.0, 0.0]]), scores)
     >>> values = {sample.name: round(sample.value, 3) for sample in model.compute(sums)}
     >>> values["exact_match_ratio"], values["hamming_loss"], values["f1_micro_ratio"]
     (0.5, 0.167, 0.857)

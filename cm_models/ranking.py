@@ -70,7 +70,8 @@ class Ranking:
     a relevant candidate. Oracle: sklearn.metrics.ndcg_score over the pairs that have one, which it would count as 0.
 
     >>> model = Ranking(k=(2,))
-    >>> sums = model.increments(np.array([[0.0, 2.0, 1.0], [1.0, 0.0, 0.0]]), np.array([[0.1, 0.9, 0.4], [0.3, 0.8, 0.1]]))
+    >>> scores = np.array([[0.1, 0.9, 0.4], [0.3, 0.8, 0.1]])
+    >>> sums = model.increments(np.array([[0.0, 2.0, 1.0], [1.0, 0.0, 0.0]]), scores)
     >>> {sample.name: round(sample.value, 3) for sample in model.compute(sums)}
     {'ndcg': 0.815, 'mean_average_precision': 0.75, 'hit_ratio': 1.0, 'mean_reciprocal_rank': 0.75}
 

@@ -70,11 +70,11 @@ class Regression:
 
     Of truths near 1e8 that differ by 1, Σ y² - (Σ y)² / n loses every digit; about a pivot near them none is lost.
 
-    Mean error Σ e / n, mean absolute error Σ |e| / n, mean squared error Σ e² / n and its root; R² is 1 - Σ e² / Σ (y_true
-    - mean)². Nothing is defined before the first pair.
+    Mean error Σ e / n, mean absolute error Σ |e| / n, mean squared error Σ e² / n and its root; R² is 1 - Σ e² / Σ
+    (y_true - mean)². Nothing is defined before the first pair.
 
-    MAPE, the mean of |e / y_true|, leaves out pairs whose truth is nearer to 0 than 1e-12, where scikit-learn divides by 2.2e-16; WAPE, Σ |e| / Σ
-    |y_true|, has
+    MAPE, the mean of |e / y_true|, leaves out pairs whose truth is nearer to 0 than 1e-12, where scikit-learn divides
+    by 2.2e-16; WAPE, Σ |e| / Σ |y_true|, has
     them. R² is undefined while all truths are equal. Oracle: sklearn.metrics.mean_absolute_error, mean_squared_error,
     root_mean_squared_error, mean_absolute_percentage_error, median_absolute_error, r2_score.
 

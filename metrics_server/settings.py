@@ -82,13 +82,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     class_names: Annotated[Texts, "names of the classes in the order of their indexes, separated by commas"] = ()
     reply_url: Annotated[
         Text,
-        "where to send the reply event of each feedback besides, with --event_type and --event_source; a dead one costs nothing",
+        "where to send the reply event of each feedback besides, with --event_type and --event_source; a dead"
+        " one costs nothing",
     ] = ""
     event_type: Annotated[Text, "type of reply events; with --event_source feedback is answered by such an event"] = ""
     event_source: Annotated[Text, "source of reply events"] = ""
     elasticsearch_uri: Annotated[
         Text,
-        "where the request logger wrote predictions; a truth that waits has its own looked up there, beside the request path",
+        "where the request logger wrote predictions; a truth that waits has its own looked up there, beside"
+        " the request path",
     ] = ""
     elasticsearch_index: Annotated[
         Text,
@@ -163,13 +165,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         """Checks what the types of single fields cannot say; raises BadConfiguration."""
         if seconds_of(self.series_retention) < 2 * 3600:
             raise BadConfiguration(
-                f"--series_retention {self.series_retention}: want at least 2h; when a series was used is noted once an hour"
+                f"--series_retention {self.series_retention}: want at least 2h; when a series was used is noted"
+                f" once an hour"
             )
         for window in self.windows:
             check_window(window, seconds_of(self.history))
         if self.event_type in (*KINDS, WRAPPED_TYPE):
             raise BadConfiguration(
-                f"--event_type {self.event_type} is a type of events this server takes in: replies would come back as input"
+                f"--event_type {self.event_type} is a type of events this server takes in: replies would come"
+                f" back as input"
             )
         if bool(self.tls_cert) != bool(self.tls_key):
             raise BadConfiguration("--tls_cert and --tls_key: want both or none")
@@ -224,9 +228,11 @@ def parser() -> argparse.ArgumentParser:
         prog="metrics-server",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Pairs predictions with later truth and exposes live quality metrics of served models.",
-        epilog="Every option can be set as METRICS_SERVER_<OPTION> in the environment or as a key of the --config file.\n"
+        epilog="Every option can be set as METRICS_SERVER_<OPTION> in the environment"
+        " or as a key of the --config file.\n"
         "Hyphens and underscores in options are the same. A switch is turned off by --no-<option>.\n"
-        "`metrics-server simulate --help` tells about the demonstration, `metrics-server replay --help` about computing from a file.",
+        "`metrics-server simulate --help` tells about the demonstration, `metrics-server replay --help` about"
+        " computing from a file.",
         argument_default=argparse.SUPPRESS,
         add_help=True,
     )

@@ -14,7 +14,10 @@ from metrics_server.api.routes import ANY_PART, Body, Operation, Route
 
 REFERENCE = "#/components/schemas/{name}"
 
-_PART = "One part of the name of a series, percent-encoded; `-` if it is empty, and one hyphen more if it consists of hyphens, or of hyphens before `.` or `..`."
+_PART = (
+    "One part of the name of a series, percent-encoded; `-` if it is empty, and one hyphen more if it consists of"
+    " hyphens, or of hyphens before `.` or `..`."
+)
 
 
 def document(windows: Iterable[str], *, has_token: bool) -> bytes:

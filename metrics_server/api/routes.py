@@ -190,7 +190,8 @@ class Route(Enum):
                 query.MODEL,
             ),
             "delete": Operation(
-                "Retires a series: it leaves with its slices and all numbers. Events that come afterwards start it anew.",
+                "Retires a series: it leaves with its slices and all numbers. Events that come afterwards"
+                " start it anew.",
                 {
                     204: ("It has left, durably.", None),
                     401: _REFUSED[401],

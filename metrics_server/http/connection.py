@@ -4,8 +4,8 @@ Tornado's own connection takes 140 µs of Python for a request with the dozen he
 everything else that happens to an event; llhttp in C, by httptools, on uvloop's transports takes 13. So the parsing is
 theirs, and here is only
 what a server adds: order, limits, timeouts, keep-alive. Requests other than events go to the ordinary Tornado
-Application, for which an `Exchange` is the `HTTPConnection` it expects. Answers are made whole; nothing is streamed, but
-a large one is handed to the transport in portions, as fast as its client reads.
+Application, for which an `Exchange` is the `HTTPConnection` it expects. Answers are made whole; nothing is streamed,
+but a large one is handed to the transport in portions, as fast as its client reads.
 """
 
 from __future__ import annotations

@@ -28,8 +28,8 @@ FEWEST = 4  # values that say anything of their own variance
 
 
 def effective_weight(sums: Sums, pairs: float) -> float:
-    """How much a pair tells: 1 without weights, else Σw / Σw², so that `pairs * effective_weight` unweighted ones would tell as
-    much.
+    """How much a pair tells: 1 without weights, else Σw / Σw², so that `pairs * effective_weight` unweighted ones would
+    tell as much.
 
     Args:
         sums: of the pairs.

@@ -7,9 +7,9 @@ Sums:
 A number read from its bin is off by at most 2.5 % of itself (DDSketch: Masson, Rim, Lee 2019), and so is any quantile.
 
 The mean and the deviation of all numbers, which other sums tell exactly, say more: of n numbers the k-th smallest is at
-least `mean - deviation √((n - k) / k)` and at most `mean + deviation √((k - 1) / (n - k + 1))` (Cantelli 1929; Wolkowicz
-and Styan 1979). Of numbers all alike, to a millionth, every quantile is therefore their mean. The largest and the
-smallest are never on the wrong side of the mean. Where far larger numbers were taken back, sums of squares are
+least `mean - deviation √((n - k) / k)` and at most `mean + deviation √((k - 1) / (n - k + 1))` (Cantelli 1929;
+Wolkowicz and Styan 1979). Of numbers all alike, to a millionth, every quantile is therefore their mean. The largest and
+the smallest are never on the wrong side of the mean. Where far larger numbers were taken back, sums of squares are
 uncertain; numbers stay in their bins, and are off by at most 5 %.
 """
 
@@ -188,7 +188,9 @@ class LogHistogram:
         return min(bisect_left(self._upto, position), len(self._upto) - 1)
 
     def _narrowed(self, number: float, at: int, upto: float, above: float) -> float:
-        """The number of a bin that is nearest to this one, if so many are not larger than it and so many not smaller."""
+        """The number of a bin that is nearest to this one, if so many are not larger than it and so many not
+        smaller.
+        """
         near = min(max(number, self.mean - self._reach(upto)), self.mean + self._reach(above))
         lower, upper = self._edges(at)
         return min(max(near, lower), upper)

@@ -75,7 +75,7 @@ class GaugeSpec(NamedTuple):
 
 
 class CounterSpec(NamedTuple):
-    """What the counters `model_<name>_total` and `model_<name>_retracted_total` mean, for a sample that `counts` yields.
+    """Says what the counters `model_<name>_total` and `model_<name>_retracted_total` mean, for a sample of `counts`.
 
     Attributes:
         help: of what was applied, on one line; "By arrival of the label." is added.

@@ -2,7 +2,7 @@
 
 A `Sums` maps the name of a component to a number; an absent component is 0. Under `add` they form a commutative group:
 
-    add(a, {}) == a        add(a, b) == add(b, a)        add(add(a, b), c) == add(a, add(b, c))        add(a, b) - b == a
+    add(a, {}) == a      add(a, b) == add(b, a)      add(add(a, b), c) == add(a, add(b, c))      add(a, b) - b == a
 
 exactly for counts (up to 2**53), to rounding for real sums. Update, merge, window, restart, replica and correction are
 therefore all the same operation, and no metric can get them wrong.

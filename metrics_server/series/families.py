@@ -64,7 +64,8 @@ _SERIES: dict[str, Family] = {
     ),
     "model_prediction_latency_seconds": Family(
         HISTOGRAM,
-        "From the request event to the response event, by the times of both; of those that came close together. By arrival.",
+        "From the request event to the response event, by the times of both; of those that came close"
+        " together. By arrival.",
     ),
     "model_last_prediction_timestamp_seconds": Family(GAUGE, "When the last row of the request log arrived."),
     "model_last_label_timestamp_seconds": Family(GAUGE, "When the last label that met a prediction arrived."),
@@ -84,7 +85,10 @@ _GAUGES: dict[str, GaugeSpec] = {
     ),
 }
 
-_SELDON = "Counted as Seldon's MetricsServer does, once for each prediction by its first truth; corrections move only model_ series. {}"
+_SELDON = (
+    "Counted as Seldon's MetricsServer does, once for each prediction by its first truth; corrections move only model_"
+    " series. {}"
+)
 SELDON: dict[str, Family] = {
     "seldon_metric_true_positive": Family(COUNTER, _SELDON.format("Truth and prediction are this class."), ("class",)),
     "seldon_metric_true_negative": Family(

@@ -1,4 +1,4 @@
-"""The store's contract: what every implementation promises, tested once for all in tests/contract/test_store_contract.py.
+"""The store's contract: what every implementation promises, tested for all in tests/contract/test_store_contract.py.
 
 A store keeps three things: records (opaque bytes under a key, with a version), series with their claimed parameters,
 and sums. It understands none of them. All changes go through `commit`, which applies a change entirely or not at all.

@@ -151,7 +151,9 @@ def check_order(samples: Sequence[Sample]) -> None:
 @example([1e-6] * 5, [1e12, -1e12])
 @example([100.0, 101.0], [1e12])
 def test_statistics_of_predictions_are_in_order(found: list[float], gone: list[float]) -> None:
-    """Minimum ≤ quantiles ≤ maximum, minimum ≤ mean ≤ maximum, whatever was taken back; each within 5 % of the truth."""
+    """Minimum ≤ quantiles ≤ maximum, minimum ≤ mean ≤ maximum, whatever was taken back; each within 5 % of the
+    truth.
+    """
     samples = list(prediction_stats.compute(predicted(found, gone)))
     check_order(samples)
     of = {sample.name: sample.value for sample in samples if not sample.labels}
@@ -218,7 +220,9 @@ def test_shares_of_classes_lie_within_their_intervals(labels: list[str], most: i
 
 
 def test_the_figures_of_one_house_price() -> None:
-    """Of a hundred predictions of 100 the page showed a minimum of 100.5, and of errors a quantile below its interval."""
+    """Of a hundred predictions of 100 the page showed a minimum of 100.5, and of errors a quantile below its
+    interval.
+    """
     found = _values(predicted([100.0] * 100))
     assert (found["output_min"], found["output_mean"], found["output_max"]) == (100.0, 100.0, 100.0)
     errors = [100.0] * 95 + [106.0] * 10

@@ -41,7 +41,9 @@ def _lines(page: str, name: str) -> list[str]:
 
 
 def test_a_users_model_declares_its_families(serve: Serve, tmp_path: Path) -> None:
-    """Help of gauges, counters and both ends of the interval is on the page; what is not declared has a general help."""
+    """Help of gauges, counters and both ends of the interval is on the page; what is not declared has a general
+    help.
+    """
     (tmp_path / "own.py").write_text(OWN)
     server = serve("--store", "memory://", "--storage_uri", "own.Own", environment={"PYTHONPATH": str(tmp_path)})
     body = {"truth": 1, "prediction": 1, "deployment": "wine"}
@@ -55,7 +57,8 @@ def test_a_users_model_declares_its_families(serve: Serve, tmp_path: Path) -> No
         "# TYPE model_own_cost_lower gauge",
         f"# HELP model_own_cost_upper Upper {end}",
         "# TYPE model_own_cost_upper gauge",
-        "# HELP model_own_other model_own_other of a metric model of this deployment. By prediction time, in the window.",
+        "# HELP model_own_other model_own_other of a metric model of this deployment. By prediction time, in"
+        " the window.",
         "# TYPE model_own_other gauge",
         "# HELP model_own_rows_total Rows that were scored. By arrival of the label.",
         "# TYPE model_own_rows_total counter",
@@ -150,7 +153,9 @@ def _samples() -> list[tuple[str, Any, Any]]:
 
 @pytest.mark.parametrize(("path", "y_true", "y_pred"), _samples())
 def test_every_sample_of_our_models_is_declared(path: str, y_true: Any, y_pred: Any) -> None:
-    """With its labels and, where it has an interval that the page shows, as one that has; and nothing else is declared."""
+    """With its labels and, where it has an interval that the page shows, as one that has; and nothing else is
+    declared.
+    """
     module, _, name = f"cm_models.{path}".rpartition(".")
     model = getattr(__import__(module, fromlist=[name]), name)()
     sums = model.increments(y_true, y_pred)

@@ -1,4 +1,6 @@
-"""Rules of HTTP that a server must keep whatever a client sends: Host, Upgrade, lengths, handshakes, and faults of ours."""
+"""Rules of HTTP that a server must keep whatever a client sends: Host, Upgrade, lengths, handshakes, and faults of
+ours.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The command `metrics-server replay` in a process of its own: what it prints, how it ends, what it needs, and that a server says the same."""
+"""The command `metrics-server replay` in a process of its own: what it prints, how it ends, what it needs, and that
+a server says the same.
+"""
 
 from __future__ import annotations
 

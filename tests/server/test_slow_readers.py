@@ -1,4 +1,6 @@
-"""Clients that ask and do not read, and scrapes that come all at once: memory, others and the shutdown do not suffer."""
+"""Clients that ask and do not read, and scrapes that come all at once: memory, others and the shutdown do not
+suffer.
+"""
 
 from __future__ import annotations
 

@@ -46,9 +46,9 @@ ARGUMENTS = [
 ]
 
 
-# Below those that the kernel gives to outgoing connections and to port 0 (ip_local_port_range), so that nothing of these
-# takes a port between our look and the bind; and beyond those to which browsers do not go. Each worker of pytest-xdist
-# has ports of its own, and starts anywhere among them, for there may be another session.
+# Below those that the kernel gives to outgoing connections and to port 0 (ip_local_port_range), so that nothing of
+# these takes a port between our look and the bind; and beyond those to which browsers do not go. Each worker of
+# pytest-xdist has ports of its own, and starts anywhere among them, for there may be another session.
 _WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 _OWN_PORTS = range(20_000, 32_768)[_WORKER % 16 :: 16]
 _ports = itertools.islice(itertools.cycle(_OWN_PORTS), random.SystemRandom().randrange(len(_OWN_PORTS)), None)

@@ -1,4 +1,6 @@
-"""What Hypothesis sends: messages, CloudEvents and their parts, ordinary ones beside those that have hurt a JSON reader before."""
+"""What Hypothesis sends: messages, CloudEvents and their parts, ordinary ones beside those that have hurt a JSON
+reader before.
+"""
 
 from __future__ import annotations
 

@@ -70,7 +70,10 @@ def address_of(uri: str, api_key: str) -> Address:
     Raises:
         BadConfiguration: it is none; the message does not repeat it, for it may hold a password.
     """
-    wrong = "--elasticsearch_uri: want http://host:9200 or https://user:password@host, reserved characters in the password as %XX"
+    wrong = (
+        "--elasticsearch_uri: want http://host:9200 or https://user:password@host, reserved characters in the password"
+        " as %XX"
+    )
     try:
         parts = urlsplit(uri if "://" in uri else f"http://{uri}")
         port = parts.port or PORTS[parts.scheme]
@@ -105,7 +108,8 @@ def checked_index(template: str) -> str:
         filled = ""
     if not filled:
         raise BadConfiguration(
-            f"--elasticsearch_index {template}: want a name, with {{namespace}}, {{service}} and {{endpoint}} where needed"
+            f"--elasticsearch_index {template}: want a name, with {{namespace}}, {{service}} and {{endpoint}}"
+            f" where needed"
         )
     return template
 

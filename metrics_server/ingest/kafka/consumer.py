@@ -232,7 +232,9 @@ class KafkaConsumer:
             self._on_commit(error.args[0], offsets)
 
     def _is_reachable(self, partitions: Iterable[Partition]) -> bool:
-        """Asks whether the coordinator answers now. What was said of it before may be long over, or not be known yet."""
+        """Asks whether the coordinator answers now. What was said of it before may be long over, or not be known
+        yet.
+        """
         places = [TopicPartition(partition.topic, partition.number) for partition in partitions]
         try:
             self._consumer.committed(places or [TopicPartition("none", 0)], timeout=PROBE_SECONDS)

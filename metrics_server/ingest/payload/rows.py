@@ -60,7 +60,8 @@ def checked(rows: list[Row], what: str) -> list[RowValue]:
         if kind is str and not is_label(row):  # type: ignore[arg-type]
             raise Rejected(
                 Reason.LABEL_TOO_LONG,
-                f"{what}: a label has at most {LONGEST_LABEL} characters and no control characters; {len(row)} were sent",  # type: ignore[arg-type]
+                f"{what}: a label has at most {LONGEST_LABEL} characters and no control characters; {len(row)}"  # type: ignore[arg-type]
+                f" were sent",
             )
         if kind is Unreadable:
             raise Rejected(Reason.MALFORMED_PAYLOAD, row.why)  # type: ignore[union-attr]
