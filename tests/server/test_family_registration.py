@@ -57,8 +57,10 @@ def test_a_users_model_declares_its_families(serve: Serve, tmp_path: Path) -> No
         "# TYPE model_own_cost_lower gauge",
         f"# HELP model_own_cost_upper Upper {end}",
         "# TYPE model_own_cost_upper gauge",
-        "# HELP model_own_other model_own_other of a metric model of this deployment. By prediction time, in"
-        " the window.",
+        (
+            "# HELP model_own_other model_own_other of a metric model of this deployment. By prediction time, in"
+            " the window."
+        ),
         "# TYPE model_own_other gauge",
         "# HELP model_own_rows_total Rows that were scored. By arrival of the label.",
         "# TYPE model_own_rows_total counter",
