@@ -5,8 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= logical
 PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS)
-# A file with servers or peers is one worker's, the longest first; the order is that of tests/support/scheduling.py.
-BY_FILE := --dist loadgroup --no-loadscope-reorder
+# A file is one worker's, so that its servers and peers start once; the longest come first (tests/support/scheduling.py).
+BY_FILE := --dist loadfile --no-loadscope-reorder
 INSTALLED := $(VENV)/.installed
 
 .PHONY: check fast test long coverage run bench build format lint types docs notebooks screenshots clean

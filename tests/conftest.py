@@ -16,7 +16,6 @@ from tests.support.scheduling import arrange
 Serve = Callable[..., RunningServer]
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist, which takes the groups that are set here
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     arrange(items)
 

@@ -373,7 +373,7 @@ CONSERVATIVE = ("roc_auc_macro_ratio", "average_precision_macro_ratio")
 def _cases() -> Iterator[Any]:
     for name, size, weights, change, apart in CASES:
         marks = [pytest.mark.xfail(reason=f"waits for: {change}")] if NOT_YET & {*change.split()} else []
-        if size > 200 or weights:
+        if size > 50 or weights:
             marks.append(pytest.mark.long)
         yield pytest.param(
             name, size, weights, apart, marks=marks, id=f"{name}, {size}{weights.__name__ if weights else ''}"

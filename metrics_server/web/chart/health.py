@@ -79,7 +79,7 @@ def commit_times(samples: Sequence[SelfSample]) -> Chart | None:
         "value_1": "0.99 quantile (ms)",
         "commits": "commits per second",
     }
-    headings |= {"queue": "in the queue", "pending": "waiting for their other half"}
+    headings |= {"queue": "in the queue", "pending": "waiting for the other side"}
     last = with_commits[-1]
     waiting = f"{formatting.count(samples[-1].queue)} events wait"
     times = f"{_time(last.commit_seconds)} in the mean, 99 % of them up to {_time(last.commit_p99)}"
