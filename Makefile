@@ -3,7 +3,8 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
-WORKERS ?= logical
+# One more than there are processors: tests of servers and peers mostly wait.
+WORKERS ?= $(shell expr $$(nproc) + 1)
 PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS)
 # A file is one worker's, so that its servers and peers start once; the longest come first (tests/support/scheduling.py).
 BY_FILE := --dist loadfile --no-loadscope-reorder

@@ -125,7 +125,7 @@ def _names(name: str, width: int) -> tuple[str, ...]:
 
 
 def _of_rows(width: int, hits: Array, support: Array, predicted: Array) -> dict[str, float]:
-    """What is summed over rows, from how many labels of each hold and were predicted."""
+    """Tells what is summed over rows, from how many labels of each hold and were predicted."""
     either = support + predicted - hits
     wrong = (either - hits) / width
     jaccard = hits[either > 0] / either[either > 0]

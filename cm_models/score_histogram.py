@@ -109,17 +109,17 @@ class Histograms:
 
     @cached_property
     def positives(self) -> Array:
-        """How many pairs are positive."""
+        """Counts how many pairs are positive."""
         return self.positive.sum(axis=1)
 
     @cached_property
     def negatives(self) -> Array:
-        """How many are not."""
+        """Counts how many are not."""
         return self.negative.sum(axis=1)
 
     @cached_property
     def _crossings(self) -> Array:
-        """How many (positive, negative) there are; 1 where none, so that it can be divided by."""
+        """Counts how many (positive, negative) there are; 1 where none, so that it can be divided by."""
         return np.maximum(self.positives * self.negatives, TINY)
 
     @cached_property
@@ -194,7 +194,7 @@ class Histograms:
 
     @property
     def average_precision_error(self) -> Array:
-        """How far `average_precision` is from that of the scores themselves at most.
+        """Tells how far `average_precision` is from that of the scores themselves at most.
 
         In each bin the positives may all stand above the negatives, or all below. Of p positives, after t others and f
         negatives, the i-th adds the precision (t + i) / (t + i + f): that is at most that of the last, and all of them

@@ -219,12 +219,12 @@ def _greet(settings: Settings) -> None:
 
 
 def in_container(environment: Mapping[str, str], root: Path = ROOT) -> bool:
-    """Whether this is a container, as far as Kubernetes, Docker or Podman tell."""
+    """Tells whether this is a container, as far as Kubernetes, Docker or Podman tell."""
     return "KUBERNETES_SERVICE_HOST" in environment or any((root / mark).exists() for mark in MARKS)
 
 
 def on_volume(file: Path, root: Path = ROOT) -> bool:
-    """Whether a file is kept elsewhere than the root file system, which goes with its container."""
+    """Tells whether a file is kept elsewhere than the root file system, which goes with its container."""
     return file.parent.stat().st_dev != root.stat().st_dev
 
 

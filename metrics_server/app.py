@@ -139,7 +139,7 @@ class Server:
         return KafkaConsumer(config, topics(settings.kafka_topic), self._ingest, telemetry, **limits)
 
     def _views(self, ancestor: AncestorLabels) -> tuple[Exposition, Api]:
-        """What shows the numbers: the page for Prometheus and the JSON API, by one reader."""
+        """Tells what shows the numbers: the page for Prometheus and the JSON API, by one reader."""
         settings = self._settings
         evaluator = Evaluator(settings.max_exported_classes, settings.min_support)
         shared = self._registry, self._totals
@@ -162,7 +162,7 @@ class Server:
         )
 
     def _parts(self, exposition: Exposition, api: Api) -> dict[str, Any]:
-        """What handlers may ask for, by the names that they have for it."""
+        """Tells what handlers may ask for, by the names that they have for it."""
         has_token = bool(self._settings.token_file)
         seen = api, self._telemetry, self._sampler, self._ingest.rejections
         return {
@@ -245,7 +245,7 @@ class Server:
 
     @property
     def _is_busy(self) -> bool:
-        """Whether something received is not answered yet, by a server that takes no more."""
+        """Tells whether something received is not answered yet, by a server that takes no more."""
         return bool(self._gate.open_requests) or (self._kafka is not None and not self._kafka.is_drained)
 
 

@@ -190,7 +190,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         }
 
     def scoring_of(self, labels: Labels) -> Scoring:
-        """How predictions with these labels are scored: by the first entry of `deployments` that matches."""
+        """Tells how predictions with these labels are scored: by the first entry of `deployments` that matches."""
         found = next((entry for entry in self.deployments if entry.matches(labels)), Deployment())
         names = self.class_names if found.class_names is None else found.class_names
         return Scoring(
@@ -316,7 +316,7 @@ def _explained(error: str, given: Any) -> str:
 
 
 def _wanted(field: str, part: str = "") -> str:
-    """What is told of the type of a field, or of that of a part of a deployment."""
+    """Tells what is told of the type of a field, or of that of a part of a deployment."""
     hint = get_type_hints(Deployment if part else Settings, include_extras=True)[part or field]
     annotated = hint if get_origin(hint) is Annotated else get_args(hint)[0]
     return next(text for text in annotated.__metadata__ if isinstance(text, str))

@@ -195,7 +195,7 @@ class Connection(asyncio.Protocol):
             exchange.receiver = self._server.route(exchange)
 
     def _has_valid_host(self, exchange: Exchange) -> bool:
-        """Whether the request names its host as RFC 9112 3.2 wants it; refuses it otherwise."""
+        """Tells whether the request names its host as RFC 9112 3.2 wants it; refuses it otherwise."""
         hosts = self._hosts
         if len(hosts) == 1 and hosts[0] == self._valid_host:
             return True
@@ -418,7 +418,7 @@ class HttpServer:
         self._listener = await self._loop.create_server(greet, host, port, backlog=1024)
 
     def admit(self, connection: Guest, instead_of: Guest | None = None) -> bool:
-        """Whether there is room for one more connection, or for one in the place of another."""
+        """Tells whether there is room for one more connection, or for one in the place of another."""
         if instead_of is not None:
             self.forget(instead_of)
         if len(self._connections) >= self._max_connections:

@@ -89,7 +89,7 @@ class Exchange(HTTPConnection):
 
     @property
     def expects_continue(self) -> bool:
-        """Whether the sender waits for our word before it sends the body."""
+        """Tells whether the sender waits for our word before it sends the body."""
         return any(name.lower() == b"expect" for name, _ in self.headers)
 
     def start_line(self) -> RequestStartLine:
@@ -114,7 +114,7 @@ class Exchange(HTTPConnection):
             self._connection.answered()
 
     def _is_plain(self) -> bool:
-        """Whether the answer needs no word on what becomes of the connection."""
+        """Tells whether the answer needs no word on what becomes of the connection."""
         return self.keep_alive and self.received and self.version == "1.1" and not self._connection.is_draining
 
     def _whole(self, status: int, headers: Iterable[tuple[str, str]], body: bytes) -> bytes:

@@ -21,7 +21,7 @@ REASONS = {401: "unauthorized", 404: "not_found", 405: "method_not_allowed"}
 
 
 def takes(accepted: str, what: str) -> bool:
-    """Whether a header such as Accept names this, and not as refused."""
+    """Tells whether a header such as Accept names this, and not as refused."""
     return bool(re.search(rf"{re.escape(what)}(?!\s*;\s*q=0(\.0*)?\s*(,|$))", accepted, re.IGNORECASE))
 
 
@@ -91,7 +91,7 @@ class RenderedHandler(Handler):
     _etag: str | None = None
 
     def takes_gzip(self) -> bool:
-        """Whether the client takes a compressed answer."""
+        """Tells whether the client takes a compressed answer."""
         return takes(self.request.headers.get("Accept-Encoding", ""), "gzip")
 
     async def respond(self, make: Callable[[], Rendered]) -> None:

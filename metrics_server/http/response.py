@@ -57,7 +57,7 @@ def batch_response(answers: Sequence[Response], listed: Callable[[Sequence[Respo
 
 
 def refusals(answers: Sequence[Response]) -> bytes:
-    """What was refused, by index; empty if nothing was."""
+    """Tells what was refused, by index; empty if nothing was."""
     failed = [{"index": index, **_error_in(answer)} for index, answer in enumerate(answers) if answer.status != 200]
     return json.dumps(failed).encode() if failed else b""
 

@@ -39,7 +39,7 @@ def zero_of(name: str) -> str:
 
 
 def prefix_of(name: str) -> str:
-    """How the names of the bins begin."""
+    """Tells how the names of the bins begin."""
     return component(name, "bin", "")
 
 
@@ -196,7 +196,7 @@ class LogHistogram:
         return min(max(near, lower), upper)
 
     def _reach(self, beyond: float) -> float:
-        """How far from the mean a number is at most, if so many are as far from it on its side."""
+        """Tells how far from the mean a number is at most, if so many are as far from it on its side."""
         rest = self._upto[-1] - beyond
         if rest <= 0 or self._deviation == 0:
             return 0.0

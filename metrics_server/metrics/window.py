@@ -61,7 +61,7 @@ def floor(at: float, width: int) -> int:
 
 
 def bucket_of(at: float, now: float, history: int) -> Bucket | None:
-    """Where a prediction made at `at` is kept at the time `now`; None when it is older than the history."""
+    """Tells where a prediction made at `at` is kept at the time `now`; None when it is older than the history."""
     if floor(at, COARSEST) < oldest_start(now, history):
         return None
     coarser = (*(width for width, _ in LEVELS[1:]), COARSEST)
@@ -72,7 +72,7 @@ def bucket_of(at: float, now: float, history: int) -> Bucket | None:
 
 
 def roll_ups(now: float) -> list[tuple[int, int, int]]:
-    """What to fold at the time `now`: (fine width, coarse width, fold buckets that start before this second)."""
+    """Tells what to fold at the time `now`: (fine width, coarse width, fold buckets that start before this second)."""
     coarser = (*(width for width, _ in LEVELS[1:]), COARSEST)
     return [(width, outer, floor(now - kept, outer)) for (width, kept), outer in zip(LEVELS, coarser, strict=True)]
 

@@ -124,7 +124,7 @@ class Prediction(msgspec.Struct, array_like=True, gc=False):
 
     @property
     def content(self) -> list[object]:
-        """What orders predictions of one time."""
+        """Tells what orders predictions of one time."""
         return [self.labels, self.value, self.slices]
 
 
@@ -163,7 +163,7 @@ class Truth(msgspec.Struct, array_like=True, gc=False):
 
     @property
     def content(self) -> list[object]:
-        """What orders truths of one time."""
+        """Tells what orders truths of one time."""
         return [self.value, self.weight]
 
 
@@ -191,7 +191,7 @@ class Reward(msgspec.Struct, array_like=True, gc=False):
 
     @property
     def content(self) -> list[object]:
-        """What orders rewards of one time."""
+        """Tells what orders rewards of one time."""
         return [*self.labels, self.value, self.slices]
 
 

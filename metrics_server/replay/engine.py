@@ -199,7 +199,7 @@ class Replay:
 
     @property
     def total(self) -> int:
-        """How many records there were."""
+        """Counts how many records there were."""
         return self.refused.total() + self.counts["taken"] + self.counts["ignored"]
 
     def results(self) -> list[ReplayResult]:

@@ -57,7 +57,7 @@ class Evaluator:
         return (sample for sample in samples if (support if sample.support is None else sample.support) >= least)
 
     def counts(self, series: Series, ever: Sums, retracted: Sums) -> Iterator[Sample]:
-        """What the metric model counts, ever, and what corrections took back."""
+        """Tells what the metric model counts, ever, and what corrections took back."""
         if isinstance(series.model, Counting):
             yield from self._valid(partial(series.model.counts, ever))
             for sample in self._valid(partial(series.model.counts, retracted)):
@@ -122,7 +122,7 @@ def _plain(sample: Sample) -> Sample | None:
 
 
 def _is_plain(sample: Sample) -> bool:
-    """Whether all its numbers are finite floats; asked for every sample of a page."""
+    """Tells whether all its numbers are finite floats; asked for every sample of a page."""
     _, _, value, ends, support = sample
     if type(value) is not float or value - value or not (support is None or type(support) is float):
         return False

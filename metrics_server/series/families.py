@@ -175,7 +175,7 @@ def _fault(name: object, spec: object) -> str | None:
 
 
 def is_exposable(name: object, labels: Collection[object]) -> bool:
-    """Whether a metric model may yield a sample of this name with these labels."""
+    """Tells whether a metric model may yield a sample of this name with these labels."""
     names = all(isinstance(each, str) and _NAME.fullmatch(each) for each in (name, *labels))
     return names and f"model_{name}" not in SERVER and not _RESERVED.intersection(labels)
 

@@ -168,7 +168,7 @@ class Series:
 
     @property
     def has_classes(self) -> bool:
-        """Whether its predictions are certain to be classes."""
+        """Tells whether its predictions are certain to be classes."""
         return self.task == "binary" or self.task in task.CLASSIFYING
 
     def _choose_model(self, truth: RowValue, prediction: RowValue, claims: Claims) -> bool:

@@ -1243,7 +1243,16 @@ LIVES |= {
 }
 
 
-@pytest.mark.parametrize("pairs", [pytest.param(pairs, id=name) for name, pairs in LIVES.items()])
+LASTING = ("Bayes", "1000 classes", "40 columns")  # those of whose kind others are there, and what takes seconds
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    [
+        pytest.param(pairs, id=name, marks=[pytest.mark.long] if any(word in name for word in LASTING) else [])
+        for name, pairs in LIVES.items()
+    ],
+)
 def test_windows_equal_scikit_learn_through_batches_corrections_restarts_and_roll_ups(
     pairs: Pairs, tmp_path: Path
 ) -> None:

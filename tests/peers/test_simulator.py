@@ -27,6 +27,8 @@ from tests.conftest import Serve
 from tests.support.running import RESPONSE, ROOT, RunningServer, ce, free_port, peer
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.long
+
 IRIS, DIGITS, DIABETES = "multiclass-model/default/classifier", "digits/main/classifier", "diabetes/default/regressor"
 EMPTY = '{"data":{"tensor":{"shape":[0]}},"meta":{}}'
 FLOWER = b'{"data": {"ndarray": [[1.0, 2.0, 5.0, 6.0]]}}'
@@ -356,7 +358,7 @@ def test_locust_finds_no_failure(shown: Simulation, tmp_path: Path, monkeypatch:
     """The load test runs against the ingress, and its feedback is counted."""
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     before = shown.labels("multiclass-model")
-    options = ["--headless", "--users", "2", "--spawn-rate", "2", "--run-time", "2s", "--only-summary", "--json"]
+    options = ["--headless", "--users", "2", "--spawn-rate", "2", "--run-time", "5s", "--only-summary", "--json"]
     ran = subprocess.run(
         [
             peer("locust"),

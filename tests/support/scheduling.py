@@ -6,7 +6,15 @@ import pytest
 
 # The longest come first, so that no worker is left with one of them in the end.
 FOLDERS = ("peers", "server", "laws", "contract", "unit")
-LONGEST = ("test_browser", "test_oracles", "test_kafka", "test_simulator", "test_rules", "test_dashboards", "test_compose")
+LONGEST = (
+    "test_browser",
+    "test_oracles",
+    "test_kafka",
+    "test_simulator",
+    "test_rules",
+    "test_dashboards",
+    "test_compose",
+)
 
 
 def arrange(items: list[pytest.Item]) -> None:
