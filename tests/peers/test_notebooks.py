@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ import pytest
 from tests.support.browser import NAMES
 from tests.support.numbers import assert_same_text
 from tests.support.running import ROOT, free_port, peer
+from tests.support.waiting import until
 
 NOTEBOOKS = ROOT / "notebooks"
 BUILD = NOTEBOOKS / "build.py"
@@ -100,6 +102,11 @@ def test_the_walkthrough_says_what_is_stored(tmp_path: Path) -> None:
     assert [cell for cell, _ in figures] == [cell for cell, _ in shown(stored, "image/png")]
 
 
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 @pytest.mark.long
 def test_the_walkthrough_talks_to_a_cluster(tmp_path: Path) -> None:
     """With a cluster it applies the manifests in their order, sends the same requests to its ingress, and deletes what
@@ -128,6 +135,7 @@ def test_the_walkthrough_talks_to_a_cluster(tmp_path: Path) -> None:
             env={**os.environ, "TMPDIR": str(tmp_path)},
         )
     try:
+        until(lambda: all(map(_listens, (server, ingress))), 60, "the simulated cluster did not come up")
         now = built(
             "walkthrough",
             tmp_path,
