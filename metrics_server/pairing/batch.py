@@ -19,6 +19,10 @@ from metrics_server.pairing.session import RecordSession
 from metrics_server.series.registry import SeriesRegistry
 from metrics_server.store.interface import Change, Store
 
+# Looked up once: an attribute of an enum takes 0.1 µs, and these are asked for several times an event.
+REQUEST, RESPONSE, FEEDBACK = EventKind.REQUEST, EventKind.RESPONSE, EventKind.FEEDBACK
+ACCEPTED, PENDING = Outcome.ACCEPTED, Outcome.PENDING
+
 BatchResult = Outcome | Rejected
 
 
@@ -74,11 +78,11 @@ class Batch:
     def _match(self, observation: Observation, filed: Filed) -> BatchResult:
         if not isinstance(filed, list):
             return filed
-        if observation.request_id and observation.kind != EventKind.FEEDBACK:
+        if observation.request_id and observation.kind != FEEDBACK:
             self._time(observation)
         waiting = [self._match_filing(filing) for filing in filed]
-        is_pending = observation.joins and observation.kind != EventKind.REQUEST and all(waiting)
-        return Outcome.PENDING if is_pending else Outcome.ACCEPTED
+        is_pending = observation.joins and observation.kind != REQUEST and all(waiting)
+        return PENDING if is_pending else ACCEPTED
 
     def _match_filing(self, filing: Filing) -> bool:
         """Matches what was filed; tells whether it is a truth that waits."""
@@ -100,7 +104,7 @@ class Batch:
             observation.request_id,
             observation.labels,
             observation.time,
-            answered=observation.kind == EventKind.RESPONSE,
+            answered=observation.kind == RESPONSE,
         )
         if seconds is not None:
             self._aggregator.latency(observation.labels, seconds)
