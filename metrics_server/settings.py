@@ -316,7 +316,7 @@ def _explained(error: str, given: Any) -> str:
 
 
 def _wanted(field: str, part: str = "") -> str:
-    """Tells what is told of the type of a field, or of that of a part of a deployment."""
+    """Tells what is wanted of a field, or of a part of a deployment, as its type says."""
     hint = get_type_hints(Deployment if part else Settings, include_extras=True)[part or field]
     annotated = hint if get_origin(hint) is Annotated else get_args(hint)[0]
     return next(text for text in annotated.__metadata__ if isinstance(text, str))

@@ -15,7 +15,8 @@ import pytest
 from metrics_server.ingest.reply import MAX_WAITING, SENDERS, Forwarder, Reply
 from metrics_server.telemetry import REPLY_OUTCOMES, Telemetry
 from tests.conftest import Serve
-from tests.support.running import FEEDBACK, RunningServer, ce
+from tests.support.replies import await_outcome, receiving
+from tests.support.running import FEEDBACK, ce
 
 PAIR = {"response": {"data": {"ndarray": [1]}}, "truth": {"data": {"ndarray": [1]}}}
 REPLY: Reply = ({"ce-id": "1"}, b"{}")
@@ -120,21 +121,9 @@ class _Sink(http.server.BaseHTTPRequestHandler):
 def sink() -> Iterator[tuple[type[_Sink], str]]:
     """A real receiver of replies."""
     handler = type("Sink", (_Sink,), {"released": threading.Event()})
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as receiver:
-        thread = threading.Thread(target=receiver.serve_forever)
-        thread.start()
-        yield handler, f"http://127.0.0.1:{receiver.server_address[1]}/"
+    with receiving(handler) as url:
+        yield handler, url
         handler.released.set()
-        receiver.shutdown()
-        thread.join()
-
-
-def _await(server: RunningServer, outcome: str, count: float) -> None:
-    for _ in range(200):
-        if server.value("metrics_server_replies_total", outcome=outcome) == count:
-            return
-        threading.Event().wait(0.05)
-    raise AssertionError(server.get("/metrics").body.decode())
 
 
 def test_an_outage_of_the_receiver_is_told_once(serve: Serve, sink: tuple[type[_Sink], str]) -> None:
@@ -145,7 +134,7 @@ def test_an_outage_of_the_receiver_is_told_once(serve: Serve, sink: tuple[type[_
         handler.status = status
         for number in (1, 2):
             assert server.post(PAIR, ce(FEEDBACK, f"{status}.{number}", f"r{status}.{number}")).status == 200
-            _await(server, outcome, number)
+            await_outcome(server, outcome, number)
     assert server.stop() == 0
     log = server.log.read_text()
     assert (log.count("does not take replies"), log.count("takes replies again")) == (1, 1)

@@ -7,7 +7,6 @@ import socket
 import ssl
 import subprocess
 import sys
-import threading
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ import pytest
 from cloudevents.core.bindings.http import HTTPMessage, from_binary_event
 
 from tests.conftest import Serve
+from tests.support.replies import await_outcome, receiving
 from tests.support.running import FEEDBACK, ce, free_port, peer
 
 PAIR = {"response": {"data": {"ndarray": [1]}}, "truth": {"data": {"ndarray": [1]}}}
@@ -118,20 +118,8 @@ class _Sink(http.server.BaseHTTPRequestHandler):
 def sink() -> Iterator[tuple[type[_Sink], str]]:
     """A real receiver of replies."""
     handler = type("Sink", (_Sink,), {"received": []})
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as receiver:
-        thread = threading.Thread(target=receiver.serve_forever)
-        thread.start()
-        yield handler, f"http://127.0.0.1:{receiver.server_address[1]}/"
-        receiver.shutdown()
-        thread.join()
-
-
-def _await(server: Any, outcome: str, count: float) -> None:
-    for _ in range(200):
-        if server.value("metrics_server_replies_total", outcome=outcome) == count:
-            return
-        threading.Event().wait(0.05)
-    raise AssertionError(server.get("/metrics").body.decode())
+    with receiving(handler) as url:
+        yield handler, url
 
 
 def test_replies_reach_the_reply_url_once_each(serve: Serve, sink: tuple[type[_Sink], str]) -> None:
@@ -140,7 +128,7 @@ def test_replies_reach_the_reply_url_once_each(serve: Serve, sink: tuple[type[_S
     server = serve("--store", "memory://", "--event_type", "reply", "--event_source", "/metrics", "--reply_url", url)
     answer = server.post(PAIR, ce(FEEDBACK, "1", "r 1"))
     server.post(PAIR, ce(FEEDBACK, "1", "r 1"))
-    _await(server, "delivered", 1)
+    await_outcome(server, "delivered", 1)
     ((headers, body),) = handler.received
     sent = from_binary_event(HTTPMessage(headers, body))
     assert sent.get_id() == answer.headers["ce-id"]
@@ -154,7 +142,7 @@ def test_replies_that_are_refused_or_fail_are_counted(serve: Serve, sink: tuple[
     server = serve(*options, url)
     handler.status = 400
     assert server.post(PAIR, ce(FEEDBACK, "1", "r1")).status == 200
-    _await(server, "refused", 1)
+    await_outcome(server, "refused", 1)
     handler.status = 503
     assert server.post(PAIR, ce(FEEDBACK, "2", "r2")).status == 200
-    _await(server, "failed", 1)
+    await_outcome(server, "failed", 1)
