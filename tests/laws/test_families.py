@@ -384,6 +384,7 @@ CONSERVATIVE = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("model", "draw", "rows"),
     [

@@ -31,6 +31,8 @@ from metrics_server.metrics.model import MetricModel, Sample
 from metrics_server.metrics.sums import add_into
 from metrics_server.pairing.scoring import weighted
 
+pytestmark = pytest.mark.long  # thousands of samples of each family
+
 Row = Mapping[str, float]
 Weighting = Callable[[Any, tuple[int, int]], Any]
 
@@ -373,8 +375,6 @@ CONSERVATIVE = ("roc_auc_macro_ratio", "average_precision_macro_ratio")
 def _cases() -> Iterator[Any]:
     for name, size, weights, change, apart in CASES:
         marks = [pytest.mark.xfail(reason=f"waits for: {change}")] if NOT_YET & {*change.split()} else []
-        if size > 50 or weights:
-            marks.append(pytest.mark.long)
         yield pytest.param(
             name, size, weights, apart, marks=marks, id=f"{name}, {size}{weights.__name__ if weights else ''}"
         )
@@ -413,9 +413,9 @@ def test_every_interval_is_tried() -> None:
     [
         ("accuracy", "good", "bad", "accuracy_ratio"),
         ("a coefficient", "good", "bad", "cohen_kappa"),
-        pytest.param("f1 of a class", "5 % good", "5 % bad", "f1_ratio 1", marks=pytest.mark.long),
-        pytest.param("macro F1", "5 % good", "5 % bad", "f1_macro_ratio", marks=pytest.mark.long),
-        pytest.param("area", "scores", "weak scores", "roc_auc_ratio 1", marks=pytest.mark.long),
+        ("f1 of a class", "5 % good", "5 % bad", "f1_ratio 1"),
+        ("macro F1", "5 % good", "5 % bad", "f1_macro_ratio"),
+        ("area", "scores", "weak scores", "roc_auc_ratio 1"),
         ("mean of numbers", "normal errors", "Laplace errors", "mean_absolute_error"),
         ("of one and the same", "three classes", "three classes", "accuracy_ratio"),
     ],

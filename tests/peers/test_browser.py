@@ -137,7 +137,13 @@ VIEWS = {
 }
 
 
-@pytest.mark.parametrize("view", VIEWS)
+# Views that are made of the same parts as others.
+ALIKE = ("binary", "regression", "strings", "a slice")
+
+
+@pytest.mark.parametrize(
+    "view", [pytest.param(view, marks=[pytest.mark.long] if view in ALIKE else []) for view in VIEWS]
+)
 def test_every_view_is_drawn_and_can_be_used_by_everybody(stocked: RunningServer, open_tab: OpenTab, view: str) -> None:
     """In both colours axe-core finds nothing and charts are on canvases; from a phone to 4K nothing is cut off; nobody
     complains."""

@@ -46,7 +46,10 @@ def test_promtool_accepts_the_rules() -> None:
     _promtool("check", "rules", "--lint-fatal", *(path.name for path in FILES))
 
 
-@pytest.mark.parametrize("path", TESTS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, id=path.stem, marks=[pytest.mark.long] if "days" in path.stem else []) for path in TESTS],
+)
 def test_alerts_fire_and_stay_silent(path: Path) -> None:
     """Series in, alerts out: word by word what the test file says."""
     _promtool("test", "rules", path.name)
