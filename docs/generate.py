@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -105,13 +106,18 @@ def rewritten(text: str, tables: Sequence[str]) -> str:
     return places.sub(lambda _: f"{BEGIN}\n{next(remaining)}\n{END}", text)
 
 
-def main() -> None:
-    """Rewrites the pages that have changed."""
+def main(words: Sequence[str]) -> int:
+    """Rewrites the pages that have changed; with --check only names them, and fails if there are any."""
+    outdated = False
     for path, tables in pages().items():
         before = path.read_text()
         if (after := rewritten(before, tables)) != before:
-            path.write_text(after)
+            outdated = True
+            print(path.name)
+            if "--check" not in words:
+                path.write_text(after)
+    return int(outdated and "--check" in words)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

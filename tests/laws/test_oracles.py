@@ -573,7 +573,16 @@ def _weighted(pairs: Pairs, seed: int = 1, weights: Any = UNLIKE) -> Pairs:
     return replace(pairs, weights=np.random.default_rng(seed).choice(weights, len(pairs)))
 
 
-each = pytest.mark.parametrize("pairs", [pytest.param(pairs, id=name) for name, pairs in DATA.items()])
+# Of whose kind others are there; they are tried in make long.
+ALIKE = ("digits", "wine", "breast_cancer", "1000 classes", "40 columns", "huge numbers", "tiny numbers")
+
+each = pytest.mark.parametrize(
+    "pairs",
+    [
+        pytest.param(pairs, id=name, marks=[pytest.mark.long] if any(word in name for word in ALIKE) else [])
+        for name, pairs in DATA.items()
+    ],
+)
 
 
 # Models

@@ -401,7 +401,9 @@ def test_the_keyboard_reaches_everything(stocked: RunningServer, open_tab: OpenT
     tab.assert_clean()
 
 
-@pytest.mark.parametrize("word", HOSTILE)
+@pytest.mark.parametrize(
+    "word", [pytest.param(word, marks=[pytest.mark.long] if at else []) for at, word in enumerate(HOSTILE)]
+)
 def test_names_are_words(hostile: RunningServer, open_tab: OpenTab, word: str) -> None:
     """A name that is a script, a formula or a field of a hover text is shown as it is, on pages and over charts, and
     does nothing."""

@@ -26,6 +26,7 @@ import yaml
 
 from tests.support.live_server import Page
 from tests.support.running import ROOT, free_port, peer
+from tests.support.waiting import until
 
 COMPOSE = ROOT / "deploy/compose"
 STACK = yaml.safe_load((COMPOSE / "compose.yaml").read_text())
@@ -286,9 +287,12 @@ def test_an_alert_reaches_the_stand_in_for_slack(native: Native) -> None:
 
 def test_the_simulator_and_locust_load_the_server(native: Native) -> None:
     """The simulated deployments are on the server's page; Locust's calls to their ingress do not fail."""
-    with urllib.request.urlopen(native.url("server", "/v1/metrics"), timeout=10) as answer:
-        page = Page(answer.read().decode())
-    assert page.value("model_predictions_total", deployment_name="digits") > 0
+
+    def predictions() -> float:
+        with urllib.request.urlopen(native.url("server", "/v1/metrics"), timeout=10) as answer:
+            return Page(answer.read().decode()).value("model_predictions_total", deployment_name="digits")
+
+    until(lambda: predictions() > 0, 60, "the simulator sent nothing")
     service = SERVICES["locust"]
     assert service["network_mode"] == "service:simulator"
     assert service["profiles"] == ["load"]

@@ -20,9 +20,11 @@ import pytest
 
 from tests.support.raw_http import Answer, Client, Served, request
 from tests.support.running import free_port
+from tests.support.waiting import until
 
 PAIR = {"response": {"data": {"ndarray": ["cat"]}}, "truth": {"data": {"ndarray": ["cat"]}}}
 LINE = "PROCESSING Feedback Event."
+DROPPED = re.compile(r"(\d+) lines of this log were dropped")
 PIPE_BYTES = 4096
 BATCH = 5000  # lines of one POST: a third of a megabyte
 
@@ -52,10 +54,10 @@ class Piped(Served):
             assert time.monotonic() < deadline
             time.sleep(0.02)
 
-    def read(self) -> list[str]:
+    def lines(self) -> Iterator[str]:
         """All lines from now to the end of the process."""
         with os.fdopen(self._reading, encoding="utf-8") as pipe:
-            return pipe.read().splitlines()
+            yield from (line.rstrip("\n") for line in pipe)
 
     def close(self) -> None:
         self.process.kill()
@@ -106,15 +108,16 @@ def test_an_unread_log_is_bounded_and_says_what_is_missing(piped: Piped) -> None
     dropped = piped.dropped()
     assert dropped > 0
     lines: list[str] = []
-    reader = threading.Thread(target=lambda: lines.extend(piped.read()))
+    reader = threading.Thread(target=lambda: lines.extend(piped.lines()))
     reader.start()
     deadline = time.monotonic() + 20
     while piped.ask(request("/", PAIR)).status == 200 and piped.dropped() > dropped and time.monotonic() < deadline:
         dropped = piped.dropped()
+    until(lambda: any(DROPPED.search(line) for line in list(lines)), 20, "nothing was said of the lines dropped")
     piped.process.send_signal(signal.SIGTERM)
     assert piped.process.wait(10) == 0
     reader.join(10)
-    told = [int(found[1]) for line in lines if (found := re.search(r"(\d+) lines of this log were dropped", line))]
+    told = [int(found[1]) for line in lines if (found := DROPPED.search(line))]
     assert len(told) >= 1
     assert told[0] >= dropped - 1
     written = sum(LINE in line for line in lines)
@@ -146,7 +149,7 @@ def test_every_line_of_a_log_that_is_read_is_there_in_order(tmp_path: Path) -> N
     """However much is logged at once, nothing is lost, cut or out of order, to the last line before the end."""
     server = Piped(tmp_path)
     lines: list[str] = []
-    reader = threading.Thread(target=lambda: lines.extend(server.read()))
+    reader = threading.Thread(target=lambda: lines.extend(server.lines()))
     reader.start()
     try:
         server.await_ready()
