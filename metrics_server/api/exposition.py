@@ -65,6 +65,15 @@ class AncestorLabels:
         }
 
 
+# What a truth did when it arrived, which nothing takes back. The others tell what a truth is: paired, or why not.
+EVENTS = frozenset(LabelStatus) - {
+    LabelStatus.MATCHED,
+    LabelStatus.TOO_OLD,
+    LabelStatus.UNSCORABLE,
+    LabelStatus.TASK_MISMATCH,
+}
+
+
 @dataclass
 class _SeriesLines:
     """Collects the lines of one series by family."""
@@ -185,7 +194,7 @@ class Exposition:
 
     def _collect_counters(self, lines: _SeriesLines, series: Series, labels: str, totals: SeriesTotals) -> None:
         cumulative, retracted = totals.cumulative[CUMULATIVE], totals.cumulative[CUMULATIVE_RETRACTED]
-        _collect_server_families(lines, series, labels, cumulative, self._evaluator.exported(series))
+        _collect_server_families(lines, series, labels, totals, self._evaluator.exported(series))
         for sample in self._evaluator.counts(series, cumulative, retracted):
             lines.counter(f"model_{sample.name}", _joined(labels, sample.labels), sample.value, series.created_at)
 
@@ -236,11 +245,18 @@ def _joined(labels: str, extra: Mapping[str, str]) -> str:
 
 
 def _collect_server_families(
-    lines: _SeriesLines, series: Series, labels: str, cumulative: Sums, exported: Sequence[str]
+    lines: _SeriesLines, series: Series, labels: str, totals: SeriesTotals, exported: Sequence[str]
 ) -> None:
     """Collects the families that every series has, whatever its metric model."""
+    cumulative, retracted = totals.cumulative[CUMULATIVE], totals.cumulative[CUMULATIVE_RETRACTED]
+    lines.counter("model_predictions", labels, cumulative.get(PREDICTIONS, 0.0), series.created_at)
+    taken_back = {(name, *extra.items()): value for name, extra, value in _server_counters(retracted, exported)}
     for name, extra, value in _server_counters(cumulative, exported):
-        lines.counter(name, _joined(labels, extra), value, series.created_at)
+        extended = _joined(labels, extra)
+        lines.counter(name, extended, value, series.created_at)
+        if extra.get("status") not in EVENTS:
+            back = taken_back.get((name, *extra.items()), 0.0)
+            lines.counter(f"{name}_retracted", extended, back, series.created_at)
     for name, prefix in (("model_label_delay_seconds", DELAY), ("model_prediction_latency_seconds", LATENCY)):
         if histogram := cumulated(prefix, cumulative):
             buckets, seconds = histogram
@@ -250,16 +266,15 @@ def _collect_server_families(
             lines.gauge(f"model_last_{name}_timestamp_seconds", labels, at)
 
 
-def _server_counters(cumulative: Sums, exported: Sequence[str]) -> Iterator[tuple[str, Mapping[str, str], float]]:
-    """Yields (name, labels, value)."""
-    yield "model_predictions", {}, cumulative.get(PREDICTIONS, 0.0)
+def _server_counters(sums: Sums, exported: Sequence[str]) -> Iterator[tuple[str, Mapping[str, str], float]]:
+    """Yields (name, labels, value) of those that may be taken back."""
     for status in LabelStatus:
-        yield "model_labels", {"status": status}, cumulative.get(LABELS + status, 0.0)
-    if rewards := cumulative.get(reward_stats.REWARDS):
+        yield "model_labels", {"status": status}, sums.get(LABELS + status, 0.0)
+    if rewards := sums.get(reward_stats.REWARDS):
         yield "model_rewards", {}, rewards
-        for reward, count in reward_stats.counts(cumulative):
+        for reward, count in reward_stats.counts(sums):
             yield "model_reward_values", {"value": reward}, count
-    for label, count in _predictions_by_class(cumulative, exported).items():
+    for label, count in _predictions_by_class(sums, exported).items():
         yield "model_predicted_class", {"class": label}, count
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 from metrics_server.errors import Reason, Rejected
 from metrics_server.ingest.cloudevent import MAX_ATTRIBUTE, SHARED_ID_PREFIX, Event
@@ -22,6 +24,8 @@ REQUEST, RESPONSE, FEEDBACK = EventKind.REQUEST, EventKind.RESPONSE, EventKind.F
 
 EVERYTHING = SlicingRules()
 
+MAX_PATH = 64  # nodes of one graph; Seldon's graphs have a handful
+
 _FIRST_ROW = bytes(4)
 
 # Row n of a batch, as Seldon's batch processor and request logger name it.
@@ -36,18 +40,11 @@ def observation_of(event: Event, defaults: Labels, now: float, slicing: SlicingR
     """
     get = event.attributes.get
     parsed = read(event.kind, get("protocol", ""), event.content_type, event.data)
-    stated = _checked(
-        get("namespace", ""),
-        get("inferenceservicename", ""),
-        get("endpoint", ""),
-        get("modelid") or get("component", ""),
-    )
-    labels = (
-        stated if all(stated) else Labels(*(part or default for part, default in zip(stated, defaults, strict=True)))
-    )
+    origin = _origin_of(event, parsed, defaults)
+    labels = origin.labels
     clamped = event.time is not None and event.time > now + FUTURE_TOLERANCE
     time = now if event.time is None or clamped else event.time
-    rows = _rows(event, parsed, slicing, stated, labels, time=time)
+    rows = _rows(event, parsed, slicing, origin, time)
     ids = _ids(event, parsed)
     if not ids and parsed.truth is not None and parsed.response is None and parsed.reward is None:
         raise Rejected(
@@ -62,6 +59,61 @@ def observation_of(event: Event, defaults: Labels, now: float, slicing: SlicingR
     count = len(rows) if event.kind != REQUEST else 1 if aliases else 0
     keys = [digest + _FIRST_ROW] if count == 1 else [row_key(digest, row) for row in range(count)]
     return Observation(event.kind, key, labels, time, bool(keys), keys, aliases, rows, clamped, ids[0])
+
+
+class _Origin(NamedTuple):
+    """Whose an event is: what it states, the labels that come of it, and the candidates, see `owner_of`."""
+
+    stated: Labels
+    labels: Labels
+    candidates: list[str] | None
+
+
+def _origin_of(event: Event, parsed: ParsedPayload, defaults: Labels) -> _Origin:
+    get = event.attributes.get
+    stated = _checked(
+        get("namespace", ""),
+        get("inferenceservicename", ""),
+        get("endpoint", ""),
+        get("modelid") or get("component", ""),
+    )
+    labels = (
+        stated if all(stated) else Labels(*(part or default for part, default in zip(stated, defaults, strict=True)))
+    )
+    if event.kind != FEEDBACK or (stated.model and not parsed.path):
+        return _Origin(stated, labels, None)
+    model, candidates = owner_of(stated.model, labels.model, parsed.path)
+    return _Origin(stated, labels._replace(model=model), candidates)
+
+
+def owner_of(stated: str, default: str, path: Sequence[str]) -> tuple[str, list[str] | None]:
+    """Decides whose the prediction in a feedback is while none is logged, and which logged ones it gives way to.
+
+    Routers log feedback and never stand in requestPath; arms that did not serve log it too. So a model that is not on
+    the path made no prediction.
+
+    >>> owner_of("router", "", ["classifier"])
+    ('classifier', ['classifier', 'router'])
+
+    Args:
+        stated: the model that the event names, "" for none.
+        default: the model that this server takes for granted where none is named.
+        path: names of the response's requestPath; empty where it has none.
+
+    Returns:
+        The model, "" where it is not known; and the candidates, see `Prediction`.
+    """
+    path = _usable(path)
+    model = stated or default
+    if path and model not in path:
+        model = path[0] if len(path) == 1 else ""
+    candidates = sorted({*path, stated} - {""})
+    return model, None if candidates == [model] else candidates
+
+
+def _usable(path: Sequence[str]) -> list[str]:
+    """Selects the names of a path that can be labels: nobody vouches for them."""
+    return [name for name in path[:MAX_PATH] if name and is_label(name)]
 
 
 @lru_cache(4096)
@@ -106,20 +158,34 @@ def aliases_of(ids: list[str], kind: EventKind, rows: int) -> list[tuple[bytes, 
 
 
 def _rows(
-    event: Event, parsed: ParsedPayload, slicing: SlicingRules, stated: Labels, labels: Labels, *, time: float
+    event: Event, parsed: ParsedPayload, slicing: SlicingRules, origin: _Origin, time: float
 ) -> list[RowObservation]:
-    scored = slicing.scores(labels.model)
-    if event.kind == FEEDBACK and parsed.path and labels.model not in parsed.path:
-        scored = False  # logged by a node of the graph that did not take part in this prediction
+    stated, labels, candidates = origin
     slices = slicing.slices_of(event, parsed.tags) if slicing.dimensions else []
-    response, truth = (parsed.response or [] if scored else []), parsed.truth or []
+    response, truth = (parsed.response or [] if slicing.scores(labels.model) else []), parsed.truth or []
     logged = event.kind == RESPONSE
-    rows = [RowObservation(Prediction(labels, time, time, logged, value, slices=slices)) for value in response]
+    size = len(parsed.path) if logged else 0
+    rows = [
+        RowObservation(
+            Prediction(labels, time, time, logged, value, slices=slices, candidates=candidates, path_size=size)
+        )
+        for value in response
+    ]
     if len(truth) > len(rows) or (parsed.reward is not None and not rows):
         rows += [RowObservation() for _ in range(max(len(truth), 1) - len(rows))]
     pending = None if response else labels
     for row, value in zip(rows, truth, strict=False):
         row.truth = Truth(stated.namespace, stated.deployment, time, value, labels=pending)
-    if parsed.reward is not None and rows and scored:
-        rows[0].reward = Reward(labels, time, time, parsed.reward, slices=slices)
+    if parsed.reward is not None and rows:
+        path = _usable(parsed.path)
+        # Who states no model says it for the owner of the prediction; with one node on the path that is decided anew.
+        model = stated.model or (labels.model if len(path) != 1 else "")
+        reward = Reward(labels._replace(model=model), time, time, parsed.reward, slices=slices, path=path)
+        rows[0].reward = _scored_reward(reward, slicing)
     return rows
+
+
+def _scored_reward(reward: Reward, slicing: SlicingRules) -> Reward | None:
+    """Makes out what a reward counts for as far as nodes are scored; None if neither its own nor one on the path is."""
+    reward.is_fallback_scored = slicing.scores(reward.fallback.model)
+    return reward if any(map(slicing.scores, (reward.labels.model, *reward.path))) else None

@@ -77,10 +77,12 @@ class Aggregator:
         self._rows: dict[
             tuple[int, Bucket | None, int], list[tuple[str | None, float | None]]
         ] = {}  # class and number of each
-        self._first_rows: dict[int, list[str | None]] = {}  # by series, the class of each
+        self._first_rows: dict[int, int] = {}  # rows that came for the first time, by series
+        self._classes: dict[tuple[int, int], list[str]] = {}  # by series and sign, the class of each row that is one
         self._durations: dict[tuple[int, str], list[float]] = {}  # by series and component, in seconds
         self._used: dict[int, Series] = {}
         self._counts: dict[tuple[int, str], float] = {}  # cumulative, by series and component
+        self._retracted_counts: dict[tuple[int, str], float] = {}  # of these, what was taken back
 
     # Series
 
@@ -142,10 +144,16 @@ class Aggregator:
             self._pairs.setdefault(target, []).append((pair.y_true, pair.y_pred))
 
     def status(self, prediction: Prediction, status: LabelStatus) -> None:
+        self._count_status(prediction, status, APPLIED)
+
+    def retract_status(self, prediction: Prediction, status: LabelStatus) -> None:
+        self._count_status(prediction, status, RETRACTED)
+
+    def _count_status(self, prediction: Prediction, status: LabelStatus, sign: int) -> None:
         if (series := self._admitted(prediction.labels)) is None:
             return
         for counted in (series, *self._slices(series, prediction.slices)):
-            self._count(counted.id, LABELS + status)
+            self._count(counted.id, LABELS + status, sign)
 
     def delay(self, prediction: Prediction, truth: Truth) -> None:
         self._observe(prediction.labels, DELAY, max(0.0, truth.time - prediction.at), prediction.slices)
@@ -163,9 +171,10 @@ class Aggregator:
             if label is not None and is_class:
                 part.claim_class(label, self._change.claims)
             row.slices.append((part.id, part.created_at))
+        row.is_class_counted = is_class and label is not None
         if first:
             for series_id in self._contributed(row):
-                self._first_rows.setdefault(series_id, []).append(label if is_class else None)
+                self._first_rows[series_id] = self._first_rows.get(series_id, 0) + 1
         self._post_row(row, APPLIED)
         return row
 
@@ -177,6 +186,8 @@ class Aggregator:
         is_new = sign == APPLIED and not row.slices  # its series is there
         for series_id in (row.series,) if is_new else self._contributed(row):
             self._rows.setdefault((series_id, bucket, sign), []).append((row.label, row.number))
+            if row.is_class_counted:
+                self._classes.setdefault((series_id, sign), []).append(str(row.label))
 
     def latency(self, labels: Labels, seconds: float) -> None:
         """Notes how long a prediction took."""
@@ -189,15 +200,11 @@ class Aggregator:
 
     # Rewards
 
-    def apply_reward(self, value: float, about: RewardTarget, *, first: bool) -> RewardContribution:
+    def apply_reward(self, value: float, about: RewardTarget) -> RewardContribution:
         if (series := self._admitted(about.labels)) is None:
             return RewardContribution(SERVER_SERIES_ID, 0.0, about.at, None, value)
         slices = [(part.id, part.created_at) for part in self._slices(series, about.slices)]
         reward = RewardContribution(series.id, series.created_at, about.at, None, value, slices)
-        if first:
-            for series_id in self._contributed(reward):
-                self._count(series_id, reward_stats.REWARDS)
-                self._count(series_id, reward_stats.component_of(value))
         self._post_reward(reward, APPLIED)
         return reward
 
@@ -207,6 +214,8 @@ class Aggregator:
     def _post_reward(self, reward: RewardContribution, sign: int) -> None:
         for series_id in self._contributed(reward):
             self._net(series_id, self._bucket(reward.at), reward_stats.increments(reward.value), sign)
+            self._count(series_id, reward_stats.REWARDS, sign)
+            self._count(series_id, reward_stats.component_of(reward.value), sign)
 
     # The change
 
@@ -215,14 +224,16 @@ class Aggregator:
         for (series_id, bucket, sign), values in self._rows.items():
             sums = {LOGGED: float(len(values)), **prediction_stats.increments(values)}
             self._net(series_id, bucket, sums, sign)
-        for series_id, labels in self._first_rows.items():
-            self._count_rows(series_id, labels)
+        for series_id, count in self._first_rows.items():
+            self._count_first_rows(series_id, count)
+        for (series_id, sign), labels in self._classes.items():
+            for label, times in Counter(labels).items():
+                self._count(series_id, PREDICTED + label, sign * times)
         for (series_id, name), durations in self._durations.items():
             self._add(series_id, CUMULATIVE, observed(name, durations))
         for target, pairs in self._pairs.items():
             self._score(PairTarget(*target), pairs)
-        for (series_id, name), count in self._counts.items():
-            self._add(series_id, CUMULATIVE, {name: count})
+        self._add_counts()
         self._change.sums = {target: sums for target, sums in self._sums.items() if sums}
         for series in self._used.values():
             if series.needs_persist(PERSIST_EVERY):
@@ -230,16 +241,21 @@ class Aggregator:
                 series.mark_persisted()
         return self._change
 
-    def _count_rows(self, series_id: int, labels: list[str | None]) -> None:
-        """Counts rows of the request log that came for the first time, by class."""
-        if (series := self._registry.get(series_id)) is None:
-            return
-        series.predicted_at = self._now
-        self._used[series_id] = series
-        self._count(series_id, PREDICTIONS, len(labels))
-        for label, count in Counter(labels).items():
-            if label is not None:
-                self._count(series_id, PREDICTED + label, count)
+    def _count_first_rows(self, series_id: int, count: int) -> None:
+        """Counts rows of the request log that came for the first time."""
+        if (series := self._registry.get(series_id)) is not None:
+            series.predicted_at = self._now
+            self._used[series_id] = series
+            self._count(series_id, PREDICTIONS, count)
+
+    def _add_counts(self) -> None:
+        """Adds the counts of this batch. What was counted and taken back in it, as by most corrections, never was."""
+        counts, retracted = self._counts, self._retracted_counts
+        for bucket, mine, others in (CUMULATIVE, counts, retracted), (CUMULATIVE_RETRACTED, retracted, counts):
+            for key, count in mine.items():
+                if (left := count - others.get(key, 0.0)) > 0:
+                    series_id, name = key
+                    self._add(series_id, bucket, {name: left})
 
     def _score(self, target: PairTarget, pairs: list[tuple[RowValue, RowValue]]) -> None:
         """Gives the pairs of a target to their model; what that refuses leaves the server's own counts too."""
@@ -249,11 +265,12 @@ class Aggregator:
             return
         sums, refused = increments_of(series, series.model, pairs)
         taken = len(pairs) - refused
-        if refused and sign == APPLIED:
-            self._count(series_id, LABELS + LabelStatus.TASK_MISMATCH, refused)
-        if first and taken:
+        if refused:
+            self._count(series_id, LABELS + LabelStatus.TASK_MISMATCH, sign * refused)
+        if taken:
             status = LabelStatus.TOO_OLD if bucket is None else LabelStatus.MATCHED
-            self._count(series_id, LABELS + status, taken)
+            self._count(series_id, LABELS + status, sign * taken)
+        if taken and sign == APPLIED:
             series.labelled_at = self._now
             self._used[series_id] = series
         net = sums if weight == 1 else weighted(sums, taken, weight)
@@ -279,8 +296,10 @@ class Aggregator:
         return self._buckets[minute]
 
     def _count(self, series_id: int, name: str, count: float = 1.0) -> None:
+        """Counts in the cumulative sums, or takes back what was counted there, by the sign."""
+        counts = self._counts if count > 0 else self._retracted_counts
         key = series_id, name
-        self._counts[key] = self._counts.get(key, 0.0) + count
+        counts[key] = counts.get(key, 0.0) + abs(count)
 
     def _net(self, series_id: int, bucket: Bucket | None, sums: Sums, sign: int) -> None:
         if bucket is not None:  # older than the history: counted, but in no window

@@ -9,9 +9,8 @@ Nothing here knows sums, stores, sockets or the clock.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from copy import copy
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 import msgspec
 
@@ -41,7 +40,7 @@ class EffectSink(Protocol):
         """Makes the pair as the model of the prediction's series takes it, or says why it cannot."""
 
     def apply_pair(self, pair: Contribution, *, first: bool) -> None:
-        """Counts a pair; the first one of a prediction is what the status "matched" tells of."""
+        """Counts a pair; the first one of a prediction is what counters without a twin tell of."""
 
     def retract_pair(self, pair: Contribution) -> None:
         """Takes back a pair that was counted."""
@@ -52,7 +51,7 @@ class EffectSink(Protocol):
     def retract_row(self, row: RowContribution) -> None:
         """Takes back a row of the request log."""
 
-    def apply_reward(self, value: float, about: RewardTarget, *, first: bool) -> RewardContribution:
+    def apply_reward(self, value: float, about: RewardTarget) -> RewardContribution:
         """Counts a reward."""
 
     def retract_reward(self, reward: RewardContribution) -> None:
@@ -60,6 +59,9 @@ class EffectSink(Protocol):
 
     def status(self, prediction: Prediction, status: LabelStatus) -> None:
         """Counts what became of a truth."""
+
+    def retract_status(self, prediction: Prediction, status: LabelStatus) -> None:
+        """Takes back why a truth made no pair."""
 
     def delay(self, prediction: Prediction, truth: Truth) -> None:
         """Notes how long after the prediction its first truth came."""
@@ -111,12 +113,11 @@ def settle(
     Returns:
         Whether that truth is about any prediction that is there.
     """
-    superseded = _retract_superseded(record, sink)
+    _retract_superseded(record, sink)
     is_met = False
     for prediction in record.predictions:
-        if prediction.logged or not _gives_way(record, prediction):
-            is_changed = prediction is changed
-            is_met |= _settle_prediction(record, prediction, arrived, superseded, sink, is_changed=is_changed)
+        if prediction.logged or not _standing_for(record, prediction):
+            is_met |= _settle_prediction(record, prediction, arrived, sink, is_changed=prediction is changed)
     if record.rewards:
         _settle_rewards(record, sink)
     return is_met
@@ -130,9 +131,7 @@ def _open(record: PairingRecord, row: RowObservation, sink: EffectSink) -> None:
     if truth is not None:
         record.truths.append(copy(truth))
         if prediction is not None and truth.value is not None and truth.covers(prediction.labels):
-            failed = _replace_pair(prediction, truth.value, truth.weight, sink, first=True)
-            if failed is not None:
-                sink.status(prediction, failed)
+            _replace_pair(prediction, truth, sink)
     if reward is not None:
         record.rewards.append(copy(reward))
         _settle_rewards(record, sink)
@@ -159,10 +158,12 @@ def _take_prediction(record: PairingRecord, arrived: Prediction, sink: EffectSin
     for other in others:
         _fold_carried(record, kept, other, sink)
     _add_keys(kept, arrived.key_indexes)
+    kept.add_candidates(arrived.candidates)
     before = [kept.at, *kept.content]
     # When only feedback tells of a prediction, it was made at the latest when the earliest of them was sent.
     at = arrived.at if arrived.logged else min(kept.at, arrived.at)
-    if _is_later(arrived.time, arrived.content, kept.time, kept.content):
+    if _is_later(arrived.rank, arrived.content, kept.rank, kept.content):
+        _retract_failure(kept, sink)  # as it was counted: for these slices
         _overwrite(kept, arrived, at)
     elif not arrived.logged:
         kept.at = at
@@ -176,42 +177,67 @@ def _take_prediction(record: PairingRecord, arrived: Prediction, sink: EffectSin
 def _fold_carried(record: PairingRecord, kept: Prediction, other: Prediction, sink: EffectSink) -> None:
     """Makes one of two carried predictions that turn out to be one."""
     record.predictions.remove(other)
-    if other.pair is not None:
-        sink.retract_pair(other.pair)
+    _retract(other, sink)
+    kept.first_pair_counted |= other.first_pair_counted
     at = min(kept.at, other.at)
     _add_keys(kept, other.key_indexes)
-    if _is_later(other.time, other.content, kept.time, kept.content):
+    kept.add_candidates(other.candidates)
+    if _is_later(other.rank, other.content, kept.rank, kept.content):
+        _retract_failure(kept, sink)
         _overwrite(kept, other, at)
     kept.at = at
 
 
 def _overwrite(kept: Prediction, later: Prediction, at: float) -> None:
     kept.labels, kept.at, kept.time, kept.value, kept.slices = later.labels, at, later.time, later.value, later.slices
+    kept.path_size = later.path_size
 
 
 def _add_keys(prediction: Prediction, key_indexes: bytes) -> None:
     prediction.key_indexes += bytes(key for key in key_indexes if key not in prediction.key_indexes)
 
 
-def _is_later(time: float, content: object, than_time: float, than_content: object) -> bool:
+_Rank = TypeVar("_Rank", float, tuple[int, float])
+
+
+def _is_later(rank: _Rank, content: object, than_rank: _Rank, than_content: object) -> bool:
     """Orders what contradicts each other: by the event's time, then, for the same end in any order, by the content."""
-    return time > than_time or (time == than_time and _encode(content) > _encode(than_content))
+    return rank > than_rank or (rank == than_rank and _encode(content) > _encode(than_content))
 
 
-def _gives_way(record: PairingRecord, prediction: Prediction) -> bool:
-    """Tells whether a carried prediction gives way to one that was logged."""
-    return any(other.logged and other.is_of_same_model(prediction) for other in record.predictions)
+def _standing_for(record: PairingRecord, carried: Prediction) -> list[Prediction]:
+    """Lists the predictions that a carried one gives way to: those logged; and, if it is nobody's, carried ones too."""
+    is_nobodys = not carried.labels.model
+    return [
+        other
+        for other in record.predictions
+        if (other.logged or (is_nobodys and other.labels.model)) and carried.gives_way_to(other)
+    ]
 
 
-def _retract_superseded(record: PairingRecord, sink: EffectSink) -> list[Prediction]:
-    """Takes back the pairs of carried predictions that give way to logged ones, and returns them as they were."""
-    superseded = []
+def _retract_superseded(record: PairingRecord, sink: EffectSink) -> None:
+    """Takes back the pairs of carried predictions that give way to others, which have their first truth by it."""
     for prediction in record.predictions:
-        if not prediction.logged and prediction.pair is not None and _gives_way(record, prediction):
-            sink.retract_pair(prediction.pair)
-            superseded.append(copy(prediction))
-            prediction.pair, prediction.truth, prediction.weight, prediction.has_truth = None, None, 1, False
-    return superseded
+        if not prediction.logged and (prediction.has_truth or prediction.first_pair_counted):
+            standing = _standing_for(record, prediction)
+            for other in standing:
+                other.first_pair_counted |= prediction.first_pair_counted
+            if standing:
+                _retract(prediction, sink)
+
+
+def _retract(prediction: Prediction, sink: EffectSink) -> None:
+    """Takes back what a prediction has contributed with its truth."""
+    _retract_failure(prediction, sink)
+    if prediction.pair is not None:
+        sink.retract_pair(prediction.pair)
+    prediction.pair, prediction.truth, prediction.weight, prediction.has_truth = None, None, 1, False
+
+
+def _retract_failure(prediction: Prediction, sink: EffectSink) -> None:
+    if prediction.failure is not None:
+        sink.retract_status(prediction, prediction.failure)
+        prediction.failure = None
 
 
 # Truths
@@ -255,50 +281,30 @@ def _standing_truth(record: PairingRecord, prediction: Prediction) -> Truth | No
 
 
 def _settle_prediction(
-    record: PairingRecord,
-    prediction: Prediction,
-    arrived: Truth | None,
-    superseded: Sequence[Prediction],
-    sink: EffectSink,
-    *,
-    is_changed: bool,
+    record: PairingRecord, prediction: Prediction, arrived: Truth | None, sink: EffectSink, *, is_changed: bool
 ) -> bool:
     """Makes the pair of a prediction the one with the truth that stands; tells whether the arrived one is about it."""
     truth = _standing_truth(record, prediction)
     if truth is None:
         if prediction.has_truth:  # it turned out to be about another prediction
-            _replace_pair(prediction, None, 1, sink, first=False)
-            prediction.has_truth, prediction.first_truth_counted = False, True
+            _retract(prediction, sink)
         return False
     about = arrived if arrived is not None and _is_about(record, arrived, prediction) else None
-    is_first = _is_first_truth(prediction, superseded)
-    _renew(prediction, truth, about, sink, is_changed=is_changed, is_first=is_first)
+    _renew(prediction, truth, about, sink, is_changed=is_changed)
     return about is not None
 
 
-def _is_first_truth(prediction: Prediction, superseded: Iterable[Prediction]) -> bool:
-    """Tells whether its truth is the first: not when it took the place of a prediction that had been labelled."""
-    if prediction.has_truth or prediction.first_truth_counted:
-        return False
-    return not any(prediction.is_of_same_model(old) for old in superseded)
-
-
-def _renew(
-    prediction: Prediction, truth: Truth, arrived: Truth | None, sink: EffectSink, *, is_changed: bool, is_first: bool
-) -> None:
+def _renew(prediction: Prediction, truth: Truth, arrived: Truth | None, sink: EffectSink, *, is_changed: bool) -> None:
     """Pairs a prediction with the truth that stands, and tells the status of the truth that arrived."""
-    before, failed = prediction.pair, None
+    before, failure = prediction.pair, prediction.failure
     is_same = _stands_already(prediction, truth)
     if not is_same or is_changed:
-        failed = _replace_pair(prediction, truth.value, truth.weight, sink, first=is_first)
+        _replace_pair(prediction, truth, sink)
         is_same = is_same or _are_equal(before, prediction.pair)
-    if is_first and truth.value is not None:
-        if failed is not None:
-            sink.status(prediction, failed)
-        elif prediction.logged:
-            sink.delay(prediction, truth)
-    elif arrived is not None and (before is not None or truth.value is not None):
-        sink.status(prediction, failed or _status_of(arrived, truth, is_same=is_same))
+    was_labelled = before is not None or failure is not None
+    is_newly_told = (before is None) != (prediction.pair is None) or failure != prediction.failure
+    if arrived is not None and was_labelled and (truth.value is None or not is_newly_told):
+        sink.status(prediction, _status_of(arrived, truth, is_same=is_same))
 
 
 def _stands_already(prediction: Prediction, truth: Truth) -> bool:
@@ -323,25 +329,36 @@ def _status_of(arrived: Truth, standing: Truth, *, is_same: bool) -> LabelStatus
     return LabelStatus.RETRACTED if standing.value is None else LabelStatus.CORRECTED
 
 
-def _replace_pair(
-    prediction: Prediction, truth: RowValue, weight: Weight, sink: EffectSink, *, first: bool
-) -> LabelStatus | None:
-    """Takes back the pair that was applied and applies the new one; returns why if there is none."""
-    before, prediction.pair, failed = prediction.pair, None, None
-    prediction.truth, prediction.weight, prediction.has_truth = truth, weight, prediction.has_truth or truth is not None
-    if truth is not None:
-        resolved = sink.resolve(prediction, truth, weight)
+def _replace_pair(prediction: Prediction, truth: Truth, sink: EffectSink) -> None:
+    """Takes back the pair that was applied, and applies the one with this truth, or tells why there is none."""
+    before, prediction.pair, failure = prediction.pair, None, None
+    prediction.truth, prediction.weight = truth.value, truth.weight
+    prediction.has_truth = prediction.has_truth or truth.value is not None
+    if truth.value is not None:
+        resolved = sink.resolve(prediction, truth.value, truth.weight)
         if isinstance(resolved, LabelStatus):
-            failed = resolved
+            failure = resolved
         else:
             prediction.pair = resolved
     if prediction.pair != before:
         if before is not None:
             sink.retract_pair(before)
         if prediction.pair is not None:
-            sink.apply_pair(prediction.pair, first=first)
+            _apply_pair(prediction, prediction.pair, truth, sink)
+    if failure != prediction.failure:
+        _retract_failure(prediction, sink)
+        if failure is not None:
+            sink.status(prediction, failure)
+            prediction.failure = failure
     _follow_pair(prediction, sink)
-    return failed
+
+
+def _apply_pair(prediction: Prediction, pair: Contribution, truth: Truth, sink: EffectSink) -> None:
+    sink.apply_pair(pair, first=not prediction.first_pair_counted)
+    prediction.first_pair_counted = True
+    if prediction.logged and not prediction.is_delay_counted:  # only now do prediction and truth meet
+        sink.delay(prediction, truth)
+        prediction.is_delay_counted = True
 
 
 def _follow_pair(prediction: Prediction, sink: EffectSink) -> None:
@@ -380,35 +397,71 @@ def _fold_reward(kept: Reward, other: Reward) -> None:
     keys += other.key_indexes_by_preference + other.other_key_indexes
     if _is_later(other.time, other.content, kept.time, kept.content):
         kept.labels, kept.time, kept.value, kept.slices = other.labels, other.time, other.value, other.slices
+        kept.path, kept.is_fallback_scored = other.path, other.is_fallback_scored
         kept.key_indexes_by_preference = other.key_indexes_by_preference
     kept.other_key_indexes = bytes(key for key in dict.fromkeys(keys) if key not in kept.key_indexes_by_preference)
 
 
 def _settle_rewards(record: PairingRecord, sink: EffectSink) -> None:
-    """Counts each reward for the prediction it is about, as far as the log tells, else for what the feedback says."""
+    """Counts of all rewards for one thing the latest: for a prediction, as far as the log tells, else for a node."""
+    standing = {id(aim.reward): _target_of(aim) for aim in _standing_aims(record)}
     for reward in record.rewards:
-        target = _reward_target(record, reward)
-        before = reward.applied
+        target, before = standing.get(id(reward)), reward.applied
         if before is not None:
             counted = reward.counted_labels, before.at, reward.counted_slices
             if counted == target and before.value == reward.value:
                 continue
             sink.retract_reward(before)
-        reward.applied = sink.apply_reward(reward.value, target, first=before is None)
-        reward.counted_labels, reward.counted_slices = target.labels, target.slices
+            reward.applied = reward.counted_labels = None
+        if target is not None:
+            reward.applied = sink.apply_reward(reward.value, target)
+            reward.counted_labels, reward.counted_slices = target.labels, target.slices
 
 
-def _reward_target(record: PairingRecord, reward: Reward) -> RewardTarget:
-    about = _rewarded_predictions(record, reward)
-    if not about:
-        return RewardTarget(reward.labels, reward.at, reward.slices)
-    return min(RewardTarget(prediction.labels, prediction.at, prediction.slices) for prediction in about)
+class _Aim(NamedTuple):
+    """What a reward is about: a logged prediction, or None while none is logged; and the keys to tell requests by."""
+
+    reward: Reward
+    about: Prediction | None
+    keys: bytes
+
+    def is_same(self, other: _Aim) -> bool:
+        """Tells whether both are counted for one thing."""
+        if self.about is not None or other.about is not None:
+            return self.about is other.about
+        return are_same_model(self.reward.fallback, other.reward.fallback) and share_key(self.keys, other.keys)
 
 
-def _rewarded_predictions(record: PairingRecord, reward: Reward) -> list[Prediction]:
-    """Lists the logged predictions of its model: by the first of its own keys that has any, else by those it shares."""
-    logged = [one for one in record.predictions if one.logged and are_same_model(one.labels, reward.labels)]
-    for keys in (*(bytes([key]) for key in reward.key_indexes_by_preference), reward.other_key_indexes):
-        if found := [prediction for prediction in logged if share_key(keys, prediction.key_indexes)]:
-            return found
-    return []
+def _standing_aims(record: PairingRecord) -> list[_Aim]:
+    """Selects the rewards that stand. Without routing every arm logs the same reward, and the latest counts once."""
+    standing: list[_Aim] = []
+    for reward in sorted(record.rewards, key=lambda each: (each.time, _encode(each.content)), reverse=True):
+        keys = reward.key_indexes_by_preference + reward.other_key_indexes
+        aim = _Aim(reward, _rewarded_prediction(record, reward), keys)
+        counts = aim.about is not None or reward.is_fallback_scored
+        if counts and not any(aim.is_same(other) for other in standing):
+            standing.append(aim)
+    return standing
+
+
+def _target_of(aim: _Aim) -> RewardTarget:
+    if aim.about is None:
+        return RewardTarget(aim.reward.fallback, aim.reward.at, aim.reward.slices)
+    return RewardTarget(aim.about.labels, aim.about.at, aim.about.slices)
+
+
+def _rewarded_prediction(record: PairingRecord, reward: Reward) -> Prediction | None:
+    """Finds the logged prediction that a reward is about: of the node that says it, else of one that served."""
+    logged = [one for one in record.predictions if one.logged and _covers(reward.labels, one.labels)]
+    own = [one for one in logged if one.labels.model == reward.labels.model]
+    served = [one for one in logged if not reward.path or one.labels.model in reward.path]
+    for group in (own, served):
+        # By the first of its own keys under which there is any, else by those of rewards that it replaced.
+        for keys in (*(bytes([key]) for key in reward.key_indexes_by_preference), reward.other_key_indexes):
+            if found := [one for one in group if share_key(keys, one.key_indexes)]:
+                return min(found, key=lambda one: (one.labels, one.at, one.slices))
+    return None
+
+
+def _covers(labels: Labels, logged: Labels) -> bool:
+    return labels.namespace in ("", logged.namespace) and labels.deployment in ("", logged.deployment)

@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 import msgspec
 
+from metrics_server.metrics.labels import LabelStatus
 from metrics_server.metrics.task import RowValue
 from metrics_server.series.series import Labels
 
@@ -56,6 +57,7 @@ class RowContribution(msgspec.Struct, array_like=True, gc=False):
     Attributes:
         label: the class that was predicted; None when it is none.
         number: the number that was predicted; None when it is none.
+        is_class_counted: whether it was counted by class.
     """
 
     series: int
@@ -64,6 +66,7 @@ class RowContribution(msgspec.Struct, array_like=True, gc=False):
     label: str | None
     number: int | float | None
     slices: list[tuple[int, float]] = []
+    is_class_counted: bool = False
 
 
 class RewardContribution(msgspec.Struct, array_like=True, gc=False):
@@ -93,9 +96,13 @@ class Prediction(msgspec.Struct, array_like=True, gc=False):
         row: what a logged row has contributed by itself.
         key_indexes: the keys it is filed under; of a logged one the first is that of its own request id.
         slices: such as "tenant=b 7".
-        first_truth_counted: whether it has had a truth that was counted as its first, and that turned out to be about
-            another prediction.
+        first_pair_counted: whether a pair of it was counted as its first, or one of a carried prediction that gave way.
         weight: of `truth`.
+        candidates: of a carried one, the models whose logged prediction it gives way to: any if none is listed; None
+            for its own alone.
+        path_size: of a logged one, how many nodes its requestPath names.
+        failure: why `truth` makes no pair, as it was counted.
+        is_delay_counted: of a logged one, whether the delay of its first label was counted.
     """
 
     labels: Labels
@@ -109,8 +116,12 @@ class Prediction(msgspec.Struct, array_like=True, gc=False):
     row: RowContribution | None = None
     key_indexes: bytes = OWN_KEY
     slices: list[str] = []
-    first_truth_counted: bool = False
+    first_pair_counted: bool = False
     weight: Weight = 1
+    candidates: list[str] | None = None
+    path_size: int = 0
+    failure: LabelStatus | None = None
+    is_delay_counted: bool = False
 
     def is_same(self, other: Prediction) -> bool:
         """Tells whether both are one prediction, of which the later stands."""
@@ -121,6 +132,34 @@ class Prediction(msgspec.Struct, array_like=True, gc=False):
     def is_of_same_model(self, other: Prediction) -> bool:
         """Tells whether both are of one model and one request id, whatever the predictor."""
         return are_same_model(self.labels, other.labels) and share_key(self.key_indexes, other.key_indexes)
+
+    def gives_way_to(self, other: Prediction) -> bool:
+        """Tells whether this carried prediction is the other: by a candidate, of the deployment if it names one.
+
+        >>> carried = Prediction(Labels("shop", "wine", "", ""), 0, 0, False, 1, candidates=[])
+        >>> carried.gives_way_to(Prediction(Labels("shop", "wine", "main", "classifier"), 0, 0, True, 1))
+        True
+        """
+        (namespace, deployment, _, model), (theirs, its_deployment, _, its_model) = self.labels, other.labels
+        if namespace not in ("", theirs) or deployment not in ("", its_deployment):
+            return False
+        if self.candidates is None:
+            is_candidate = model == its_model
+        else:
+            is_candidate = not self.candidates or its_model in self.candidates
+        return is_candidate and share_key(self.key_indexes, other.key_indexes)
+
+    def add_candidates(self, others: list[str] | None) -> None:
+        """Adds candidates of a carried prediction that turned out to be this one."""
+        if self.candidates == others:
+            return
+        mine, more = ([self.labels.model] if each is None else each for each in (self.candidates, others))
+        self.candidates = sorted({*mine, *more}) if mine and more else []
+
+    @property
+    def rank(self) -> tuple[int, float]:
+        """What decides which of two responses of one node stands: it logs its own output, then that of its children."""
+        return self.path_size, self.time
 
     @property
     def content(self) -> list[object]:
@@ -171,11 +210,14 @@ class Reward(msgspec.Struct, array_like=True, gc=False):
     """A reward given for the request; of several for one (namespace, deployment, model) the latest stands.
 
     Attributes:
+        labels: of the node that logged the feedback.
         counted_labels: the labels of the prediction that it was counted for.
         applied: what it has contributed.
         key_indexes_by_preference: the keys to join on, the best first.
         other_key_indexes: further keys, of rewards that it replaced.
         counted_slices: the slices of the prediction that it was counted for.
+        path: the nodes that the response went through.
+        is_fallback_scored: whether it counts while no prediction of the request is logged.
     """
 
     labels: Labels
@@ -188,11 +230,18 @@ class Reward(msgspec.Struct, array_like=True, gc=False):
     slices: list[str] = []
     other_key_indexes: bytes = b""
     counted_slices: list[str] = []
+    path: list[str] = []
+    is_fallback_scored: bool = True
+
+    @property
+    def fallback(self) -> Labels:
+        """The labels that it counts for while no prediction is logged: of the only node that served, or its own."""
+        return self.labels._replace(model=self.path[0]) if len(self.path) == 1 else self.labels
 
     @property
     def content(self) -> list[object]:
         """Tells what orders rewards of one time."""
-        return [*self.labels, self.value, self.slices]
+        return [*self.labels, self.value, self.slices, self.path]
 
 
 class PairingRecord(msgspec.Struct, array_like=True, gc=False):

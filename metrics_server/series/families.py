@@ -42,15 +42,23 @@ class Family(NamedTuple):
     better: int = 0
 
 
+def _with_retracted(name: str, help_text: str, clock: str, labels: tuple[str, ...] = ()) -> dict[str, Family]:
+    """A counter and that of what was taken back of it: less that, it is what stands."""
+    return {
+        name: Family(COUNTER, f"{help_text} {clock}", labels),
+        f"{name}_retracted": Family(COUNTER, f"Of {name}_total, what was taken back. By arrival.", labels),
+    }
+
+
 _SERIES: dict[str, Family] = {
     "model_predictions": Family(COUNTER, "Rows seen in the request log, by arrival."),
-    "model_predicted_class": Family(
-        COUNTER, "Rows seen in the request log by predicted class, by arrival.", ("class",)
+    **_with_retracted(
+        "model_predicted_class", "Rows seen in the request log by predicted class.", "By arrival.", ("class",)
     ),
-    "model_labels": Family(COUNTER, f"Rows of truth by what became of them. {_ARRIVAL}", ("status",)),
-    "model_rewards": Family(COUNTER, "Feedback that carried a reward, by arrival."),
-    "model_reward_values": Family(
-        COUNTER, "The same by the reward, of whole numbers from -10 to 10. By arrival.", ("value",)
+    **_with_retracted("model_labels", "Rows of truth by what became of them.", _ARRIVAL, ("status",)),
+    **_with_retracted("model_rewards", "Feedback that carried a reward.", "By arrival."),
+    **_with_retracted(
+        "model_reward_values", "The same by the reward, of whole numbers from -10 to 10.", "By arrival.", ("value",)
     ),
     "model_label_coverage_ratio": Family(
         GAUGE,
@@ -86,8 +94,8 @@ _GAUGES: dict[str, GaugeSpec] = {
 }
 
 _SELDON = (
-    "Counted as Seldon's MetricsServer does, once for each prediction by its first truth; corrections move only model_"
-    " series. {}"
+    "Counted as Seldon's MetricsServer does, once for each prediction by its first scorable truth; what is taken back"
+    " moves only model_ series. {}"
 )
 SELDON: dict[str, Family] = {
     "seldon_metric_true_positive": Family(COUNTER, _SELDON.format("Truth and prediction are this class."), ("class",)),

@@ -13,7 +13,7 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import permutations
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,7 +28,7 @@ from metrics_server.ingest.cloudevent import Event
 from metrics_server.ingest.normalize import observation_of
 from metrics_server.ingest.slicing import Dimension, SlicingRules
 from metrics_server.metrics import reward_stats as reward
-from metrics_server.metrics.components import LABELS, LOGGED, PAIRS, PREDICTIONS
+from metrics_server.metrics.components import LABELS, LOGGED, PAIRS, PREDICTED, PREDICTIONS
 from metrics_server.metrics.labels import EventKind, LabelStatus
 from metrics_server.metrics.prediction_stats import CLASS
 from metrics_server.metrics.reward_stats import REWARDS
@@ -60,6 +60,7 @@ from metrics_server.telemetry import Telemetry
 from tests.support.pairing_bench import CANARY, ELSEWHERE, KEEPING, MAIN, NOW, NOWHERE, OTHER_NODE
 from tests.support.pairing_bench import Bench as PlainBench
 
+ROUTER, NAMELESS = MAIN._replace(model="router"), MAIN._replace(model="")
 BY_TENANT = SlicingRules(dimensions=(Dimension("tenant", "attribute", "tenant"),))
 EVERYWHERE = ("", "")
 WINE = ("shop", "wine")
@@ -73,7 +74,7 @@ class Sent(NamedTuple):
         kserve: whether its type is KServe's, so that without a requestid its id is that of the request.
         puids: meta.puid of the response, the request and the truth.
         scope: namespace and deployment that the event states, of a truth that comes alone.
-        path: meta.requestPath of the response that a feedback carries.
+        path: meta.requestPath of the response, logged or carried.
     """
 
     kind: str
@@ -90,6 +91,18 @@ class Sent(NamedTuple):
     tenant: str = ""
     source: str = "/test"
     path: tuple[str, ...] = ()
+
+    @property
+    def owner(self) -> Labels:
+        """Whose the prediction in a feedback is, while none is logged: of a model on the path, as far as it tells."""
+        if self.kind != EventKind.FEEDBACK or not self.path or self.labels.model in self.path:
+            return self.labels
+        return self.labels._replace(model=self.path[0] if len(self.path) == 1 else "")
+
+    @property
+    def candidates(self) -> set[str]:
+        """The models that may have made the prediction in a feedback; any if there is none."""
+        return {self.labels.model, *self.path} - {""}
 
     @property
     def stated(self) -> Labels:
@@ -144,8 +157,16 @@ class Prediction:
     at: float
     value: int
     tenant: str
-    order: Order
+    order: tuple[int, float, bytes]
     keys: set[Key]
+    candidates: list[set[str]] = field(default_factory=list)  # of a carried one, of each feedback that carried it
+
+    def gives_way_to(self, logged: Prediction) -> bool:
+        """Whether a carried prediction is this one of the log."""
+        models = set().union(*self.candidates) if all(self.candidates) else {logged.labels.model}
+        return alike(self.labels)[:2] == alike(logged.labels)[:2] and bool(
+            logged.labels.model in models and self.keys & logged.keys
+        )
 
     @property
     def is_alone(self) -> bool:
@@ -169,6 +190,7 @@ class Given:
     """A reward."""
 
     labels: Labels
+    path: tuple[str, ...]
     at: float
     value: float
     tenant: str
@@ -218,7 +240,8 @@ class Known:
     def __init__(self, history: Iterable[Sent]) -> None:
         history = list(history)
         self.logged = self._logged(history)
-        self.carried = [one for one in self._carried(history) if not self._gives_way(one)]
+        carried = self._carried(history)
+        self.carried = [one for one in carried if not self._gives_way(one, carried)]
         self.truths = [
             Truth(keys_of(one, row), (one.stated.namespace, one.stated.deployment), value, order_of(one.time, value))
             for one in history
@@ -236,7 +259,7 @@ class Known:
             for row, value in enumerate(one.response or () if one.kind == EventKind.RESPONSE else ()):
                 first = ids_of(one)[0]
                 keys = {*keys_of(one, row), *((name, row) for name in named.get(first, ()))}
-                order = order_of(one.time, [one.labels, value, slices_of(one.tenant)])
+                order = len(one.path), *order_of(one.time, [one.labels, value, slices_of(one.tenant)])
                 said = Prediction(one.labels, one.time, value, one.tenant, order, keys)
                 before = found.get((first, one.labels, row), said)
                 found[first, one.labels, row] = max(before, said, key=lambda each: each.order)
@@ -247,25 +270,29 @@ class Known:
         found: list[Prediction] = []
         for one in history:
             for row, value in enumerate(one.response or () if one.kind == EventKind.FEEDBACK else ()):
-                order = order_of(one.time, [one.labels, value, slices_of(one.tenant)])
-                said = Prediction(one.labels, one.time, value, one.tenant, order, set(keys_of(one, row)))
+                labels, keys = one.owner, set(keys_of(one, row))
+                order = 0, *order_of(one.time, [labels, value, slices_of(one.tenant)])
+                said = Prediction(labels, one.time, value, one.tenant, order, keys, [one.candidates])
                 same = [each for each in found if alike(each.labels) == alike(said.labels) and each.keys & said.keys]
                 found = [each for each in found if all(each is not other for other in same)]
                 latest = max([said, *same], key=lambda each: each.order)
                 latest.at = min(each.at for each in [said, *same])
                 latest.keys = set().union(*(each.keys for each in [said, *same]))
+                latest.candidates = [models for each in [said, *same] for models in each.candidates]
                 found.append(latest)
         return found
 
-    def _gives_way(self, said: Prediction) -> bool:
-        return any(alike(each.labels) == alike(said.labels) and each.keys & said.keys for each in self.logged)
+    def _gives_way(self, said: Prediction, carried: list[Prediction]) -> bool:
+        """To what is logged; if it is nobody's, also to what feedback carried of a candidate."""
+        owned = [] if said.labels.model else [each for each in carried if each.labels.model]
+        return any(said.gives_way_to(each) for each in (*self.logged, *owned))
 
     def _rewards(self, history: list[Sent]) -> list[Given]:
         found: list[Given] = []
         for one in history:
             if one.reward is not None:
-                order = order_of(one.time, [*one.labels, one.reward, slices_of(one.tenant)])
-                given = Given(one.labels, one.time, one.reward, one.tenant, order, keys_of(one, 0), set())
+                order = order_of(one.time, [*one.labels, one.reward, slices_of(one.tenant), one.path])
+                given = Given(one.labels, one.path, one.time, one.reward, one.tenant, order, keys_of(one, 0), set())
                 same = [
                     each
                     for each in found
@@ -297,15 +324,35 @@ class Known:
         latest = max(self.about(said), key=lambda truth: truth.order, default=None)
         return None if latest is None else latest.value
 
-    def where(self, given: Given) -> tuple[Labels, float, str]:
-        """Labels, time and tenant that a reward counts for: by its own keys first, in their order, then by those it
-        shares."""
-        for keys in (*({key} for key in given.keys), given.others):
-            if found := [
-                each for each in self.logged if alike(each.labels) == alike(given.labels) and keys & each.keys
-            ]:
-                return min((each.labels, each.at, each.tenant) for each in found)
-        return given.labels, given.at, given.tenant
+    def predicted(self, given: Given) -> Prediction | None:
+        """The logged prediction that a reward is about: of the node that says it, else of one on the path or, without
+        a path, of any; by its own keys first, in their order, then by those it shares."""
+        mine = [each for each in self.logged if alike(each.labels)[:2] == alike(given.labels)[:2]]
+        own = [each for each in mine if each.labels.model == given.labels.model]
+        served = [each for each in mine if not given.path or each.labels.model in given.path]
+        for group in (own, served):
+            for keys in (*({key} for key in given.keys), given.others):
+                if found := [each for each in group if keys & each.keys]:
+                    return min(found, key=lambda each: (each.labels, each.at, each.tenant))
+        return None
+
+    def counted(self) -> Iterator[tuple[Given, Labels, float, str]]:
+        """The rewards that count, of several about one thing the latest, each with what it is counted for."""
+        standing: list[tuple[Given, Prediction | None, Labels]] = []
+        for given in sorted(self.rewards, key=lambda each: each.order, reverse=True):
+            said = self.predicted(given)
+            served = given.labels._replace(model=given.path[0]) if len(given.path) == 1 else given.labels
+            keys = {*given.keys, *given.others}
+            is_counted = any(
+                said is other_said
+                if said is not None or other_said is not None
+                else alike(served) == alike(other_served) and keys & {*other.keys, *other.others}
+                for other, other_said, other_served in standing
+            )
+            if not is_counted:
+                standing.append((given, said, served))
+        for given, said, served in standing:
+            yield given, *((served, given.at, given.tenant) if said is None else (said.labels, said.at, said.tenant))
 
 
 def expected(history: Iterable[Sent]) -> Net:
@@ -326,8 +373,7 @@ def expected(history: Iterable[Sent]) -> Net:
         if truth is not None:
             pair = {PAIRS: 1.0, "pairs": 1.0, component("confusion", str(truth), str(said.value)): 1.0}
             count(said.labels, said.at, said.tenant, pair | ({"correct": 1.0} if truth == said.value else {}))
-    for given in known.rewards:
-        labels, at, tenant = known.where(given)
+    for given, labels, at, tenant in known.counted():
         count(labels, at, tenant, reward.increments(given.value))
     return {
         where: kept
@@ -434,6 +480,7 @@ class Bench(PlainBench):
 # The machines
 
 NAMES = ("a", "b", "x", "x-item-1")
+PATHS = ((), (), ("classifier",), ("transformer",), ("transformer", "classifier"))
 CLIENT_NAMES = ("", "", "", "p", "x", "x-item-1")
 TIMES = [NOW - MINUTE * minutes for minutes in (0, 0.25, 0.5, 1, 2, 3, 60 * 25, 60 * 25 + 16)]
 
@@ -467,12 +514,13 @@ def events(draw: st.DrawFn) -> Sent:
     can_join = request or any(puids)
     if kind == EventKind.FEEDBACK and response is None and reward is None and not can_join:
         request = "a"  # a truth alone that names nothing is refused
+    labels = [MAIN, MAIN, CANARY, OTHER_NODE, ELSEWHERE, *([ROUTER, NAMELESS] if kind == EventKind.FEEDBACK else [])]
     return Sent(
         kind,
         "",
         draw(st.sampled_from(TIMES)),
         request,
-        draw(st.sampled_from([MAIN, MAIN, CANARY, OTHER_NODE, ELSEWHERE])),
+        draw(st.sampled_from(labels)),
         draw(st.sampled_from([EVERYWHERE, WINE, WINE, ("shop", ""), ("lab", "wine")])),
         response,
         truth,
@@ -484,6 +532,7 @@ def events(draw: st.DrawFn) -> Sent:
         ),
         draw(st.booleans()),
         draw(st.sampled_from(["", "red", "blue"])),
+        path=draw(st.sampled_from(PATHS)) if response is not None else (),
     )
 
 
@@ -634,10 +683,15 @@ class Pairing(RuleBasedStateMachine):
             ever, retracted, again, net = (by.get(series.id, {}) for by in (*ledgers.values(), stands))
             cells = {name for sums in (ever, net) for name in sums if name.startswith("confusion")} | {"correct"}
             assert all(ever.get(name, 0.0) - retracted.get(name, 0.0) == net.get(name, 0.0) for name in cells)
-            pairs, renewed = (
-                sum(value for name, value in sums.items() if name.startswith("confusion")) for sums in (ever, again)
-            )
-            assert ever.get(LABELS + "matched", 0.0) == pairs - renewed
+            pairs = sum(value for name, value in net.items() if name.startswith("confusion"))
+            matched = LABELS + LabelStatus.MATCHED
+            assert ever.get(matched, 0.0) - retracted.get(matched, 0.0) == pairs
+            assert all(value <= ever.get(name, 0.0) for name, value in again.items())
+            rewards = {name for name in ever if name in (REWARDS, *map(reward.component_of, range(-3, 4)))}
+            assert all(ever[name] - retracted.get(name, 0.0) == net.get(name, 0.0) for name in rewards)
+            for label in "012":
+                classes = ever.get(PREDICTED + label, 0.0) - retracted.get(PREDICTED + label, 0.0)
+                assert classes == net.get(CLASS + label, 0.0)
             if not series.identity.slice:
                 assert ever.get(PREDICTIONS, 0.0) == net.get(LOGGED, 0.0)
 
