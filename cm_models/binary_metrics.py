@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from cm_models import classification, confusion, probability
 from cm_models.classification import readings
-from cm_models.confusion import COUNTED, Matrix, cell_counts, cells_of, increments_of
+from cm_models.confusion import COUNTED, Matrix, cells_of, counts_of, increments_of
 from metrics_server.metrics import Array, Families, Sample, Sums
 
 NEGATIVE, POSITIVE = CLASSES = ("0", "1")
@@ -57,8 +57,8 @@ class BinaryMetrics:
         return probability.tables(sums, CLASSES)
 
     def counts(self, sums: Sums) -> Iterable[Sample]:
-        """The four cells of the matrix, without the empty ones."""
-        return cell_counts(sums, CLASSES)
+        """Right and wrong pairs, and the four cells of the matrix without the empty ones."""
+        return counts_of(sums, CLASSES)
 
     def ancestor_counts(self, sums: Sums) -> Iterable[Sample]:
         """The ancestor's four counters, without a class label."""

@@ -41,7 +41,12 @@ FAMILIES: Families = {
         "Labelled predictions by true and predicted class, each time applied.",
         "Labelled predictions that a correction took back, by true and predicted class.",
         ("truth", "prediction"),
-    )
+    ),
+    "decisions": CounterSpec(
+        "Labelled predictions by whether they are right, each time applied; of any number of classes.",
+        "Labelled predictions that were taken back, by whether they were right.",
+        ("correct",),
+    ),
 }
 
 _PREFIX = component("confusion", "")
@@ -182,11 +187,15 @@ def _columns(rows: list[tuple[int, int, bool, float]]) -> Iterable[Iterable[floa
     return zip(*rows, strict=True) if rows else ((),) * len(_KINDS)
 
 
-def cell_counts(sums: Sums, exported: Sequence[str]) -> Iterator[Sample]:
-    """The cells of the matrix; those of classes that are not exported are together `__other__`."""
+def counts_of(sums: Sums, exported: Sequence[str]) -> Iterator[Sample]:
+    """Right and wrong pairs, and the cells of the matrix; those of classes that are not exported are `__other__`."""
+    cells = cells_of(sums)
+    correct = sums.get("correct", 0.0)
+    yield Sample("decisions", {"correct": "true"}, correct)
+    yield Sample("decisions", {"correct": "false"}, sum(cells.values()) - correct)
     shown = frozenset(exported)
     merged: dict[tuple[str, str], float] = {}
-    for cell, count in cells_of(sums).items():
+    for cell, count in cells.items():
         truth, prediction = (label if label in shown else OTHER_CLASSES for label in cell)
         merged[truth, prediction] = merged.get((truth, prediction), 0.0) + count
     for (truth, prediction), count in merged.items():

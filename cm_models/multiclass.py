@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from cm_models import classification, confusion
 from cm_models.classification import readings
-from cm_models.confusion import COUNTED, MAX_EXPORTED_CELLS, Matrix, cell_counts, increments_of
+from cm_models.confusion import COUNTED, MAX_EXPORTED_CELLS, Matrix, counts_of, increments_of
 from metrics_server.metrics import OTHER_CLASSES, Array, Families, Sample, Sums
 
 
@@ -46,8 +46,8 @@ class Multiclass:
         return tuple(label for label in names if label != OTHER_CLASSES)[: self.max_exported_classes]
 
     def counts(self, sums: Sums) -> Iterable[Sample]:
-        """The cells of the matrix: every class up to 30, beyond that the first 30 and the rest as `__other__`."""
-        return cell_counts(sums, self.exported(Matrix.of(sums).labels)[:MAX_EXPORTED_CELLS])
+        """Right and wrong pairs, and the cells of the matrix; beyond 30 classes the first 30 and `__other__`."""
+        return counts_of(sums, self.exported(Matrix.of(sums).labels)[:MAX_EXPORTED_CELLS])
 
     def ancestor_counts(self, sums: Sums) -> Iterable[Sample]:
         """The ancestor's counters per class. Its "true negative" of a class equals the true positive: dashboards divide
