@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from metrics_server.errors import Reason, Rejected
 from metrics_server.ingest.cloudevent import MAX_ATTRIBUTE, SHARED_ID_PREFIX, Event
 from metrics_server.ingest.payload import read
 from metrics_server.ingest.payload.parsed import ParsedPayload
 from metrics_server.ingest.payload.rows import is_label
+from metrics_server.ingest.sender_rules import RulesOf, SenderRules, as_sent
 from metrics_server.ingest.slicing import SlicingRules
 from metrics_server.metrics.labels import EventKind
+from metrics_server.metrics.task import RowValue, is_row
 from metrics_server.metrics.window import FUTURE_TOLERANCE
 from metrics_server.pairing.observation import Observation, RowObservation, digest_of, row_key
 from metrics_server.pairing.record import Prediction, Reward, Truth
@@ -32,7 +34,13 @@ _FIRST_ROW = bytes(4)
 _ITEM = re.compile(r"(.+)-item-(0|[1-9][0-9]{0,4})", re.DOTALL)
 
 
-def observation_of(event: Event, defaults: Labels, now: float, slicing: SlicingRules = EVERYTHING) -> Observation:
+def observation_of(
+    event: Event,
+    defaults: Labels,
+    now: float,
+    slicing: SlicingRules = EVERYTHING,
+    rules_of: RulesOf = as_sent,
+) -> Observation:
     """Normalizes an event of one of our kinds.
 
     Raises:
@@ -44,8 +52,10 @@ def observation_of(event: Event, defaults: Labels, now: float, slicing: SlicingR
     labels = origin.labels
     clamped = event.time is not None and event.time > now + FUTURE_TOLERANCE
     time = now if event.time is None or clamped else event.time
-    rows = _rows(event, parsed, slicing, origin, time)
+    if event.kind == FEEDBACK:
+        _apply_rules(parsed, rules_of(origin.stated))
     ids = _ids(event, parsed)
+    rows = _rows(event, parsed, slicing, origin, time=time, ids=ids)
     if not ids and parsed.truth is not None and parsed.response is None and parsed.reward is None:
         raise Rejected(
             Reason.MALFORMED_FEEDBACK, "feedback: a truth without its response needs a request id to join on"
@@ -157,32 +167,57 @@ def aliases_of(ids: list[str], kind: EventKind, rows: int) -> list[tuple[bytes, 
     return found
 
 
+def _apply_rules(parsed: ParsedPayload, rules: SenderRules) -> None:
+    """Reads a feedback as its deployment's senders mean it."""
+    truth, response = parsed.truth, parsed.response
+    if parsed.reward is None and truth is not None and not all(value is None for value in truth):
+        parsed.reward = rules.absent_reward
+    if rules.row_task and truth and response and parsed.is_flat_truth and parsed.is_flat_response:
+        are_alike = len(truth) == len(response) and all(isinstance(value, (int, float)) for value in response)
+        if are_alike and is_row(truth, rules.row_task):
+            parsed.truth, parsed.response = [_row_of(truth)], [_row_of(response)]
+
+
+def _row_of(numbers: list[RowValue]) -> RowValue:
+    return [float(number) for number in numbers]  # type: ignore[arg-type]
+
+
 def _rows(
-    event: Event, parsed: ParsedPayload, slicing: SlicingRules, origin: _Origin, time: float
+    event: Event, parsed: ParsedPayload, slicing: SlicingRules, origin: _Origin, *, time: float, ids: list[str]
 ) -> list[RowObservation]:
-    stated, labels, candidates = origin
+    labels = origin.labels
     slices = slicing.slices_of(event, parsed.tags) if slicing.dimensions else []
-    response, truth = (parsed.response or [] if slicing.scores(labels.model) else []), parsed.truth or []
-    logged = event.kind == RESPONSE
-    size = len(parsed.path) if logged else 0
-    rows = [
-        RowObservation(
-            Prediction(labels, time, time, logged, value, slices=slices, candidates=candidates, path_size=size)
-        )
-        for value in response
-    ]
-    if len(truth) > len(rows) or (parsed.reward is not None and not rows):
-        rows += [RowObservation() for _ in range(max(len(truth), 1) - len(rows))]
-    pending = None if response else labels
-    for row, value in zip(rows, truth, strict=False):
-        row.truth = Truth(stated.namespace, stated.deployment, time, value, labels=pending)
+    response = parsed.response or [] if slicing.scores(labels.model) else []
+    logged, count = event.kind == RESPONSE, len(response)
+    more: dict[str, Any] = {"slices": slices, "candidates": origin.candidates, "row_count": count}
+    if logged:
+        more["path_size"] = len(parsed.path)
+    rows = [RowObservation(Prediction(labels, time, time, logged, value, **more)) for value in response]
+    truths = _truths(parsed, origin.stated, None if response else labels, time, ids) if parsed.truth else []
+    if len(truths) > count or (parsed.reward is not None and not rows):
+        rows += [RowObservation() for _ in range(max(len(truths), 1) - count)]
+    for row, truth in zip(rows, truths, strict=False):
+        row.truth = truth
     if parsed.reward is not None and rows:
         path = _usable(parsed.path)
         # Who states no model says it for the owner of the prediction; with one node on the path that is decided anew.
-        model = stated.model or (labels.model if len(path) != 1 else "")
+        model = origin.stated.model or (labels.model if len(path) != 1 else "")
         reward = Reward(labels._replace(model=model), time, time, parsed.reward, slices=slices, path=path)
         rows[0].reward = _scored_reward(reward, slicing)
     return rows
+
+
+def _truths(parsed: ParsedPayload, stated: Labels, pending: Labels | None, time: float, ids: list[str]) -> list[Truth]:
+    """Makes the truths of the rows; of a flat list that may be one row a single one that holds all of it."""
+    values = parsed.truth or []
+    scope = stated.namespace, stated.deployment, time
+    if not parsed.is_flat_truth or None in values or len(values) == len(parsed.response or []) > 1:
+        return [Truth(*scope, value, labels=pending) for value in values]
+    first = values[0]
+    if isinstance(first, list):  # it stands beside a single row
+        return [Truth(*scope, first[0], labels=pending, flat=[*first], is_one_row=True)]
+    is_item = any(map(_ITEM.fullmatch, ids))
+    return [Truth(*scope, first, labels=pending, flat=values, is_one_row=is_item)]  # type: ignore[arg-type]
 
 
 def _scored_reward(reward: Reward, slicing: SlicingRules) -> Reward | None:

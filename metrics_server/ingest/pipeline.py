@@ -217,7 +217,7 @@ class Ingest:
                 detail = f"a batch: more than {MAX_BATCH_ROWS} rows; send several batches"
                 event = Rejected(Reason.TOO_MANY_ROWS, detail)  # noqa: PLW2901
             parts.append(part := self._part(event, now))
-            rows += 0 if isinstance(part, Response) else len(part[0].rows)
+            rows += 0 if isinstance(part, Response) else part[0].row_count
         self._submit(parts, lambda responses: respond(batch_response(responses, refusals)))
 
     def _part(self, event: Event | Rejected, now: float) -> _Part:

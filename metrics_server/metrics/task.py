@@ -203,6 +203,27 @@ TASKS: dict[str, Resolver] = {
 CLASSIFYING = frozenset(("multiclass", "one_hot"))
 
 
+# Tasks whose rows may be lists on both sides, as they stand.
+OF_ROWS = frozenset(("one_hot", "multilabel", "ranking"))
+
+
+def is_row(values: Sequence[RowValue], task: str) -> bool:
+    """Tells whether a flat list may be one row of a task rather than a list of rows.
+
+    For many labels it holds 0 and 1, for a ranking grades; for all others it is one-hot.
+
+    >>> is_row([0, 0, 1], "one_hot"), is_row([2, 0, 1], "one_hot"), is_row([2, 0, 1], "ranking")
+    (True, False, True)
+    """
+    if not all(isinstance(value, (bool, int, float)) for value in values):
+        return False
+    if task == "ranking":
+        return min(values) >= 0  # type: ignore[type-var,operator]
+    if task == "multilabel":
+        return {0, 1}.issuperset(values)
+    return values.count(1) == 1 and values.count(0) == len(values) - 1
+
+
 def infer_model_path(
     truth: RowValue, prediction: RowValue, max_classes: int, class_names: Sequence[str] = ()
 ) -> str | None:

@@ -114,10 +114,12 @@ class Aggregator:
 
     # Pairs
 
-    def resolve(self, prediction: Prediction, truth: RowValue, weight: Weight) -> Contribution | LabelStatus:
+    def resolve(
+        self, prediction: Prediction, truth: RowValue, weight: Weight, *, is_flat: bool
+    ) -> Contribution | LabelStatus:
         if (series := self._admitted(prediction.labels)) is None:
             return LabelStatus.UNSCORABLE
-        resolved = series.resolve(truth, prediction.value, self._change.claims)
+        resolved = series.resolve(truth, prediction.value, self._change.claims, is_flat=is_flat)
         if isinstance(resolved, LabelStatus):
             return resolved
         pair = Contribution(series.id, series.created_at, prediction.at, *resolved, [], weight)

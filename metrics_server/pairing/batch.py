@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 
 from metrics_server.errors import Rejected
@@ -11,8 +12,8 @@ from metrics_server.metrics.labels import EventKind, Outcome
 from metrics_server.metrics.window import USAGE
 from metrics_server.pairing.aggregator import Aggregator
 from metrics_server.pairing.latency import RequestLatencies
-from metrics_server.pairing.matching import match_alias, match_row
-from metrics_server.pairing.merging import AliasFiling, Filed, Filing, Merger, keys_of
+from metrics_server.pairing.matching import match_alias, match_listed, match_row
+from metrics_server.pairing.merging import AliasFiling, Filed, Filing, ListFiling, Merger, keys_of
 from metrics_server.pairing.observation import Observation
 from metrics_server.pairing.record import PairingRecord
 from metrics_server.pairing.session import RecordSession
@@ -93,6 +94,11 @@ class Batch:
         if isinstance(filing, AliasFiling):
             match_alias(loaded.record, loaded.indexes_of(filing.keys), self._aggregator)
             return False
+        if isinstance(filing, ListFiling):
+            truth = copy(filing.truth)
+            truth.key_indexes_by_preference = loaded.indexes_of(filing.keys)
+            match_listed(loaded.record, truth, self._aggregator)
+            return True
         row = filing.row
         if loaded.record.alias_keys or loaded.key != filing.keys[0]:
             row = row.filed_under(loaded.indexes_of(filing.keys))

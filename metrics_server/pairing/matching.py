@@ -36,7 +36,9 @@ from metrics_server.series.series import Labels
 class EffectSink(Protocol):
     """Takes the effects of matching; see `metrics_server.pairing.aggregator`."""
 
-    def resolve(self, prediction: Prediction, truth: RowValue, weight: Weight) -> Contribution | LabelStatus:
+    def resolve(
+        self, prediction: Prediction, truth: RowValue, weight: Weight, *, is_flat: bool
+    ) -> Contribution | LabelStatus:
         """Makes the pair as the model of the prediction's series takes it, or says why it cannot."""
 
     def apply_pair(self, pair: Contribution, *, first: bool) -> None:
@@ -97,6 +99,13 @@ def match_row(record: PairingRecord, row: RowObservation, sink: EffectSink) -> b
     return row.truth is not None and not is_met
 
 
+def match_listed(record: PairingRecord, truth: Truth, sink: EffectSink) -> None:
+    """Takes the truth of a further row out of a flat list that turned out to be truths of several rows."""
+    if not any(_is_equal(old, truth) for old in record.truths):
+        record.truths = _with_latest(record.truths, copy(truth))[-MAX_TRUTHS:]
+        settle(record, sink, None, truth)
+
+
 def match_alias(record: PairingRecord, key_indexes: bytes, sink: EffectSink) -> None:
     """Files the logged predictions of a request under all its keys, its own first, and settles what stands now."""
     for prediction in record.predictions:
@@ -131,7 +140,7 @@ def _open(record: PairingRecord, row: RowObservation, sink: EffectSink) -> None:
     if truth is not None:
         record.truths.append(copy(truth))
         if prediction is not None and truth.value is not None and truth.covers(prediction.labels):
-            _replace_pair(prediction, truth, sink)
+            _replace_pair(record, prediction, truth, sink)
     if reward is not None:
         record.rewards.append(copy(reward))
         _settle_rewards(record, sink)
@@ -159,6 +168,7 @@ def _take_prediction(record: PairingRecord, arrived: Prediction, sink: EffectSin
         _fold_carried(record, kept, other, sink)
     _add_keys(kept, arrived.key_indexes)
     kept.add_candidates(arrived.candidates)
+    kept.row_count = max(kept.row_count, arrived.row_count)
     before = [kept.at, *kept.content]
     # When only feedback tells of a prediction, it was made at the latest when the earliest of them was sent.
     at = arrived.at if arrived.logged else min(kept.at, arrived.at)
@@ -182,6 +192,7 @@ def _fold_carried(record: PairingRecord, kept: Prediction, other: Prediction, si
     at = min(kept.at, other.at)
     _add_keys(kept, other.key_indexes)
     kept.add_candidates(other.candidates)
+    kept.row_count = max(kept.row_count, other.row_count)
     if _is_later(other.rank, other.content, kept.rank, kept.content):
         _retract_failure(kept, sink)
         _overwrite(kept, other, at)
@@ -254,6 +265,11 @@ def _with_latest(truths: list[Truth], arrived: Truth) -> list[Truth]:
     return [*truths, arrived]
 
 
+def _is_equal(old: Truth, truth: Truth) -> bool:
+    mine = truth.namespace, truth.deployment, truth.key_indexes_by_preference, truth.time, truth.content
+    return mine == (old.namespace, old.deployment, old.key_indexes_by_preference, old.time, old.content)
+
+
 def _is_about(record: PairingRecord, truth: Truth, prediction: Prediction) -> bool:
     """Tells whether a truth labels a prediction: by the first of its ids that has a logged one, else by any."""
     if not truth.covers(prediction.labels):
@@ -290,21 +306,17 @@ def _settle_prediction(
             _retract(prediction, sink)
         return False
     about = arrived if arrived is not None and _is_about(record, arrived, prediction) else None
-    _renew(prediction, truth, about, sink, is_changed=is_changed)
-    return about is not None
-
-
-def _renew(prediction: Prediction, truth: Truth, arrived: Truth | None, sink: EffectSink, *, is_changed: bool) -> None:
-    """Pairs a prediction with the truth that stands, and tells the status of the truth that arrived."""
     before, failure = prediction.pair, prediction.failure
     is_same = _stands_already(prediction, truth)
-    if not is_same or is_changed:
-        _replace_pair(prediction, truth, sink)
+    if not is_same or is_changed or truth.flat:  # a flat list may be read otherwise since
+        _replace_pair(record, prediction, truth, sink)
         is_same = is_same or _are_equal(before, prediction.pair)
-    was_labelled = before is not None or failure is not None
-    is_newly_told = (before is None) != (prediction.pair is None) or failure != prediction.failure
-    if arrived is not None and was_labelled and (truth.value is None or not is_newly_told):
-        sink.status(prediction, _status_of(arrived, truth, is_same=is_same))
+    if about is not None:
+        was_labelled = before is not None or failure is not None
+        is_newly_told = (before is None) != (prediction.pair is None) or failure != prediction.failure
+        if was_labelled and (truth.value is None or not is_newly_told):
+            sink.status(prediction, _status_of(about, truth, is_same=is_same))
+    return about is not None
 
 
 def _stands_already(prediction: Prediction, truth: Truth) -> bool:
@@ -329,13 +341,14 @@ def _status_of(arrived: Truth, standing: Truth, *, is_same: bool) -> LabelStatus
     return LabelStatus.RETRACTED if standing.value is None else LabelStatus.CORRECTED
 
 
-def _replace_pair(prediction: Prediction, truth: Truth, sink: EffectSink) -> None:
+def _replace_pair(record: PairingRecord, prediction: Prediction, truth: Truth, sink: EffectSink) -> None:
     """Takes back the pair that was applied, and applies the one with this truth, or tells why there is none."""
     before, prediction.pair, failure = prediction.pair, None, None
-    prediction.truth, prediction.weight = truth.value, truth.weight
-    prediction.has_truth = prediction.has_truth or truth.value is not None
-    if truth.value is not None:
-        resolved = sink.resolve(prediction, truth.value, truth.weight)
+    value, is_flat = _read(record, truth) if truth.flat else (truth.value, False)
+    prediction.truth, prediction.weight = value, truth.weight
+    prediction.has_truth = prediction.has_truth or value is not None
+    if value is not None:
+        resolved = sink.resolve(prediction, value, truth.weight, is_flat=is_flat)
         if isinstance(resolved, LabelStatus):
             failure = resolved
         else:
@@ -351,6 +364,23 @@ def _replace_pair(prediction: Prediction, truth: Truth, sink: EffectSink) -> Non
             sink.status(prediction, failure)
             prediction.failure = failure
     _follow_pair(prediction, sink)
+
+
+def _read(record: PairingRecord, truth: Truth) -> tuple[RowValue, bool]:
+    """Reads a flat list: as one row if that is what the predictions are, else as the truths of several rows.
+
+    Returns:
+        The truth of the first row, and whether it is one of several, or a list that is to be a row, so that a single
+        prediction can be paired with it only as such.
+    """
+    if truth.is_one_row:
+        return truth.row, True
+    about = [one for one in record.predictions if _is_about(record, truth, one)]
+    about = [one for one in about if one.logged] or about
+    if any(one.row_count > 1 for one in about):
+        return truth.value, False
+    is_wide = any(isinstance(one.value, list) and len(one.value) == len(truth.flat) for one in about)
+    return truth.row if is_wide else truth.value, True
 
 
 def _apply_pair(prediction: Prediction, pair: Contribution, truth: Truth, sink: EffectSink) -> None:

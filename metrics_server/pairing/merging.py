@@ -6,13 +6,14 @@ observation says is not looked at yet: that is for matching, which finds every r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import copy
 from typing import NamedTuple, TypeAlias
 
 from metrics_server.errors import Rejected
 from metrics_server.metrics.labels import EventKind, Outcome
-from metrics_server.pairing.observation import Observation, RowObservation, request_of, row_key
-from metrics_server.pairing.record import MAX_KEYS, remember_event
+from metrics_server.pairing.observation import Observation, RowObservation, next_row_key, request_of, row_key
+from metrics_server.pairing.record import MAX_KEYS, MAX_TRUTHS, OWN_KEY, Truth, remember_event
 from metrics_server.pairing.session import LoadedRecord, RecordSession
 from metrics_server.series.series import Labels
 
@@ -35,7 +36,15 @@ class AliasFiling(NamedTuple):
     keys: Sequence[bytes]
 
 
-Filing: TypeAlias = "RowFiling | AliasFiling"
+class ListFiling(NamedTuple):
+    """The truth of a further row out of a flat list, in the record of that row."""
+
+    loaded: LoadedRecord
+    keys: Sequence[bytes]
+    truth: Truth
+
+
+Filing: TypeAlias = "RowFiling | AliasFiling | ListFiling"
 # What becomes of an observation: where its rows were filed, or its result, if that is known.
 Filed: TypeAlias = "list[Filing] | Outcome | Rejected"
 
@@ -74,8 +83,10 @@ class Merger:
                 return Outcome.DUPLICATE
             return [RowFiling(None, (), row) for row in observation.rows]
         if len(observation.rows) == 1 and not observation.aliases and not loaded.record.request_aliases:
-            _note(observation, loaded)  # nearly all are so: one row, and one id
-            return [RowFiling(loaded, observation.keys, observation.rows[0])]
+            row = observation.rows[0]
+            if row.truth is None or not row.truth.flat:  # nearly all are so: one row, and one id
+                _note(observation, loaded)
+                return [RowFiling(loaded, observation.keys, row)]
         filings = list(self._filings(observation, loaded))
         _note(observation, self._session.find(observation.keys[0]))  # a later row may have taken the record in
         return filings
@@ -99,6 +110,29 @@ class Merger:
                 )
             else:
                 yield RowFiling(session.find(key), (key,), row)
+        yield from self._list_filings(observation, aliases)
+
+    def _list_filings(self, observation: Observation, aliases: Iterable[tuple[bytes, int]]) -> Iterator[Filing]:
+        """Notes a flat list, and files all that are there under their rows once several rows are known."""
+        loaded, truth = self._session.find(observation.keys[0]), observation.rows[0].truth
+        if truth is not None and truth.flat and not truth.is_one_row:
+            keys = (observation.keys[0], *(row_key(alias, start) for alias, start in aliases))
+            noted = copy(truth)
+            noted.key_indexes_by_preference = bytes(dict.fromkeys(loaded.indexes_of(keys)))
+            loaded.record.flat_truths = [*loaded.record.flat_truths, noted][-MAX_TRUTHS:]
+        if loaded.record.row_count > 1 and loaded.record.flat_truths:
+            yield from self._spread(loaded)
+
+    def _spread(self, loaded: LoadedRecord) -> Iterator[ListFiling]:
+        record = loaded.record
+        keys = [loaded.key, *record.alias_keys]
+        lists, record.flat_truths = record.flat_truths, []
+        for truth in lists:
+            mine = [keys[index] for index in truth.key_indexes_by_preference]
+            for row, value in enumerate(truth.flat[1:], 1):
+                at = [next_row_key(key, row) for key in mine]
+                one = Truth(truth.namespace, truth.deployment, truth.time, value, OWN_KEY, truth.labels, truth.weight)
+                yield ListFiling(*self._session.merge_records(at), one)
 
     def _alias_filings(self, observation: Observation, first: LoadedRecord) -> Iterator[Filing]:
         """Files the predictions of a request, those there and those to come, under the client's ids of it too."""
@@ -112,6 +146,9 @@ class Merger:
         self._session.load([row_key(digest, row) for digest in (request, *new) for row in rows])
         for row in rows:
             yield AliasFiling(*self._session.merge_records([row_key(digest, row) for digest in (request, *new)]))
+        loaded = self._session.find(observation.keys[0])
+        if loaded.record.row_count > 1 and loaded.record.flat_truths:
+            yield from self._spread(loaded)
 
 
 def _note(observation: Observation, first: LoadedRecord) -> None:

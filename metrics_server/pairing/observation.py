@@ -62,6 +62,12 @@ class Observation(msgspec.Struct, frozen=True, gc=False):
     request_id: str = ""
 
     @property
+    def row_count(self) -> int:
+        """How many rows it may come to."""
+        first = self.rows[0].truth if self.rows else None
+        return max(len(self.rows), 0 if first is None else len(first.flat))
+
+    @property
     def alias_row_keys(self) -> list[bytes]:
         """The keys of its rows under the ids that it is known by besides."""
         return [row_key(alias, first + row) for alias, first in self.aliases for row in range(len(self.keys))]
@@ -70,6 +76,11 @@ class Observation(msgspec.Struct, frozen=True, gc=False):
 def row_key(request: bytes, row: int) -> bytes:
     """Makes the key of a row from the digest of its request id; sorted by key, rows of one request are neighbours."""
     return request + row.to_bytes(4)
+
+
+def next_row_key(key: bytes, rows: int) -> bytes:
+    """Makes the key of the row so many rows after that of this key."""
+    return row_key(request_of(key), int.from_bytes(key[DIGEST_BYTES:]) + rows)
 
 
 def request_of(key: bytes) -> bytes:

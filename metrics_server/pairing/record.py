@@ -103,6 +103,7 @@ class Prediction(msgspec.Struct, array_like=True, gc=False):
         path_size: of a logged one, how many nodes its requestPath names.
         failure: why `truth` makes no pair, as it was counted.
         is_delay_counted: of a logged one, whether the delay of its first label was counted.
+        row_count: how many rows its event had.
     """
 
     labels: Labels
@@ -122,6 +123,7 @@ class Prediction(msgspec.Struct, array_like=True, gc=False):
     path_size: int = 0
     failure: LabelStatus | None = None
     is_delay_counted: bool = False
+    row_count: int = 1
 
     def is_same(self, other: Prediction) -> bool:
         """Tells whether both are one prediction, of which the later stands."""
@@ -186,6 +188,9 @@ class Truth(msgspec.Struct, array_like=True, gc=False):
         deployment: "" for any; else only about predictions of this deployment.
         key_indexes_by_preference: the keys to join on, the best first.
         labels: what its event named, while it came without a response.
+        flat: a flat list that was sent without types, whose first element is `value`: truths of as many rows, or one
+            row of as many columns, whatever the predictions say. Empty for any other truth.
+        is_one_row: whether `flat` is one row whatever they say.
     """
 
     namespace: str
@@ -195,6 +200,8 @@ class Truth(msgspec.Struct, array_like=True, gc=False):
     key_indexes_by_preference: bytes = OWN_KEY
     labels: Labels | None = None
     weight: Weight = 1
+    flat: list[int | float | bool | str] = []
+    is_one_row: bool = False
 
     def covers(self, labels: Labels) -> bool:
         """Tells whether its scope holds predictions with these labels."""
@@ -203,7 +210,14 @@ class Truth(msgspec.Struct, array_like=True, gc=False):
     @property
     def content(self) -> list[object]:
         """Tells what orders truths of one time."""
-        return [self.value, self.weight]
+        return [self.flat or self.value, self.weight]
+
+    @property
+    def row(self) -> RowValue:
+        """The flat list as one row; its first element where that is none."""
+        if not all(isinstance(value, (int, float)) for value in self.flat):
+            return self.value
+        return [float(value) for value in self.flat]
 
 
 class Reward(msgspec.Struct, array_like=True, gc=False):
@@ -254,6 +268,8 @@ class PairingRecord(msgspec.Struct, array_like=True, gc=False):
         request_aliases: in the record of the first row: pairs of digests, each of a request id and of another id that
             the client gave to the same request.
         row_count: in the record of the first row: how many rows of this request are known.
+        flat_truths: in the record of the first row: flat lists that are not filed under their other rows, because
+            nothing says yet that there are any.
     """
 
     event_digests: list[bytes] = []
@@ -264,6 +280,7 @@ class PairingRecord(msgspec.Struct, array_like=True, gc=False):
     alias_keys: list[bytes] = []
     request_aliases: list[bytes] = []
     row_count: int = 1
+    flat_truths: list[Truth] = []
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -326,6 +343,7 @@ def absorb_record(record: PairingRecord, own: bytes, key: bytes, other: PairingR
     record.predictions += other.predictions
     record.truths += other.truths
     record.rewards += other.rewards
+    record.flat_truths += other.flat_truths
     record.request_aliases += [pair for pair in other.request_aliases if pair not in record.request_aliases]
     record.row_count = max(record.row_count, other.row_count)
     for event in other.event_digests:
@@ -338,7 +356,7 @@ def remap_key_indexes(record: PairingRecord, new_indexes: bytes) -> None:
     table = new_indexes + bytes(256 - len(new_indexes))
     for prediction in record.predictions:
         prediction.key_indexes = prediction.key_indexes.translate(table)
-    for truth in record.truths:
+    for truth in (*record.truths, *record.flat_truths):
         truth.key_indexes_by_preference = truth.key_indexes_by_preference.translate(table)
     for reward in record.rewards:
         reward.key_indexes_by_preference = reward.key_indexes_by_preference.translate(table)

@@ -129,17 +129,25 @@ class Series:
             self.id, self.identity.encoded, self.created_at, self.seen_at, {}, self.predicted_at, self.labelled_at
         )
 
-    def resolve(self, truth: RowValue, prediction: RowValue, claims: Claims) -> Resolved:
+    def resolve(self, truth: RowValue, prediction: RowValue, claims: Claims, *, is_flat: bool = False) -> Resolved:
         """Returns the pair as its metric model takes it, or the status of a pair that cannot be scored.
 
-        The first pair chooses the model; each pair claims what its sums depend on.
+        The first pair chooses the model; each pair claims what its sums depend on. A truth that was sent as a flat list
+        is scored only if that may be a row of its task.
         """
+        if is_flat and not self._takes_as_row(truth, claims):
+            return LabelStatus.UNSCORABLE
         if self.is_unusable or (self.model is None and not self._choose_model(truth, prediction, claims)):
             return LabelStatus.UNSCORABLE
         resolved = task.TASKS[self.task](truth, prediction, self.identity.scoring.class_names)
         if not isinstance(resolved, str):
             self._claim_parameters(resolved, claims)
         return resolved
+
+    def _takes_as_row(self, truth: RowValue, claims: Claims) -> bool:
+        if self.model is None and self.identity.scoring.storage_uri != "auto" and not self.is_unusable:
+            self._choose_model(None, None, claims)
+        return isinstance(truth, list) and task.is_row(truth, self.task)
 
     def adopt_parent_model(self, parent: Series, resolved: tuple[RowValue, RowValue], claims: Claims) -> None:
         """Takes the metric model of the parent of this slice, for a pair that the parent has resolved."""

@@ -83,7 +83,7 @@ class Sent(NamedTuple):
     request: str = ""
     labels: Labels = MAIN
     scope: tuple[str, str] = WINE
-    response: tuple[int, ...] | None = None
+    response: tuple[int | tuple[float, ...], ...] | None = None
     truth: tuple[int | None, ...] | None = None
     reward: float | None = None
     puids: tuple[str, str, str] = ("", "", "")
@@ -103,6 +103,11 @@ class Sent(NamedTuple):
     def candidates(self) -> set[str]:
         """The models that may have made the prediction in a feedback; any if there is none."""
         return {self.labels.model, *self.path} - {""}
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether its truth may be a row, or rows: it comes alone, and takes nothing back."""
+        return self.response is None and self.truth is not None and len(self.truth) > 1 and None not in self.truth
 
     @property
     def stated(self) -> Labels:
@@ -141,6 +146,8 @@ class Sent(NamedTuple):
 
 # The oracle
 
+UNSCORABLE = "unscorable"
+
 Key = tuple[str, int]  # a request id, and the row there
 Where = tuple[Labels, str, Bucket]  # labels, slice ("" for the whole), bucket
 Net = dict[Where, dict[str, float]]
@@ -155,10 +162,11 @@ class Prediction:
 
     labels: Labels
     at: float
-    value: int
+    value: int | tuple[float, ...]
     tenant: str
     order: tuple[int, float, bytes]
     keys: set[Key]
+    rows: int  # of its event
     candidates: list[set[str]] = field(default_factory=list)  # of a carried one, of each feedback that carried it
 
     def gives_way_to(self, logged: Prediction) -> bool:
@@ -180,6 +188,8 @@ class Truth:
     scope: tuple[str, str]
     value: int | None
     order: Order
+    flat: tuple[int, ...] = ()  # of the first row of a flat list, all of it
+    is_item: bool = False  # whether it names an item of a batch, which is one row
 
     def covers(self, labels: Labels) -> bool:
         return self.scope[0] in ("", labels.namespace) and self.scope[1] in ("", labels.deployment)
@@ -230,6 +240,11 @@ def order_of(time: float, content: Any) -> Order:
     return time, msgspec.msgpack.encode(content)
 
 
+def class_of(value: int | tuple[float, ...]) -> str:
+    """The class that a prediction says: a number, or the largest column of a row."""
+    return str(value.index(max(value)) if isinstance(value, tuple) else value)
+
+
 def slices_of(tenant: str) -> list[str]:
     return [f"tenant={tenant}"] if tenant else []
 
@@ -240,14 +255,20 @@ class Known:
     def __init__(self, history: Iterable[Sent]) -> None:
         history = list(history)
         self.logged = self._logged(history)
-        carried = self._carried(history)
-        self.carried = [one for one in carried if not self._gives_way(one, carried)]
-        self.truths = [
-            Truth(keys_of(one, row), (one.stated.namespace, one.stated.deployment), value, order_of(one.time, value))
-            for one in history
-            for row, value in enumerate(one.truth or ())
-        ]
+        self.all_carried = self._carried(history)
+        self.carried = [one for one in self.all_carried if not self._gives_way(one, self.all_carried)]
+        self.truths = [each for one in history for each in self._truths(one)]
         self.rewards = self._rewards(history)
+
+    def _truths(self, one: Sent) -> Iterator[Truth]:
+        """The truths of the rows of an event; of a flat list the first may turn out to be the only one."""
+        scope = one.stated.namespace, one.stated.deployment
+        is_item = one.is_flat and any(map(_ITEM.fullmatch, ids_of(one)))
+        for row, value in enumerate(one.truth or ()):
+            content = [list(one.truth or ()) if one.is_flat and not row else value, 1]
+            flat = tuple(one.truth or ()) if one.is_flat and not row else ()
+            if not (is_item and row):
+                yield Truth(keys_of(one, row), scope, value, order_of(one.time, content), flat, is_item)  # type: ignore[arg-type]
 
     def _logged(self, history: list[Sent]) -> list[Prediction]:
         named: dict[str, set[str]] = {}
@@ -260,10 +281,11 @@ class Known:
                 first = ids_of(one)[0]
                 keys = {*keys_of(one, row), *((name, row) for name in named.get(first, ()))}
                 order = len(one.path), *order_of(one.time, [one.labels, value, slices_of(one.tenant)])
-                said = Prediction(one.labels, one.time, value, one.tenant, order, keys)
+                said = Prediction(one.labels, one.time, value, one.tenant, order, keys, len(one.response or ()))
                 before = found.get((first, one.labels, row), said)
-                found[first, one.labels, row] = max(before, said, key=lambda each: each.order)
-                found[first, one.labels, row].keys |= before.keys | keys
+                found[first, one.labels, row] = stands = max(before, said, key=lambda each: each.order)
+                stands.keys |= before.keys | keys
+                stands.rows = max(before.rows, len(one.response or ()))
         return list(found.values())
 
     def _carried(self, history: list[Sent]) -> list[Prediction]:
@@ -272,12 +294,14 @@ class Known:
             for row, value in enumerate(one.response or () if one.kind == EventKind.FEEDBACK else ()):
                 labels, keys = one.owner, set(keys_of(one, row))
                 order = 0, *order_of(one.time, [labels, value, slices_of(one.tenant)])
-                said = Prediction(labels, one.time, value, one.tenant, order, keys, [one.candidates])
+                rows = len(one.response or ())
+                said = Prediction(labels, one.time, value, one.tenant, order, keys, rows, [one.candidates])
                 same = [each for each in found if alike(each.labels) == alike(said.labels) and each.keys & said.keys]
                 found = [each for each in found if all(each is not other for other in same)]
                 latest = max([said, *same], key=lambda each: each.order)
                 latest.at = min(each.at for each in [said, *same])
                 latest.keys = set().union(*(each.keys for each in [said, *same]))
+                latest.rows = max(each.rows for each in [said, *same])
                 latest.candidates = [models for each in [said, *same] for models in each.candidates]
                 found.append(latest)
         return found
@@ -319,10 +343,25 @@ class Known:
     def about(self, said: Prediction) -> list[Truth]:
         return [truth for truth in self.truths if self.is_about(truth, said)]
 
-    def standing(self, said: Prediction) -> int | None:
-        """The value of the truth that stands for a prediction; None when there is none, or it was retracted."""
+    def standing(self, said: Prediction) -> int | str | None:
+        """The class by the truth that stands for a prediction; None when there is none, or it was retracted."""
         latest = max(self.about(said), key=lambda truth: truth.order, default=None)
-        return None if latest is None else latest.value
+        if latest is None or not latest.flat:
+            return None if latest is None else latest.value
+        return self.read(latest, said)
+
+    def read(self, truth: Truth, of: Prediction) -> int | str:
+        """The class by a flat list: of its first row, or as one row if the predictions it is about are so wide."""
+        made = [said for said in self.logged if self.is_about(truth, said)]
+        made = made or [said for said in self.all_carried if self.is_about(truth, said)]
+        if not truth.is_item:
+            if any(said.rows > 1 for said in made):
+                return truth.flat[0]
+            if not any(isinstance(said.value, tuple) and len(said.value) == len(truth.flat) for said in made):
+                return UNSCORABLE
+        if isinstance(of.value, tuple) and len(of.value) != len(truth.flat):
+            return UNSCORABLE
+        return truth.flat.index(1) if sorted(truth.flat) == [*[0] * (len(truth.flat) - 1), 1] else UNSCORABLE
 
     def predicted(self, given: Given) -> Prediction | None:
         """The logged prediction that a reward is about: of the node that says it, else of one on the path or, without
@@ -367,12 +406,13 @@ def expected(history: Iterable[Sent]) -> Net:
             result.setdefault((labels, name, bucket), Counter()).update(counts)
 
     for said in known.logged:
-        count(said.labels, said.at, said.tenant, {LOGGED: 1, CLASS + str(said.value): 1})
+        count(said.labels, said.at, said.tenant, {LOGGED: 1, CLASS + class_of(said.value): 1})
     for said in (*known.logged, *known.carried):
         truth = known.standing(said)
-        if truth is not None:
-            pair = {PAIRS: 1.0, "pairs": 1.0, component("confusion", str(truth), str(said.value)): 1.0}
-            count(said.labels, said.at, said.tenant, pair | ({"correct": 1.0} if truth == said.value else {}))
+        if truth is not None and truth != UNSCORABLE:
+            predicted = class_of(said.value)
+            pair = {PAIRS: 1.0, "pairs": 1.0, component("confusion", str(truth), predicted): 1.0}
+            count(said.labels, said.at, said.tenant, pair | ({"correct": 1.0} if str(truth) == predicted else {}))
     for given, labels, at, tenant in known.counted():
         count(labels, at, tenant, reward.increments(given.value))
     return {
@@ -505,15 +545,19 @@ def events(draw: st.DrawFn) -> Sent:
     request = draw(st.sampled_from([*NAMES, *NAMES, ""]))
     rows = draw(st.sampled_from([1, 1, 2]))
     classes = st.tuples(*[st.integers(0, 2)] * rows)
-    truths = st.tuples(*[st.sampled_from([0, 1, 2, 2, None])] * rows)
+    truths = st.tuples(*[st.sampled_from([0, 0, 1, 1, 2, None])] * rows)
+    made = st.one_of(classes, st.just(((0.25, 0.75),)), st.just(((0.5, 0.25, 0.25),))) if rows == 1 else classes
     response = (
-        draw(classes) if kind == EventKind.RESPONSE or (kind == EventKind.FEEDBACK and draw(st.booleans())) else None
+        draw(made) if kind == EventKind.RESPONSE or (kind == EventKind.FEEDBACK and draw(st.booleans())) else None
     )
     reward = float(draw(st.integers(-2, 2))) if kind == EventKind.FEEDBACK and draw(st.integers(0, 3)) == 0 else None
     truth = draw(truths) if kind == EventKind.FEEDBACK and (reward is None or draw(st.booleans())) else None
     can_join = request or any(puids)
     if kind == EventKind.FEEDBACK and response is None and reward is None and not can_join:
         request = "a"  # a truth alone that names nothing is refused
+    if rows > 1 and truth is not None and response is None:  # a flat list under no id that another names an item of
+        request = {"x": "a", "x-item-1": "b", "": "a"}.get(request, request)
+        puids = [name if name == "p" else "" for name in puids]
     labels = [MAIN, MAIN, CANARY, OTHER_NODE, ELSEWHERE, *([ROUTER, NAMELESS] if kind == EventKind.FEEDBACK else [])]
     return Sent(
         kind,
@@ -679,6 +723,9 @@ class Pairing(RuleBasedStateMachine):
                 assert all(sums.get(name, 0.0) >= value for name, value in before.items())
                 self.grown[series_id, ledger] = dict(sums)
         stands = self.bench.store.totals(0)
+        known = Known(self.history.values())
+        predictions = (*known.logged, *known.carried)
+        unscorable = Counter(said.labels for said in predictions if known.standing(said) == UNSCORABLE)
         for series in self.bench.catalog.current():
             ever, retracted, again, net = (by.get(series.id, {}) for by in (*ledgers.values(), stands))
             cells = {name for sums in (ever, net) for name in sums if name.startswith("confusion")} | {"correct"}
@@ -693,6 +740,8 @@ class Pairing(RuleBasedStateMachine):
                 classes = ever.get(PREDICTED + label, 0.0) - retracted.get(PREDICTED + label, 0.0)
                 assert classes == net.get(CLASS + label, 0.0)
             if not series.identity.slice:
+                failed = LABELS + LabelStatus.UNSCORABLE
+                assert ever.get(failed, 0.0) - retracted.get(failed, 0.0) == unscorable[series.labels]
                 assert ever.get(PREDICTIONS, 0.0) == net.get(LOGGED, 0.0)
 
 

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from google.protobuf.message import DecodeError
 from google.protobuf.message import Message as AnyMessage
 from google.protobuf.struct_pb2 import ListValue, Value
+from msgspec import UNSET
 
 from metrics_server.errors import Reason, Rejected
 from metrics_server.ingest.payload.parsed import ParsedPayload
@@ -63,17 +64,15 @@ def read_seldon_response(body: bytes) -> ParsedPayload | None:
 def read_seldon_feedback(body: bytes) -> ParsedPayload:
     """Reads a feedback of Seldon's protocol, the only one that has any.
 
-    Protobuf does not tell a reward of 0 from none: it counts where there is no truth, which leaves nothing else to be
-    said.
+    Protobuf does not tell a reward of 0 from none, so both are left to `parsed_feedback`.
     """
     feedback = _parsed(seldon_pb2.Feedback, body)
     sent, response, truth = (feedback.HasField(part) for part in ("request", "response", "truth"))
-    rewarded = feedback.HasField("reward") or (not truth and (sent or response))
     message = Feedback(
         RequestPart(_meta(feedback.request)) if sent else None,
         _message(feedback.response) if response else None,
-        _message(feedback.truth) if truth else None,
-        feedback.reward if rewarded else None,
+        _message(feedback.truth) if truth else UNSET,
+        feedback.reward if feedback.HasField("reward") else UNSET,
     )
     return parsed_feedback(message, _SELDON)
 

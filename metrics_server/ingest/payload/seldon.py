@@ -74,12 +74,12 @@ class RequestPart(msgspec.Struct, gc=False):
 
 
 class Feedback(msgspec.Struct, gc=False):
-    """A Feedback. An absent reward and a reward of 0 are told apart, as the text does."""
+    """A Feedback. An absent truth or reward is told from null: JSON of protobuf leaves a reward of 0 out."""
 
     request: RequestPart | None = None
     response: Message | None = None
-    truth: Message | None = None
-    reward: Any = None
+    truth: Message | UnsetType | None = UNSET
+    reward: Any = UNSET
 
 
 Members: TypeAlias = "Sequence[tuple[str, Member]]"
@@ -112,21 +112,42 @@ def parsed_feedback(feedback: Feedback, members: Members) -> ParsedPayload:
     Raises:
         Rejected: malformed, without truth and reward, or with unlike numbers of rows.
     """
-    sent, reply, known = feedback.request, feedback.response, feedback.truth
+    sent, reply, known = feedback.request, feedback.response, None if feedback.truth is UNSET else feedback.truth
     truth = None if known is None else rows_of_message(known, members, "truth")
     response = None if reply is None else rows_of_message(reply, members, "response")
-    if isinstance(feedback.reward, bool):
-        raise Rejected(Reason.MALFORMED_FEEDBACK, "feedback: a reward is a number")
-    reward = None if feedback.reward is None else float(number(feedback.reward, "reward"))
+    reward = _reward_of(feedback)
+    if feedback.truth is None and reward is None:  # a truth of null takes back what was said of these rows
+        truth = [None] * len(response or [None])
     if reward is None and (truth is None or (not truth and not response)):
         raise Rejected(Reason.MALFORMED_FEEDBACK, "feedback: neither a truth nor a reward")
     parsed = _compared(truth, response, reward)
+    parsed.is_flat_truth = known is not None and _is_flat(known)
+    parsed.is_flat_response = reply is not None and _is_flat(reply)
     for part in (reply, sent, known):
         if part is not None and part.meta is not None:
             _describe(parsed, part.meta)
     if reply is not None and reply.meta is not None:
         _trace(parsed, reply.meta)
     return parsed
+
+
+def _reward_of(feedback: Feedback) -> float | None:
+    """Reads the reward; 0 where neither it nor a truth is said, which protobuf's JSON makes of a reward of 0."""
+    if feedback.reward is UNSET:
+        is_zero = feedback.truth is UNSET and (feedback.request is not None or feedback.response is not None)
+        return 0.0 if is_zero else None
+    if isinstance(feedback.reward, bool):
+        raise Rejected(Reason.MALFORMED_FEEDBACK, "feedback: a reward is a number")
+    return None if feedback.reward is None else float(number(feedback.reward, "reward"))
+
+
+def _is_flat(message: Message) -> bool:
+    """Tells whether a message holds a flat list of at least two elements, and nothing that gives its rows a shape."""
+    data = message.data
+    if isinstance(data, DefaultData) and data.tensor is not None:
+        return len(data.tensor.shape) == 1 and len(data.tensor.values) > 1
+    values = data.ndarray if isinstance(data, DefaultData) else _unwrapped(message.jsonData)
+    return isinstance(values, list) and len(values) > 1 and not any(isinstance(value, (list, dict)) for value in values)
 
 
 def _compared(truth: list[Row] | None, response: list[Row] | None, reward: float | None) -> ParsedPayload:
@@ -196,13 +217,18 @@ def _rows_of_data(data: DefaultData, what: str) -> list[Row]:
 
 def _rows_of_object(value: Any, what: str) -> list[Row]:
     """Reads the rows of jsonData; an object with one member stands for that member, such as {"price": 12.5}."""
-    while isinstance(value, dict) and len(value) == 1:
-        (value,) = value.values()
+    value = _unwrapped(value)
     if isinstance(value, dict):
         raise Rejected(
             Reason.MALFORMED_PAYLOAD, f"{what}: jsonData has {len(value)} members; want a value, a list, or one member"
         )
     return rows_of_json(value, what)
+
+
+def _unwrapped(value: Any) -> Any:
+    while isinstance(value, dict) and len(value) == 1:
+        (value,) = value.values()
+    return value
 
 
 def _refused(value: Any, what: str) -> list[Row]:
@@ -244,7 +270,10 @@ class JsonReader:
         self._within_feedback = [(name, member) for name, member in self._logged if not member.logged_only]
         part = _message_with(self._within_feedback)
         feedback = msgspec.defstruct(
-            "Feedback", [(name, part | None, None) for name in ("response", "truth")], bases=(Feedback,), gc=False
+            "Feedback",
+            [("response", part | None, None), ("truth", part | UnsetType | None, UNSET)],
+            bases=(Feedback,),
+            gc=False,
         )
         self._response: msgspec.json.Decoder[Message] = msgspec.json.Decoder(_message_with(self._logged))
         self._feedback: msgspec.json.Decoder[Feedback] = msgspec.json.Decoder(feedback)
