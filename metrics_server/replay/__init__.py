@@ -1,4 +1,4 @@
-"""`metrics-server replay`: the numbers that a server would show, computed from a file of predictions and truths."""
+"""`metrics-server replay`: the numbers that a server would show, computed from files of predictions and truths."""
 
 from metrics_server.replay.engine import replay
 

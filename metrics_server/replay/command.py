@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -16,9 +15,10 @@ from tqdm import tqdm
 from metrics_server.errors import BadConfiguration, Rejected
 from metrics_server.ingest.pod import default_labels
 from metrics_server.metrics.window import seconds_of
-from metrics_server.replay.engine import SHOWN_REFUSALS, Replay, words_of
+from metrics_server.replay.engine import SHOWN_REFUSALS, Place, Replay, time_of, words_of
+from metrics_server.replay.location import BadFile
 from metrics_server.replay.result import ReplayResult
-from metrics_server.replay.source import BadFile, opened
+from metrics_server.replay.source import Source
 from metrics_server.series.series import Labels
 from metrics_server.settings import DEFAULTS, HELP, Settings, load
 
@@ -43,15 +43,15 @@ HEAD = ("name", "labels", "value", "lower", "upper", "support")
 def main(arguments: Sequence[str]) -> int:
     """Runs the command and returns its exit status.
 
-    0 when all records were taken, 1 when some were refused or there are none, 2 when nothing could be done, 130 after
-    Ctrl-C.
+    0 when all records were taken, 1 when some were refused, some files could not be read, or there are no records, 2
+    when nothing could be done, 130 after Ctrl-C.
     """
     options = vars(_parser().parse_args(arguments))
-    path, step, written = Path(options.pop("file")), options.pop("step"), _FORMATS[options.pop("format")]
+    location, step, written = options.pop("file"), options.pop("step"), _FORMATS[options.pop("format")]
     try:
-        settings = load(words_of(options), os.environ)
-        replayed = _replayed(path, settings, seconds_of(step) if step else 0)
-        if text := written(replayed.results()):
+        time = time_of(options.pop("time"))
+        replayed = _Replayed(location, time, load(words_of(options), os.environ), seconds_of(step) if step else 0)
+        if text := written(replayed.results):
             print(text, flush=True)
     except (BadConfiguration, BadFile) as error:
         print(f"metrics-server replay: {error}", file=sys.stderr)
@@ -62,34 +62,56 @@ def main(arguments: Sequence[str]) -> int:
     except BrokenPipeError:  # as of `| head`; what is left to write goes nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    return 1 if replayed.refused or not replayed.total else 0
+    return 0 if replayed.is_whole else 1
 
 
-def _replayed(path: Path, settings: Settings, step: int) -> Replay:
-    def refused(number: int, error: Rejected) -> None:
-        if replayed.refused.total() <= SHOWN_REFUSALS:
-            tqdm.write(f"{path}:{number}: {error.reason.label}: {error.detail}", file=sys.stderr)
+class _Replayed:
+    """Replays all that lies at a location, with a bar of progress, and says on standard error what went wrong.
 
-    defaults: Labels = default_labels(os.environ)
-    replayed = Replay(settings, defaults, step=step, on_refused=refused)
-    with opened(path) as source, tqdm(total=source.size, unit="B", unit_scale=True, disable=None, leave=False) as bar:
-        replayed.take(source.lines, on_progress=lambda: bar.update(source.position() - bar.n))
-    for remark in replayed.remarks():
-        print(f"metrics-server replay: {remark}", file=sys.stderr)
-    return replayed
+    Attributes:
+        results: the values.
+        is_whole: whether there are records, and all of them were taken.
+    """
+
+    def __init__(self, location: str, time: float | None, settings: Settings, step: int) -> None:
+        defaults: Labels = default_labels(os.environ)
+        self._replay = Replay(settings, defaults, step=step, on_refused=self._refused)
+        self._source = Source(location, time, on_file=self._progress)
+        with tqdm(total=self._source.size, unit="B", unit_scale=True, disable=None, leave=False) as self._bar:
+            self._replay.take(self._source.lines(), on_progress=self._progress)
+        self._source.check(self._replay.total)
+        for remark in (*self._replay.remarks(), *self._source.remarks()):
+            print(f"metrics-server replay: {remark}", file=sys.stderr)
+        self.results = self._replay.results()
+        self.is_whole = bool(self._replay.total) and not self._replay.refused and not self._source.unread
+
+    def _progress(self) -> None:
+        self._bar.update(self._source.position - self._bar.n)
+
+    def _refused(self, place: Place, error: Rejected) -> None:
+        if self._replay.refused.total() <= SHOWN_REFUSALS:
+            tqdm.write(f"{place.file}:{place.number}: {error.reason.label}: {error.detail}", file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="metrics-server replay",
-        description="Computes what a server would show, from a file of predictions and truths.",
+        description="Computes what a server would show, from files of predictions and truths.",
         epilog=(
             "A setting may also come from the environment or the --config file of a server; see metrics-server --help."
         ),
         argument_default=argparse.SUPPRESS,
     )
     parser.add_argument(
-        "file", metavar="FILE", help="records, in a file named .jsonl, .csv, .jsonl.gz, .csv.gz or .parquet"
+        "file",
+        metavar="FILE",
+        help="JSON, CSV or Parquet; a directory of such files; or a URL: s3://, gs://, abfs://, file://",
+    )
+    parser.add_argument(
+        "--time",
+        default="",
+        metavar="TIMESTAMP",
+        help="of records of platforms that state none (default: the date of their file)",
     )
     parser.add_argument(
         "--step",

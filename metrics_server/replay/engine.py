@@ -1,7 +1,7 @@
-"""`metrics-server replay`: the numbers that a server would show, computed from a file of predictions and truths.
+"""`metrics-server replay`: the numbers that a server would show, computed from files of predictions and truths.
 
 Each record goes the way of an event on a server: decode, normalize, pair, commit, compute. Only the clock differs:
-everything in the file counts, however old it is, and the order of the records is of no consequence.
+everything in the files counts, however old it is, and the order of the records is of no consequence.
 
     from metrics_server.replay import replay
 
@@ -21,8 +21,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
@@ -41,7 +40,7 @@ from metrics_server.metrics.window import COARSEST, CUMULATIVE, DAY, HOUR, MINUT
 from metrics_server.pairing.batch import Batch, Retention
 from metrics_server.pairing.observation import Observation, row_key
 from metrics_server.replay.result import ReplayResult, result_of
-from metrics_server.replay.source import Line, of_dicts, opened
+from metrics_server.replay.source import Line, Source, of_dicts
 from metrics_server.series.evaluator import Evaluator
 from metrics_server.series.families import model_at
 from metrics_server.series.registry import SeriesRegistry
@@ -81,7 +80,14 @@ _DATE = re.compile(rb'"\d{4}-\d\d-\d\d"')  # without a time: a server refuses it
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _LOGGED = msgspec.json.Decoder(_Logged)
 
-Refused = Callable[[int, Rejected], None]
+Refused = Callable[["Place", Rejected], None]
+
+
+class Place(NamedTuple):
+    """Where a record stands: its file, "" where there is none, and the number of its line there."""
+
+    file: str
+    number: int
 
 
 class Replay:
@@ -94,7 +100,7 @@ class Replay:
     """
 
     def __init__(
-        self, settings: Settings, defaults: Labels, *, step: int = 0, on_refused: Refused = lambda number, error: None
+        self, settings: Settings, defaults: Labels, *, step: int = 0, on_refused: Refused = lambda place, error: None
     ) -> None:
         """`step` is the length in seconds of the steps of the history, 0 for none.
 
@@ -116,7 +122,7 @@ class Replay:
         self._clock = BEGIN_OF_TIME if step % COARSEST else END_OF_TIME
         self._now = time.time()  # of all records without a time of their own
         self._on_refused = on_refused
-        self._waiting: list[tuple[int, Observation]] = []
+        self._waiting: list[tuple[Place, Observation]] = []
         self._rows = 0
         self.refused: Counter[str] = Counter()
         self.counts: Counter[str] = Counter()
@@ -124,29 +130,29 @@ class Replay:
     def take(self, lines: Iterable[Line], on_progress: Callable[[], object] = lambda: None) -> None:
         """Takes records; `on_progress` is called after each batch of them."""
         with _few_collections():
-            for number, body in lines:
-                self._take(number, body)
+            for number, body, file in lines:
+                self._take(Place(file, number), body)
                 if self._rows >= BATCH_ROWS:
                     self._commit()
                     on_progress()
             self._commit()
             on_progress()
 
-    def _take(self, number: int, body: bytes | Rejected) -> None:
+    def _take(self, place: Place, body: bytes | Rejected) -> None:
         try:
             observation = self._observation(body)
         except Rejected as error:
-            self._refuse(number, error)
+            self._refuse(place, error)
             return
         if observation is None:
             self.counts["ignored"] += 1
             return
-        self._waiting.append((number, observation))
+        self._waiting.append((place, observation))
         self._rows += max(1, len(observation.rows))
 
-    def _refuse(self, number: int, error: Rejected) -> None:
+    def _refuse(self, place: Place, error: Rejected) -> None:
         self.refused[error.reason.label] += 1
-        self._on_refused(number, error)
+        self._on_refused(place, error)
 
     def _observation(self, body: bytes | Rejected) -> Observation | None:
         """Normalizes a record: an event, a prediction, or feedback; None for an event of a type that is ignored."""
@@ -189,9 +195,9 @@ class Replay:
         if self._step:
             _fold(change, self._step)
         self._store.commit(change)  # by its only writer: it is never refused
-        for (number, observation), outcome in zip(self._waiting, outcomes, strict=True):
+        for (place, observation), outcome in zip(self._waiting, outcomes, strict=True):
             if isinstance(outcome, Rejected):
-                self._refuse(number, outcome)
+                self._refuse(place, outcome)
                 continue
             self.counts["taken"] += 1
             self.counts["clamped"] += observation.clamped
@@ -226,7 +232,7 @@ class Replay:
             (refused, f"{refused:,} of {total:,} records were refused: {reasons}"),
             (ignored, f"{ignored:,} events are of a type that tells of no prediction"),
             (clamped, f"{clamped:,} records have a time in the future, and were taken as of now"),
-            (unpaired, f"{unpaired:,.0f} truths are about predictions that the file does not have"),
+            (unpaired, f"{unpaired:,.0f} truths are about predictions that are not there"),
             (unscorable, f"{unscorable:,.0f} truths do not fit the task of their series, and {_UNSCORABLE_ADVICE}"),
         ]
         return [text for applies, text in remarks if applies]
@@ -287,43 +293,56 @@ def _fold(change: Change, step: int) -> None:
 
 
 def replay(
-    source: str | os.PathLike[str] | Iterable[Mapping[str, Any]], *, step: str = "", **settings: Any
+    source: str | os.PathLike[str] | Iterable[Mapping[str, Any]], *, step: str = "", time: str = "", **settings: Any
 ) -> list[ReplayResult]:
-    """Computes the values of the predictions and truths in a file, or in dicts such as its lines hold.
+    """Computes the values of the predictions and truths in files, or in dicts such as their lines hold.
 
     Args:
-        source: a file named .jsonl, .csv or .parquet; or an iterable of dicts, where NaN and None mean that nothing is
-            stated.
+        source: a file, a directory, or a URL of a bucket, such as s3://logs/shop; or an iterable of dicts, where NaN
+            and None mean that nothing is stated.
         step: a duration such as 1d; then each result has `points`, the values by the time of prediction.
+        time: a timestamp for what a platform has logged without one; else the date of its file is taken.
         settings: as in a configuration file: threshold=0.4, class_names=["cat", "dog"], config="metrics-server.yaml" …
 
     Warns:
-        UserWarning: there are no records, or some cannot be used; the others count.
+        UserWarning: there are no records, or some cannot be used, or files cannot be read; the others count. Or records
+            state no time.
 
     Raises:
-        BadConfiguration: a setting cannot be used.
-        BadFile: the file cannot be read.
+        BadConfiguration: a setting, or the time, cannot be used.
+        BadFile: no file can be read.
     """
     refusals: list[str] = []
 
-    def refused(number: int, error: Rejected) -> None:
+    def refused(place: Place, error: Rejected) -> None:
         if len(refusals) < SHOWN_REFUSALS:
-            refusals.append(f"{number}: {error.reason.label}: {error.detail}")
+            where = f"{place.file}:{place.number}" if files and len(files.files) > 1 else place.number
+            refusals.append(f"{where}: {error.reason.label}: {error.detail}")
 
-    replayed = Replay(
-        server_settings.load(words_of(settings), {}),
-        default_labels({}),
-        step=seconds_of(step) if step else 0,
-        on_refused=refused,
-    )
+    loaded = server_settings.load(words_of(settings), {})
+    replayed = Replay(loaded, default_labels({}), step=seconds_of(step) if step else 0, on_refused=refused)
     if isinstance(source, (str, os.PathLike)):
-        with opened(Path(source)) as records:
-            replayed.take(records.lines)
+        files = Source(source, time_of(time))
+        replayed.take(files.lines())
+        files.check(replayed.total)
     else:
+        files = None
         replayed.take(of_dicts(source))
-    if remarks := replayed.remarks():
+    if remarks := [*replayed.remarks(), *(files.remarks() if files else [])]:
         warnings.warn("\n".join([*remarks, *refusals]), stacklevel=2)
     return replayed.results()
+
+
+def time_of(text: str) -> float | None:
+    """Returns the time, in UTC seconds, that stands for those that records do not state; None for none.
+
+    Raises:
+        BadConfiguration: it is no timestamp.
+    """
+    try:
+        return seconds_at(text) if text else None
+    except Rejected as error:
+        raise BadConfiguration("--time: want a timestamp such as 2026-03-02T09:15:04Z") from error
 
 
 def words_of(settings: Mapping[str, Any]) -> list[str]:

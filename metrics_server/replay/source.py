@@ -1,8 +1,9 @@
 """Records to replay, each as the JSON that would be posted.
 
-They come from the lines of a JSONL or CSV file, the rows of a Parquet file, or dicts. JSON is passed on unchanged. In a
-table an empty cell, None and NaN all mean that nothing is stated, since it has no null of its own. Bytes are taken for
-text.
+They come from the lines of a JSONL or CSV file, the elements of a JSON document, the rows of a Parquet file, or dicts;
+from one file or from all of a directory or bucket. Our own JSON is passed on unchanged, and what a platform has logged
+becomes such. In a table an empty cell, None and NaN all mean that nothing is stated, since it has no null of its own.
+Bytes are taken for text.
 """
 
 from __future__ import annotations
@@ -10,22 +11,30 @@ from __future__ import annotations
 import csv
 import gzip
 import math
+import os
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import IO, Any, NamedTuple, TypeAlias
 
 import msgspec
 
-from metrics_server.errors import MetricsServerError, Reason, Rejected
+from metrics_server.errors import Reason, Rejected
+from metrics_server.ingest.decoding import GZIP_MAGIC, read
 from metrics_server.ingest.feedback import FeedbackItem
+from metrics_server.replay.cell import parsed
+from metrics_server.replay.location import BadFile, StoredFile, absolute, files_at, pyarrow_or_bad_file
+from metrics_server.replay.platform_log import Origin, Platform, platform_of
 
 LONGEST_LINE = 8 * 2**20  # bytes, as of a body; what is longer is cut, and then refused as incomplete
+LARGEST_DOCUMENT = 256 * 2**20  # bytes of a JSON document, which is decoded in one piece
+SHOWN_FILES = 10  # of those that cannot be read
 BATCH_ROWS = 4096  # of a Parquet file, in memory at a time
+HEAD = 4096  # bytes by which a form is recognised
 
 NAMES = FeedbackItem.__struct_fields__
 _VALUES = frozenset(("truth", "prediction"))  # may be a number, a class or a list
@@ -33,72 +42,153 @@ _NUMBERS = frozenset(("row", "weight"))
 _TIMES = frozenset(("predicted_at", "labelled_at"))
 _SPREAD = re.compile(r"(truth|prediction)\.(0|[1-9]\d*)")
 
-# Cells that are not JSON: Python, and so pandas, begins booleans with a capital.
-_WORDS = {b"True": True, b"False": False}
 _MISSING_TYPES = ("NAType", "NaTType")  # of pandas
 _PLAIN_TYPES = frozenset((str, int, bool, float, type(None)))  # those of JSON
 
-_decode = msgspec.json.Decoder().decode
+_UNWRITABLE = (TypeError, ValueError, OverflowError, NotImplementedError, RecursionError)  # what an encoder raises
 
-
-class BadFile(MetricsServerError):
-    """A file cannot be replayed; the message says why."""
+_MARK = b"\xef\xbb\xbf"  # of UTF-8, at the beginning of a file
+# A line is only looked at where it may be of a platform: our own need not be decoded twice.
+_OF_A_PLATFORM = re.compile(rb'"(?:captureData|groundTruthData|ReqType|reqType)"')
+_RECORD = msgspec.json.Decoder(dict[str, Any])
+_ELEMENTS = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 class Line(NamedTuple):
-    """A record, and the number of its line or row, from 1."""
+    """A record, the number of its line, row or element, from 1, and the name of its file."""
 
     number: int
     body: bytes | Rejected
+    file: str = ""
 
 
 class _File:
     """An open file, and how much of it is read."""
 
-    def __init__(self, raw: IO[bytes], *, is_zipped: bool) -> None:
+    def __init__(self, raw: IO[bytes], size: int, origin: Origin, *, is_zipped: bool) -> None:
         self.raw = raw
-        self.stream: IO[bytes] = gzip.GzipFile(fileobj=raw) if is_zipped else raw  # type: ignore[assignment]
-        self.size = raw.seek(0, 2)
+        self.stream: Any = gzip.GzipFile(fileobj=raw) if is_zipped else raw
+        self.size = size
+        self.origin = origin
         self.share: float | None = None  # read so far, where the position in the file does not tell
-        raw.seek(0)
 
     @property
     def position(self) -> int:
         """Bytes of the file that are read."""
         return self.raw.tell() if self.share is None else int(self.share * self.size)
 
+    def lines(self, number: int, record: Mapping[str, Any], platform: Platform) -> Iterator[Line]:
+        """Yields what a platform's record tells: one line or several of one number."""
+        try:
+            told = platform.posted(record, self.origin)
+        except Rejected as error:
+            told = [error.without_traceback()]
+        except _UNWRITABLE as error:
+            told = [_unwritable(error)]
+        for posted in told:
+            yield Line(number, posted if isinstance(posted, Rejected) else _json(posted))
 
-class Source(NamedTuple):
-    """Records in their order, the size of their file in bytes, and how many of those bytes are read."""
 
-    lines: Iterator[Line]
-    size: int
-    position: Callable[[], int]
+class Source:
+    """The records of a file, or of all files of a directory or bucket, one file after the other.
+
+    Attributes:
+        size: of all files, in bytes.
+        unread: why files could not be read, or not to their end.
+    """
+
+    def __init__(
+        self,
+        location: str | os.PathLike[str],
+        time: float | None = None,
+        on_file: Callable[[], object] = lambda: None,
+    ) -> None:
+        """Finds the files.
+
+        Args:
+            location: a path, or a URL of a bucket.
+            time: of the records of platforms that state none, in UTC seconds; None: the date of their file.
+            on_file: called after each file.
+
+        Raises:
+            BadFile: there is nothing at the location.
+        """
+        self.files = files_at(os.fspath(location))
+        self.size = sum(file.size for file in self.files)
+        self.unread: list[str] = []
+        self._time = time
+        self._on_file = on_file
+        self._passed = 0
+        self._file: _File | None = None
+        self._undated = 0
+
+    @property
+    def position(self) -> int:
+        """Bytes of the files that are read."""
+        return self._passed + (self._file.position if self._file else 0)
+
+    def lines(self) -> Iterator[Line]:
+        """Yields the records. A file that cannot be read, or not to its end, does not end them."""
+        for stored in self.files:
+            origin = Origin(absolute(stored.name), stored.modified if self._time is None else self._time)
+            try:
+                with _opened(stored, origin) as self._file:
+                    for line in _form_of(stored.name, self._file).read(self._file):
+                        yield Line(line.number, line.body, stored.name)
+            except BadFile as error:
+                self.unread.append(str(error))
+            self._file = None
+            self._passed += stored.size
+            self._undated += origin.undated
+            self._on_file()
+
+    def remarks(self) -> list[str]:
+        """Returns sentences on files that were not read, the first of them by name, and on times that none states."""
+        whose = "the date of its file; --time sets another" if self._time is None else f"--time, {_date(self._time)}"
+        remarks = [
+            (self.unread, f"{len(self.unread):,} of {len(self.files):,} files could not be read to their end"),
+            (self._undated, f"{self._undated:,} records state no time, and each was taken as of {whose}"),
+        ]
+        return [*(text for applies, text in remarks if applies), *self.unread[:SHOWN_FILES]]
+
+    def check(self, total: int) -> None:
+        """Checks, after all of it is taken, that there was something to read.
+
+        Raises:
+            BadFile: of all the files none could be read, and so there are no records in `total`.
+        """
+        if self.unread and not total and len(self.unread) == len(self.files):
+            rest = f" (nor can {len(self.files) - 1:,} more files be read)" if len(self.files) > 1 else ""
+            raise BadFile(f"{self.unread[0]}{rest}")
+
+
+def _date(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat()
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Source]:
-    """Opens a file of records, whose format is the end of its name; records are read as they are asked for.
+def _opened(stored: StoredFile, origin: Origin) -> Iterator[_File]:
+    """Opens a file, compressed or not, and explains what goes wrong with it.
 
     Raises:
-        BadFile: the format is not supported, or the file cannot be read; also while the records are read.
+        BadFile: it cannot be read; also while it is read.
     """
-    is_zipped = path.suffix == ".gz"
-    suffix = (path.with_suffix("") if is_zipped else path).suffix.lower()
-    if suffix not in _READERS or (is_zipped and suffix == ".parquet"):
-        raise BadFile(
-            f"{path}: want a file named .jsonl, .csv or .parquet; the first two may be compressed, as .jsonl.gz"
-        )
     try:
-        with path.open("rb") as raw:
-            file = _File(raw, is_zipped=is_zipped)
-            yield Source(_READERS[suffix](file), file.size, lambda: file.position)
+        with stored.open() as raw:
+            is_zipped = stored.name.endswith(".gz") or _peeked(raw).startswith(GZIP_MAGIC)
+            yield _File(raw, stored.size, origin, is_zipped=is_zipped)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise BadFile(f"{path}: not all of it can be decompressed: {error}") from error
+        raise BadFile(f"{stored.name}: not all of it can be decompressed: {error}") from error
     except OSError as error:
-        raise BadFile(f"{path}: {error.strerror or error}") from error
+        raise BadFile(f"{stored.name}: {error.strerror or error}") from error
     except BadFile as error:
-        raise BadFile(f"{path}: {error}") from error
+        raise BadFile(f"{stored.name}: {error}") from error
+
+
+def _peeked(stream: Any) -> bytes:
+    """Returns the beginning of a stream, which stays to be read."""
+    head: bytes = stream.peek(HEAD)[:HEAD]
+    return head.removeprefix(_MARK).lstrip()
 
 
 def of_dicts(records: Iterable[Mapping[str, Any]]) -> Iterator[Line]:
@@ -109,13 +199,42 @@ def of_dicts(records: Iterable[Mapping[str, Any]]) -> Iterator[Line]:
 
 def _jsonl(file: _File) -> Iterator[Line]:
     for number, line in enumerate(_lines(file.stream), 1):
-        if not line.isspace():
+        if _OF_A_PLATFORM.search(line):
+            yield from _of_json(file, number, line)
+        elif not line.isspace():
             yield Line(number, line)
+
+
+def _of_json(file: _File, number: int, body: bytes) -> Iterable[Line]:
+    """Returns a record in JSON, or what a platform tells with it."""
+    try:
+        record = read(body, _RECORD, Reason.MALFORMED_FEEDBACK, "record")
+    except Rejected as error:
+        return [Line(number, error.without_traceback())]
+    platform = platform_of(record)
+    return file.lines(number, record, platform) if platform else [Line(number, body)]
+
+
+def _document(file: _File) -> Iterator[Line]:
+    """Yields the elements of a JSON array, or the object that a document is."""
+    whole: bytes = file.stream.read(LARGEST_DOCUMENT + 1).removeprefix(_MARK)
+    if len(whole) > LARGEST_DOCUMENT:
+        raise BadFile(f"a JSON document of more than {LARGEST_DOCUMENT:,} bytes; write an object a line")
+    try:
+        elements = read(whole, _ELEMENTS, Reason.MALFORMED_JSON, "a JSON document") if _is_list(whole) else [whole]
+    except Rejected as error:
+        raise BadFile(error.detail) from error
+    for number, element in enumerate(elements, 1):
+        yield from _of_json(file, number, bytes(element))
+
+
+def _is_list(body: bytes) -> bool:
+    return body.lstrip().startswith(b"[")
 
 
 def _lines(stream: IO[bytes]) -> Iterator[bytes]:
     """Yields the lines, without a byte order mark; a line that is too long is cut."""
-    mark = b"\xef\xbb\xbf"
+    mark = _MARK
     for line in iter(partial(stream.readline, LONGEST_LINE), b""):
         end = line
         while len(end) == LONGEST_LINE and not end.endswith(b"\n"):
@@ -125,21 +244,38 @@ def _lines(stream: IO[bytes]) -> Iterator[bytes]:
 
 
 def _csv(file: _File) -> Iterator[Line]:
+    csv.field_size_limit(max(csv.field_size_limit(), LONGEST_LINE))  # 128 KiB else, of all readers in the process
     reader = csv.reader((line.decode(errors="surrogateescape") for line in _lines(file.stream)), strict=True)
     try:
         names = next(reader, [])
     except csv.Error as error:
         raise BadFile(f"its first line names no columns: {error}") from error
-    columns = _columns(names)
+    of_cells = _reader_of_cells(file, names)
     while True:
         number = reader.line_num + 1
         try:
             if cells := next(reader):
-                yield Line(number, _from_cells(cells, len(names), columns))
+                yield from of_cells(number, cells)
         except StopIteration:
             return
         except csv.Error as error:
             yield Line(number, _refused(f"CSV: {error}"))
+
+
+def _reader_of_cells(file: _File, names: Sequence[str]) -> Callable[[int, list[str]], Iterable[Line]]:
+    """Returns what makes lines of a table's cells: a platform's, or our own."""
+    platform = platform_of(names)
+    columns = [] if platform else _columns(names)
+
+    def of_cells(number: int, cells: list[str]) -> Iterable[Line]:
+        if len(cells) != len(names):
+            detail = f"CSV: want {len(names)} cells, as the first line has names, got {len(cells)}"
+            return [Line(number, _refused(detail))]
+        if platform:
+            return file.lines(number, dict(zip(names, cells, strict=True)), platform)
+        return [Line(number, _from_cells(cells, columns))]
+
+    return of_cells
 
 
 _Parse: TypeAlias = Callable[[str], Any]
@@ -196,9 +332,7 @@ def _columns(names: Sequence[str]) -> list[_Column]:
     ]
 
 
-def _from_cells(cells: list[str], width: int, columns: list[_Column]) -> bytes | Rejected:
-    if len(cells) != width:
-        return _refused(f"CSV: want {width} cells, as the first line has names, got {len(cells)}")
+def _from_cells(cells: list[str], columns: list[_Column]) -> bytes | Rejected:
     record: dict[str, Any] = {}
     for column in columns:
         values = [column.parse(text) if (text := cells[index]) else None for index in column.indexes]
@@ -207,50 +341,41 @@ def _from_cells(cells: list[str], width: int, columns: list[_Column]) -> bytes |
     return _json(record)
 
 
-def _parsed(text: str) -> Any:
-    """Reads a cell as JSON, or else as text."""
-    try:
-        return _decode(text)
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
-        return _WORDS.get(text.encode(errors="replace"), text)
-
-
 def _time(text: str) -> Any:
     """Reads a cell as seconds, or else as a timestamp."""
-    value = _parsed(text)
+    value = parsed(text)
     return value if isinstance(value, (int, float)) else text
 
 
 # Other members are text, also where they look like a number: a request id may be 007 or 12e5.
-_PARSE: dict[str, _Parse] = {**dict.fromkeys(_VALUES | _NUMBERS, _parsed), **dict.fromkeys(_TIMES, _time)}
+_PARSE: dict[str, _Parse] = {**dict.fromkeys(_VALUES | _NUMBERS, parsed), **dict.fromkeys(_TIMES, _time)}
 
 
 def _parquet(file: _File) -> Iterator[Line]:
-    try:
-        import pyarrow as pa
-        from pyarrow import parquet
-    except ImportError as error:
-        raise BadFile(
-            f"Parquet needs the extra parquet, the package pyarrow ({error}): "
-            "pip install 'feedback-metrics-server[parquet]'"
-        ) from error
+    pa = pyarrow_or_bad_file("Parquet")
+    from pyarrow import parquet
+
     file.share = 0.0
     number = 0
     try:
         table = parquet.ParquetFile(file.raw)
-        names = table.schema_arrow.names
-        columns = _columns(names)
+        of_row = _reader_of_rows(file, table.schema_arrow.names)
         schema = pa.schema([field.with_type(_readable(pa, field.type)) for field in table.schema_arrow])
         for batch in table.iter_batches(BATCH_ROWS):
             for record in _rows(pa.Table.from_batches([batch]).cast(schema, safe=False)):
                 number += 1
-                yield Line(
-                    number,
-                    record if isinstance(record, Rejected) else _json(_gathered(record, columns, names), _stated),
-                )
+                yield from [Line(number, record)] if isinstance(record, Rejected) else of_row(number, record)
             file.share = number / table.metadata.num_rows
     except pa.ArrowException as error:
         raise BadFile(str(error).partition("\n")[0]) from error
+
+
+def _reader_of_rows(file: _File, names: Sequence[str]) -> Callable[[int, dict[str, Any]], Iterable[Line]]:
+    """Returns what makes lines of a table's rows: a platform's, or our own."""
+    if platform := platform_of(names):
+        return lambda number, record: file.lines(number, record, platform)
+    columns = _columns(names)
+    return lambda number, record: [Line(number, _json(_gathered(record, columns, names), _stated))]
 
 
 def _readable(pa: Any, kind: Any) -> Any:
@@ -325,7 +450,7 @@ def _json(record: Mapping[str, Any], plain: Callable[[Mapping[str, Any]], dict[s
         return _encode(plain(record))
     except Rejected as error:
         return error.without_traceback()
-    except (TypeError, ValueError, OverflowError, NotImplementedError, RecursionError) as error:
+    except _UNWRITABLE as error:
         return _unwritable(error)
 
 
@@ -339,9 +464,50 @@ def _refused(detail: str) -> Rejected:
     return Rejected(Reason.MALFORMED_FEEDBACK, detail)
 
 
-_READERS: dict[str, Callable[[_File], Iterator[Line]]] = {
-    ".jsonl": _jsonl,
-    ".ndjson": _jsonl,
-    ".csv": _csv,
-    ".parquet": _parquet,
-}
+class _Form(NamedTuple):
+    """A form of files.
+
+    Attributes:
+        suffixes: of names, by which it is known.
+        is_its: tells by the beginning of a file of any other name whether it is of this form.
+        read: yields its records.
+    """
+
+    suffixes: tuple[str, ...]
+    is_its: Callable[[bytes], bool]
+    read: Callable[[_File], Iterator[Line]]
+
+
+def _is_document(head: bytes) -> bool:
+    """Tells an array, or an object that is written over several lines, from an object a line."""
+    return head.startswith(b"[") or head.partition(b"\n")[0].strip() == b"{"
+
+
+def _is_csv(head: bytes) -> bool:
+    """Tells whether the first line names columns, all of which are known."""
+    names = head.partition(b"\n")[0].decode(errors="replace").strip().split(",")
+    return bool(platform_of(names)) or all(name in NAMES or _SPREAD.fullmatch(name) for name in names)
+
+
+_FORMS = (
+    _Form((".parquet",), lambda head: head.startswith(b"PAR1"), _parquet),
+    _Form((), _is_document, _document),
+    _Form((".jsonl", ".ndjson"), lambda head: head.startswith(b"{"), _jsonl),
+    _Form((".csv",), _is_csv, _csv),
+)
+
+
+def _form_of(name: str, file: _File) -> _Form:
+    """Finds the form of a file by the end of its name, and where that says nothing by its content."""
+    is_zipped = file.stream is not file.raw
+    suffix = PurePosixPath(name.removesuffix(".gz") if is_zipped else name).suffix.lower()
+    form = next((form for form in _FORMS if suffix in form.suffixes), None)
+    if not form:
+        head = _peeked(file.stream)
+        form = next((form for form in _FORMS if form.is_its(head)), None)
+    if not form or (is_zipped and form.read is _parquet):
+        raise BadFile(
+            "want a file named .jsonl, .csv or .parquet, or one that begins as JSON, CSV or Parquet does; "
+            "all but Parquet may be compressed, as .jsonl.gz"
+        )
+    return form

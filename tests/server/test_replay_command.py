@@ -91,12 +91,13 @@ def test_a_closed_pipe_is_no_error(tmp_path: Path) -> None:
 
 
 def test_progress_is_for_terminals(tmp_path: Path) -> None:
-    """On a terminal a bar counts the bytes of the file, compressed or not; elsewhere nothing is written."""
+    """On a terminal a bar counts the bytes of the file, compressed or not, or of all files of a directory; elsewhere
+    nothing is written."""
     pairs = pair_lines(20_000)
     plain = written(tmp_path / "a.jsonl", pairs)
     zipped = tmp_path / "a.jsonl.gz"
     zipped.write_bytes(gzip.compress(plain.read_bytes()))
-    for path in (plain, zipped):
+    for path in (plain, zipped, tmp_path):
         terminal, end = os.openpty()
         termios.tcsetwinsize(end, (24, 100))
         command = [sys.executable, "-m", "metrics_server", "replay", str(path)]

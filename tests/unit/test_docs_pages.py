@@ -15,6 +15,7 @@ import pytest
 from metrics_server.errors import Reason
 from metrics_server.metrics.labels import LabelStatus, Outcome
 from metrics_server.metrics.task import TASKS
+from metrics_server.replay.command import _parser as replay_parser
 from metrics_server.settings import HELP, OPTIONS
 from metrics_server.telemetry import LOOK_UP_OUTCOMES, REPLY_OUTCOMES
 from tests.support.docs_pages import DOCS, FENCE, PAGES, README, blocks, page
@@ -44,6 +45,7 @@ def test_every_setting_is_documented() -> None:
 def test_every_option_that_a_page_names_exists() -> None:
     """No page tells of an option that the command line does not know."""
     known = {f"--{name}" for name in OPTIONS} | {f"--no-{name}" for name in OPTIONS} | {"--config", "--help"}
+    known |= set(re.findall(r"--[a-z_-]+", replay_parser().format_help()))
     for path in PAGES:
         prose = FENCE.sub("", path.read_text())
         named = {word.removesuffix("_") for word in re.findall(r"(?<![\w-])--[a-z][a-z_-]+", prose)}

@@ -43,7 +43,7 @@ HOMES = {
     "google": ("ingest.payload.protobuf", "ingest.payload.pb"),
     "confluent_kafka": ("ingest.kafka.consumer",),
     "tqdm": ("replay.command",),
-    "pyarrow": ("replay.source",),
+    "pyarrow": ("replay.location", "replay.source"),
     "bokeh": ("web.figure",),
     "sklearn": ("simulation.cluster",),
 }  # fmt: skip
