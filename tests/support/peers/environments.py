@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -22,26 +23,33 @@ def programs_of(*requirements: str) -> Path:
     fails."""
     recipe = "\n".join((sys.version, *requirements))
     found = CACHE / hashlib.sha256(recipe.encode()).hexdigest()[:16]
-    complete = found / "complete"
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / f"{found.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not complete.exists():
-            _build(found, requirements)
-            complete.write_text(recipe)
+    if problem := _problem_of(found, requirements):
+        reason = f"pip cannot install {' '.join(requirements)}: {problem}"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
     return found / "bin"
 
 
-def _build(place: Path, requirements: tuple[str, ...]) -> None:
+@cache
+def _problem_of(place: Path, requirements: tuple[str, ...]) -> str:
+    """Why there is no such environment; "" when there is one. Asked once, for pip takes its time to give up."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / f"{place.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        complete = place / "complete"
+        problem = "" if complete.exists() else _build(place, requirements)
+        if not problem:
+            complete.write_text("\n".join(requirements))
+    return problem
+
+
+def _build(place: Path, requirements: tuple[str, ...]) -> str:
     shutil.rmtree(place, ignore_errors=True)  # of a run that was interrupted
     subprocess.run([sys.executable, "-m", "venv", place], check=True, capture_output=True, timeout=60)
     words = [place / "bin" / "python", *PIP, *requirements]
     done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=280, check=False)
     if done.returncode == 0:
-        return
+        return ""
     shutil.rmtree(place)
-    said = (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
-    reason = f"pip cannot install {' '.join(requirements)}: {said}"
-    if os.environ.get("CI"):
-        pytest.fail(reason)
-    pytest.skip(reason)
+    return (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
