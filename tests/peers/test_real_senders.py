@@ -192,6 +192,10 @@ class Shop:
         answer = self._ask("encode", "", key=made.key, truth=truth, reward=reward)
         return base64.b64decode(answer["body"])
 
+    def encoded_response(self, made: Made) -> bytes:
+        """The protobuf of an answer, as the gRPC server of the model sends it."""
+        return base64.b64decode(self._ask("encode_response", "", key=made.key)["body"])
+
     def joined(self, made: Made, body: dict[str, Any], puid: str = "") -> None:
         """Feedback by `curl` with the id of the prediction, which `SeldonClient` cannot send. That a model refuses it
         does not keep the executor from logging."""
@@ -263,6 +267,26 @@ def test_truths_by_the_id_of_the_request(shop: Shop, services: Microservices, ar
     shop.verify()
 
 
+@any_arrival
+def test_predictions_over_grpc(shop: Shop, services: Microservices, arrival: Arrival) -> None:
+    """Answers that the executor logs as protobuf are the same predictions as those in JSON."""
+    shop.deploy(services.node("classifier", logs=False))
+    events = []
+    for number, flower in enumerate(pick(24, seed=26)):
+        made = shop.predict(flower, payload_type=("ndarray", "tensor")[number % 2])
+        body = json.dumps({"truth": {"data": truth_of(made, number)}}).encode()
+        about = (shop.name, "classifier", made.puid)
+        events += [
+            Event(RESPONSE, *about, shop.encoded_response(made), "application/protobuf"),
+            Event(FEEDBACK, *about, body),
+        ]
+        shop.log(made)
+        shop.pair(made)
+    for event in arrival.arrange(events):
+        shop.post(event)
+    shop.verify()
+
+
 def test_the_client_posts_to_the_path_of_the_ingress(shop: Shop, services: Microservices) -> None:
     """`SeldonClient.feedback` on the server's own path of the ingress names no model: the pair and the reward belong to
     the only model that its response names."""
@@ -288,6 +312,19 @@ def test_feedback_events_without_a_model(shop: Shop, services: Microservices) ->
         assert shop.server.post(event.body, headers).status == 200
         shop.pair(made)
         shop.ledger.reward("classifier", 1)
+    shop.verify()
+
+
+def test_bare_feedback_without_any_name(shop: Shop, services: Microservices) -> None:
+    """The same body on `POST /` without any header of an event belongs to the model on its path, of no deployment."""
+    shop.deploy(services.node("classifier", logs=False))
+    for number, flower in enumerate(pick(24, seed=25)):
+        made = shop.predict(flower)
+        shop.feedback(made, truth_of(made, number), reward=1)
+        assert shop.server.post(shop.executor.last_feedback, JSON_TYPE).status == 200
+        shop.pair(made, predictor="")
+        shop.ledger.reward("classifier", 1, predictor="")
+    shop.name = ""
     shop.verify()
 
 

@@ -85,6 +85,7 @@ class Executor:
     def __init__(self) -> None:
         self.graphs: dict[str, Node] = {}
         self.endpoint = ""
+        self.last_feedback = b""
         self._events: list[Event] = []
 
     def take(self) -> list[Event]:
@@ -97,6 +98,7 @@ class Executor:
 
     def feedback(self, deployment: str, puid: str, body: bytes) -> bytes:
         """Every node logs before its model is called; without injected routing all children are visited."""
+        self.last_feedback = body
         nodes = list(self.graphs[deployment].all())
         for node in nodes:
             self._log(FEEDBACK, node, deployment, puid, body)

@@ -56,9 +56,16 @@ def encode(job):
     return {"body": base64.b64encode(made.SerializeToString()).decode()}
 
 
+def encode_response(job):
+    return {"body": base64.b64encode(parts(job)["response"].SerializeToString()).decode()}
+
+
+JOBS = {"predict": predict, "feedback": feedback, "encode": encode, "encode_response": encode_response}
+
+
 def answer(job):
     try:
-        return {"predict": predict, "feedback": feedback, "encode": encode}[job["do"]](job)
+        return JOBS[job["do"]](job)
     except Exception as error:
         return {"error": repr(error)}
 
