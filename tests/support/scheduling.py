@@ -10,6 +10,7 @@ LONGEST = (
     "test_browser",
     "test_oracles",
     "test_kafka",
+    "test_real_senders",
     "test_simulator",
     "test_rules",
     "test_dashboards",
