@@ -77,7 +77,7 @@ def test_every_golden_file_has_its_pair() -> None:
     stems = sorted(path.stem for suffix in ("http", "record") for path in GOLDEN.glob(f"*.{suffix}"))
     assert stems == sorted(path.stem for path in GOLDEN.glob("*.json"))
     producers = {stem.split("-")[0] for stem in stems}
-    assert producers == {"seldon", "tensorflow", "v2", "kserve", "kafka", "kafkasource", "bare"}
+    assert producers == {"seldon", "tensorflow", "v2", "kserve", "kafka", "kafkasource", "bare", "sdk"}
 
 
 @pytest.mark.parametrize(
