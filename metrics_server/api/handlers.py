@@ -120,13 +120,10 @@ class State:
         self.stopping = False
 
 
-class Root(Handler):
-    """GET says that the server is there; OPTIONS is the CloudEvents web hook handshake. POST is the event route."""
+class EventTarget(Handler):
+    """A path of events: OPTIONS is the CloudEvents web hook handshake, POST the event route."""
 
-    ALLOWED = "GET, HEAD, POST, OPTIONS"
-
-    def get(self) -> None:
-        self.finish("Alive")
+    ALLOWED = "POST, OPTIONS"
 
     def options(self) -> None:
         """Consents to any origin at any rate: who may send is decided by the token and the network."""
@@ -137,6 +134,15 @@ class Root(Handler):
         self.clear_header("Content-Type")
         self.set_status(204)
         self.finish()
+
+
+class Root(EventTarget):
+    """GET says that the server is there."""
+
+    ALLOWED = "GET, HEAD, POST, OPTIONS"
+
+    def get(self) -> None:
+        self.finish("Alive")
 
 
 @serves(Route.METRICS, Route.SHORT_METRICS)

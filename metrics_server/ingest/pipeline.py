@@ -130,6 +130,12 @@ class Ingest:
         """Answers what was refused before it was known of what it tells."""
         respond(self._refusal(error, kind))
 
+    def respond_misdirected(self, posted: RawPost, detail: str, respond: Respond) -> None:
+        """Answers events that were posted where none are taken."""
+        event_id, source, event_type = (posted.events.get(name, "") for name in ("id", "source", "type"))
+        event = Event(EventKind.UNKNOWN, event_id, source, event_type, attributes=posted.events)
+        respond(self._refusal(Rejected(Reason.UNKNOWN_ROUTE, detail), EventKind.UNKNOWN, event))
+
     def respond_unavailable(self, detail: str, respond: Respond, kind: EventKind = EventKind.UNKNOWN) -> None:
         """Answers a request that cannot be taken now."""
         self._telemetry.answered(kind, Outcome.UNAVAILABLE)
