@@ -152,6 +152,7 @@ class Route(Enum):
     )
     FEEDBACK = ("/v1/feedback", {"post": _STATEMENTS}, Ingest.accept_feedback)
     SELDON_FEEDBACK = ("/api/v1.0/feedback", {"post": _FEEDBACK}, Ingest.accept_seldon_feedback)
+    SHORT_SELDON_FEEDBACK = ("/feedback", {"post": _FEEDBACK}, Ingest.accept_seldon_feedback)
     OLD_SELDON_FEEDBACK = ("/api/v0.1/feedback", {"post": _FEEDBACK}, Ingest.accept_seldon_feedback)
     INGRESS_FEEDBACK = (
         "/seldon/{namespace}/{deployment}/api/v1.0/feedback",

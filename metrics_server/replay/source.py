@@ -27,7 +27,8 @@ from metrics_server.ingest.feedback import FeedbackItem
 LONGEST_LINE = 8 * 2**20  # bytes, as of a body; what is longer is cut, and then refused as incomplete
 BATCH_ROWS = 4096  # of a Parquet file, in memory at a time
 
-NAMES = FeedbackItem.__struct_fields__
+# A line of a table is one row, so it has no lists of rows.
+NAMES = tuple(name for name in FeedbackItem.__struct_fields__ if name not in ("truths", "predictions"))
 _VALUES = frozenset(("truth", "prediction"))  # may be a number, a class or a list
 _NUMBERS = frozenset(("row", "weight"))
 _TIMES = frozenset(("predicted_at", "labelled_at"))
