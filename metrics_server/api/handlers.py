@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 
 import msgspec
 
 from metrics_server.api import parameters as query
 from metrics_server.api.exposition import Exposition
 from metrics_server.api.parameters import labels_of
-from metrics_server.api.routes import Route, serves
+from metrics_server.api.routes import SCHEMA, Route, serves
 from metrics_server.api.service import Api
 from metrics_server.errors import BadRequest, Rejected, Unavailable
 from metrics_server.http.handler import Handler, RenderedHandler, encoded
@@ -22,6 +23,7 @@ from metrics_server.ingest.router import Gate
 from metrics_server.pairing.writer import RetireResult, Writer
 
 JSON = "application/json"
+FEEDBACK_SCHEMA = (Path(__file__).parent / "schemas/feedback.json").read_bytes()
 
 _encode = msgspec.json.Encoder().encode
 
@@ -108,6 +110,14 @@ class OpenApi(RenderedHandler):
 
     async def get(self) -> None:
         await self.respond(lambda: (self._document, JSON))
+
+
+@serves(Route.FEEDBACK_SCHEMA)
+class FeedbackSchema(RenderedHandler):
+    """The JSON Schema of a feedback event."""
+
+    async def get(self) -> None:
+        await self.respond(lambda: (FEEDBACK_SCHEMA, SCHEMA))
 
 
 WEBHOOK_ORIGIN, WEBHOOK_RATE = "WebHook-Request-Origin", "WebHook-Request-Rate"

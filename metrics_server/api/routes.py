@@ -34,6 +34,7 @@ from metrics_server.ingest.router import Accept
 from metrics_server.ingest.seldon_ingress import NAME
 
 JSON, TEXT, HTML = "application/json", "text/plain", "text/html"
+SCHEMA = "application/schema+json"
 
 AnyHandler = TypeVar("AnyHandler", bound=type[Handler])
 
@@ -236,6 +237,10 @@ class Route(Enum):
                 "The latest refused events, the newest first.", {200: ("The list.", Body((list[RejectedEvent],)))}
             )
         },
+    )
+    FEEDBACK_SCHEMA = (
+        "/v1/schemas/feedback.json",
+        {"get": Operation("The JSON Schema of a feedback event.", {200: ("It.", Body((dict[str, Any],), (SCHEMA,)))})},
     )
     HEALTHZ = ("/healthz", {"get": Operation("Whether the process answers.", {200: ("`ok`", PLAIN)})})
     READYZ = (
