@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import ssl
 from collections.abc import Sequence
 from contextlib import suppress
@@ -16,7 +17,7 @@ from tornado.ioloop import PeriodicCallback
 from tornado.web import Application
 
 from metrics_server.api.exposition import AncestorLabels, Exposition
-from metrics_server.api.handlers import State
+from metrics_server.api.handlers import EventTarget, State
 from metrics_server.api.openapi import document
 from metrics_server.api.routes import HANDLERS, Route
 from metrics_server.api.service import Api
@@ -95,8 +96,7 @@ class Server:
             token=_token(settings.token_file),
         )
         self._pools = WorkerPools()
-        accepts = {route.pattern: route.accept for route in Route if route.accept is not None}
-        router = Router(self._gate, self._application(*self._views(ancestor)), accepts)
+        router = self._router(self._application(*self._views(ancestor)))
         self._http = HttpServer(
             router.route,
             router.refused,
@@ -150,13 +150,21 @@ class Server:
             *shared, evaluator, self._store, windows=self._windows, history=seconds_of(settings.history)
         )
 
+    def _router(self, application: Application) -> Router:
+        accepts = {route.pattern: route.accept for route in Route if route.accept is not None}
+        served = [route.pattern for route in Route]
+        return Router(self._gate, application, accepts, served, _free(self._settings.events_prefix))
+
     def _application(self, exposition: Exposition, api: Api) -> Application:
         parts = self._parts(exposition, api)
+        rows: list[tuple[str, type[Handler], dict[str, Any]]] = [
+            (route.pattern, HANDLERS[route], {name: parts[name] for name in _wanted(HANDLERS[route])})
+            for route in Route
+        ]
+        if prefix := self._settings.events_prefix:
+            rows.append((f"{re.escape(prefix)}(?:/.*)?", EventTarget, {}))
         return Application(
-            [
-                (route.pattern, HANDLERS[route], {name: parts[name] for name in _wanted(HANDLERS[route])})
-                for route in Route
-            ],
+            rows,
             default_handler_class=NotFound,
             log_function=lambda handler: None,  # what failed is counted, and logged where it failed
         )
@@ -247,6 +255,13 @@ class Server:
     def _is_busy(self) -> bool:
         """Tells whether something received is not answered yet, by a server that takes no more."""
         return bool(self._gate.open_requests) or (self._kafka is not None and not self._kafka.is_drained)
+
+
+def _free(prefix: str) -> str:
+    """The path below which events are taken, if no route has it."""
+    if any(re.fullmatch(route.pattern, prefix) for route in Route):
+        raise BadConfiguration(f"--events_prefix {prefix}: the server has a route there; want another path")
+    return prefix
 
 
 def _wanted(handler: type[Handler]) -> list[str]:

@@ -13,7 +13,7 @@ class Reason(Enum):
     """Why an event was refused: name on the wire, HTTP status, what it means.
 
     A sender that is a broker retries 404, 408, 409, 429 and 5xx, so nothing that can never succeed may get one of
-    those.
+    those: the same event may be taken once its address or --events_prefix is mended.
     """
 
     MALFORMED_HTTP = ("malformed_http", 400, "The bytes are no HTTP/1.1 request, or its Host is missing or invalid.")
@@ -34,6 +34,7 @@ class Reason(Enum):
     MALFORMED_GZIP = ("malformed_gzip", 400, "The body looks like gzip but cannot be decompressed.")
     UNAUTHORIZED = ("unauthorized", 401, "The bearer token is missing or wrong.")
     CROSS_SITE = ("cross_site", 403, "A browser sends this for a page of another site.")
+    UNKNOWN_ROUTE = ("unknown_route", 404, "An event was posted to a path where none are taken.")
     BODY_TIMEOUT = ("body_timeout", 408, "The body did not arrive within 10 s; sending it again may succeed.")
     BODY_TOO_LARGE = ("body_too_large", 413, "The body is larger than --max_body_bytes after decompression.")
     UNSUPPORTED_FORMAT = (

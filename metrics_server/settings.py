@@ -39,6 +39,7 @@ Share = Annotated[float, Meta(ge=0, le=1), "a number from 0 to 1"]
 Seconds = Annotated[float, Meta(ge=0), "seconds from 0"]
 Duration = Annotated[str, Meta(pattern=r"^\s*[0-9]*[1-9][0-9]*[smhd]\s*$"), "a duration such as 90s, 15m, 1h or 35d"]
 Durations = Annotated[tuple[Duration, ...], Meta(min_length=1), "durations such as 1h, separated by commas"]
+PathPrefix = Annotated[str, Meta(pattern=r"^(/[A-Za-z0-9._~-]+)*$"), "a path such as /seldon-events"]
 LogLevel = Annotated[
     str, Meta(pattern=f"(?i)^({'|'.join(logging.getLevelNamesMapping())})$"), "DEBUG, INFO, WARNING or ERROR"
 ]
@@ -147,6 +148,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_bodies_bytes: Annotated[PositiveInt, "size of all bodies being received at most; beyond it 503"] = 64 * 2**20
     max_queue_events: Annotated[PositiveInt, "events waiting to be applied at most; beyond it 503"] = 20_000
     max_connections: Annotated[PositiveInt, "open connections at most; further ones are closed at once"] = 2000
+    events_prefix: Annotated[
+        PathPrefix, "a path, such as /seldon-events, at which and below which events are taken as at /"
+    ] = ""
     token_file: Annotated[Text, "file with a token that event senders must present as bearer token"] = ""
     tls_cert: Annotated[Text, "file with the certificate chain to serve HTTPS with, with --tls_key"] = ""
     tls_key: Annotated[Text, "file with the certificate's private key"] = ""

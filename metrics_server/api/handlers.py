@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 
 import msgspec
 
 from metrics_server.api import parameters as query
 from metrics_server.api.exposition import Exposition
 from metrics_server.api.parameters import labels_of
-from metrics_server.api.routes import Route, serves
+from metrics_server.api.routes import SCHEMA, Route, serves
 from metrics_server.api.service import Api
 from metrics_server.errors import BadRequest, Rejected, Unavailable
 from metrics_server.http.handler import Handler, RenderedHandler, encoded
@@ -22,6 +23,7 @@ from metrics_server.ingest.router import Gate
 from metrics_server.pairing.writer import RetireResult, Writer
 
 JSON = "application/json"
+FEEDBACK_SCHEMA = (Path(__file__).parent / "schemas/feedback.json").read_bytes()
 
 _encode = msgspec.json.Encoder().encode
 
@@ -110,6 +112,14 @@ class OpenApi(RenderedHandler):
         await self.respond(lambda: (self._document, JSON))
 
 
+@serves(Route.FEEDBACK_SCHEMA)
+class FeedbackSchema(RenderedHandler):
+    """The JSON Schema of a feedback event."""
+
+    async def get(self) -> None:
+        await self.respond(lambda: (FEEDBACK_SCHEMA, SCHEMA))
+
+
 WEBHOOK_ORIGIN, WEBHOOK_RATE = "WebHook-Request-Origin", "WebHook-Request-Rate"
 
 
@@ -120,13 +130,10 @@ class State:
         self.stopping = False
 
 
-class Root(Handler):
-    """GET says that the server is there; OPTIONS is the CloudEvents web hook handshake. POST is the event route."""
+class EventTarget(Handler):
+    """A path of events: OPTIONS is the CloudEvents web hook handshake, POST the event route."""
 
-    ALLOWED = "GET, HEAD, POST, OPTIONS"
-
-    def get(self) -> None:
-        self.finish("Alive")
+    ALLOWED = "POST, OPTIONS"
 
     def options(self) -> None:
         """Consents to any origin at any rate: who may send is decided by the token and the network."""
@@ -137,6 +144,15 @@ class Root(Handler):
         self.clear_header("Content-Type")
         self.set_status(204)
         self.finish()
+
+
+class Root(EventTarget):
+    """GET says that the server is there."""
+
+    ALLOWED = "GET, HEAD, POST, OPTIONS"
+
+    def get(self) -> None:
+        self.finish("Alive")
 
 
 @serves(Route.METRICS, Route.SHORT_METRICS)

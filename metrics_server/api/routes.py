@@ -34,6 +34,7 @@ from metrics_server.ingest.router import Accept
 from metrics_server.ingest.seldon_ingress import NAME
 
 JSON, TEXT, HTML = "application/json", "text/plain", "text/html"
+SCHEMA = "application/schema+json"
 
 AnyHandler = TypeVar("AnyHandler", bound=type[Handler])
 
@@ -152,6 +153,7 @@ class Route(Enum):
     )
     FEEDBACK = ("/v1/feedback", {"post": _STATEMENTS}, Ingest.accept_feedback)
     SELDON_FEEDBACK = ("/api/v1.0/feedback", {"post": _FEEDBACK}, Ingest.accept_seldon_feedback)
+    SHORT_SELDON_FEEDBACK = ("/feedback", {"post": _FEEDBACK}, Ingest.accept_seldon_feedback)
     OLD_SELDON_FEEDBACK = ("/api/v0.1/feedback", {"post": _FEEDBACK}, Ingest.accept_seldon_feedback)
     INGRESS_FEEDBACK = (
         "/seldon/{namespace}/{deployment}/api/v1.0/feedback",
@@ -235,6 +237,10 @@ class Route(Enum):
                 "The latest refused events, the newest first.", {200: ("The list.", Body((list[RejectedEvent],)))}
             )
         },
+    )
+    FEEDBACK_SCHEMA = (
+        "/v1/schemas/feedback.json",
+        {"get": Operation("The JSON Schema of a feedback event.", {200: ("It.", Body((dict[str, Any],), (SCHEMA,)))})},
     )
     HEALTHZ = ("/healthz", {"get": Operation("Whether the process answers.", {200: ("`ok`", PLAIN)})})
     READYZ = (

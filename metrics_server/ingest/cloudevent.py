@@ -198,11 +198,23 @@ def _binary(headers: Mapping[str, str], content_type: str, body: bytes) -> Event
     attributes = dict(headers)
     if not text.isascii() or "%" in text or '"' in text:
         attributes = {name: _decoded(name, value) for name, value in headers.items()}
-    if "datacontenttype" in attributes:
-        raise Rejected(
-            Reason.MALFORMED_EVENT, "ce-datacontenttype must not be sent in binary mode; Content-Type says it"
-        )
+    _check_same_type(attributes.pop("datacontenttype", content_type), content_type)
     return event_of(attributes, content_type, body)
+
+
+def _check_same_type(stated: str, content_type: str) -> None:
+    """Checks `ce-datacontenttype`, which must not be there in binary mode (HTTP binding, section 3.1.1), but which old
+    SDKs write as they write Content-Type: then it says nothing else.
+    """
+    if _spelt_alike(stated) != _spelt_alike(content_type):
+        raise Rejected(
+            Reason.MALFORMED_EVENT, "ce-datacontenttype differs from Content-Type, which says it in binary mode"
+        )
+
+
+def _spelt_alike(content_type: str) -> list[str]:
+    """A media type and its parameters, in one case and without the blanks around them."""
+    return [part.strip().lower() for part in content_type.split(";")]
 
 
 def _decoded(name: str, value: str) -> str:

@@ -1,17 +1,20 @@
 """Makes observations of feedback items: truths in plain JSON from a sender that knows no CloudEvents.
 
-One item is about one row. It has no event id, so its content is its identity: an item with its request id and the time
-at which the truth was learnt is the same feedback whenever it is sent again. Without that time each is a new one.
+One item is about one row, or about all rows of a request. It has no event id, so its content is its identity: an item
+with its request id and the time at which the truth was learnt is the same feedback whenever it is sent again. Without
+that time each is a new one.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 import msgspec
+from msgspec import UNSET
 
 from metrics_server.errors import Reason, Rejected
 from metrics_server.ingest.cloudevent import MAX_ATTRIBUTE, seconds_at
@@ -35,13 +38,21 @@ EARLIEST, LATEST = -62_135_596_800, 253_402_300_800
 LIGHTEST, HEAVIEST = 1e-3, 1e3
 
 
-class FeedbackItem(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    """One item, as it is written. Null means the same as absence, but for the truth: there it retracts."""
+# How many there may be is a reason of its own, so the decoder does not look.
+Rows: TypeAlias = Annotated[list[Any], msgspec.Meta(min_length=1, extra_json_schema={"maxItems": MAX_ROWS})] | None
 
-    truth: Any
+
+class FeedbackItem(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """One item, as it is written: `truth` of one row, or `truths` of all rows. Null means the same as absence, but for
+    a truth: there it retracts.
+    """
+
+    truth: Any = UNSET
+    truths: Rows = None
     request_id: str | int | None = None
     row: Annotated[int, msgspec.Meta(ge=0, lt=MAX_ROWS)] | None = None
     prediction: Any = None
+    predictions: Rows = None
     predicted_at: str | float | None = None
     labelled_at: str | float | None = None
     weight: int | float | None = None
@@ -82,16 +93,25 @@ def observations_of(
     ]
 
 
-def _elements(body: bytes) -> list[FeedbackItem] | list[FeedbackItem | Rejected]:
+def _elements(body: bytes) -> Sequence[FeedbackItem | Rejected]:
+    """Decodes a list, unless its elements are too many, or have too many rows together."""
+    elements = _decoded(body)
+    check_rows(sum(map(_number_of_rows, elements)), "feedback")
+    return elements
+
+
+def _decoded(body: bytes) -> list[FeedbackItem] | list[FeedbackItem | Rejected]:
     """Decodes all in one pass when all are well-formed; else one by one, so that only the others are refused."""
     try:
-        found: list[FeedbackItem] = read(body, _ITEMS, Reason.MALFORMED_FEEDBACK, "feedback")
+        return read(body, _ITEMS, Reason.MALFORMED_FEEDBACK, "feedback")
     except Rejected:
         elements = read(body, _ELEMENTS, Reason.MALFORMED_FEEDBACK, "feedback")
         check_rows(len(elements), "feedback")
         return [_item(element) for element in elements]
-    check_rows(len(found), "feedback")
-    return found
+
+
+def _number_of_rows(item: FeedbackItem | Rejected) -> int:
+    return len(item.truths) if isinstance(item, FeedbackItem) and item.truths is not None else 1
 
 
 def _item(body: bytes | msgspec.Raw) -> FeedbackItem | Rejected:
@@ -118,8 +138,8 @@ def _observation_of(item: FeedbackItem, defaults: Labels, now: float, selection:
         raise Rejected(Reason.MALFORMED_FEEDBACK, f"weight: want a number from {LIGHTEST:g} to {HEAVIEST:g}")
     stated = _names(item.namespace or "", item.deployment or "", item.predictor or "", item.model or "")
     labels = Labels(*(part or default for part, default in zip(stated, defaults, strict=True)))
-    truth, prediction = _row(item.truth, "truth"), _row(item.prediction, "prediction")
-    request_id = _request_id(item.request_id, truth, prediction)
+    truths, predictions = _values(item)
+    request_id = _request_id(item.request_id, truths, predictions)
     labelled_at, predicted_at = (
         _seconds(item.labelled_at, "labelled_at"),
         _seconds(item.predicted_at, "predicted_at"),
@@ -127,39 +147,31 @@ def _observation_of(item: FeedbackItem, defaults: Labels, now: float, selection:
     time = now if labelled_at is None or _is_ahead(labelled_at, now) else labelled_at
     at = time if predicted_at is None else now if _is_ahead(predicted_at, now) else predicted_at
     clamped = _is_ahead(labelled_at, now) or _is_ahead(predicted_at, now)
-    pending = labels if prediction is None else None
-    arrival = RowObservation(
-        truth=Truth(stated.namespace, stated.deployment, time, truth, labels=pending, weight=weight)
-    )
-    if prediction is not None and selection.scores(labels.model):
-        arrival.prediction = Prediction(labels, at, time, logged=False, value=prediction)
+    scored = selection.scores(labels.model)
+    rows = []
+    for truth, prediction in zip(truths, predictions, strict=True):
+        pending = labels if prediction is None else None
+        row = RowObservation(
+            truth=Truth(stated.namespace, stated.deployment, time, truth, labels=pending, weight=weight)
+        )
+        if prediction is not None and scored:
+            row.prediction = Prediction(labels, at, time, logged=False, value=prediction)
+        rows.append(row)
     if not request_id:
-        return Observation(EventKind.FEEDBACK, b"", labels, time, False, [], [], [arrival], clamped)
-    row = item.row or 0
-    content = (
-        request_id,
-        row,
-        truth,
-        prediction,
-        labelled_at,
-        predicted_at,
-        *stated,
-        *([weight] if weight != 1 else []),
-    )
-    event = b"" if labelled_at is None else _identity(*content)
-    aliases = [] if row else aliases_of([request_id], EventKind.FEEDBACK, 1)
-    return Observation(
-        EventKind.FEEDBACK,
-        event,
-        labels,
-        time,
-        True,
-        [row_key(digest_of(request_id), row)],
-        aliases,
-        [arrival],
-        clamped,
-        request_id,
-    )
+        return Observation(EventKind.FEEDBACK, b"", labels, time, False, [], [], rows, clamped)
+    # The truths of all rows are told from the truth of one that is a list by the row, which they have not.
+    told = (item.row or 0, truths[0], predictions[0]) if item.truths is None else (None, truths, predictions)
+    weighed = [weight] if weight != 1 else []
+    event = b"" if labelled_at is None else _identity(request_id, *told, labelled_at, predicted_at, *stated, *weighed)
+    keys, aliases = _filed(request_id, item.row or 0, len(rows))
+    return Observation(EventKind.FEEDBACK, event, labels, time, True, keys, aliases, rows, clamped, request_id)
+
+
+def _filed(request_id: str, first: int, rows: int) -> tuple[list[bytes], list[tuple[bytes, int]]]:
+    """Makes the keys of the rows of a request from the first one on, and what else they are known by."""
+    digest = digest_of(request_id)
+    aliases = [] if first else aliases_of([request_id], EventKind.FEEDBACK, rows)
+    return [row_key(digest, row) for row in range(first, first + rows)], aliases
 
 
 @lru_cache(4096)
@@ -172,12 +184,27 @@ def _names(*names: str) -> Labels:
     return Labels(*names)
 
 
+def _values(item: FeedbackItem) -> tuple[list[RowValue], list[RowValue]]:
+    """Takes the truth of each row of an item, and what it says was predicted there, None where it says nothing."""
+    if item.truths is None:
+        if item.truth is UNSET or item.predictions is not None:
+            raise Rejected(Reason.MALFORMED_FEEDBACK, "feedback: want truth, or truths of all rows")
+        return [_row(item.truth, "truth")], [_row(item.prediction, "prediction")]
+    if item.truth is not UNSET or item.row is not None or item.prediction is not None:
+        raise Rejected(Reason.MALFORMED_FEEDBACK, "truths: want neither truth nor prediction nor row beside it")
+    check_rows(len(item.truths), "truths")
+    predictions = [None] * len(item.truths) if item.predictions is None else item.predictions
+    if len(predictions) != len(item.truths):
+        raise Rejected(Reason.ROW_MISMATCH, f"{len(item.truths)} truths and {len(predictions)} predictions")
+    return [_row(value, "truths") for value in item.truths], [_row(value, "predictions") for value in predictions]
+
+
 def _row(value: Any, what: str) -> RowValue:
     return checked([row_of(value, what)], what)[0]
 
 
-def _request_id(stated: str | int | None, truth: RowValue, prediction: RowValue) -> str:
-    """The id to join on as a text, "" where a prediction that stands beside its truth needs none."""
+def _request_id(stated: str | int | None, truths: list[RowValue], predictions: list[RowValue]) -> str:
+    """The id to join on as a text, "" where every truth has its prediction beside it, and so needs none."""
     if stated == "":
         raise Rejected(
             Reason.MALFORMED_FEEDBACK, "request_id: want at least one character; leave it out where there is none"
@@ -188,11 +215,11 @@ def _request_id(stated: str | int | None, truth: RowValue, prediction: RowValue)
                 Reason.LABEL_TOO_LONG, f"request_id: at most {MAX_ATTRIBUTE} characters, {len(text)} were sent"
             )
         return text
-    if prediction is None:
+    if None in predictions:
         raise Rejected(
             Reason.MALFORMED_FEEDBACK, "feedback: a truth without its prediction needs a request_id to join on"
         )
-    if truth is None:
+    if None in truths:
         raise Rejected(
             Reason.MALFORMED_FEEDBACK, "feedback: a truth of null takes one back, and needs the request_id of that"
         )

@@ -30,6 +30,7 @@ from metrics_server.ingest.cloudevent import BATCH, Event, decode, media_type
 from metrics_server.ingest.decoding import decompressed
 from metrics_server.ingest.feedback import is_list, observations_of
 from metrics_server.ingest.normalize import EVERYTHING, observation_of
+from metrics_server.ingest.payload import grpc_frames
 from metrics_server.ingest.reply import Forwarder, Replies
 from metrics_server.ingest.slicing import SlicingRules
 from metrics_server.metrics.labels import EventKind, Outcome
@@ -128,6 +129,12 @@ class Ingest:
     def respond_rejected(self, error: Rejected, respond: Respond, kind: EventKind = EventKind.UNKNOWN) -> None:
         """Answers what was refused before it was known of what it tells."""
         respond(self._refusal(error, kind))
+
+    def respond_misdirected(self, posted: RawPost, detail: str, respond: Respond) -> None:
+        """Answers events that were posted where none are taken."""
+        event_id, source, event_type = (posted.events.get(name, "") for name in ("id", "source", "type"))
+        event = Event(EventKind.UNKNOWN, event_id, source, event_type, attributes=posted.events)
+        respond(self._refusal(Rejected(Reason.UNKNOWN_ROUTE, detail), EventKind.UNKNOWN, event))
 
     def respond_unavailable(self, detail: str, respond: Respond, kind: EventKind = EventKind.UNKNOWN) -> None:
         """Answers a request that cannot be taken now."""
@@ -228,6 +235,8 @@ class Ingest:
             self._telemetry.answered(EventKind.OTHER, Outcome.IGNORED)
             return EMPTY
         try:
+            if event.content_type and grpc_frames.is_grpc(event.content_type):
+                event = grpc_frames.with_plain_messages(event, self._max_body_bytes)
             observation = observation_of(event, self._defaults, now, self._slicing)
         except Rejected as error:
             return self._refusal(error, event.kind, event)

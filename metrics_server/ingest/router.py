@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TypeAlias
 from urllib.parse import parse_qs
 
@@ -15,11 +16,12 @@ from tornado.web import Application
 
 from metrics_server.errors import BadRequest, Reason, Rejected
 from metrics_server.http.application import ApplicationRequest
-from metrics_server.http.exchange import Exchange, Receiver
+from metrics_server.http.exchange import Exchange, RawHeaders, Receiver
 from metrics_server.http.response import Respond, Response
 from metrics_server.ingest.pipeline import Ingest, RawPost
 
 MAX_HEADER_BYTES = 16 * 2**10
+MAX_SHOWN_PATH = 200  # characters of an unknown path that are told
 
 Accept: TypeAlias = Callable[[Ingest, RawPost, Respond], None]
 # How far above the limit a body is still read, and thrown away: a sender cut off while it sends never sees the answer.
@@ -83,11 +85,28 @@ class Gate:
 
 
 class Router:
-    """Gives every request its receiver; `accepts` has the paths of events, as regular expressions."""
+    """Gives every request its receiver.
 
-    def __init__(self, gate: Gate, application: Application, accepts: Mapping[str, Accept]) -> None:
+    Args:
+        gate: of all event requests.
+        application: takes everything but events.
+        accepts: who takes what is posted, by the path, a regular expression.
+        served: the paths of all routes, as regular expressions.
+        events_prefix: a path at which, and below which, events are taken like at /; "" for none.
+    """
+
+    def __init__(
+        self,
+        gate: Gate,
+        application: Application,
+        accepts: Mapping[str, Accept],
+        served: Iterable[str],
+        events_prefix: str = "",
+    ) -> None:
         self._gate = gate
         self._application = application
+        self._served = re.compile("|".join(served))
+        self._prefix = events_prefix
         patterns = [(re.compile(pattern), accept) for pattern, accept in accepts.items()]
         # Nearly all events go to a path without a name in it, which is found without trying one pattern after another.
         self._by_path = {_unescaped(one.pattern): accept for one, accept in patterns if not one.groups}
@@ -101,11 +120,42 @@ class Router:
             for pattern, accept in self._by_pattern:
                 if match := pattern.fullmatch(path):
                     return EventRequest(self._gate, exchange, match.groups(), query, accept)
+            if (found := self._accept_elsewhere(path, exchange.headers)) is not None:
+                return EventRequest(self._gate, exchange, (), query, found)
         return ApplicationRequest(self._application, exchange)
+
+    def _accept_elsewhere(self, path: str, headers: RawHeaders) -> Accept | None:
+        """Finds who takes what is posted to a path that is none of events; None where it is no event, or a route."""
+        if self._served.fullmatch(path):
+            return None
+        if self._prefix and (path == self._prefix or path.startswith(f"{self._prefix}/")):
+            return Ingest.accept_events
+        return partial(_refuse_misdirected, self._where(path)) if _holds_event(headers) else None
+
+    def _where(self, path: str) -> str:
+        """Tells who posts events to an unknown path where they are taken."""
+        taken = f"/, at {self._prefix} and below it" if self._prefix else "/"
+        return (
+            f"no events are taken at {path[:MAX_SHOWN_PATH]}, but at {taken}: "
+            "send them there, or name the beginning of this path by --events_prefix"
+        )
 
     def refused(self, exchange: Exchange, error: Rejected) -> None:
         """Answers something that never became a request."""
         self._gate.ingest.respond_rejected(error, lambda answer: exchange.respond(*answer))
+
+
+def _holds_event(headers: RawHeaders) -> bool:
+    """Tells whether these are the headers of a CloudEvent in any mode."""
+    return any(
+        name.lower().startswith(b"ce-")
+        or (name.lower() == b"content-type" and value.lstrip().lower().startswith(b"application/cloudevents"))
+        for name, value in headers
+    )
+
+
+def _refuse_misdirected(detail: str, ingest: Ingest, posted: RawPost, respond: Respond) -> None:
+    ingest.respond_misdirected(posted, detail, respond)
 
 
 def _unescaped(pattern: str) -> str:

@@ -162,7 +162,7 @@ class Replay:
         if "specversion" in members:
             return self._of_event(body)
         body = _with_times(body, members)
-        if "truth" not in members:
+        if members.keys().isdisjoint(("truth", "truths")):
             return self._of_prediction(read(body, _LOGGED, Reason.MALFORMED_FEEDBACK, "prediction"))
         (observation,) = observations_of(body, self._defaults, self._now, self._slicing)
         if isinstance(observation, Rejected):

@@ -36,7 +36,8 @@ SHOWN_FILES = 10  # of those that cannot be read
 BATCH_ROWS = 4096  # of a Parquet file, in memory at a time
 HEAD = 4096  # bytes by which a form is recognised
 
-NAMES = FeedbackItem.__struct_fields__
+# A line of a table is one row, so it has no lists of rows.
+NAMES = tuple(name for name in FeedbackItem.__struct_fields__ if name not in ("truths", "predictions"))
 _VALUES = frozenset(("truth", "prediction"))  # may be a number, a class or a list
 _NUMBERS = frozenset(("row", "weight"))
 _TIMES = frozenset(("predicted_at", "labelled_at"))

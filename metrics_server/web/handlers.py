@@ -134,7 +134,7 @@ class Overview(Page):
         return self._pools.readings
 
     def view(self, page_request: PageRequest) -> dict[str, Any]:
-        return overview(self._site.api, page_request)
+        return overview(self._site.api, page_request, self._site.rejections.latest())
 
 
 @serves(Route.ROOT)

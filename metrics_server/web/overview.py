@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from metrics_server.api.schema import SeriesSummary
 from metrics_server.api.service import Api
+from metrics_server.errors import Reason
 from metrics_server.web import links, notices
 from metrics_server.web.page_request import PageRequest
 
 PER_PAGE = 100
+MISDIRECTED_SECONDS = 3600  # how long it is told that events came to an unknown path
 
 
 class Row(NamedTuple):
@@ -22,8 +25,8 @@ class Row(NamedTuple):
     deployment: str  # to the page that compares its predictors, if there are several
 
 
-def overview(api: Api, page_request: PageRequest) -> dict[str, Any]:
-    """Returns the context of the template."""
+def overview(api: Api, page_request: PageRequest, rejections: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Returns the context of the template. `rejections` are the latest refused events, the newest first."""
     window, windows, now = page_request.window, page_request.windows, page_request.now
     wanted, page = page_request.arguments.get("q", ""), page_request.arguments.get("page", 1)
     ranked = notices.ranked(api.series_summaries(), window, windows, now)
@@ -31,6 +34,7 @@ def overview(api: Api, page_request: PageRequest) -> dict[str, Any]:
     on_page = matching[(page - 1) * PER_PAGE : page * PER_PAGE]
     several = _deployments_with_several([one.series for one in ranked])
     return {
+        "misdirected": _misdirected(rejections, now),
         "rows": [_row(one, window, now, several) for one in on_page],
         "window": window,
         "windows": list(windows),
@@ -42,6 +46,12 @@ def overview(api: Api, page_request: PageRequest) -> dict[str, Any]:
         "number_of_series": len(ranked),
         "concerns": [sum(one.worst == severity for one in ranked) for severity in (notices.BAD, notices.WARN)],
     }
+
+
+def _misdirected(rejections: Iterable[Mapping[str, Any]], now: float) -> Mapping[str, Any] | None:
+    """Finds the latest event that came to an unknown path, unless it is long ago."""
+    latest = (one for one in rejections if one["reason"] == Reason.UNKNOWN_ROUTE.label)
+    return next((one for one in latest if one["time"] > now - MISDIRECTED_SECONDS), None)
 
 
 def _row(one: notices.Ranked, window: str, now: float, several: set[tuple[str, str]]) -> Row:

@@ -334,7 +334,10 @@ TABLE = [
     Case("an id of two quotes is malformed_event", binary(id='""'), 400, "malformed_event"),
     Case("an id with an encoded control character is malformed_event", binary(id="a%01"), 400, "malformed_event"),
     Case("an id of 2000 characters is malformed_event", binary(id="x" * 2000), 400, "malformed_event"),
-    Case("ce-datacontenttype in binary mode is malformed_event", binary(datacontenttype=JSON), 400, "malformed_event"),
+    *(
+        Case(f"ce-datacontenttype {n} beside JSON is malformed", binary(datacontenttype=n), 400, "malformed_event")
+        for n in ("text/plain", f"{JSON};charset=utf-8")
+    ),
     Case("specversion 0.3 is unsupported_specversion", binary(specversion="0.3"), 400, "unsupported_specversion"),
     Case("specversion 2.0 is unsupported_specversion", binary(specversion="2.0"), 400, "unsupported_specversion"),
     Case("a time that is text is bad_time", binary(time="yesterday"), 400, "bad_time"),

@@ -14,11 +14,11 @@ import msgspec
 
 from metrics_server.errors import Reason, Rejected
 from metrics_server.ingest.cloudevent import media_type
-from metrics_server.ingest.payload import seldon
+from metrics_server.ingest.payload import grpc_frames, seldon
 from metrics_server.ingest.payload.openai import is_stream, rows_of_choices
 from metrics_server.ingest.payload.parsed import ParsedPayload
 from metrics_server.ingest.payload.protocol import Member, Protocol, first_parsed, is_given
-from metrics_server.ingest.payload.rows import opaque
+from metrics_server.ingest.payload.rows import check_rows, opaque
 from metrics_server.ingest.payload.tensorflow import rows_of_v1
 from metrics_server.ingest.payload.v2 import is_v2, rows_of_outputs, rows_with_binary
 from metrics_server.metrics.labels import EventKind
@@ -101,6 +101,7 @@ class PayloadReader:
             EventKind.FEEDBACK: lambda protocol, data: messages.read_feedback(data),
         }
         self._protobuf = {kind: _protobuf_reader(protocols, kind) for kind in self._json}
+        self._grpc = {kind: _grpc_reader(reader) for kind, reader in self._protobuf.items()}
 
     def read(self, kind: EventKind, protocol: str, content_type: str, data: Body) -> ParsedPayload:
         """Reads the data of an event, see `read` of this package."""
@@ -121,6 +122,8 @@ class PayloadReader:
         media = media_type(content_type)
         if media in _PROTOBUF_TYPES:
             return self._protobuf[kind]
+        if grpc_frames.is_grpc(media):
+            return self._grpc[kind]
         if kind == EventKind.RESPONSE and self._is_stream(data):
             return _read_stream
         if (
@@ -172,6 +175,31 @@ def _protobuf_reader(protocols: Sequence[Protocol], kind: EventKind) -> Reader:
     return read_protobuf
 
 
+def _grpc_reader(read_protobuf: Reader) -> Reader:
+    """Makes the reader of protobuf in gRPC's frames; the rows of a stream are one after another."""
+
+    def read_grpc(protocol: str, data: Body) -> ParsedPayload:
+        parts = [read_protobuf(protocol, message) for message in grpc_frames.messages_of(bytes(data))]
+        return parts[0] if len(parts) == 1 else _joined(parts)
+
+    return read_grpc
+
+
+def _joined(parts: Sequence[ParsedPayload]) -> ParsedPayload:
+    """Joins the messages of a stream of responses; ids and tags are those of the earliest that has them."""
+    if any(part.response is None or part.truth or part.reward is not None for part in parts):
+        raise Rejected(Reason.MALFORMED_PAYLOAD, "gRPC: a feedback is one message")
+    rows = [row for part in parts for row in part.response or []]
+    check_rows(len(rows), "response")
+    tags = {name: value for part in reversed(parts) for name, value in part.tags.items()}
+    return ParsedPayload(
+        response=rows,
+        puids=list(dict.fromkeys(puid for part in parts for puid in part.puids)),
+        tags=tags,
+        path=list(dict.fromkeys(name for part in parts for name in part.path)),
+    )
+
+
 _READER = PayloadReader(PROTOCOLS)
 
 
@@ -183,7 +211,7 @@ def read(kind: EventKind, protocol: str, content_type: str, data: Body) -> Parse
         protocol: as the event states it (seldon, tensorflow, v2, kfserving); "" when it does not. Only protobuf needs
             it: JSON shows its protocol by its members.
         content_type: as the event states it, "" when it does not. Believed where the body itself says nothing else,
-            since KServe states the request's with the response.
+            since KServe states the request's with the response. In gRPC's frames no message is compressed any more.
         data: not compressed.
 
     Raises:
