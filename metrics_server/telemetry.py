@@ -61,7 +61,18 @@ class Telemetry(Collector):
         self.pending_predictions = self._gauge("pending_predictions", "Rows of the request log that wait for a truth.")
         self.pending_truths = self._gauge("pending_truths", "Rows of truth that wait for a prediction.")
         self.oldest_pending_seconds = self._gauge(
-            "oldest_pending_seconds", "Age of the oldest row that waits, to a quarter of an hour; 0 when none does."
+            "oldest_pending_seconds",
+            (
+                "Age of the oldest row that waits, to a second; of one received before the start up to a quarter of an"
+                " hour less. 0 when none does."
+            ),
+        )
+        self.overdue_truths = self._gauge(
+            "overdue_truths",
+            (
+                "Rows of truth that have waited for an hour, and up to a quarter of one more, under an id that no"
+                " prediction has."
+            ),
         )
         self.horizon_seconds = self._gauge(
             "pending_horizon_seconds",

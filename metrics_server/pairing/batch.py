@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from metrics_server.errors import Rejected
@@ -74,6 +74,11 @@ class Batch:
         if usage := self._session.usage:
             change.sums[SERVER_SERIES_ID, USAGE] = usage
         return change
+
+    @property
+    def pending_by_second(self) -> Mapping[int, int]:
+        """Counts the rows that wait by it, less those that do no more, by the second of receipt; after `change`."""
+        return self._session.pending_by_second
 
     def _match(self, observation: Observation, filed: Filed) -> BatchResult:
         if not isinstance(filed, list):

@@ -61,6 +61,18 @@ def ranked(series: Sequence[SeriesSummary], window: str, windows: Mapping[str, i
     return sorted(unsorted, key=lambda one: [-notice.severity for notice in one.notices] + [1])
 
 
+def of_overdue_truths(rows: float) -> Iterator[Notice]:
+    """Warns of truths that wait under ids that no prediction has, and says what they lack."""
+    if rows:
+        have = "truth has" if rows == 1 else "truths have"
+        yield Notice(
+            WARN,
+            f"{formatting.count(rows)} {have} waited for more than an hour under an id that no prediction has, such as "
+            "that of the feedback call itself: send the response along, or the request id of the prediction, as the "
+            "header Seldon-Puid or as meta.puid",
+        )
+
+
 def worse(value: MetricValue, than: MetricValue) -> tuple[float, float] | None:
     """Returns the 95 % interval of how much worse a value is than the same value of other pairs.
 

@@ -96,9 +96,10 @@ def _kept() -> Row:
             _level("metrics_server_pending_predictions", span=THIRD),
             _level("metrics_server_pending_truths", span=THIRD),
             _rates("metrics_server_dropped_rows", "kind, cause", "{{kind}} {{cause}}"),
-            _level("metrics_server_pending_horizon_seconds", "min", span=THIRD),
-            _level("metrics_server_oldest_pending_seconds", span=THIRD),
-            _level("metrics_server_series", span=THIRD),
+            _level("metrics_server_pending_horizon_seconds", "min"),
+            _level("metrics_server_overdue_truths"),
+            _level("metrics_server_oldest_pending_seconds"),
+            _level("metrics_server_series"),
         ],
     )
 
