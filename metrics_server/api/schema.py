@@ -181,10 +181,23 @@ class SeriesSummary(msgspec.Struct, kw_only=True):
     windows: dict[str, WindowSummary]
 
 
+class FollowedRequests(msgspec.Struct, kw_only=True):
+    """Requests of a deployment whose response was waited for, since the start of this process.
+
+    Within 5 minutes `answered` of them had a response in the request log, `unanswered` had none.
+    """
+
+    namespace: str
+    deployment: str
+    answered: int
+    unanswered: int
+
+
 class SeriesList(msgspec.Struct, kw_only=True):
-    """All series, or those of a deployment."""
+    """All series, or those of a deployment; and `requests` of the deployments that log them."""
 
     models: list[SeriesSummary]
+    requests: list[FollowedRequests]
 
 
 class Fault(msgspec.Struct):

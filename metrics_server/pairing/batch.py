@@ -55,6 +55,7 @@ class Batch:
         self._aggregator = Aggregator(registry, now, retention.history)
         self._session = RecordSession(store, now, retention.retention, retention.dedupe)
         self._merger = Merger(self._session, self._aggregator.admit)
+        self._now = now
         self._latencies = latencies or RequestLatencies()
 
     def apply(self, observations: Sequence[Observation]) -> list[BatchResult]:
@@ -109,6 +110,7 @@ class Batch:
             observation.request_id,
             observation.labels,
             observation.time,
+            self._now,
             answered=observation.kind == RESPONSE,
         )
         if seconds is not None:

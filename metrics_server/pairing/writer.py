@@ -297,6 +297,7 @@ class Writer:
         try:
             self._recover()
             self._maintenance.run_due(now)
+            self._telemetry.followed_requests = self._latencies.completeness.judged(now)
             self._telemetry.series.set(len(self._registry))
             self._telemetry.state_bytes.set(self._store.state_bytes())
         except StoreUnavailable as error:

@@ -58,7 +58,10 @@ class Site:
     def server_notices(self) -> list[notices.Notice]:
         """Returns what deserves a look about all that is sent, and belongs to no series."""
         counters = counters_of(self.telemetry)
-        return list(notices.of_overdue_truths(counters["metrics_server_overdue_truths", ()]))
+        return [
+            *notices.of_overdue_truths(counters["metrics_server_overdue_truths", ()]),
+            *notices.of_requests(self.api.followed_requests()),
+        ]
 
     def page_request(self, segments: Sequence[str], arguments: Mapping[str, Any], deadline: Deadline) -> PageRequest:
         """Returns a request for a page that is made now."""

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from metrics_server.api.responses import interval_of
-from metrics_server.api.schema import MetricValue, SeriesSummary
+from metrics_server.api.schema import FollowedRequests, MetricValue, SeriesSummary
 from metrics_server.metrics.confidence import of_difference
 from metrics_server.metrics.labels import LabelStatus
 from metrics_server.series.families import direction_of
@@ -20,6 +20,8 @@ BAD, WARN, NOTE = 2, 1, 0
 FEW_LABELS = 30.0  # below it an interval of 95 % is wider than most differences that matter
 LOW_COVERAGE = 0.1
 MANY_MISMATCHES = 0.01  # of the truths
+INCOMPLETE = 0.1  # of the requests
+MANY_DEPLOYMENTS = 5
 MANY_PREDICTIONS = 50.0  # so many without a label are worth a notice
 
 
@@ -71,6 +73,30 @@ def of_overdue_truths(rows: float) -> Iterator[Notice]:
             "that of the feedback call itself: send the response along, or the request id of the prediction, as the "
             "header Seldon-Puid or as meta.puid",
         )
+
+
+def of_requests(followed: Iterable[FollowedRequests]) -> Iterator[Notice]:
+    """Warns of the deployments with many requests that no response followed, the most first."""
+    incomplete = [
+        one for one in followed if one.unanswered and one.unanswered >= INCOMPLETE * (one.answered + one.unanswered)
+    ]
+    incomplete.sort(key=lambda one: -one.unanswered)
+    for one in incomplete[:MANY_DEPLOYMENTS]:
+        yield Notice(WARN, _of_unanswered(one))
+    if (left := len(incomplete) - MANY_DEPLOYMENTS) > 0:
+        yield Notice(WARN, f"{left} more deployments log requests without responses")
+
+
+def _of_unanswered(one: FollowedRequests) -> str:
+    name = "/".join(filter(None, (one.namespace, one.deployment))) or formatting.UNNAMED
+    seen = f"{formatting.count(one.unanswered)} of {formatting.count(one.answered + one.unanswered)}"
+    text = f"{name}: {seen} requests without responses since the start"
+    if one.answered:
+        return f"{text}; they failed, or their responses were not logged, and no truth can be joined to them"
+    return (
+        f"{text}; no truth can be joined. The logger needs the mode all or response, and KServe's batcher has to be "
+        "without a logger, or it logs no responses"
+    )
 
 
 def worse(value: MetricValue, than: MetricValue) -> tuple[float, float] | None:

@@ -68,6 +68,13 @@ def _events() -> Row:
             _rates("metrics_server_received", "type", "{{type}}"),
             _rates("metrics_server_events", "type, outcome", BY_OUTCOME, 'outcome!="accepted"'),
             _rates("metrics_server_rejected", "reason", "{{reason}}"),
+            _rates(
+                "metrics_server_followed_requests",
+                "deployment_namespace, deployment_name",
+                "{{deployment_namespace}} {{deployment_name}}",
+                'outcome="unanswered"',
+                span=24,
+            ),
         ],
     )
 
