@@ -154,13 +154,15 @@ class WindowSummary(msgspec.Struct, kw_only=True):
     """A series in one window; `headline` is the first value of its metric model, null while there is none.
 
     `support` are labelled pairs, `predictions` rows of the request log, `rewards` feedback with a reward, all by
-    prediction time.
+    prediction time. `indexes` is there while no pair can be right, because that side of them is all indexes of classes
+    and the other all names.
     """
 
     support: float
     predictions: float
     rewards: float
     headline: MetricValue | None
+    indexes: str | UnsetType = UNSET
 
 
 class SeriesSummary(msgspec.Struct, kw_only=True):

@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from msgspec import UNSET
+
 from metrics_server.api.responses import interval_of
-from metrics_server.api.schema import FollowedRequests, MetricValue, SeriesSummary
+from metrics_server.api.schema import FollowedRequests, MetricValue, SeriesSummary, WindowSummary
 from metrics_server.metrics.confidence import of_difference
 from metrics_server.metrics.labels import LabelStatus
 from metrics_server.series.families import direction_of
@@ -131,11 +133,22 @@ def _notices(
     series: SeriesSummary, baseline: SeriesSummary, window: str, windows: Mapping[str, int], now: float
 ) -> Iterator[Notice]:
     headline, longest = series.windows[window].headline, max(windows, key=lambda name: windows[name])
-    if headline is not None:
+    if series.windows[window].indexes is not UNSET:  # that no pair can be right is not the model's doing
+        yield _of_vocabularies(series.windows[window])
+    elif headline is not None:
         yield from _against_predictor(headline, series, baseline, window)
         yield from _against_time(headline, series.windows[longest].headline, longest)
     yield from _of_mismatches(series)
     yield from _of_labels(series, window, windows[window], now)
+
+
+def _of_vocabularies(in_window: WindowSummary) -> Notice:
+    names = "truths" if in_window.indexes == "predictions" else "predictions"
+    return Notice(
+        WARN,
+        f"all {in_window.indexes} are indexes of classes and all {names} are names, so none can be right: "
+        "--class_names says which index has which name",
+    )
 
 
 def _against_predictor(
