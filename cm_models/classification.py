@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cm_models import vocabulary
 from cm_models.confusion import Matrix
 from metrics_server.metrics import (
     ROUNDING,
@@ -81,6 +82,7 @@ FAMILIES: Families = {
     "accuracy_ratio": GaugeSpec("Share of labelled predictions that are right.", has_interval=True, better=1),
     "balanced_accuracy_ratio": GaugeSpec("Mean recall of the classes that occur.", has_interval=True, better=1),
     **RATIO_FAMILIES,
+    **vocabulary.FAMILIES,
     "specificity_ratio": GaugeSpec("tn / (tn + fp) of a class.", ("class",), better=1),
     "matthews_correlation": GaugeSpec("Correlation of truth and prediction, -1 to 1.", has_interval=True, better=1),
     "cohen_kappa": GaugeSpec("Agreement beyond chance, -1 to 1.", has_interval=True, better=1),
@@ -107,6 +109,7 @@ def readings(matrix: Matrix, exported: Sequence[str]) -> Iterator[Sample]:
             wilson(matrix.correct, matrix.pairs, matrix.effective_weight),
             matrix.pairs,
         )
+        yield from vocabulary.readings(matrix)
         for ratio in RATIOS:  # with one label a pair, they are all the accuracy
             yield Sample(f"{ratio.name}_micro_ratio", {}, accuracy, None, matrix.pairs)
         found = [overall for ratio in RATIOS for overall in _averages(matrix, ratio)]

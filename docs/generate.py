@@ -13,7 +13,7 @@ from pathlib import Path
 from metrics_server.errors import Reason
 from metrics_server.series.families import COUNTER, MODEL, SELDON, Family
 from metrics_server.settings import DEFAULTS, ENVIRONMENT_PREFIX, HELP, OPTIONS, written
-from metrics_server.telemetry import KafkaTelemetry, Telemetry
+from metrics_server.telemetry import KafkaTelemetry, RequestTally, Telemetry
 
 REFERENCE = Path(__file__).resolve().parent / "reference"
 BEGIN, END = "<!-- generated -->", "<!-- end -->"
@@ -54,6 +54,7 @@ def telemetry() -> str:
 
 def _telemetry() -> Iterator[tuple[str, str, Sequence[str], str]]:
     telemetry = Telemetry()
+    telemetry.followed_requests = {("shop", "wine"): RequestTally()}  # or its labels would not show
     KafkaTelemetry(telemetry.registry)
     for family in telemetry.registry.collect():
         labels = {label: None for sample in family.samples for label in sample.labels if label not in _FORMAT_LABELS}

@@ -147,7 +147,12 @@ class Server:
             *shared, self._telemetry, ancestor, seldon_metrics=settings.seldon_metrics, evaluator=evaluator
         )
         return exposition, Api(
-            *shared, evaluator, self._store, windows=self._windows, history=seconds_of(settings.history)
+            *shared,
+            evaluator,
+            self._store,
+            self._telemetry,
+            windows=self._windows,
+            history=seconds_of(settings.history),
         )
 
     def _router(self, application: Application) -> Router:

@@ -5,8 +5,9 @@ dashboards sum the counters.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import product
+from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -24,8 +25,17 @@ COMMIT_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 
 COMMIT_EVENTS = (1, 3, 10, 30, 100, 300, 1000, 3000)
 
 
+class RequestTally(NamedTuple):
+    """Requests of a deployment that a response followed in time, and those that none did."""
+
+    answered: int = 0
+    unanswered: int = 0
+
+
 class Telemetry(Collector):
-    """All `metrics_server_` series. Every label set that can occur is there from the start, at 0."""
+    """All `metrics_server_` series. Every label set that can occur is there from the start, at 0, but for those of
+    deployments.
+    """
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
@@ -36,6 +46,7 @@ class Telemetry(Collector):
             "metrics_server_lookups", "Predictions looked up in Elasticsearch.", ["outcome"], registry=registry
         )
         registry.register(self)
+        self.followed_requests: Mapping[tuple[str, str], RequestTally] = {}  # by namespace and name of a deployment
         self.replies = {outcome: replies.labels(outcome) for outcome in REPLY_OUTCOMES}
         self.look_ups = {outcome: look_ups.labels(outcome) for outcome in LOOK_UP_OUTCOMES}
         self._register_requests()
@@ -61,7 +72,18 @@ class Telemetry(Collector):
         self.pending_predictions = self._gauge("pending_predictions", "Rows of the request log that wait for a truth.")
         self.pending_truths = self._gauge("pending_truths", "Rows of truth that wait for a prediction.")
         self.oldest_pending_seconds = self._gauge(
-            "oldest_pending_seconds", "Age of the oldest row that waits, to a quarter of an hour; 0 when none does."
+            "oldest_pending_seconds",
+            (
+                "Age of the oldest row that waits, to a second; of one received before the start up to a quarter of an"
+                " hour less. 0 when none does."
+            ),
+        )
+        self.overdue_truths = self._gauge(
+            "overdue_truths",
+            (
+                "Rows of truth that have waited for an hour, and up to a quarter of one more, under an id that no"
+                " prediction has."
+            ),
         )
         self.horizon_seconds = self._gauge(
             "pending_horizon_seconds",
@@ -132,6 +154,19 @@ class Telemetry(Collector):
         for reason, count in refusals.items():
             by_reason.add_metric([reason.label], count)
         yield by_reason
+        yield self._by_deployment()
+
+    def _by_deployment(self) -> Metric:
+        family = CounterMetricFamily(
+            "metrics_server_followed_requests",
+            "Requests whose response was waited for, by whether it came within 5 minutes. Of the first 100 deployments,"
+            " and of each of up to 1000 requests at a time.",
+            labels=["deployment_namespace", "deployment_name", "outcome"],
+        )
+        for deployment, tally in self.followed_requests.items():
+            for outcome, count in tally._asdict().items():
+                family.add_metric([*deployment, outcome], count)
+        return family
 
 
 class KafkaTelemetry(Collector):

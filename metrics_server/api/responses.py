@@ -5,7 +5,8 @@ Values have the names that they have on /v1/metrics, and come from the same `Eva
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from msgspec import UNSET, UnsetType
@@ -25,7 +26,7 @@ from metrics_server.api.schema import (
 )
 from metrics_server.metrics.components import LABELS, LOGGED, PAIRS
 from metrics_server.metrics.duration_histogram import DELAY, cumulated
-from metrics_server.metrics.model import OTHER_CLASSES, Sample
+from metrics_server.metrics.model import OTHER_CLASSES, VOCABULARIES_DIFFER, Sample
 from metrics_server.metrics.reward_stats import REWARDS
 from metrics_server.metrics.sums import Sums
 from metrics_server.series.evaluator import OF_SERVER, Evaluator
@@ -180,17 +181,30 @@ def _with_cost(row: dict[str, str | float], false_positive: float, false_negativ
 
 def headline_of(evaluator: Evaluator, series: Series, sums: Sums) -> MetricValue | None:
     """Computes the headline, the first value of the metric model, and no other value."""
-    for sample in evaluator.values(series, sums):
-        if sample.name != "support":
-            return None if is_of_server(f"model_{sample.name}") else value_of(sample, sums.get(PAIRS, 0.0))
-    return None
+    return _headline_of(_leading(evaluator, series, sums), sums)
+
+
+def _leading(evaluator: Evaluator, series: Series, sums: Sums) -> list[Sample]:
+    """Computes the first two values: the headline, and what is to be said of it."""
+    return list(islice((sample for sample in evaluator.values(series, sums) if sample.name != "support"), 2))
+
+
+def _headline_of(leading: Sequence[Sample], sums: Sums) -> MetricValue | None:
+    if not leading or is_of_server(f"model_{leading[0].name}"):
+        return None
+    return value_of(leading[0], sums.get(PAIRS, 0.0))
 
 
 def window_summary_of(evaluator: Evaluator, series: Series, sums: Sums) -> WindowSummary:
     """Returns the summary of a series in one window, from the sums of that window."""
     support, predictions, rewards = (sums.get(name, 0.0) for name in (PAIRS, LOGGED, REWARDS))
+    leading = _leading(evaluator, series, sums)
     return WindowSummary(
-        support=support, predictions=predictions, rewards=rewards, headline=headline_of(evaluator, series, sums)
+        support=support,
+        predictions=predictions,
+        rewards=rewards,
+        headline=_headline_of(leading, sums),
+        indexes=next((one.labels["indexes"] for one in leading if one.name == VOCABULARIES_DIFFER), UNSET),
     )
 
 

@@ -154,13 +154,15 @@ class WindowSummary(msgspec.Struct, kw_only=True):
     """A series in one window; `headline` is the first value of its metric model, null while there is none.
 
     `support` are labelled pairs, `predictions` rows of the request log, `rewards` feedback with a reward, all by
-    prediction time.
+    prediction time. `indexes` is there while no pair can be right, because that side of them is all indexes of classes
+    and the other all names.
     """
 
     support: float
     predictions: float
     rewards: float
     headline: MetricValue | None
+    indexes: str | UnsetType = UNSET
 
 
 class SeriesSummary(msgspec.Struct, kw_only=True):
@@ -181,10 +183,23 @@ class SeriesSummary(msgspec.Struct, kw_only=True):
     windows: dict[str, WindowSummary]
 
 
+class FollowedRequests(msgspec.Struct, kw_only=True):
+    """Requests of a deployment whose response was waited for, since the start of this process.
+
+    Within 5 minutes `answered` of them had a response in the request log, `unanswered` had none.
+    """
+
+    namespace: str
+    deployment: str
+    answered: int
+    unanswered: int
+
+
 class SeriesList(msgspec.Struct, kw_only=True):
-    """All series, or those of a deployment."""
+    """All series, or those of a deployment; and `requests` of the deployments that log them."""
 
     models: list[SeriesSummary]
+    requests: list[FollowedRequests]
 
 
 class Fault(msgspec.Struct):

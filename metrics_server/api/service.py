@@ -21,6 +21,7 @@ from metrics_server.api.responses import (
 )
 from metrics_server.api.schema import (
     Comparisons,
+    FollowedRequests,
     History,
     MetricValue,
     Point,
@@ -41,6 +42,7 @@ from metrics_server.series.registry import SeriesRegistry
 from metrics_server.series.series import Labels, Series
 from metrics_server.series.totals import Totals
 from metrics_server.store.interface import Store
+from metrics_server.telemetry import Telemetry
 
 MAX_VALUES = 100_000  # in one history
 
@@ -60,6 +62,7 @@ class Api:
         totals: Totals,
         evaluator: Evaluator,
         store: Store,
+        telemetry: Telemetry,
         *,
         windows: Mapping[str, int],
         history: int,
@@ -70,6 +73,7 @@ class Api:
         self._totals = totals
         self._evaluator = evaluator
         self._store = store
+        self._telemetry = telemetry
         self._windows = dict(windows)
         self._history = history
         self._clock = clock
@@ -77,7 +81,7 @@ class Api:
     def models(self, query: str) -> SeriesList:
         """Lists all series."""
         parameters.read(query, ())
-        return SeriesList(models=self.series_summaries())
+        return SeriesList(models=self.series_summaries(), requests=self.followed_requests())
 
     def deployment(self, segments: Sequence[str], query: str) -> SeriesList | Comparisons:
         """Lists the series of one deployment, or compares its predictors."""
@@ -86,7 +90,7 @@ class Api:
             return self.comparisons(segments, arguments)
         if arguments:
             raise BadRequest(f"{next(iter(arguments))}: only together with compare=predictor")
-        return SeriesList(models=self.series_summaries(segments))
+        return SeriesList(models=self.series_summaries(segments), requests=self.followed_requests(segments))
 
     def model(self, segments: Sequence[str], query: str, deadline: Deadline | None = None) -> SeriesReport | History:
         """Reports on a series in its windows, or returns its history unless the deadline passes first."""
@@ -105,6 +109,15 @@ class Api:
         """Summarizes the series whose labels begin with those of these segments."""
         prefix = tuple(map(label_of, segments))
         return [self._summary(series) for series in self._parents() if series.labels[: len(prefix)] == prefix]
+
+    def followed_requests(self, segments: Sequence[str] = ()) -> list[FollowedRequests]:
+        """Tells of the deployments whose namespace and name begin with these segments how their requests ended."""
+        prefix = tuple(map(label_of, segments))
+        return [
+            FollowedRequests(namespace=namespace, deployment=name, answered=answered, unanswered=unanswered)
+            for (namespace, name), (answered, unanswered) in sorted(self._telemetry.followed_requests.items())
+            if (namespace, name)[: len(prefix)] == prefix
+        ]
 
     def series_report(self, segments: Sequence[str], arguments: Mapping[str, Any]) -> SeriesReport:
         """Reports on a series, or a slice of it, in its windows."""

@@ -21,6 +21,7 @@ from metrics_server.metrics.confidence import (
 from metrics_server.metrics.log_histogram import NEARLY_ZERO, LogHistogram, Moments, bin_counts, bin_rows
 from metrics_server.metrics.model import (
     OTHER_CLASSES,
+    VOCABULARIES_DIFFER,
     AncestorCounting,
     Array,
     CounterSpec,
@@ -38,6 +39,7 @@ __all__ = [
     "OTHER_CLASSES",
     "ROUNDING",
     "SEPARATOR",
+    "VOCABULARIES_DIFFER",
     "AncestorCounting",
     "Array",
     "CounterSpec",

@@ -24,3 +24,6 @@ PENDING_PREDICTIONS, PENDING_TRUTHS = "pending/predictions", "pending/truths"  #
 PENDING_SINCE = component(
     "pending/since", ""
 )  # those of both that were received in the quarter of an hour from that second on
+UNPREDICTED_SINCE = component(
+    "pending/unpredicted_since", ""
+)  # the truths among them that wait under ids without any prediction

@@ -38,6 +38,10 @@ SELDON_PREFIX = "seldon_metric_"
 
 OTHER_CLASSES = "__other__"  # stands for the classes beyond a limit
 
+# Yielded next to the headline, while no pair can be right because one side is indexes and the other names. The label
+# "indexes" says which.
+VOCABULARIES_DIFFER = "vocabularies_differ"
+
 
 class Sample(NamedTuple):
     """A named value with labels; the server adds the labels of the series, and `window` to a gauge.

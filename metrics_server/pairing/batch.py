@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 
@@ -56,6 +56,7 @@ class Batch:
         self._aggregator = Aggregator(registry, now, retention.history)
         self._session = RecordSession(store, now, retention.retention, retention.dedupe)
         self._merger = Merger(self._session, self._aggregator.admit)
+        self._now = now
         self._latencies = latencies or RequestLatencies()
 
     def apply(self, observations: Sequence[Observation]) -> list[BatchResult]:
@@ -75,6 +76,11 @@ class Batch:
         if usage := self._session.usage:
             change.sums[SERVER_SERIES_ID, USAGE] = usage
         return change
+
+    @property
+    def pending_by_second(self) -> Mapping[int, int]:
+        """Counts the rows that wait by it, less those that do no more, by the second of receipt; after `change`."""
+        return self._session.pending_by_second
 
     def _match(self, observation: Observation, filed: Filed) -> BatchResult:
         if not isinstance(filed, list):
@@ -110,6 +116,7 @@ class Batch:
             observation.request_id,
             observation.labels,
             observation.time,
+            self._now,
             answered=observation.kind == RESPONSE,
         )
         if seconds is not None:

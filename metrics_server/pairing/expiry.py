@@ -28,12 +28,14 @@ class Expiry:
         predictions: logged predictions without a truth.
         truths: truths without a prediction.
         newest: when the newest of the records was received, in seconds; 0 for none.
+        pending_by_second: the rows that waited, with a minus, by the second of receipt.
     """
 
     change: Change
     predictions: int = 0
     truths: int = 0
     newest: int = 0
+    pending_by_second: Mapping[int, int] = field(default_factory=dict)
     sums: dict[tuple[int, Bucket], dict[str, float]] = field(default_factory=dict)
 
 
@@ -49,6 +51,7 @@ def expire(stored: Mapping[bytes, Record], expiry_queue: int, cause: LabelStatus
             usage.add_record(record, len(one.value), -1)
             if record is not None:
                 _drop(record, expiry, cause, registry)
+    expiry.pending_by_second = usage.pending_by_second
     expiry.change.sums = {(SERVER_SERIES_ID, USAGE): usage.sums, **expiry.sums}
     return expiry
 

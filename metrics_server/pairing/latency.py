@@ -2,23 +2,55 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from typing import TypeVar
+
+from metrics_server.pairing.completeness import RequestCompleteness, RequestKey
 from metrics_server.series.series import Labels
 
-MAX_WAITING = 10_000  # the oldest go first: this is a best effort, and nothing that is kept
+Value = TypeVar("Value")
+
+# The oldest go first: this is a best effort, and nothing that is kept.
+MAX_WAITING = 10_000
+MAX_MATCHED = 10_000
 
 
 class RequestLatencies:
-    """Matches the times of request and response of one request id and node, in either order."""
+    """Matches the times of request and response of one request id and node, in either order, and once.
+
+    A node with children logs two responses under one id: its own output, then that of the graph below.
+
+    Attributes:
+        completeness: which requests have no response.
+    """
 
     def __init__(self) -> None:
-        self._times: dict[tuple[str, Labels, bool], float] = {}
+        self.completeness = RequestCompleteness()
+        self._waiting: OrderedDict[RequestKey, tuple[float, bool]] = OrderedDict()  # time, and whether of a response
+        self._matched: OrderedDict[RequestKey, None] = OrderedDict()
 
-    def seen(self, request_id: str, labels: Labels, time: float, *, answered: bool) -> float | None:
+    def seen(self, request_id: str, labels: Labels, time: float, now: float, *, answered: bool) -> float | None:
         """Notes that a request was sent, or answered, at `time`; returns the seconds between both, once known."""
-        other = self._times.pop((request_id, labels, not answered), None)
-        if other is None:
-            if len(self._times) >= MAX_WAITING:
-                del self._times[next(iter(self._times))]
-            self._times[request_id, labels, answered] = time
+        key = request_id, labels
+        if key in self._matched:
             return None
-        return max(0.0, time - other if answered else other - time)
+        if (other := self._waiting.get(key)) is None:
+            _put(self._waiting, key, (time, answered), MAX_WAITING)
+        elif other[1] == answered:  # the first counts
+            return None
+        if answered:
+            self.completeness.note_response(key)
+        else:
+            self.completeness.note_request(key, now, is_answered=other is not None)
+        if other is None:
+            return None
+        del self._waiting[key]
+        _put(self._matched, key, None, MAX_MATCHED)
+        return max(0.0, time - other[0] if answered else other[0] - time)
+
+
+def _put(table: OrderedDict[RequestKey, Value], key: RequestKey, value: Value, most: int) -> None:
+    """Adds an entry; the oldest makes room for it."""
+    if len(table) >= most:
+        table.popitem(last=False)
+    table[key] = value

@@ -9,7 +9,7 @@ from metrics_server.metrics.components import PENDING_PREDICTIONS, PENDING_TRUTH
 from metrics_server.metrics.labels import LabelStatus
 from metrics_server.metrics.window import COARSEST, MINUTE, USAGE, floor, oldest_start, roll_ups
 from metrics_server.pairing.expiry import expire
-from metrics_server.pairing.usage import EVENT_KEYS, RECORDS, UsageLimits, oldest_since
+from metrics_server.pairing.usage import EVENT_KEYS, RECORDS, PendingSeconds, UsageLimits, overdue_truths
 from metrics_server.series.registry import SeriesRegistry
 from metrics_server.series.totals import Totals
 from metrics_server.store.interface import Record, Store
@@ -42,6 +42,7 @@ class Maintenance:
         self._history = history
         self._retention = retention
         self._series_retention = series_retention
+        self._pending = PendingSeconds()
         self._minute = 0
         self._swept_at = 0.0
         self._has_more = False
@@ -63,6 +64,14 @@ class Maintenance:
         if self._has_more or now - self._swept_at >= SWEEP_SECONDS or now < self._swept_at:
             self._delete_records(now)
             self._swept_at = now
+
+    def note_restored(self, now: float) -> None:
+        """Notes that all in memory was read anew, so that only sums tell what was received before."""
+        self._pending.start(now)
+
+    def note_pending(self, by_second: Mapping[int, int]) -> None:
+        """Notes which rows wait by a batch that was committed, and which do no more."""
+        self._pending.add(by_second)
 
     @property
     def is_busy(self) -> bool:
@@ -99,6 +108,7 @@ class Maintenance:
         if not self._store.commit(expiry.change):  # another writer came first: they are looked at again
             return 0
         self._totals.add(expiry.change.sums)
+        self._pending.add(expiry.pending_by_second)
         self._telemetry.dropped_rows["prediction", cause].inc(expiry.predictions)
         self._telemetry.dropped_rows["truth", cause].inc(expiry.truths)
         if cause == LabelStatus.EVICTED:
@@ -108,10 +118,11 @@ class Maintenance:
 
     def _tell(self, now: float) -> None:
         sums = self._totals.cumulative(USAGE, SERVER_SERIES_ID)
-        since = oldest_since(sums)
+        oldest = self._pending.oldest(sums)
         self._telemetry.pending_predictions.set(sums.get(PENDING_PREDICTIONS, 0.0))
         self._telemetry.pending_truths.set(sums.get(PENDING_TRUTHS, 0.0))
-        self._telemetry.oldest_pending_seconds.set(0.0 if since is None else max(0.0, now - since))
+        self._telemetry.oldest_pending_seconds.set(0.0 if oldest is None else max(0.0, now - oldest))
+        self._telemetry.overdue_truths.set(overdue_truths(sums, now))
         self._telemetry.horizon_seconds.set(min(self._retention, max(0.0, now - self._evicted_up_to)))
 
     def _delete_idle_series(self, now: float) -> None:

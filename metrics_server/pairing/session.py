@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from metrics_server.metrics.sums import Sums
 from metrics_server.pairing.record import (
@@ -128,6 +128,11 @@ class RecordSession:
     def usage(self) -> Sums:
         """Sums up what has come, less what has gone."""
         return self._usage.sums
+
+    @property
+    def pending_by_second(self) -> Mapping[int, int]:
+        """Counts the rows that wait, less those that do no more, by the second of receipt."""
+        return self._usage.pending_by_second
 
     def _at(self, key: bytes) -> LoadedRecord:
         """Finds what stands under a key itself, a record or a redirect."""

@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -209,18 +209,19 @@ class Writer:
     def _commit(self, observations: list[Observation]) -> list[BatchResult]:
         self._recover()
         for _ in range(ATTEMPTS):
-            results, change = self._compute(observations)
+            results, change, pending_by_second = self._compute(observations)
             if self._commit_change(change):
                 self._totals.add(change.sums)
+                self._maintenance.note_pending(pending_by_second)
                 return results
             self._restore()
         raise StoreUnavailable(f"other writers came first {ATTEMPTS} times")
 
-    def _compute(self, observations: list[Observation]) -> tuple[list[BatchResult], Change]:
+    def _compute(self, observations: list[Observation]) -> tuple[list[BatchResult], Change, Mapping[int, int]]:
         """Pairs a batch with what is stored. Nothing is stored yet: a failure leaves but series made in vain."""
         batch = Batch(self._store, self._registry, self._retention, self._clock(), self._latencies)
         try:
-            return batch.apply(observations), batch.change()
+            return batch.apply(observations), batch.change(), batch.pending_by_second
         except BaseException:
             self._is_registry_ahead = True
             raise
@@ -272,7 +273,9 @@ class Writer:
         if self._is_broken:
             self._store.ready()  # to be read is not enough: a file locked by another process can be
         self._registry.restore(self._store.series())
-        self._totals.rebuild(self._store, self._clock())
+        now = self._clock()
+        self._totals.rebuild(self._store, now)
+        self._maintenance.note_restored(now)
         self._outages.note_success("The store is back")
         self._is_broken = self._is_registry_ahead = False
         self._telemetry.store_up.set(1)
@@ -294,6 +297,7 @@ class Writer:
         try:
             self._recover()
             self._maintenance.run_due(now)
+            self._telemetry.followed_requests = self._latencies.completeness.judged(now)
             self._telemetry.series.set(len(self._registry))
             self._telemetry.state_bytes.set(self._store.state_bytes())
         except StoreUnavailable as error:

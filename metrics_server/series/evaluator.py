@@ -12,10 +12,10 @@ from functools import partial
 from metrics_server.metrics import prediction_stats, reward_stats
 from metrics_server.metrics.components import LOGGED, PAIRS
 from metrics_server.metrics.confidence import WEIGHT_EXCESS, effective_weight
-from metrics_server.metrics.model import AncestorCounting, Counting, Sample, Tabular
+from metrics_server.metrics.model import VOCABULARIES_DIFFER, AncestorCounting, Counting, Sample, Tabular
 from metrics_server.metrics.sums import Sums, add_into
 from metrics_server.series.families import DECLARED, is_exposable
-from metrics_server.series.series import Series
+from metrics_server.series.series import Labels, Series
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +31,7 @@ class Evaluator:
         self._max_exported_classes = max_exported_classes
         self._min_support = min_support
         self._refused: set[str] = set()
+        self._differing: set[Labels] = set()
 
     def exported(self, series: Series) -> list[str]:
         """The classes with values of their own."""
@@ -41,7 +42,7 @@ class Evaluator:
         support, logged = sums.get(PAIRS, 0.0), sums.get(LOGGED, 0.0)
         if support > 0:
             yield Sample("support", {}, support)
-            samples = () if series.model is None else self._valid(partial(series.model.compute, sums))
+            samples = () if series.model is None else self._noted(series, partial(series.model.compute, sums))
             yield from self._supported(_unweighted(samples, sums) if WEIGHT_EXCESS in sums else samples, support)
         if logged > 0 and support <= logged:
             yield Sample("label_coverage_ratio", {}, support / logged, support=logged)
@@ -79,6 +80,19 @@ class Evaluator:
         except Exception as error:  # noqa: BLE001 - of a user's metric model
             self._warn(error)
             return {}
+
+    def _noted(self, series: Series, read: Callable[[], Iterable[Sample]]) -> Iterator[Sample]:
+        """Samples that may be exposed; logs once of a series that its pairs are of two vocabularies."""
+        for sample in self._valid(read):
+            if sample.name == VOCABULARIES_DIFFER and series.labels not in self._differing:
+                self._differing.add(series.labels)
+                logger.warning(
+                    "The %s of %s are all indexes and the other side of its pairs all names, so none can be right: "
+                    "--class_names says which index has which name",
+                    sample.labels["indexes"],
+                    "/".join(series.labels),
+                )
+            yield sample
 
     def _warn(self, error: Exception) -> None:
         if (name := type(error).__name__) not in self._refused:

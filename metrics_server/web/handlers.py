@@ -24,13 +24,13 @@ from metrics_server.http.response import Response
 from metrics_server.http.worker_pools import Deadline, PooledHandler, WorkerPool, WorkerPools
 from metrics_server.ingest.pipeline import Rejections
 from metrics_server.telemetry import Telemetry
-from metrics_server.web import asset, links, render
+from metrics_server.web import asset, links, notices, render
 from metrics_server.web.deployment_page import deployment_page
 from metrics_server.web.health_page import health_page
 from metrics_server.web.model_page import model_page
 from metrics_server.web.overview import overview
 from metrics_server.web.page_request import PageRequest
-from metrics_server.web.self_sampler import SelfSampler
+from metrics_server.web.self_sampler import SelfSampler, counters_of
 from metrics_server.web.trend import trend
 from metrics_server.web.ttl_cache import TtlCache
 
@@ -54,6 +54,14 @@ class Site:
     clock: Callable[[], float] = time.time
     views: TtlCache[dict[str, Any]] = field(default_factory=lambda: TtlCache(VIEW_SECONDS, MAX_VIEWS))
     pictures: TtlCache[bytes] = field(default_factory=lambda: TtlCache(PICTURE_SECONDS, MAX_PICTURES))
+
+    def server_notices(self) -> list[notices.Notice]:
+        """Returns what deserves a look about all that is sent, and belongs to no series."""
+        counters = counters_of(self.telemetry)
+        return [
+            *notices.of_overdue_truths(counters["metrics_server_overdue_truths", ()]),
+            *notices.of_requests(self.api.followed_requests()),
+        ]
 
     def page_request(self, segments: Sequence[str], arguments: Mapping[str, Any], deadline: Deadline) -> PageRequest:
         """Returns a request for a page that is made now."""
@@ -134,7 +142,8 @@ class Overview(Page):
         return self._pools.readings
 
     def view(self, page_request: PageRequest) -> dict[str, Any]:
-        return overview(self._site.api, page_request, self._site.rejections.latest())
+        found = overview(self._site.api, page_request, self._site.rejections.latest())
+        return {**found, "server_notices": self._site.server_notices()}
 
 
 @serves(Route.ROOT)
@@ -185,7 +194,8 @@ class Health(Page):
 
     def view(self, page_request: PageRequest) -> dict[str, Any]:
         site = self._site
-        return health_page(site.telemetry, site.sampler, site.rejections.latest(), page_request.now)
+        context = health_page(site.telemetry, site.sampler, site.rejections.latest(), page_request.now)
+        return {**context, "server_notices": site.server_notices()}
 
 
 @serves(Route.TREND)

@@ -15,6 +15,7 @@ GAUGES = (
     "queue_events",
     "pending_predictions",
     "pending_truths",
+    "overdue_truths",
     "oldest_pending_seconds",
     "pending_horizon_seconds",
     "series",

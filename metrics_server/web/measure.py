@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from msgspec import UNSET
 
 from metrics_server.api.schema import MetricValue
+from metrics_server.metrics.model import VOCABULARIES_DIFFER
 
 _DETAILS = frozenset(("class", "value"))  # labels of a value that is one of many
-_SUPPORT = "model_support"
+_NO_MEASURES = ("model_support", f"model_{VOCABULARIES_DIFFER}")
 
 
 def key_of(value: MetricValue) -> str:
@@ -20,7 +21,7 @@ def key_of(value: MetricValue) -> str:
 
 def measures_of(values: Iterable[MetricValue]) -> dict[str, MetricValue]:
     """Selects the measures among values, by their key; those that repeat others come last."""
-    measures = (value for value in values if value.name != _SUPPORT and not value.labels.keys() & _DETAILS)
+    measures = (value for value in values if value.name not in _NO_MEASURES and not value.labels.keys() & _DETAILS)
     return {key_of(value): value for value in sorted(measures, key=is_repeated)}
 
 

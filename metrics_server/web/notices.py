@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from msgspec import UNSET
+
 from metrics_server.api.responses import interval_of
-from metrics_server.api.schema import MetricValue, SeriesSummary
+from metrics_server.api.schema import FollowedRequests, MetricValue, SeriesSummary, WindowSummary
 from metrics_server.metrics.confidence import of_difference
 from metrics_server.metrics.labels import LabelStatus
 from metrics_server.series.families import direction_of
@@ -20,6 +22,8 @@ BAD, WARN, NOTE = 2, 1, 0
 FEW_LABELS = 30.0  # below it an interval of 95 % is wider than most differences that matter
 LOW_COVERAGE = 0.1
 MANY_MISMATCHES = 0.01  # of the truths
+INCOMPLETE = 0.1  # of the requests
+MANY_DEPLOYMENTS = 5
 MANY_PREDICTIONS = 50.0  # so many without a label are worth a notice
 
 
@@ -61,6 +65,42 @@ def ranked(series: Sequence[SeriesSummary], window: str, windows: Mapping[str, i
     return sorted(unsorted, key=lambda one: [-notice.severity for notice in one.notices] + [1])
 
 
+def of_overdue_truths(rows: float) -> Iterator[Notice]:
+    """Warns of truths that wait under ids that no prediction has, and says what they lack."""
+    if rows:
+        have = "truth has" if rows == 1 else "truths have"
+        yield Notice(
+            WARN,
+            f"{formatting.count(rows)} {have} waited for more than an hour under an id that no prediction has, such as "
+            "that of the feedback call itself: send the response along, or the request id of the prediction, as the "
+            "header Seldon-Puid or as meta.puid",
+        )
+
+
+def of_requests(followed: Iterable[FollowedRequests]) -> Iterator[Notice]:
+    """Warns of the deployments with many requests that no response followed, the most first."""
+    incomplete = [
+        one for one in followed if one.unanswered and one.unanswered >= INCOMPLETE * (one.answered + one.unanswered)
+    ]
+    incomplete.sort(key=lambda one: -one.unanswered)
+    for one in incomplete[:MANY_DEPLOYMENTS]:
+        yield Notice(WARN, _of_unanswered(one))
+    if (left := len(incomplete) - MANY_DEPLOYMENTS) > 0:
+        yield Notice(WARN, f"{left} more deployments log requests without responses")
+
+
+def _of_unanswered(one: FollowedRequests) -> str:
+    name = "/".join(filter(None, (one.namespace, one.deployment))) or formatting.UNNAMED
+    seen = f"{formatting.count(one.unanswered)} of {formatting.count(one.answered + one.unanswered)}"
+    text = f"{name}: {seen} requests without responses since the start"
+    if one.answered:
+        return f"{text}; they failed, or their responses were not logged, and no truth can be joined to them"
+    return (
+        f"{text}; no truth can be joined. The logger needs the mode all or response, and KServe's batcher has to be "
+        "without a logger, or it logs no responses"
+    )
+
+
 def worse(value: MetricValue, than: MetricValue) -> tuple[float, float] | None:
     """Returns the 95 % interval of how much worse a value is than the same value of other pairs.
 
@@ -93,11 +133,22 @@ def _notices(
     series: SeriesSummary, baseline: SeriesSummary, window: str, windows: Mapping[str, int], now: float
 ) -> Iterator[Notice]:
     headline, longest = series.windows[window].headline, max(windows, key=lambda name: windows[name])
-    if headline is not None:
+    if series.windows[window].indexes is not UNSET:  # that no pair can be right is not the model's doing
+        yield _of_vocabularies(series.windows[window])
+    elif headline is not None:
         yield from _against_predictor(headline, series, baseline, window)
         yield from _against_time(headline, series.windows[longest].headline, longest)
     yield from _of_mismatches(series)
     yield from _of_labels(series, window, windows[window], now)
+
+
+def _of_vocabularies(in_window: WindowSummary) -> Notice:
+    names = "truths" if in_window.indexes == "predictions" else "predictions"
+    return Notice(
+        WARN,
+        f"all {in_window.indexes} are indexes of classes and all {names} are names, so none can be right: "
+        "--class_names says which index has which name",
+    )
 
 
 def _against_predictor(

@@ -498,10 +498,16 @@ class Bench(PlainBench):
             add_into(sums, {kept.RECORD_COUNT: 1.0, kept.RECORD_BYTES: float(len(value) + kept.OVERHEAD_BYTES)})
             if isinstance(case := decode_record(value), PairingRecord):
                 predictions, truths = pending_rows(case)
-                since = component("pending/since", str(floor(case.received_at, QUARTER)))
+                quarter = str(floor(case.received_at, QUARTER))
+                since, unpredicted = (component(f"pending/{name}", quarter) for name in ("since", "unpredicted_since"))
                 add_into(
                     sums,
-                    {kept.PENDING_PREDICTIONS: predictions, kept.PENDING_TRUTHS: truths, since: predictions + truths},
+                    {
+                        kept.PENDING_PREDICTIONS: predictions,
+                        kept.PENDING_TRUTHS: truths,
+                        since: predictions + truths,
+                        unpredicted: 0 if case.predictions else truths,
+                    },
                 )
         return sums
 

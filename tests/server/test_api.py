@@ -189,7 +189,7 @@ def test_the_list_of_a_deployment(server: RunningServer) -> None:
     """It holds the series of that namespace and deployment only; of one that is not there, none."""
     tell(server, *pairs(1, 0), *pairs(1, 0, deployment="beer"), *pairs(1, 0, namespace="home"))
     assert [entry["path"] for entry in got(server, "/v1/models/shop/wine")["models"]] == [WINE]
-    assert got(server, "/v1/models/shop/cider") == {"models": []}
+    assert got(server, "/v1/models/shop/cider") == {"models": [], "requests": []}
 
 
 def test_a_reading_tells_of_its_series(server: RunningServer) -> None:
@@ -561,7 +561,7 @@ def test_a_retired_series_is_gone(owned: RunningServer) -> None:
     assert {key[2] for key in page} == {"canary"}
     assert [entry["predictor"] for entry in got(owned, "/v1/models")["models"]] == ["canary"]
     assert owned.request("DELETE", f"{WINE.replace('main', 'canary')}?access_token={TOKEN}").status == 204
-    assert got(owned, "/v1/models") == {"models": []}
+    assert got(owned, "/v1/models") == {"models": [], "requests": []}
     log(owned, "r2", "cat", headers=OWNER, tenant="b 7")
     tell(owned, {"truth": "cat", "request_id": "r2"}, headers=OWNER)
     assert support(owned) == got(owned, f"{WINE}?slice=tenant=b%207")["windows"]["1h"]["support"] == 1, (
@@ -595,7 +595,7 @@ def test_a_retired_series_does_not_come_back(tmp_path: Path) -> None:
         assert _ask(server, "DELETE", WINE) == (204, None)
         server.kill()
         server.start()
-        assert _ask(server, "GET", "/v1/models") == (200, {"models": []})
+        assert _ask(server, "GET", "/v1/models") == (200, {"models": [], "requests": []})
         assert _ask(server, "GET", WINE)[0] == 404
         assert _ask(server, "POST", "/v1/feedback", [{**names, **pair} for pair in pairs(1, 1)])[0] == 200
         for _ in range(2):

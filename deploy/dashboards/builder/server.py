@@ -68,6 +68,13 @@ def _events() -> Row:
             _rates("metrics_server_received", "type", "{{type}}"),
             _rates("metrics_server_events", "type, outcome", BY_OUTCOME, 'outcome!="accepted"'),
             _rates("metrics_server_rejected", "reason", "{{reason}}"),
+            _rates(
+                "metrics_server_followed_requests",
+                "deployment_namespace, deployment_name",
+                "{{deployment_namespace}} {{deployment_name}}",
+                'outcome="unanswered"',
+                span=24,
+            ),
         ],
     )
 
@@ -96,9 +103,10 @@ def _kept() -> Row:
             _level("metrics_server_pending_predictions", span=THIRD),
             _level("metrics_server_pending_truths", span=THIRD),
             _rates("metrics_server_dropped_rows", "kind, cause", "{{kind}} {{cause}}"),
-            _level("metrics_server_pending_horizon_seconds", "min", span=THIRD),
-            _level("metrics_server_oldest_pending_seconds", span=THIRD),
-            _level("metrics_server_series", span=THIRD),
+            _level("metrics_server_pending_horizon_seconds", "min"),
+            _level("metrics_server_overdue_truths"),
+            _level("metrics_server_oldest_pending_seconds"),
+            _level("metrics_server_series"),
         ],
     )
 
