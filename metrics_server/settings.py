@@ -10,8 +10,9 @@ import argparse
 import logging
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
 import msgspec
 import yaml
@@ -20,8 +21,9 @@ from msgspec import Meta
 from metrics_server import __version__
 from metrics_server.errors import BadConfiguration
 from metrics_server.ingest.cloudevent import KINDS, WRAPPED_TYPE
+from metrics_server.ingest.sender_rules import RulesOf, SenderRules, row_task_of
 from metrics_server.metrics.window import check_window, seconds_of
-from metrics_server.series.series import REVISION, Labels, Scoring
+from metrics_server.series.series import REVISION, Build, Labels, Scoring
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +40,7 @@ Port = Annotated[int, Meta(ge=1, le=65535), "a port from 1 to 65535"]
 Share = Annotated[float, Meta(ge=0, le=1), "a number from 0 to 1"]
 Seconds = Annotated[float, Meta(ge=0), "seconds from 0"]
 Duration = Annotated[str, Meta(pattern=r"^\s*[0-9]*[1-9][0-9]*[smhd]\s*$"), "a duration such as 90s, 15m, 1h or 35d"]
+AbsentReward = Annotated[Literal["none", "zero"], "none or zero"]
 Durations = Annotated[tuple[Duration, ...], Meta(min_length=1), "durations such as 1h, separated by commas"]
 PathPrefix = Annotated[str, Meta(pattern=r"^(/[A-Za-z0-9._~-]+)*$"), "a path such as /seldon-events"]
 LogLevel = Annotated[
@@ -58,6 +61,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     threshold: Share | None = None
     class_names: Texts | None = None
     max_classes: PositiveInt | None = None
+    absent_reward: AbsentReward | None = None
 
     def matches(self, labels: Labels) -> bool:
         wanted = (self.namespace, self.deployment, self.predictor, self.model)
@@ -137,6 +141,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_slices: Annotated[
         PositiveInt, "slices of a model in one dimension at most; the rest count as name=__other__"
     ] = 100
+    absent_reward: Annotated[
+        AbsentReward,
+        "what feedback with a truth and without a reward says of it: none, or zero where senders leave zeros out, as"
+        " JSON of protobuf does",
+    ] = "none"
     series_retention: Annotated[Duration, "after how long without events a series is forgotten"] = "30d"
     max_series: Annotated[PositiveInt, "series at most; events that need one more are refused"] = 1000
     max_classes: Annotated[PositiveInt, "classes of a series at most; later ones count as __other__"] = 1000
@@ -195,7 +204,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     def scoring_of(self, labels: Labels) -> Scoring:
         """Tells how predictions with these labels are scored: by the first entry of `deployments` that matches."""
-        found = next((entry for entry in self.deployments if entry.matches(labels)), Deployment())
+        found = self._entry_of(labels)
         names = self.class_names if found.class_names is None else found.class_names
         return Scoring(
             storage_uri=found.storage_uri or self.storage_uri,
@@ -204,6 +213,23 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             max_classes=self.max_classes if found.max_classes is None else found.max_classes,
             revision=REVISION,
         )
+
+    def sender_rules(self, build: Build) -> RulesOf:
+        """Makes the rules by which events are read, by the labels that they state; `build` makes metric models."""
+        row_tasks = {path: row_task_of(path, build) for path in self.model_paths}
+
+        @lru_cache(4096)
+        def rules_of(labels: Labels) -> SenderRules:
+            found = self._entry_of(labels)
+            return SenderRules(
+                absent_reward=0.0 if (found.absent_reward or self.absent_reward) == "zero" else None,
+                row_task=row_tasks.get(found.storage_uri or self.storage_uri, ""),
+            )
+
+        return rules_of
+
+    def _entry_of(self, labels: Labels) -> Deployment:
+        return next((entry for entry in self.deployments if entry.matches(labels)), Deployment())
 
 
 _METAVARS = {int: "N", float: "NUMBER", tuple: "A,B"}

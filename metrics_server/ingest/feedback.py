@@ -148,6 +148,7 @@ def _observation_of(item: FeedbackItem, defaults: Labels, now: float, selection:
     at = time if predicted_at is None else now if _is_ahead(predicted_at, now) else predicted_at
     clamped = _is_ahead(labelled_at, now) or _is_ahead(predicted_at, now)
     scored = selection.scores(labels.model)
+    candidates: list[str] | None = None if stated.model else []
     rows = []
     for truth, prediction in zip(truths, predictions, strict=True):
         pending = labels if prediction is None else None
@@ -155,7 +156,9 @@ def _observation_of(item: FeedbackItem, defaults: Labels, now: float, selection:
             truth=Truth(stated.namespace, stated.deployment, time, truth, labels=pending, weight=weight)
         )
         if prediction is not None and scored:
-            row.prediction = Prediction(labels, at, time, logged=False, value=prediction)
+            row.prediction = Prediction(
+                labels, at, time, logged=False, value=prediction, candidates=candidates, row_count=len(predictions)
+            )
         rows.append(row)
     if not request_id:
         return Observation(EventKind.FEEDBACK, b"", labels, time, False, [], [], rows, clamped)

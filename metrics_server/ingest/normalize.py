@@ -17,7 +17,7 @@ from metrics_server.ingest.slicing import SlicingRules
 from metrics_server.metrics.labels import EventKind
 from metrics_server.metrics.task import RowValue, is_row
 from metrics_server.metrics.window import FUTURE_TOLERANCE
-from metrics_server.pairing.observation import Observation, RowObservation, digest_of, row_key
+from metrics_server.pairing.observation import FIRST_ROW, Observation, RowObservation, digest_of, row_key
 from metrics_server.pairing.record import Prediction, Reward, Truth
 from metrics_server.series.series import Labels
 
@@ -27,8 +27,6 @@ REQUEST, RESPONSE, FEEDBACK = EventKind.REQUEST, EventKind.RESPONSE, EventKind.F
 EVERYTHING = SlicingRules()
 
 MAX_PATH = 64  # nodes of one graph; Seldon's graphs have a handful
-
-_FIRST_ROW = bytes(4)
 
 # Row n of a batch, as Seldon's batch processor and request logger name it.
 _ITEM = re.compile(r"(.+)-item-(0|[1-9][0-9]{0,4})", re.DOTALL)
@@ -67,7 +65,7 @@ def observation_of(
     aliases = aliases_of(ids, event.kind, len(rows)) if len(ids) > 1 or "-item-" in ids[0] else []
     # A request known by one id alone has nothing to tell those that come under it.
     count = len(rows) if event.kind != REQUEST else 1 if aliases else 0
-    keys = [digest + _FIRST_ROW] if count == 1 else [row_key(digest, row) for row in range(count)]
+    keys = [digest + FIRST_ROW] if count == 1 else [row_key(digest, row) for row in range(count)]
     return Observation(event.kind, key, labels, time, bool(keys), keys, aliases, rows, clamped, ids[0])
 
 
@@ -172,7 +170,7 @@ def _apply_rules(parsed: ParsedPayload, rules: SenderRules) -> None:
     truth, response = parsed.truth, parsed.response
     if parsed.reward is None and truth is not None and not all(value is None for value in truth):
         parsed.reward = rules.absent_reward
-    if rules.row_task and truth and response and parsed.is_flat_truth and parsed.is_flat_response:
+    if rules.row_task and truth and response and parsed.is_flat:
         are_alike = len(truth) == len(response) and all(isinstance(value, (int, float)) for value in response)
         if are_alike and is_row(truth, rules.row_task):
             parsed.truth, parsed.response = [_row_of(truth)], [_row_of(response)]
@@ -211,7 +209,7 @@ def _truths(parsed: ParsedPayload, stated: Labels, pending: Labels | None, time:
     """Makes the truths of the rows; of a flat list that may be one row a single one that holds all of it."""
     values = parsed.truth or []
     scope = stated.namespace, stated.deployment, time
-    if not parsed.is_flat_truth or None in values or len(values) == len(parsed.response or []) > 1:
+    if not parsed.is_flat or None in values or len(values) == len(parsed.response or []) > 1:
         return [Truth(*scope, value, labels=pending) for value in values]
     first = values[0]
     if isinstance(first, list):  # it stands beside a single row

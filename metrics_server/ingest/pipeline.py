@@ -32,6 +32,7 @@ from metrics_server.ingest.feedback import is_list, observations_of
 from metrics_server.ingest.normalize import EVERYTHING, observation_of
 from metrics_server.ingest.payload import grpc_frames
 from metrics_server.ingest.reply import Forwarder, Replies
+from metrics_server.ingest.sender_rules import RulesOf, as_sent
 from metrics_server.ingest.slicing import SlicingRules
 from metrics_server.metrics.labels import EventKind, Outcome
 from metrics_server.pairing.observation import Observation
@@ -110,6 +111,7 @@ class Ingest:
         *,
         max_body_bytes: int,
         slicing: SlicingRules = EVERYTHING,
+        rules_of: RulesOf = as_sent,
         replies: Replies | None = None,
         forwarder: Forwarder | None = None,
         look_up: Callable[[Observation, Mapping[str, str]], None] | None = None,
@@ -119,6 +121,7 @@ class Ingest:
         self._telemetry = telemetry
         self._defaults = defaults
         self._slicing = slicing
+        self._rules_of = rules_of
         self._max_body_bytes = max_body_bytes
         self._replies = replies
         self._forwarder = forwarder
@@ -237,7 +240,7 @@ class Ingest:
         try:
             if event.content_type and grpc_frames.is_grpc(event.content_type):
                 event = grpc_frames.with_plain_messages(event, self._max_body_bytes)
-            observation = observation_of(event, self._defaults, now, self._slicing)
+            observation = observation_of(event, self._defaults, now, self._slicing, self._rules_of)
         except Rejected as error:
             return self._refusal(error, event.kind, event)
         except Exception:  # a bug of ours must not leave the sender waiting

@@ -7,7 +7,9 @@ from typing import TypeAlias
 
 import msgspec
 
-from metrics_server.series.series import Labels
+from metrics_server.errors import BadConfiguration
+from metrics_server.metrics.task import OF_ROWS
+from metrics_server.series.series import Build, Labels
 
 
 class SenderRules(msgspec.Struct, frozen=True):
@@ -16,7 +18,7 @@ class SenderRules(msgspec.Struct, frozen=True):
     Attributes:
         absent_reward: what a feedback with a truth and without a reward says of it: 0.0 where the sender leaves zeros
             out, as JSON of protobuf does; None for nothing.
-        row_task: the task of the named metric model, as far as its rows are lists, see `task.is_row`; "" for none.
+        row_task: the task of the metric model that is named, if its rows are lists; "" for any other.
     """
 
     absent_reward: float | None = None
@@ -32,3 +34,15 @@ RulesOf: TypeAlias = "Callable[[Labels], SenderRules]"
 def as_sent(labels: Labels) -> SenderRules:
     """Reads the events of all deployments as they are."""
     return AS_SENT
+
+
+def row_task_of(path: str, build: Build) -> str:
+    """Tells the task of the metric model at a path, if its rows are lists; "" for any other.
+
+    One that cannot be made is for the start of the server to refuse, which has to say why.
+    """
+    try:
+        task = getattr(build(path, {}), "task", "")
+    except BadConfiguration:
+        return ""
+    return task if task in OF_ROWS else ""

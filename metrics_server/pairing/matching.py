@@ -377,7 +377,8 @@ def _read(record: PairingRecord, truth: Truth) -> tuple[RowValue, bool]:
         return truth.row, True
     about = [one for one in record.predictions if _is_about(record, truth, one)]
     about = [one for one in about if one.logged] or about
-    if any(one.row_count > 1 for one in about):
+    is_numbered = share_key(truth.key_indexes_by_preference, record.numbered_keys)
+    if is_numbered or any(one.row_count > 1 for one in about):
         return truth.value, False
     is_wide = any(isinstance(one.value, list) and len(one.value) == len(truth.flat) for one in about)
     return truth.row if is_wide else truth.value, True

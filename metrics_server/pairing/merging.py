@@ -12,7 +12,14 @@ from typing import NamedTuple, TypeAlias
 
 from metrics_server.errors import Rejected
 from metrics_server.metrics.labels import EventKind, Outcome
-from metrics_server.pairing.observation import Observation, RowObservation, next_row_key, request_of, row_key
+from metrics_server.pairing.observation import (
+    FIRST_ROW,
+    Observation,
+    RowObservation,
+    request_of,
+    row_key,
+    row_number_of,
+)
 from metrics_server.pairing.record import MAX_KEYS, MAX_TRUTHS, OWN_KEY, Truth, remember_event
 from metrics_server.pairing.session import LoadedRecord, RecordSession
 from metrics_server.series.series import Labels
@@ -84,7 +91,8 @@ class Merger:
             return [RowFiling(None, (), row) for row in observation.rows]
         if len(observation.rows) == 1 and not observation.aliases and not loaded.record.request_aliases:
             row = observation.rows[0]
-            if row.truth is None or not row.truth.flat:  # nearly all are so: one row, and one id
+            is_first = observation.keys[0].endswith(FIRST_ROW)
+            if is_first and (row.truth is None or not row.truth.flat):  # nearly all are so: one row, and one id
                 _note(observation, loaded)
                 return [RowFiling(loaded, observation.keys, row)]
         filings = list(self._filings(observation, loaded))
@@ -115,13 +123,26 @@ class Merger:
     def _list_filings(self, observation: Observation, aliases: Iterable[tuple[bytes, int]]) -> Iterator[Filing]:
         """Notes a flat list, and files all that are there under their rows once several rows are known."""
         loaded, truth = self._session.find(observation.keys[0]), observation.rows[0].truth
-        if truth is not None and truth.flat and not truth.is_one_row:
+        if not observation.keys[0].endswith(FIRST_ROW):
+            loaded = self._note_numbered(observation.keys[0])
+        elif truth is not None and truth.flat and not truth.is_one_row:
             keys = (observation.keys[0], *(row_key(alias, start) for alias, start in aliases))
             noted = copy(truth)
             noted.key_indexes_by_preference = bytes(dict.fromkeys(loaded.indexes_of(keys)))
             loaded.record.flat_truths = [*loaded.record.flat_truths, noted][-MAX_TRUTHS:]
         if loaded.record.row_count > 1 and loaded.record.flat_truths:
             yield from self._spread(loaded)
+
+    def _note_numbered(self, key: bytes) -> LoadedRecord:
+        """Remembers in the record of the first row that feedback names a further one."""
+        first_key = request_of(key) + FIRST_ROW
+        loaded = self._session.find(first_key)
+        record, index = loaded.record, loaded.index_of(first_key)
+        record.row_count = max(record.row_count, row_number_of(key) + 1)
+        if index not in record.numbered_keys:
+            record.numbered_keys += bytes([index])
+            loaded.is_touched = True
+        return loaded
 
     def _spread(self, loaded: LoadedRecord) -> Iterator[ListFiling]:
         record = loaded.record
@@ -130,7 +151,7 @@ class Merger:
         for truth in lists:
             mine = [keys[index] for index in truth.key_indexes_by_preference]
             for row, value in enumerate(truth.flat[1:], 1):
-                at = [next_row_key(key, row) for key in mine]
+                at = [row_key(request_of(key), row_number_of(key) + row) for key in mine]
                 one = Truth(truth.namespace, truth.deployment, truth.time, value, OWN_KEY, truth.labels, truth.weight)
                 yield ListFiling(*self._session.merge_records(at), one)
 

@@ -12,6 +12,7 @@ from metrics_server.pairing.record import Prediction, Reward, Truth
 from metrics_server.series.series import Labels
 
 DIGEST_BYTES = 16
+FIRST_ROW = bytes(4)  # how the key of the first row of a request ends
 
 
 class RowObservation(msgspec.Struct, gc=False):
@@ -78,9 +79,9 @@ def row_key(request: bytes, row: int) -> bytes:
     return request + row.to_bytes(4)
 
 
-def next_row_key(key: bytes, rows: int) -> bytes:
-    """Makes the key of the row so many rows after that of this key."""
-    return row_key(request_of(key), int.from_bytes(key[DIGEST_BYTES:]) + rows)
+def row_number_of(key: bytes) -> int:
+    """Takes the number of the row out of its key."""
+    return int.from_bytes(key[DIGEST_BYTES:])
 
 
 def request_of(key: bytes) -> bytes:

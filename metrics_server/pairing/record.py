@@ -268,6 +268,7 @@ class PairingRecord(msgspec.Struct, array_like=True, gc=False):
         request_aliases: in the record of the first row: pairs of digests, each of a request id and of another id that
             the client gave to the same request.
         row_count: in the record of the first row: how many rows of this request are known.
+        numbered_keys: in the record of the first row: indexes of the keys under which feedback names further rows.
         flat_truths: in the record of the first row: flat lists that are not filed under their other rows, because
             nothing says yet that there are any.
     """
@@ -281,6 +282,7 @@ class PairingRecord(msgspec.Struct, array_like=True, gc=False):
     request_aliases: list[bytes] = []
     row_count: int = 1
     flat_truths: list[Truth] = []
+    numbered_keys: bytes = b""
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -344,6 +346,7 @@ def absorb_record(record: PairingRecord, own: bytes, key: bytes, other: PairingR
     record.truths += other.truths
     record.rewards += other.rewards
     record.flat_truths += other.flat_truths
+    record.numbered_keys += other.numbered_keys
     record.request_aliases += [pair for pair in other.request_aliases if pair not in record.request_aliases]
     record.row_count = max(record.row_count, other.row_count)
     for event in other.event_digests:
@@ -354,6 +357,7 @@ def absorb_record(record: PairingRecord, own: bytes, key: bytes, other: PairingR
 def remap_key_indexes(record: PairingRecord, new_indexes: bytes) -> None:
     """Renumbers the keys of a record: what was filed under index i is filed under new_indexes[i]."""
     table = new_indexes + bytes(256 - len(new_indexes))
+    record.numbered_keys = record.numbered_keys.translate(table)
     for prediction in record.predictions:
         prediction.key_indexes = prediction.key_indexes.translate(table)
     for truth in (*record.truths, *record.flat_truths):

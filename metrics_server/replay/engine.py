@@ -115,6 +115,7 @@ class Replay:
             build(path, {})
         self._defaults = defaults
         self._slicing = SlicingRules(dimensions_of(settings.slices), frozenset(settings.score_models))
+        self._rules_of = settings.sender_rules(build)
         self._registry = SeriesRegistry(settings.scoring_of, build, settings.max_series, settings.max_slices)
         self._evaluator = Evaluator(settings.max_exported_classes, settings.min_support)
         self._store = MemoryStore()
@@ -148,7 +149,7 @@ class Replay:
             self.counts["ignored"] += 1
             return
         self._waiting.append((place, observation))
-        self._rows += max(1, len(observation.rows))
+        self._rows += max(1, observation.row_count)
 
     def _refuse(self, place: Place, error: Rejected) -> None:
         self.refused[error.reason.label] += 1
@@ -175,7 +176,7 @@ class Replay:
             raise event
         if event.kind == EventKind.OTHER:
             return None
-        return observation_of(event, self._defaults, self._now, self._slicing)
+        return observation_of(event, self._defaults, self._now, self._slicing, self._rules_of)
 
     def _of_prediction(self, line: _Logged) -> Observation:
         """Normalizes a prediction whose truth comes in another record, as the response event that it was."""

@@ -21,7 +21,7 @@ from metrics_server.metrics.labels import EventKind
 GOLDEN = Path(__file__).parent / "golden"
 LIMIT = 2**20
 PROTOBUF = "application/protobuf"
-READING = {"response", "truth", "reward", "puids", "tags", "path"}
+READING = {"response", "truth", "reward", "puids", "tags", "path", "is_flat"}
 
 
 def expected_of(path: Path) -> dict[str, Any]:

@@ -19,8 +19,8 @@ class ParsedPayload(msgspec.Struct, gc=False):
         puids: ids the client gave, of the response, the request and the truth in this order; none twice, none empty.
         tags: scalars the client or the model attached; the response's before the request's before the truth's.
         path: names of the graph nodes the response went through.
-        is_flat_truth: whether the truth was sent as a flat list without types, of at least two elements.
-        is_flat_response: the same of the response that a feedback carries.
+        is_flat: whether the truth was sent as a flat list without types, of at least two elements, and so was the
+            response if it has several rows: both may then be one row.
     """
 
     response: list[RowValue] | None = None
@@ -29,5 +29,4 @@ class ParsedPayload(msgspec.Struct, gc=False):
     puids: list[str] = []
     tags: dict[str, Any] = {}
     path: list[str] = []
-    is_flat_truth: bool = False
-    is_flat_response: bool = False
+    is_flat: bool = False

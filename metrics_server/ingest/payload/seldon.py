@@ -121,8 +121,8 @@ def parsed_feedback(feedback: Feedback, members: Members) -> ParsedPayload:
     if reward is None and (truth is None or (not truth and not response)):
         raise Rejected(Reason.MALFORMED_FEEDBACK, "feedback: neither a truth nor a reward")
     parsed = _compared(truth, response, reward)
-    parsed.is_flat_truth = known is not None and _is_flat(known)
-    parsed.is_flat_response = reply is not None and _is_flat(reply)
+    if known is not None and _is_flat(known):
+        parsed.is_flat = parsed.response is None or len(parsed.response) == 1 or (reply is not None and _is_flat(reply))
     for part in (reply, sent, known):
         if part is not None and part.meta is not None:
             _describe(parsed, part.meta)
