@@ -28,6 +28,7 @@ from tests.support.peers.flowers import CLASSES, Flower, classes_of, one_hot, pi
 from tests.support.peers.ledger import Ledger, by_api, by_page, net
 from tests.support.peers.programs import SENDERS, Program, Sender, sender
 from tests.support.running import FEEDBACK, RESPONSE, RunningServer, free_port
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.long
 
@@ -356,11 +357,11 @@ def test_a_reward_of_0_in_json(shop: Shop, services: Microservices, direct: bool
     shop.deploy(services.node("classifier", logs=not direct))
     for number, flower in enumerate(pick(24, seed=5)):
         made = shop.predict(flower)
-        shop.executor.take()
+        shop.executor.take()  # the prediction is not logged
         reward = float(number % 4 == 0)
         shop.feedback(made, reward=reward, direct=direct)
         shop.ledger.reward("classifier", reward, predictor="" if direct else "main")
-    shop.deliver()
+        shop.deliver()
     shop.verify()
 
 
@@ -533,7 +534,7 @@ def test_a_flat_one_hot_truth_by_the_id(shop: Shop, services: Microservices, arr
         shop.pair(made)
     shop.deliver(arrival.arrange)
     shop.verify()
-    assert shop.server.value("metrics_server_pending_truths") == waiting
+    until(lambda: shop.server.value("metrics_server_pending_truths") == waiting, 10, "a truth waits")
 
 
 @any_arrival
