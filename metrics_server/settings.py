@@ -21,7 +21,7 @@ from msgspec import Meta
 from metrics_server import __version__
 from metrics_server.errors import BadConfiguration
 from metrics_server.ingest.cloudevent import KINDS, WRAPPED_TYPE
-from metrics_server.ingest.sender_rules import RulesOf, SenderRules, row_task_of
+from metrics_server.ingest.sender_rules import RulesOf, SenderRules, as_sent, row_task_of
 from metrics_server.metrics.window import check_window, seconds_of
 from metrics_server.series.series import REVISION, Build, Labels, Scoring
 
@@ -226,7 +226,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
                 row_task=row_tasks.get(found.storage_uri or self.storage_uri, ""),
             )
 
-        return rules_of
+        has_rules = any(row_tasks.values()) or "zero" in (
+            self.absent_reward,
+            *(entry.absent_reward for entry in self.deployments),
+        )
+        return rules_of if has_rules else as_sent
 
     def _entry_of(self, labels: Labels) -> Deployment:
         return next((entry for entry in self.deployments if entry.matches(labels)), Deployment())

@@ -22,6 +22,8 @@ from metrics_server.errors import Reason, Rejected
 from metrics_server.ingest.decoding import read
 from metrics_server.metrics.labels import EventKind
 
+OTHER = EventKind.OTHER  # looked up once: an attribute of an enum takes 0.1 µs
+
 # What the event types that we read are about; any other type is OTHER, is answered 200, and changes nothing.
 KINDS = {
     "io.seldon.serving.inference.request": EventKind.REQUEST,
@@ -306,7 +308,7 @@ def _event(  # noqa: PLR0917 - called for every element of a batch: names would 
     if event_type == WRAPPED_TYPE:
         attributes |= {k.removeprefix(WRAPPED_PREFIX): v for k, v in attributes.items() if k.startswith(WRAPPED_PREFIX)}
         kind_type = attributes.get("type", "")
-    kind = KINDS.get(kind_type, EventKind.OTHER)
+    kind = KINDS.get(kind_type, OTHER)
     return Event(
         kind, event_id, source, event_type, None if time is None else seconds_at(time), attributes, content_type, data
     )

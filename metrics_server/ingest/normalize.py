@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from metrics_server.errors import Reason, Rejected
 from metrics_server.ingest.cloudevent import MAX_ATTRIBUTE, SHARED_ID_PREFIX, Event
@@ -50,7 +50,7 @@ def observation_of(
     labels = origin.labels
     clamped = event.time is not None and event.time > now + FUTURE_TOLERANCE
     time = now if event.time is None or clamped else event.time
-    if event.kind == FEEDBACK:
+    if event.kind == FEEDBACK and rules_of is not as_sent:
         _apply_rules(parsed, rules_of(origin.stated))
     ids = _ids(event, parsed)
     rows = _rows(event, parsed, slicing, origin, time=time, ids=ids)
@@ -66,7 +66,8 @@ def observation_of(
     # A request known by one id alone has nothing to tell those that come under it.
     count = len(rows) if event.kind != REQUEST else 1 if aliases else 0
     keys = [digest + FIRST_ROW] if count == 1 else [row_key(digest, row) for row in range(count)]
-    return Observation(event.kind, key, labels, time, bool(keys), keys, aliases, rows, clamped, ids[0])
+    more = len(parsed.truth or ()) - len(rows) if parsed.is_flat else 0
+    return Observation(event.kind, key, labels, time, bool(keys), keys, aliases, rows, clamped, ids[0], more)
 
 
 class _Origin(NamedTuple):
@@ -79,19 +80,17 @@ class _Origin(NamedTuple):
 
 def _origin_of(event: Event, parsed: ParsedPayload, defaults: Labels) -> _Origin:
     get = event.attributes.get
-    stated = _checked(
+    origin = _named(
+        defaults,
         get("namespace", ""),
         get("inferenceservicename", ""),
         get("endpoint", ""),
         get("modelid") or get("component", ""),
     )
-    labels = (
-        stated if all(stated) else Labels(*(part or default for part, default in zip(stated, defaults, strict=True)))
-    )
-    if event.kind != FEEDBACK or (stated.model and not parsed.path):
-        return _Origin(stated, labels, None)
-    model, candidates = owner_of(stated.model, labels.model, parsed.path)
-    return _Origin(stated, labels._replace(model=model), candidates)
+    if event.kind != FEEDBACK or (origin.stated.model and not parsed.path):
+        return origin
+    model, candidates = owner_of(origin.stated.model, origin.labels.model, parsed.path)
+    return origin._replace(labels=origin.labels._replace(model=model), candidates=candidates)
 
 
 def owner_of(stated: str, default: str, path: Sequence[str]) -> tuple[str, list[str] | None]:
@@ -125,15 +124,16 @@ def _usable(path: Sequence[str]) -> list[str]:
 
 
 @lru_cache(4096)
-def _checked(*names: str) -> Labels:
-    """Checks the labels that an event states itself; "" for what it leaves open."""
+def _named(defaults: Labels, *names: str) -> _Origin:
+    """Checks the labels that an event states itself, "" for what it leaves open, and fills in those of this server."""
     for name in names:
         if not is_label(name):
             raise Rejected(
                 Reason.LABEL_TOO_LONG,
                 "namespace, inferenceservicename, endpoint and modelid: at most 256 printable characters",
             )
-    return Labels(*names)
+    stated = Labels(*names)
+    return _Origin(stated, Labels(*(part or default for part, default in zip(stated, defaults, strict=True))), None)
 
 
 def _ids(event: Event, parsed: ParsedPayload) -> list[str]:
@@ -187,11 +187,30 @@ def _rows(
     slices = slicing.slices_of(event, parsed.tags) if slicing.dimensions else []
     response = parsed.response or [] if slicing.scores(labels.model) else []
     logged, count = event.kind == RESPONSE, len(response)
-    more: dict[str, Any] = {"slices": slices, "candidates": origin.candidates, "row_count": count}
-    if logged:
-        more["path_size"] = len(parsed.path)
-    rows = [RowObservation(Prediction(labels, time, time, logged, value, **more)) for value in response]
-    truths = _truths(parsed, origin.stated, None if response else labels, time, ids) if parsed.truth else []
+    size = len(parsed.path) if logged else 0
+    rows = [
+        RowObservation(
+            Prediction(
+                labels,
+                time,
+                time,
+                logged,
+                value,
+                slices=slices,
+                candidates=origin.candidates,
+                path_size=size,
+                row_count=count,
+            )
+        )
+        for value in response
+    ]
+    stated, pending = origin.stated, None if response else labels
+    if parsed.is_flat:
+        truths = _flat_truths(parsed, stated, pending, time, ids)
+    else:
+        truths = [
+            Truth(stated.namespace, stated.deployment, time, value, labels=pending) for value in parsed.truth or ()
+        ]
     if len(truths) > count or (parsed.reward is not None and not rows):
         rows += [RowObservation() for _ in range(max(len(truths), 1) - count)]
     for row, truth in zip(rows, truths, strict=False):
@@ -199,17 +218,19 @@ def _rows(
     if parsed.reward is not None and rows:
         path = _usable(parsed.path)
         # Who states no model says it for the owner of the prediction; with one node on the path that is decided anew.
-        model = origin.stated.model or (labels.model if len(path) != 1 else "")
+        model = stated.model or (labels.model if len(path) != 1 else "")
         reward = Reward(labels._replace(model=model), time, time, parsed.reward, slices=slices, path=path)
         rows[0].reward = _scored_reward(reward, slicing)
     return rows
 
 
-def _truths(parsed: ParsedPayload, stated: Labels, pending: Labels | None, time: float, ids: list[str]) -> list[Truth]:
-    """Makes the truths of the rows; of a flat list that may be one row a single one that holds all of it."""
+def _flat_truths(
+    parsed: ParsedPayload, stated: Labels, pending: Labels | None, time: float, ids: list[str]
+) -> list[Truth]:
+    """Makes the truth of a flat list that may be one row, which holds all of it; else the truths of its rows."""
     values = parsed.truth or []
     scope = stated.namespace, stated.deployment, time
-    if not parsed.is_flat or None in values or len(values) == len(parsed.response or []) > 1:
+    if None in values or len(values) == len(parsed.response or []) > 1:
         return [Truth(*scope, value, labels=pending) for value in values]
     first = values[0]
     if isinstance(first, list):  # it stands beside a single row

@@ -80,6 +80,7 @@ class Aggregator:
         self._first_rows: dict[int, int] = {}  # rows that came for the first time, by series
         self._classes: dict[tuple[int, int], list[str]] = {}  # by series and sign, the class of each row that is one
         self._durations: dict[tuple[int, str], list[float]] = {}  # by series and component, in seconds
+        self._admitted_series: dict[Labels, Series] = {}
         self._used: dict[int, Series] = {}
         self._counts: dict[tuple[int, str], float] = {}  # cumulative, by series and component
         self._retracted_counts: dict[tuple[int, str], float] = {}  # of these, what was taken back
@@ -92,7 +93,11 @@ class Aggregator:
         Raises:
             Rejected: there are too many.
         """
-        return self._registry.admit(labels, self._now, self._change.series)
+        series = self._admitted_series.get(labels)
+        if series is None:
+            series = self._registry.admit(labels, self._now, self._change.series)
+            self._admitted_series[labels] = series
+        return series
 
     def _admitted(self, labels: Labels) -> Series | None:
         """Finds the series of a prediction that was taken before; None when it left as idle and its place is taken."""

@@ -13,10 +13,10 @@ from metrics_server.metrics.window import USAGE
 from metrics_server.pairing.aggregator import Aggregator
 from metrics_server.pairing.latency import RequestLatencies
 from metrics_server.pairing.matching import match_alias, match_listed, match_row
-from metrics_server.pairing.merging import AliasFiling, Filed, Filing, ListFiling, Merger, keys_of
-from metrics_server.pairing.observation import Observation
+from metrics_server.pairing.merging import AliasFiling, Filed, Filing, Merger, RowFiling, keys_of
+from metrics_server.pairing.observation import Observation, RowObservation
 from metrics_server.pairing.record import PairingRecord
-from metrics_server.pairing.session import RecordSession
+from metrics_server.pairing.session import LoadedRecord, RecordSession
 from metrics_server.series.registry import SeriesRegistry
 from metrics_server.store.interface import Change, Store
 
@@ -83,32 +83,45 @@ class Batch:
         return self._session.pending_by_second
 
     def _match(self, observation: Observation, filed: Filed) -> BatchResult:
-        if not isinstance(filed, list):
+        if not isinstance(filed, (LoadedRecord, list)):
             return filed
         if observation.request_id and observation.kind != FEEDBACK:
             self._time(observation)
-        waiting = [self._match_filing(filing) for filing in filed]
-        is_pending = observation.joins and observation.kind != REQUEST and all(waiting)
-        return PENDING if is_pending else ACCEPTED
+        if isinstance(filed, LoadedRecord):
+            is_waiting = self._match_row(filed, observation.keys, observation.rows[0])
+        else:
+            is_waiting = True
+            for filing in filed:
+                is_waiting &= self._match_filing(filing)
+        return PENDING if is_waiting and observation.joins and observation.kind != REQUEST else ACCEPTED
 
     def _match_filing(self, filing: Filing) -> bool:
         """Matches what was filed; tells whether it is a truth that waits."""
         if filing.loaded is None:  # nothing can ever meet this row: it counts, and only the event's key is kept
             return match_row(PairingRecord(), filing.row, self._aggregator)
-        loaded = self._session.find(filing.loaded.key)  # a later observation of the batch may have merged it
-        loaded.is_touched = True
+        if isinstance(filing, RowFiling):
+            return self._match_row(filing.loaded, filing.keys, filing.row)
+        loaded = self._current(filing.loaded)
         if isinstance(filing, AliasFiling):
             match_alias(loaded.record, loaded.indexes_of(filing.keys), self._aggregator)
             return False
-        if isinstance(filing, ListFiling):
-            truth = copy(filing.truth)
-            truth.key_indexes_by_preference = loaded.indexes_of(filing.keys)
-            match_listed(loaded.record, truth, self._aggregator)
-            return True
-        row = filing.row
-        if loaded.record.alias_keys or loaded.key != filing.keys[0]:
-            row = row.filed_under(loaded.indexes_of(filing.keys))
+        truth = copy(filing.truth)
+        truth.key_indexes_by_preference = loaded.indexes_of(filing.keys)
+        match_listed(loaded.record, truth, self._aggregator)
+        return True
+
+    def _match_row(self, filed: LoadedRecord, keys: Sequence[bytes], row: RowObservation) -> bool:
+        loaded = self._current(filed)
+        if loaded.record.alias_keys or loaded.key != keys[0]:
+            row = row.filed_under(loaded.indexes_of(keys))
         return match_row(loaded.record, row, self._aggregator)
+
+    def _current(self, loaded: LoadedRecord) -> LoadedRecord:
+        """Finds the record to which a later observation of the batch has merged this one; it will be written."""
+        if loaded.redirect_to:
+            loaded = self._session.find(loaded.key)
+        loaded.is_touched = True
+        return loaded
 
     def _time(self, observation: Observation) -> None:
         """Takes the time between request and response, when both have come."""

@@ -308,7 +308,8 @@ def _settle_prediction(
     about = arrived if arrived is not None and _is_about(record, arrived, prediction) else None
     before, failure = prediction.pair, prediction.failure
     is_same = _stands_already(prediction, truth)
-    if not is_same or is_changed or truth.flat:  # a flat list may be read otherwise since
+    # A flat list may be read otherwise since; and one that failed may have begun with what is the truth now.
+    if not is_same or is_changed or truth.flat or failure is not None:
         _replace_pair(record, prediction, truth, sink)
         is_same = is_same or _are_equal(before, prediction.pair)
     if about is not None:

@@ -52,8 +52,9 @@ class ListFiling(NamedTuple):
 
 
 Filing: TypeAlias = "RowFiling | AliasFiling | ListFiling"
-# What becomes of an observation: where its rows were filed, or its result, if that is known.
-Filed: TypeAlias = "list[Filing] | Outcome | Rejected"
+# What becomes of an observation: the record in which its single row was filed under a single key, as nearly all are;
+# where its rows were filed; or its result, if that is known.
+Filed: TypeAlias = "LoadedRecord | list[Filing] | Outcome | Rejected"
 
 
 def keys_of(observations: Sequence[Observation]) -> set[bytes]:
@@ -80,7 +81,7 @@ class Merger:
         loaded = self._session.find(observation.keys[0]) if observation.joins else None
         if loaded is not None and observation.event and observation.event in loaded.record.event_digests:
             return Outcome.DUPLICATE
-        if _needs_series(observation):
+        if observation.rows and _brings_counts(observation.rows[0]):
             try:
                 self._admit(observation.labels)
             except Rejected as error:
@@ -92,9 +93,9 @@ class Merger:
         if len(observation.rows) == 1 and not observation.aliases and not loaded.record.request_aliases:
             row = observation.rows[0]
             is_first = observation.keys[0].endswith(FIRST_ROW)
-            if is_first and (row.truth is None or not row.truth.flat):  # nearly all are so: one row, and one id
+            if is_first and (row.truth is None or not row.truth.flat):
                 _note(observation, loaded)
-                return [RowFiling(loaded, observation.keys, row)]
+                return loaded
         filings = list(self._filings(observation, loaded))
         _note(observation, self._session.find(observation.keys[0]))  # a later row may have taken the record in
         return filings
@@ -179,11 +180,8 @@ def _note(observation: Observation, first: LoadedRecord) -> None:
     first.is_touched = True
 
 
-def _needs_series(observation: Observation) -> bool:
-    """Tells whether it brings what is counted in the series that it names, and not a truth alone."""
-    if not observation.rows:
-        return False
-    first = observation.rows[0]
+def _brings_counts(first: RowObservation) -> bool:
+    """Tells whether an observation brings what is counted in the series that it names, and not a truth alone."""
     return first.prediction is not None or first.reward is not None
 
 

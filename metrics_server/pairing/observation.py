@@ -49,6 +49,7 @@ class Observation(msgspec.Struct, frozen=True, gc=False):
         rows: one for each row.
         clamped: whether its time was too far in the future to be believed, so that the time of receipt was taken.
         request_id: the id that the keys were made of, "" where there is none.
+        more_rows: that a flat list in the first row may come to.
     """
 
     kind: EventKind
@@ -61,12 +62,7 @@ class Observation(msgspec.Struct, frozen=True, gc=False):
     rows: list[RowObservation]
     clamped: bool = False
     request_id: str = ""
-
-    @property
-    def row_count(self) -> int:
-        """How many rows it may come to."""
-        first = self.rows[0].truth if self.rows else None
-        return max(len(self.rows), 0 if first is None else len(first.flat))
+    more_rows: int = 0
 
     @property
     def alias_row_keys(self) -> list[bytes]:

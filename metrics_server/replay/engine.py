@@ -149,7 +149,7 @@ class Replay:
             self.counts["ignored"] += 1
             return
         self._waiting.append((place, observation))
-        self._rows += max(1, observation.row_count)
+        self._rows += max(1, len(observation.rows) + observation.more_rows)
 
     def _refuse(self, place: Place, error: Rejected) -> None:
         self.refused[error.reason.label] += 1

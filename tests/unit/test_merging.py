@@ -12,7 +12,7 @@ from metrics_server.metrics.window import DAY
 from metrics_server.pairing.merging import AliasFiling, Filed, Merger, RowFiling, keys_of
 from metrics_server.pairing.observation import Observation, digest_of, row_key
 from metrics_server.pairing.record import MAX_KEYS, decode_record
-from metrics_server.pairing.session import RecordSession
+from metrics_server.pairing.session import LoadedRecord, RecordSession
 from metrics_server.series.series import Labels
 from metrics_server.store.interface import Change
 from metrics_server.store.memory import MemoryStore
@@ -101,9 +101,8 @@ def test_a_merge_is_stored_as_a_record_and_a_redirect() -> None:
     assert found[key("p")] == key("r")
     later = Bench(bench.store)
     (filed,) = later.file([truth("2", "p")])
-    (filing,) = rows_of(filed)
-    assert filing.loaded is not None
-    assert filing.loaded.key == key("r")
+    assert isinstance(filed, LoadedRecord)
+    assert filed.key == key("r")
 
 
 def test_a_request_files_rows_that_are_there_and_rows_to_come_under_its_aliases() -> None:

@@ -121,7 +121,7 @@ def parsed_feedback(feedback: Feedback, members: Members) -> ParsedPayload:
     if reward is None and (truth is None or (not truth and not response)):
         raise Rejected(Reason.MALFORMED_FEEDBACK, "feedback: neither a truth nor a reward")
     parsed = _compared(truth, response, reward)
-    if known is not None and _is_flat(known):
+    if truth is not None and len(truth) > 1 and known is not None and _is_flat(known):
         parsed.is_flat = parsed.response is None or len(parsed.response) == 1 or (reply is not None and _is_flat(reply))
     for part in (reply, sent, known):
         if part is not None and part.meta is not None:
@@ -142,12 +142,12 @@ def _reward_of(feedback: Feedback) -> float | None:
 
 
 def _is_flat(message: Message) -> bool:
-    """Tells whether a message holds a flat list of at least two elements, and nothing that gives its rows a shape."""
+    """Tells whether the rows of a message stand in a flat list, and nothing gives them a shape."""
     data = message.data
     if isinstance(data, DefaultData) and data.tensor is not None:
-        return len(data.tensor.shape) == 1 and len(data.tensor.values) > 1
+        return len(data.tensor.shape) == 1
     values = data.ndarray if isinstance(data, DefaultData) else _unwrapped(message.jsonData)
-    return isinstance(values, list) and len(values) > 1 and not any(isinstance(value, (list, dict)) for value in values)
+    return isinstance(values, list) and not any(isinstance(value, (list, dict)) for value in values)
 
 
 def _compared(truth: list[Row] | None, response: list[Row] | None, reward: float | None) -> ParsedPayload:
