@@ -308,6 +308,17 @@ def test_every_metric_is_one_that_the_server_shows() -> None:
         assert set(re.findall(r"\b(?:model|metrics_server)_\w+", plain)) - {"model_name"} <= names
 
 
+def test_what_was_taken_back_is_not_shown() -> None:
+    """A query of a counter that has a twin of what was taken back asks for the twin too."""
+    twins = {name for name in MODEL if f"{name}_retracted" in MODEL}
+    shown = set()
+    for place, expression in (found for board in BOARDS.values() for found in _expressions(board)):
+        for name in twins & {counter.removesuffix("_total") for counter in re.findall(r"\w+", expression)}:
+            assert f"{name}_retracted_total{{" in expression, place
+            shown.add(name)
+    assert shown == {"model_labels", "model_confusion", "model_predicted_class", "model_reward_values"}
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_dashboards_keep_the_rules_of_the_house(name: str) -> None:
     """Each has a lasting address, is found by its tag, is edited here only, and its panels say what they show, of which

@@ -59,6 +59,7 @@ def test_every_family_of_a_real_page_is_documented(serve: Serve, tmp_path: Path)
             for at, t in ((2, "down"), (1, "up"))
         ),
         *({"deployment": "assistant", "truth": truth, "prediction": 0} for truth in ("up", "up", "down")),
+        {"deployment": "flowers", "truth": "versicolor", "prediction": 1},
     ]
     assert server.post(statements, {"Content-Type": "application/json"}, "/v1/feedback").status == 200
     text = page("reference/metrics.md")

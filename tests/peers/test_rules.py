@@ -6,17 +6,18 @@ import random
 import re
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 import pytest
 import yaml
 
-from tests.conftest import Serve
 from tests.support.monitoring import RULES, Prometheus
-from tests.support.running import ROOT, RunningServer, peer
+from tests.support.running import RESPONSE, ROOT, RunningServer, ce, peer
 from tests.support.waiting import until
+
+Values: TypeAlias = dict[frozenset[tuple[str, str]], float]  # by labels, without names
 
 TESTS = sorted(RULES.glob("*_test.yaml"))
 FILES = sorted(set(RULES.glob("*.yaml")) - set(TESTS))
@@ -100,46 +101,102 @@ def test_every_constant_is_used() -> None:
             assert re.search(rf"{rule['record']}\b", read), rule["record"]
 
 
-def _feed(server: RunningServer, cells: list[tuple[int, int]]) -> None:
-    statements = [
-        {"truth": truth, "prediction": said, "deployment": "wine", "predictor": "main", "model": "m"}
-        for truth, said in cells
-    ]
-    assert server.post(statements, {"Content-Type": "application/json"}, "/v1/feedback").status == 200
+class Watched(NamedTuple):
+    """A server that scores classes, and a Prometheus with our rules that scrapes it."""
+
+    server: RunningServer
+    prometheus: Prometheus
+
+    def feed(self, deployment: str, statements: Iterable[dict[str, Any]]) -> None:
+        named = {"namespace": "shop", "deployment": deployment, "predictor": "main", "model": "m"}
+        body = [named | statement for statement in statements]
+        assert self.server.post(body, {"Content-Type": "application/json"}, "/v1/feedback").status == 200
+
+    def feed_cells(self, deployment: str, cells: Iterable[tuple[int, int]]) -> None:
+        self.feed(deployment, ({"truth": truth, "prediction": said} for truth, said in cells))
+
+    def log(self, deployment: str, request_id: str, said: int) -> None:
+        headers = ce(RESPONSE, f"event-{request_id}", request_id, inferenceservicename=deployment, modelid="m")
+        assert self.server.post({"data": {"ndarray": [said]}}, headers).status == 200
+
+    def recorded(self, name: str, deployment: str) -> Values:
+        return until(lambda: _of(self.prometheus.values(name), deployment), 40, f"no {name} is recorded")
+
+    def gauge(self, name: str) -> Values:
+        labels = "deployment_namespace, deployment_name, predictor_name, model_name, class"
+        return self.prometheus.values(f'max by ({labels}) ({name}{{window="1h",slice=""}})')
+
+    def net(self, name: str) -> Values:
+        """What was applied since the series began, less what was taken back."""
+        return self.prometheus.values(
+            f'sum without (change) ({name}{{change="applied"}} or -{name}{{change="retracted"}})'
+        )
 
 
-def test_quality_by_label_time_agrees_with_the_gauges(serve: Serve, tmp_path: Path) -> None:
-    """With labels at once and no corrections both clocks say the same within 2 %: accuracy, and precision and recall of
-    each class."""
-    server = serve("--store", "memory://", "--storage_uri", "cm_models.multiclass_numeric.MultiClassNumeric")
-    cells = [(truth, said) for truth in range(3) for said in range(3)]
-    _feed(server, cells)
-    prometheus = Prometheus(tmp_path, server.port)
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+    folder = tmp_path_factory.mktemp("watched")
+    model = "cm_models.multiclass_numeric.MultiClassNumeric"
+    server = RunningServer(folder, "--store", "memory://", "--storage_uri", model, "--max_classes", "35")
     try:
-        until(
-            lambda: len(prometheus.values('model_class:pairs:total{change="applied"}')) == 9,
-            40,
-            "not all classes are recorded",
-        )
-        dice = random.Random(7)
-        for _ in range(30):
-            _feed(server, dice.choices(cells, [30, 5, 2, 3, 20, 4, 1, 2, 10], k=100))
-            time.sleep(0.1)  # so that they come in the course of several scrapes
-        until(
-            lambda: prometheus.values('sum(model:pairs:total{change="applied"})') == {frozenset(): 3009.0},
-            40,
-            "not all pairs are recorded",
-        )
-        for recorded, gauge in (
-            ("model:accuracy:ratio1h", "model_accuracy_ratio"),
-            ("model_class:precision:ratio1h", "model_precision_ratio"),
-            ("model_class:recall:ratio1h", "model_recall_ratio"),
-        ):
-            by_arrival = until(lambda recorded=recorded: prometheus.values(recorded), 40, "nothing is recorded")
-            labels = "deployment_name, predictor_name, model_name, class"
-            by_prediction = prometheus.values(f'max by ({labels}) ({gauge}{{window="1h",slice=""}})')
+        prometheus = Prometheus(folder, server.port)
+        try:
+            yield Watched(server, prometheus)
+        finally:
+            prometheus.stop()
+    finally:
+        server.stop()
+
+
+def _of(values: Values, deployment: str) -> Values:
+    return {labels: value for labels, value in values.items() if ("deployment_name", deployment) in labels}
+
+
+def test_quality_by_label_time_agrees_with_the_gauges(watched: Watched) -> None:
+    """With labels at once and no corrections both clocks say the same within 2 %: accuracy, and precision and recall of
+    each class; accuracy too of more classes than the matrix has cells for, and than the series tells apart."""
+    cells = [(truth, said) for truth in range(3) for said in range(3)]
+    letters = [(truth, truth if truth % 4 else truth + 1) for truth in range(40)]
+    watched.feed_cells("wine", cells)
+    watched.feed_cells("letters", letters)
+    until(lambda: len(_of(watched.net("model_class:pairs:total"), "wine")) == 9, 40, "not all classes are recorded")
+    dice = random.Random(7)
+    for _ in range(30):
+        watched.feed_cells("wine", dice.choices(cells, [30, 5, 2, 3, 20, 4, 1, 2, 10], k=100))
+        watched.feed_cells("letters", dice.sample(letters, 30))
+        time.sleep(0.1)  # so that they come in the course of several scrapes
+    fed = {"wine": 3009, "letters": 940}
+    until(
+        lambda: all([*_of(watched.net("model:pairs:total"), name).values()] == [count] for name, count in fed.items()),
+        40,
+        "not all pairs are recorded",
+    )
+    for recorded, gauge, deployments in (
+        ("model:accuracy:ratio1h", "model_accuracy_ratio", fed),
+        ("model_class:precision:ratio1h", "model_precision_ratio", ["wine"]),
+        ("model_class:recall:ratio1h", "model_recall_ratio", ["wine"]),
+    ):
+        for deployment in deployments:
+            by_arrival = watched.recorded(recorded, deployment)
+            by_prediction = _of(watched.gauge(gauge), deployment)
             assert by_arrival.keys() == by_prediction.keys()
             assert by_arrival == pytest.approx(by_prediction, rel=0.02), recorded
             assert all(0.4 < value < 0.99 for value in by_arrival.values())
-    finally:
-        prometheus.stop()
+
+
+def test_net_counts_of_pairs_are_those_of_the_gauges(watched: Watched) -> None:
+    """Feedback that overtakes the response that it carries, corrections and truths that are taken back leave as many
+    pairs and errors, by what was applied less what was retracted, as the gauges rest on."""
+    truths = {f"r{n}": n % 3 for n in range(30)}
+    watched.feed("pets", ({"request_id": key, "prediction": 0, "truth": truth} for key, truth in truths.items()))
+    for key in list(truths)[:15]:
+        watched.log("pets", key, 0)
+    watched.feed("pets", ({"request_id": f"r{n}", "truth": 0} for n in range(4, 8)))
+    watched.feed("pets", ({"request_id": f"r{n}", "truth": None} for n in range(9, 13)))
+    until(lambda: [*_of(watched.gauge("model_support"), "pets").values()] == [26], 40, "the gauge is not scraped")
+    pairs, accuracy = (_of(watched.gauge(name), "pets") for name in ("model_support", "model_accuracy_ratio"))
+    until(lambda: _of(watched.net("model:pairs:total"), "pets") == pairs, 40, "not all pairs are recorded")
+    errors = {labels: count * (1 - accuracy[labels]) for labels, count in pairs.items()}
+    assert _of(watched.net("model:errors:total"), "pets") == pytest.approx(errors)
+    retracted = watched.prometheus.values('model:pairs:total{change="retracted",deployment_name="pets"}')
+    assert [*retracted.values()] == [15 + 3 + 4]

@@ -11,6 +11,7 @@ from metrics_server.series.families import COUNTER, MODEL
 from metrics_server.telemetry import KafkaTelemetry, Telemetry
 
 PER_SECOND = "suffix: /s"
+LESS_TAKEN_BACK = " Less what was taken back."
 # By the last word of a name. Other values have the unit of the target, or none.
 _UNITS = {"ratio": "percentunit", "seconds": "s", "bytes": "bytes", "total": PER_SECOND}
 _WORDS = {"roc": "ROC", "auc": "AUC", "f1": "F1", "r2": "R²", "ndcg": "nDCG"}

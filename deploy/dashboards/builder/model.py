@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from deploy.dashboards.builder.assembly import Board, Row
-from deploy.dashboards.builder.metric import PER_SECOND, help_of, title_of, unit_of
+from deploy.dashboards.builder.metric import LESS_TAKEN_BACK, PER_SECOND, help_of, title_of, unit_of
 from deploy.dashboards.builder.panel import FULL, THIRD, Column, buckets, graph, matrix, now, table_of
 from deploy.dashboards.builder.quality import COVERAGE, SUPPORT
 from deploy.dashboards.builder.query import (
@@ -14,6 +14,8 @@ from deploy.dashboards.builder.query import (
     chosen,
     each_model,
     gauge,
+    net,
+    net_rate,
     of_any_name,
     quantile,
     rate,
@@ -94,7 +96,7 @@ def _by_class() -> Row:
             ),
             matrix(
                 "Confusion, pairs",
-                help_of("model_confusion") + " Without what corrections took back.",
+                help_of("model_confusion") + LESS_TAKEN_BACK,
                 "short",
                 confusion,
             ),
@@ -109,13 +111,12 @@ def _by_class() -> Row:
 
 
 def _confusion() -> str:
-    """Returns the query of the confusion matrix: pairs that were applied, less retracted ones.
-
-    A cell of which nothing was retracted has no such counter.
-    """
-    applied = by("truth, prediction", each_model(chosen("model_confusion_total"), "truth", "prediction"))
-    retracted = by("truth, prediction", each_model(chosen("model_confusion_retracted_total"), "truth", "prediction"))
-    return f"{applied} - ({retracted} or 0 * {applied})"
+    """Returns the query of the confusion matrix: the pairs that stand."""
+    applied, taken_back = (
+        by("truth, prediction", each_model(chosen(f"model_confusion{end}_total"), "truth", "prediction"))
+        for end in ("", "_retracted")
+    )
+    return net(applied, taken_back)
 
 
 def _probabilities() -> Row:
@@ -153,13 +154,14 @@ def _every_value() -> Row:
 
 def _labels() -> Row:
     delay = "model_label_delay_seconds"
-    status = Query(rate("model_labels_total", "status") + " > 0", "{{status}}")
+    status = Query(f"({net_rate('model_labels', 'status')}) > 0", "{{status}}")
+    about = help_of("model_labels") + LESS_TAKEN_BACK
     quantiles = [Query(quantile(q, delay), f"{q:g}") for q in (0.5, 0.9, 0.99)]
     counts = by("le", each_model(f"increase({chosen(f'{delay}_bucket')}[$__rate_interval])", "le"))
     return Row(
         "Labels",
         [
-            graph("What became of labels", help_of("model_labels"), unit_of("model_labels"), status, span=THIRD),
+            graph("What became of labels", about, unit_of("model_labels"), status, span=THIRD),
             graph("Label delay", help_of(delay), "s", *quantiles, span=THIRD),
             buckets("Label delay, all", help_of(delay), "s", counts, span=THIRD),
         ],

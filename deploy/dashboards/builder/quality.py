@@ -5,9 +5,9 @@ from __future__ import annotations
 from grafana_foundation_sdk.builders import table
 
 from deploy.dashboards.builder.assembly import Board, Row
-from deploy.dashboards.builder.metric import PER_SECOND, help_of, title_of, unit_of
+from deploy.dashboards.builder.metric import LESS_TAKEN_BACK, PER_SECOND, help_of, title_of, unit_of
 from deploy.dashboards.builder.panel import BAD_ABOVE_ZERO, THIRD, Column, Steps, graph, linked, now, table_of
-from deploy.dashboards.builder.query import Query, age, chosen, each_model, gauge, of_any_name, rate
+from deploy.dashboards.builder.query import Query, age, chosen, each_model, gauge, net_rate, of_any_name, rate
 from deploy.dashboards.builder.variable import firing, many_models
 from metrics_server.series.families import SERIES_LABELS
 
@@ -94,7 +94,7 @@ def _unlabelled() -> Row:
 
 
 def _numbers() -> Row:
-    labels = rate("model_labels_total", matchers=('status="matched"',))
+    labels = net_rate("model_labels", matchers=('status="matched"',))
     stalest = age("model_last_label_timestamp_seconds")
     return Row(
         "Now",
@@ -106,7 +106,7 @@ def _numbers() -> Row:
                 f"count({each_model(chosen('model_predictions_total'))})",
             ),
             now("Predictions", help_of("model_predictions"), PER_SECOND, f"sum({rate('model_predictions_total')})"),
-            now("Labels", "Truths that met their prediction.", PER_SECOND, f"sum({labels})"),
+            now("Labels", "Truths that met their prediction." + LESS_TAKEN_BACK, PER_SECOND, f"sum({labels})"),
             now("Lowest accuracy", help_of(CLASSIFICATION), "percentunit", f"min({gauge(CLASSIFICATION)})"),
             now("Longest without a label", "Of the models that ever had one.", "s", f"max({stalest})"),
             now(
@@ -125,7 +125,7 @@ def _over_time() -> Row:
         return Query(gauge(name), LEGEND)
 
     names = (CLASSIFICATION, RELATIVE, "model_label_coverage_ratio")
-    labels = rate("model_labels_total", matchers=('status="matched"',))
+    labels = net_rate("model_labels", matchers=('status="matched"',))
     shown = [graph(title_of(name), help_of(name), unit_of(name), lines(name), span=THIRD) for name in names]
     predictions = graph(
         "Predictions",
@@ -135,7 +135,11 @@ def _over_time() -> Row:
         span=THIRD,
     )
     matched = graph(
-        "Labels", "Truths that met their prediction, by arrival.", PER_SECOND, Query(labels, LEGEND), span=THIRD
+        "Labels",
+        "Truths that met their prediction, by arrival." + LESS_TAKEN_BACK,
+        PER_SECOND,
+        Query(labels, LEGEND),
+        span=THIRD,
     )
     return Row(
         "Over time",

@@ -59,6 +59,20 @@ def rate(name: str, *labels: str, matchers: tuple[str, ...] = (), predictor: str
     return each_model(f"rate({chosen(name, *matchers, predictor=predictor)}{RATE})", *labels)
 
 
+def net(applied: str, taken_back: str) -> str:
+    """Returns the query of what stands of a counter: what was applied, less what was taken back.
+
+    A series of which nothing can be taken back, or nothing was yet, may have no such counter.
+    """
+    return f"{applied} - ({taken_back} or 0 * {applied})"
+
+
+def net_rate(name: str, *labels: str, matchers: tuple[str, ...] = ()) -> str:
+    """Returns the query of what stands of a counter of models, per second; its name is without `_total`."""
+    applied, taken_back = (rate(f"{name}{end}_total", *labels, matchers=matchers) for end in ("", "_retracted"))
+    return net(applied, taken_back)
+
+
 def by(labels: str, expression: str) -> str:
     """Sums the series that agree in these labels."""
     return f"sum by ({labels}) ({expression})"

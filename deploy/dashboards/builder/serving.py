@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from deploy.dashboards.builder.assembly import Board, Row
-from deploy.dashboards.builder.metric import PER_SECOND, help_of, title_of, unit_of
+from deploy.dashboards.builder.metric import LESS_TAKEN_BACK, PER_SECOND, help_of, title_of, unit_of
 from deploy.dashboards.builder.panel import THIRD, buckets, graph
 from deploy.dashboards.builder.quality import LEGEND
-from deploy.dashboards.builder.query import Query, by, chosen, each_model, gauge, quantile, rate
+from deploy.dashboards.builder.query import Query, by, chosen, each_model, gauge, net_rate, quantile, rate
 from deploy.dashboards.builder.variable import firing, many_models
 
 LATENCY = "model_prediction_latency_seconds"
@@ -86,9 +86,9 @@ def _classes() -> Row:
             graph("Predicted classes", help_of(share), unit_of(share), Query(gauge(share, "class"), legend), span=16),
             graph(
                 "Predicted classes now",
-                help_of(count),
+                help_of(count) + LESS_TAKEN_BACK,
                 PER_SECOND,
-                Query(by("class", rate(f"{count}_total", "class")), "{{class}}"),
+                Query(by("class", net_rate(count, "class")), "{{class}}"),
                 span=THIRD,
                 stacked=True,
             ),
@@ -104,9 +104,9 @@ def _rewards() -> Row:
             graph(title_of(mean), help_of(mean), "short", Query(gauge(mean), LEGEND)),
             graph(
                 "Rewards by value",
-                help_of(count),
+                help_of(count) + LESS_TAKEN_BACK,
                 PER_SECOND,
-                Query(by("value", rate(f"{count}_total", "value")), "{{value}}"),
+                Query(by("value", net_rate(count, "value")), "{{value}}"),
                 stacked=True,
             ),
         ],
