@@ -145,7 +145,12 @@ class Server:
         evaluator = Evaluator(settings.max_exported_classes, settings.min_support)
         shared = self._registry, self._totals
         exposition = Exposition(
-            *shared, self._telemetry, ancestor, seldon_metrics=settings.seldon_metrics, evaluator=evaluator
+            *shared,
+            self._telemetry,
+            ancestor,
+            seldon_metrics=settings.seldon_metrics,
+            evaluator=evaluator,
+            exposure_of=settings.exposure_of,
         )
         return exposition, Api(
             *shared,

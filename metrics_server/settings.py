@@ -19,6 +19,7 @@ import yaml
 from msgspec import Meta
 
 from metrics_server import __version__
+from metrics_server.api.exposure import Exposure
 from metrics_server.errors import BadConfiguration
 from metrics_server.ingest.cloudevent import KINDS, WRAPPED_TYPE
 from metrics_server.ingest.sender_rules import RulesOf, SenderRules, as_sent, row_task_of
@@ -40,6 +41,7 @@ Port = Annotated[int, Meta(ge=1, le=65535), "a port from 1 to 65535"]
 Share = Annotated[float, Meta(ge=0, le=1), "a number from 0 to 1"]
 Seconds = Annotated[float, Meta(ge=0), "seconds from 0"]
 Duration = Annotated[str, Meta(pattern=r"^\s*[0-9]*[1-9][0-9]*[smhd]\s*$"), "a duration such as 90s, 15m, 1h or 35d"]
+Exposed = Annotated[Exposure, "essential, standard or full"]
 AbsentReward = Annotated[Literal["none", "zero"], "none or zero"]
 Durations = Annotated[tuple[Duration, ...], Meta(min_length=1), "durations such as 1h, separated by commas"]
 PathPrefix = Annotated[str, Meta(pattern=r"^(/[A-Za-z0-9._~-]+)*$"), "a path such as /seldon-events"]
@@ -62,6 +64,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     class_names: Texts | None = None
     max_classes: PositiveInt | None = None
     absent_reward: AbsentReward | None = None
+    expose: Exposed | None = None
 
     def matches(self, labels: Labels) -> bool:
         wanted = (self.namespace, self.deployment, self.predictor, self.model)
@@ -150,6 +153,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_series: Annotated[PositiveInt, "series at most; events that need one more are refused"] = 1000
     max_classes: Annotated[PositiveInt, "classes of a series at most; later ones count as __other__"] = 1000
     max_exported_classes: Annotated[PositiveInt, "classes of a series with gauges of their own at most"] = 100
+    expose: Annotated[
+        Exposed,
+        "how much of a series is on /v1/metrics: essential (what alerts ask for), standard (all but values of classes"
+        " and the like) or full",
+    ] = Exposure.FULL
     min_support: Annotated[
         PositiveInt, "values that rest on fewer labelled rows, of the class for a class, are not shown"
     ] = 1
@@ -231,6 +239,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             *(entry.absent_reward for entry in self.deployments),
         )
         return rules_of if has_rules else as_sent
+
+    def exposure_of(self, labels: Labels) -> Exposure:
+        """Tells how much of the series with these labels is exposed."""
+        return self._entry_of(labels).expose or self.expose
 
     def _entry_of(self, labels: Labels) -> Deployment:
         return next((entry for entry in self.deployments if entry.matches(labels)), Deployment())

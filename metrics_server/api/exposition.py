@@ -7,7 +7,7 @@ telemetry is small and goes through prometheus_client.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from sys import getsizeof
@@ -15,6 +15,7 @@ from typing import NamedTuple, TypeAlias
 
 from prometheus_client.exposition import choose_encoder
 
+from metrics_server.api.exposure import Exposure
 from metrics_server.metrics import reward_stats
 from metrics_server.metrics.components import LABELS, PREDICTED, PREDICTIONS
 from metrics_server.metrics.duration_histogram import DELAY, LATENCY, cumulated
@@ -22,7 +23,7 @@ from metrics_server.metrics.labels import LabelStatus
 from metrics_server.metrics.model import OTHER_CLASSES, SELDON_PREFIX
 from metrics_server.metrics.sums import Sums
 from metrics_server.metrics.window import CUMULATIVE, CUMULATIVE_REAPPLIED, CUMULATIVE_RETRACTED
-from metrics_server.series.evaluator import Evaluator
+from metrics_server.series.evaluator import OF_SERVER, Evaluator
 from metrics_server.series.families import COUNTER, GAUGE, HISTOGRAM, SERIES_LABELS, family_of
 from metrics_server.series.registry import SeriesRegistry
 from metrics_server.series.series import Labels, Series
@@ -79,6 +80,7 @@ class _SeriesLines:
     """Collects the lines of one series by family."""
 
     has_created: bool  # whether each counter has a `_created` line: since when it counts
+    exposure: Exposure = Exposure.FULL
     families: dict[_Family, list[str]] = field(default_factory=dict)
 
     def gauge(self, name: str, labels: str, value: float) -> None:
@@ -119,12 +121,15 @@ class _SeriesText(NamedTuple):
     bytes: int
 
 
-def _page(series_texts: Iterable[_SeriesText], *, is_openmetrics: bool) -> Iterator[str]:
-    """Yields the text of all series, family by family."""
+def _page(series_texts: Iterable[_SeriesText], names: Collection[str], *, is_openmetrics: bool) -> Iterator[str]:
+    """Yields the text of all series, family by family; of samples with these names alone, if there are any."""
     families: dict[_Family, list[str]] = {}
     for series_text in series_texts:
         for family, text in series_text.by_family.items():
-            families.setdefault(family, []).append(text)
+            if names:
+                text = "".join(line for line in text.splitlines(True) if line.partition("{")[0] in names)  # noqa: PLW2901
+            if text:
+                families.setdefault(family, []).append(text)
     for name, kind in sorted(families):
         # OpenMetrics names the family of a counter without its suffix, the older format with it.
         family_name = f"{name}_total" if kind == COUNTER and not is_openmetrics else name
@@ -148,18 +153,26 @@ class Exposition:
         *,
         seldon_metrics: bool,
         evaluator: Evaluator,
+        exposure_of: Callable[[Labels], Exposure] = lambda labels: Exposure.FULL,
     ) -> None:
+        """`exposure_of` tells how much of the series with these labels is exposed."""
         self._registry = registry
         self._totals = totals
         self._telemetry = telemetry
         self._ancestor = ancestor
         self._seldon_metrics = seldon_metrics
         self._evaluator = evaluator
+        self._exposure_of = exposure_of
         # By format (whether it is OpenMetrics) and series.
         self._cache: dict[bool, dict[int, _SeriesText]] = {False: {}, True: {}}
 
-    def render(self, accept: str) -> tuple[bytes, str]:
-        """Returns the page in the format that the Accept header asks for, and its content type."""
+    def render(self, accept: str, names: Collection[str] = ()) -> tuple[bytes, str]:
+        """Returns the page in the format that the Accept header asks for, and its content type.
+
+        Args:
+            accept: the header.
+            names: of the samples to show, as prometheus_client's `name[]`; all if there is none.
+        """
         try:
             encoder, content_type = choose_encoder(accept)
         except (TypeError, ValueError):  # for a version that is not a number
@@ -169,15 +182,16 @@ class Exposition:
             series.id: self._series_text(series, is_openmetrics=is_openmetrics) for series in self._registry.current()
         }
         self._cache[is_openmetrics] = _within_memory(texts)
-        page = "".join(_page(texts.values(), is_openmetrics=is_openmetrics))
-        return page.encode() + encoder(self._telemetry.registry), content_type
+        page = "".join(_page(texts.values(), frozenset(names), is_openmetrics=is_openmetrics))
+        registry = self._telemetry.registry
+        return page.encode() + encoder(registry.restricted_registry(names) if names else registry), content_type
 
     def _series_text(self, series: Series, *, is_openmetrics: bool) -> _SeriesText:
         version = self._totals.version(series.id)  # before the sums: at worst the text is rendered once more
         cached = self._cache[is_openmetrics].get(series.id)
         if cached is not None and cached.version == version:
             return cached
-        lines = _SeriesLines(has_created=is_openmetrics)
+        lines = _SeriesLines(has_created=is_openmetrics, exposure=self._exposure_of(series.labels))
         self._collect(lines, series, self._totals.series_totals(series.id))
         by_family = lines.texts()
         return _SeriesText(version, by_family, sum(map(getsizeof, by_family.values())))
@@ -187,7 +201,7 @@ class Exposition:
         slice_label = {"slice": series.identity.slice} if series.identity.slice else {}
         labels = _label_text({**dict(zip(SERIES_LABELS, series.labels, strict=True)), **slice_label})
         self._collect_counters(lines, series, labels, totals)
-        if not slice_label:  # the ancestor had no slices
+        if not slice_label and lines.exposure is Exposure.FULL:  # the ancestor had no slices
             self._collect_ancestor_counters(lines, series, totals)
         for window, sums in totals.windows.items():
             self._collect_gauges(lines, series, f'{labels},window="{window}"', sums)
@@ -196,7 +210,8 @@ class Exposition:
         cumulative, retracted = totals.cumulative[CUMULATIVE], totals.cumulative[CUMULATIVE_RETRACTED]
         _collect_server_families(lines, series, labels, totals, self._evaluator.exported(series))
         for sample in self._evaluator.counts(series, cumulative, retracted):
-            lines.counter(f"model_{sample.name}", _joined(labels, sample.labels), sample.value, series.created_at)
+            if lines.exposure.shows(name := f"model_{sample.name}", sample.labels):
+                lines.counter(name, _joined(labels, sample.labels), sample.value, series.created_at)
 
     def _collect_ancestor_counters(self, lines: _SeriesLines, series: Series, totals: SeriesTotals) -> None:
         cumulative, reapplied = totals.cumulative[CUMULATIVE], totals.cumulative[CUMULATIVE_REAPPLIED]
@@ -206,8 +221,13 @@ class Exposition:
                 lines.counter(sample.name, _label_text({**sample.labels, **base}), sample.value, series.created_at)
 
     def _collect_gauges(self, lines: _SeriesLines, series: Series, window_labels: str, sums: Sums) -> None:
+        has_headline = False
         for sample in self._evaluator.values(series, sums):
             name, labels = f"model_{sample.name}", _joined(window_labels, sample.labels)
+            is_headline = not has_headline and not name.startswith(OF_SERVER)
+            has_headline = has_headline or is_headline
+            if not lines.exposure.shows(name, sample.labels, is_headline=is_headline):
+                continue
             lines.gauge(name, labels, sample.value)
             if sample.interval is not None and not (sample.labels.keys() & DETAILS):
                 lower, upper = sample.interval
@@ -252,13 +272,15 @@ def _collect_server_families(
     lines.counter("model_predictions", labels, cumulative.get(PREDICTIONS, 0.0), series.created_at)
     taken_back = {(name, *extra.items()): value for name, extra, value in _server_counters(retracted, exported)}
     for name, extra, value in _server_counters(cumulative, exported):
+        if not lines.exposure.shows(name, extra):
+            continue
         extended = _joined(labels, extra)
         lines.counter(name, extended, value, series.created_at)
         if extra.get("status") not in EVENTS:
             back = taken_back.get((name, *extra.items()), 0.0)
             lines.counter(f"{name}_retracted", extended, back, series.created_at)
     for name, prefix in (("model_label_delay_seconds", DELAY), ("model_prediction_latency_seconds", LATENCY)):
-        if histogram := cumulated(prefix, cumulative):
+        if lines.exposure.shows(name, {}) and (histogram := cumulated(prefix, cumulative)):
             buckets, seconds = histogram
             lines.histogram(name, labels, buckets, seconds, series.created_at)
     for name, at in (("prediction", series.predicted_at), ("label", series.labelled_at)):

@@ -15,7 +15,7 @@ from metrics_server.api.parameters import labels_of
 from metrics_server.api.routes import SCHEMA, Route, serves
 from metrics_server.api.service import Api
 from metrics_server.errors import BadRequest, Rejected, Unavailable
-from metrics_server.http.handler import Handler, RenderedHandler, encoded
+from metrics_server.http.handler import Encoded, Handler, RenderedHandler, encoded
 from metrics_server.http.response import error_response, rejected_response, unavailable_response
 from metrics_server.http.worker_pools import Deadline, PooledHandler, SharedPages, WorkerPool, WorkerPools
 from metrics_server.ingest.pipeline import Ingest
@@ -166,9 +166,13 @@ class Metrics(RenderedHandler):
         self._pages = pages
 
     async def get(self) -> None:
+        await self.send(self._page())
+
+    async def _page(self) -> Encoded:
         accept, zipped = self.request.headers.get("Accept", ""), self.takes_gzip()
-        make = partial(encoded, partial(self._exposition.render, accept), zipped=zipped)
-        await self.send(self._pages.page((accept, zipped), make))
+        names = query.sample_names(self.request.query)
+        make = partial(encoded, partial(self._exposition.render, accept, names), zipped=zipped)
+        return await self._pages.page((accept, zipped, names), make)
 
 
 @serves(Route.HEALTHZ)

@@ -214,3 +214,24 @@ def label_of(segment: str) -> str:
 def labels_of(segments: Sequence[str]) -> Labels:
     """Reads the labels of the four segments that name a series."""
     return Labels(*map(label_of, segments))
+
+
+MAX_NAMES = 100
+SAMPLE_NAMES = Parameter(
+    "name[]",
+    "Names of the samples to show, such as model_accuracy_ratio; without any, all.",
+    {"type": "array", "items": {"type": "string"}, "maxItems": MAX_NAMES},
+    str,
+)
+
+
+def sample_names(text: str) -> tuple[str, ...]:
+    """Reads the names of samples that a scrape asks for, each once, in order. What else a scraper sends is its own.
+
+    >>> sample_names("name[]=model_support&name[]=model_accuracy_ratio&module=x")
+    ('model_accuracy_ratio', 'model_support')
+    """
+    names = {value for name, value in parse_qsl(text) if name == SAMPLE_NAMES.name}
+    if len(names) > MAX_NAMES:
+        raise BadRequest(f"name[]: want {MAX_NAMES} at most")
+    return tuple(sorted(names))

@@ -87,7 +87,9 @@ _FEEDBACK = Operation(
 )
 _INGRESS = _FEEDBACK._replace(answers={**_FEEDBACK.answers, 404: ("Not the name of a namespace or deployment.", ERROR)})
 _METRICS = Operation(
-    "All series, for Prometheus.", {200: ("The page.", Body((), (TEXT, "application/openmetrics-text")))}
+    "All series, for Prometheus.",
+    {200: ("The page.", Body((), (TEXT, "application/openmetrics-text"))), **_BAD_QUERY},
+    (query.SAMPLE_NAMES,),
 )
 _EVENTS = Operation(
     "Takes CloudEvents in binary, structured or batched mode, or a bare Seldon Feedback; see the reference of routes.",
