@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from metrics_server.errors import Reason, Rejected
-from metrics_server.ingest.cloudevent import MAX_ATTRIBUTE, SHARED_ID_PREFIX, Event
+from metrics_server.ingest.cloudevent import Event
 from metrics_server.ingest.payload import read
 from metrics_server.ingest.payload.parsed import ParsedPayload
 from metrics_server.ingest.payload.rows import is_label
+from metrics_server.ingest.place import value_at
+from metrics_server.ingest.request_id import aliases_of, digest_within, ids_of, is_item, sender_id_of
 from metrics_server.ingest.sender_rules import RulesOf, SenderRules, as_sent
 from metrics_server.ingest.slicing import SlicingRules
 from metrics_server.metrics.labels import EventKind
 from metrics_server.metrics.task import RowValue, is_row
 from metrics_server.metrics.window import FUTURE_TOLERANCE
-from metrics_server.pairing.observation import FIRST_ROW, Observation, RowObservation, digest_of, row_key
+from metrics_server.pairing.observation import FIRST_ROW, Observation, RowObservation, row_key
 from metrics_server.pairing.record import Prediction, Reward, Truth
 from metrics_server.series.series import Labels
 
@@ -27,9 +28,6 @@ REQUEST, RESPONSE, FEEDBACK = EventKind.REQUEST, EventKind.RESPONSE, EventKind.F
 EVERYTHING = SlicingRules()
 
 MAX_PATH = 64  # nodes of one graph; Seldon's graphs have a handful
-
-# Row n of a batch, as Seldon's batch processor and request logger name it.
-_ITEM = re.compile(r"(.+)-item-(0|[1-9][0-9]{0,4})", re.DOTALL)
 
 
 def observation_of(
@@ -46,13 +44,14 @@ def observation_of(
     """
     get = event.attributes.get
     parsed = read(event.kind, get("protocol", ""), event.content_type, event.data)
-    origin = _origin_of(event, parsed, defaults)
-    labels = origin.labels
+    origin = _origin_of(event, parsed, defaults, rules_of)
+    labels, rules = origin.labels, origin.rules
     clamped = event.time is not None and event.time > now + FUTURE_TOLERANCE
     time = now if event.time is None or clamped else event.time
     if event.kind == FEEDBACK:
-        _apply_rules(parsed, rules_of(origin.stated))
-    ids = _ids(event, parsed)
+        _apply_rules(parsed, rules)
+    sender_id = sender_id_of(event)
+    ids = ids_of(event, parsed, sender_id, rules.request_id_from)
     rows = _rows(event, parsed, slicing, origin, time=time, ids=ids)
     if not ids and parsed.truth is not None and parsed.response is None and parsed.reward is None:
         raise Rejected(
@@ -61,23 +60,27 @@ def observation_of(
     key = event.key if event.id else b""
     if not ids:
         return Observation(event.kind, key, labels, time, False, [], [], rows, clamped)
+    digest_of = digest_within(labels, rules)
     digest = digest_of(ids[0])
-    aliases = aliases_of(ids, event.kind, len(rows)) if len(ids) > 1 or "-item-" in ids[0] else []
+    aliases = aliases_of(ids, event.kind, len(rows), digest_of) if len(ids) > 1 or "-item-" in ids[0] else []
     # A request known by one id alone has nothing to tell those that come under it.
     count = len(rows) if event.kind != REQUEST else 1 if aliases else 0
     keys = [digest + FIRST_ROW] if count == 1 else [row_key(digest, row) for row in range(count)]
-    return Observation(event.kind, key, labels, time, bool(keys), keys, aliases, rows, clamped, ids[0])
+    # Nobody knows whose time a request tells while its predictor is not known.
+    known_by = "" if event.kind == REQUEST and rules.is_predictor_in_response else sender_id or ids[0]
+    return Observation(event.kind, key, labels, time, bool(keys), keys, aliases, rows, clamped, known_by)
 
 
 class _Origin(NamedTuple):
-    """Whose an event is: what it states, the labels that come of it, and the candidates, see `owner_of`."""
+    """Whose an event is: what it states, the labels and rules that come of it, and the candidates, see `owner_of`."""
 
     stated: Labels
     labels: Labels
+    rules: SenderRules
     candidates: list[str] | None
 
 
-def _origin_of(event: Event, parsed: ParsedPayload, defaults: Labels) -> _Origin:
+def _origin_of(event: Event, parsed: ParsedPayload, defaults: Labels, rules_of: RulesOf) -> _Origin:
     get = event.attributes.get
     stated = _checked(
         get("namespace", ""),
@@ -88,10 +91,19 @@ def _origin_of(event: Event, parsed: ParsedPayload, defaults: Labels) -> _Origin
     labels = (
         stated if all(stated) else Labels(*(part or default for part, default in zip(stated, defaults, strict=True)))
     )
+    rules = rules_of(labels)
+    if rules.predictor_from:
+        labels = labels._replace(predictor=_predictor_of(event, parsed, rules) or labels.predictor)
     if event.kind != FEEDBACK or (stated.model and not parsed.path):
-        return _Origin(stated, labels, None)
+        return _Origin(stated, labels, rules, None)
     model, candidates = owner_of(stated.model, labels.model, parsed.path)
-    return _Origin(stated, labels._replace(model=model), candidates)
+    return _Origin(stated, labels._replace(model=model), rules, candidates)
+
+
+def _predictor_of(event: Event, parsed: ParsedPayload, rules: SenderRules) -> str:
+    """Takes the name of the predictor from the first place that has one; "" where none has."""
+    found = (value_at(kind, key, event.attributes, parsed.tags) for kind, key in rules.predictor_from)
+    return next((name for name in found if name and is_label(name)), "")
 
 
 def owner_of(stated: str, default: str, path: Sequence[str]) -> tuple[str, list[str] | None]:
@@ -134,35 +146,6 @@ def _checked(*names: str) -> Labels:
                 "namespace, inferenceservicename, endpoint and modelid: at most 256 printable characters",
             )
     return Labels(*names)
-
-
-def _ids(event: Event, parsed: ParsedPayload) -> list[str]:
-    """Lists the ids to join on, the best first: the request id, for KServe the event's own, then those in a body."""
-    request_id = event.attributes.get("requestid") or (event.id if event.type.startswith(SHARED_ID_PREFIX) else "")
-    if not parsed.puids:
-        ids = [request_id] if request_id else []
-    else:
-        ids = list(dict.fromkeys([request_id, *parsed.puids] if request_id else parsed.puids))
-    for one in ids:
-        if len(one) > MAX_ATTRIBUTE:
-            raise Rejected(
-                Reason.LABEL_TOO_LONG, f"a request id has at most {MAX_ATTRIBUTE} characters, {len(one)} were sent"
-            )
-    return ids
-
-
-def aliases_of(ids: list[str], kind: EventKind, rows: int) -> list[tuple[bytes, int]]:
-    """Lists where else the rows are filed: the digest of an id, and the number of the row there that is the first here.
-
-    A single row of feedback may be named as an item of a batch; the exact id comes first.
-    """
-    found: list[tuple[bytes, int]] = []
-    for position, one in enumerate(ids):
-        if position:
-            found.append((digest_of(one), 0))
-        if kind == FEEDBACK and rows == 1 and (match := _ITEM.fullmatch(one)):
-            found.append((digest_of(match[1]), int(match[2])))
-    return found
 
 
 def _apply_rules(parsed: ParsedPayload, rules: SenderRules) -> None:
@@ -214,8 +197,8 @@ def _truths(parsed: ParsedPayload, stated: Labels, pending: Labels | None, time:
     first = values[0]
     if isinstance(first, list):  # it stands beside a single row
         return [Truth(*scope, first[0], labels=pending, flat=[*first], is_one_row=True)]
-    is_item = any(map(_ITEM.fullmatch, ids))
-    return [Truth(*scope, first, labels=pending, flat=values, is_one_row=is_item)]  # type: ignore[arg-type]
+    is_one_row = any(map(is_item, ids))
+    return [Truth(*scope, first, labels=pending, flat=values, is_one_row=is_one_row)]  # type: ignore[arg-type]
 
 
 def _scored_reward(reward: Reward, slicing: SlicingRules) -> Reward | None:
