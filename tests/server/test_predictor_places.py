@@ -107,3 +107,18 @@ def test_requests_meet_their_responses_or_are_left_out(serve: Serve, places: str
     assert _predictors(server, "model_prediction_latency_seconds_count") == ({"canary": 1} if timed else {})
     expected = [(1, 0)] if timed else []
     until(lambda: _answered(server) == expected, 20, "requests and their responses")
+
+
+def test_attempts_that_two_arms_answered_are_a_prediction_of_each(serve: Serve) -> None:
+    """A request that was tried again at the other arm, under one id of the proxy, is a prediction of both, and the
+    truth labels both."""
+    server = serve(
+        "--store", "memory://", "--predictor_from", "annotation:arm", "--request_id_from", "header:X-Request-Id"
+    )
+    for arm in ("main", "canary"):
+        logged = {"annotations": json.dumps({"arm": arm}), "metadata": '{"X-Request-Id": ["tried"]}'}
+        _log(server, KSERVE_RESPONSE, **logged)
+    truth = {"request_id": "tried", "truth": "cat", "namespace": "shop", "deployment": "wine"}
+    assert server.post(truth, {"Content-Type": "application/json"}, "/v1/feedback").status == 200
+    assert _predictors(server) == {"main": 1, "canary": 1}
+    assert server.value("model_labels_total", status="matched") == 2
