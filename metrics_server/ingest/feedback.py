@@ -27,7 +27,7 @@ from metrics_server.ingest.slicing import SlicingRules
 from metrics_server.metrics.labels import EventKind
 from metrics_server.metrics.task import RowValue
 from metrics_server.metrics.window import FUTURE_TOLERANCE
-from metrics_server.pairing.observation import Observation, RowObservation, row_key
+from metrics_server.pairing.observation import Observation, RowObservation, digest_of, row_key
 from metrics_server.pairing.record import Prediction, Truth
 from metrics_server.series.series import Labels
 
@@ -170,15 +170,20 @@ def _observation_of(
     told = (item.row or 0, truths[0], predictions[0]) if item.truths is None else (None, truths, predictions)
     weighed = [weight] if weight != 1 else []
     event = b"" if labelled_at is None else _identity(request_id, *told, labelled_at, predicted_at, *stated, *weighed)
-    keys, aliases = _filed(request_id, item.row or 0, len(rows), digest_within(labels, rules_of(labels)))
+    keys, aliases = _filed(request_id, item.row or 0, len(rows), _digest(labels, rules_of))
     return Observation(EventKind.FEEDBACK, event, labels, time, True, keys, aliases, rows, clamped, request_id)
 
 
-def _filed(request_id: str, first: int, rows: int, digest_of: Digest) -> tuple[list[bytes], list[tuple[bytes, int]]]:
+def _filed(request_id: str, first: int, rows: int, digested: Digest) -> tuple[list[bytes], list[tuple[bytes, int]]]:
     """Makes the keys of the rows of a request from the first one on, and what else they are known by."""
-    digest = digest_of(request_id)
-    aliases = [] if first else aliases_of([request_id], EventKind.FEEDBACK, rows, digest_of)
+    digest = digested(request_id)
+    aliases = [] if first else aliases_of([request_id], EventKind.FEEDBACK, rows, digested)
     return [row_key(digest, row) for row in range(first, first + rows)], aliases
+
+
+def _digest(labels: Labels, rules_of: RulesOf) -> Digest:
+    is_default = rules_of is as_sent  # as of nearly all servers
+    return digest_of if is_default or not rules_of(labels).request_id_from else digest_within(labels)
 
 
 @lru_cache(4096)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
+
+import msgspec
 
 from metrics_server.errors import Reason, Rejected
 from metrics_server.ingest.cloudevent import Event
@@ -13,12 +15,12 @@ from metrics_server.ingest.payload.parsed import ParsedPayload
 from metrics_server.ingest.payload.rows import is_label
 from metrics_server.ingest.place import value_at
 from metrics_server.ingest.request_id import aliases_of, digest_within, ids_of, is_item, sender_id_of
-from metrics_server.ingest.sender_rules import RulesOf, SenderRules, as_sent
+from metrics_server.ingest.sender_rules import AS_SENT, RulesOf, SenderRules, as_sent
 from metrics_server.ingest.slicing import SlicingRules
 from metrics_server.metrics.labels import EventKind
 from metrics_server.metrics.task import RowValue, is_row
 from metrics_server.metrics.window import FUTURE_TOLERANCE
-from metrics_server.pairing.observation import FIRST_ROW, Observation, RowObservation, row_key
+from metrics_server.pairing.observation import FIRST_ROW, Observation, RowObservation, digest_of, row_key
 from metrics_server.pairing.record import Prediction, Reward, Truth
 from metrics_server.series.series import Labels
 
@@ -50,8 +52,8 @@ def observation_of(
     time = now if event.time is None or clamped else event.time
     if event.kind == FEEDBACK:
         _apply_rules(parsed, rules)
-    sender_id = sender_id_of(event)
-    ids = ids_of(event, parsed, sender_id, rules.request_id_from)
+    places = rules.request_id_from
+    ids = ids_of(event, parsed, places)
     rows = _rows(event, parsed, slicing, origin, time=time, ids=ids)
     if not ids and parsed.truth is not None and parsed.response is None and parsed.reward is None:
         raise Rejected(
@@ -60,18 +62,24 @@ def observation_of(
     key = event.key if event.id else b""
     if not ids:
         return Observation(event.kind, key, labels, time, False, [], [], rows, clamped)
-    digest_of = digest_within(labels, rules)
-    digest = digest_of(ids[0])
-    aliases = aliases_of(ids, event.kind, len(rows), digest_of) if len(ids) > 1 or "-item-" in ids[0] else []
+    digested = digest_within(labels) if places else digest_of
+    digest = digested(ids[0])
+    aliases = aliases_of(ids, event.kind, len(rows), digested) if len(ids) > 1 or "-item-" in ids[0] else []
     # A request known by one id alone has nothing to tell those that come under it.
     count = len(rows) if event.kind != REQUEST else 1 if aliases else 0
     keys = [digest + FIRST_ROW] if count == 1 else [row_key(digest, row) for row in range(count)]
-    # Nobody knows whose time a request tells while its predictor is not known.
-    known_by = "" if event.kind == REQUEST and rules.is_predictor_in_response else sender_id or ids[0]
+    known_by = ids[0] if rules is AS_SENT else _known_by(event, ids[0], rules)
     return Observation(event.kind, key, labels, time, bool(keys), keys, aliases, rows, clamped, known_by)
 
 
-class _Origin(NamedTuple):
+def _known_by(event: Event, request_id: str, rules: SenderRules) -> str:
+    """Returns the id that request and response share, "" for a request whose predictor only its response will tell."""
+    if event.kind == REQUEST and rules.is_predictor_in_response:
+        return ""
+    return sender_id_of(event) or request_id
+
+
+class _Origin(msgspec.Struct, gc=False):
     """Whose an event is: what it states, the labels and rules that come of it, and the candidates, see `owner_of`."""
 
     stated: Labels
@@ -91,7 +99,7 @@ def _origin_of(event: Event, parsed: ParsedPayload, defaults: Labels, rules_of: 
     labels = (
         stated if all(stated) else Labels(*(part or default for part, default in zip(stated, defaults, strict=True)))
     )
-    rules = rules_of(labels)
+    rules = AS_SENT if rules_of is as_sent else rules_of(labels)  # nearly all servers have none
     if rules.predictor_from:
         labels = labels._replace(predictor=_predictor_of(event, parsed, rules) or labels.predictor)
     if event.kind != FEEDBACK or (stated.model and not parsed.path):

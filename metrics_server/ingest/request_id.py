@@ -13,9 +13,8 @@ from metrics_server.ingest.cloudevent import MAX_ATTRIBUTE, SHARED_ID_PREFIX, Ev
 from metrics_server.ingest.payload.body_id import id_in_body
 from metrics_server.ingest.payload.parsed import ParsedPayload
 from metrics_server.ingest.place import Place, value_at
-from metrics_server.ingest.sender_rules import SenderRules
 from metrics_server.metrics.labels import EventKind
-from metrics_server.pairing.observation import DIGEST_BYTES, digest_of
+from metrics_server.pairing.observation import DIGEST_BYTES
 from metrics_server.series.series import Labels
 
 # Looked up once: an attribute of an enum takes 0.1 µs, and these are asked for several times an event.
@@ -32,12 +31,13 @@ def sender_id_of(event: Event) -> str:
     return event.attributes.get("requestid") or (event.id if event.type.startswith(SHARED_ID_PREFIX) else "")
 
 
-def ids_of(event: Event, parsed: ParsedPayload, sender_id: str, places: Sequence[Place]) -> list[str]:
+def ids_of(event: Event, parsed: ParsedPayload, places: Sequence[Place]) -> list[str]:
     """Lists the ids to join on, the best first: that of the sender or of a place, then those in a body.
 
     Raises:
         Rejected: one of them is too long.
     """
+    sender_id = sender_id_of(event)
     if places:
         ids = list(dict.fromkeys(filter(None, (*_placed_ids(event, sender_id, places), *parsed.puids))))
     elif not parsed.puids:
@@ -66,13 +66,13 @@ def _placed_ids(event: Event, sender_id: str, places: Sequence[Place]) -> list[s
     return [sender_id]
 
 
-def digest_within(labels: Labels, rules: SenderRules) -> Digest:
+def digest_within(labels: Labels) -> Digest:
     """Returns what digests the ids of a deployment.
 
     An id out of a place is nobody's promise to be unique among deployments: `1` in a V2 body never is. So it is
     digested with the names of its own.
     """
-    return partial(_digest_in, labels.namespace, labels.deployment) if rules.request_id_from else digest_of
+    return partial(_digest_in, labels.namespace, labels.deployment)
 
 
 def _digest_in(namespace: str, deployment: str, request_id: str) -> bytes:
