@@ -134,6 +134,7 @@ FEEDBACKS = {
     "meta.puid": ({"request": {"meta": {"puid": "c-1"}}, "truth": {"strData": "cat"}}, {}),
     "header": ({"truth": {"strData": "cat"}}, {"metadata": '{"x-request-id":["c-1"]}'}),
     "response": ({"response": v2("c-1", "dog"), "truth": {"strData": "cat"}}, {"requestid": "of the feedback call"}),
+    "requestid beside": ({"response": v2("c-9", "dog"), "truth": {"strData": "cat"}}, {"requestid": "c-1"}),
     "request": ({"request": {"id": "c-1"}, "truth": {"strData": "cat"}}, {}),
 }
 
@@ -142,10 +143,10 @@ FEEDBACKS = {
 def test_feedback_has_the_id_in_the_same_places_or_where_people_put_it(server: RunningServer, place: str) -> None:
     """A feedback event joins by requestid, meta.puid, the header, or the id in the response or request it carries."""
     client = Client(server)
-    client.log(v2("c-1", "dog"))
+    client.log(v2("c-1", "bird"))
     body, attributes = FEEDBACKS[place]
     client.post(FEEDBACK, body, **attributes)
-    assert client.cells == {("cat", "dog"): 1}
+    assert client.cells == {("cat", "bird"): 1}  # the pair that a feedback carries is told by its "dog"
     assert client.page("model_predictions_total") == 1
 
 
