@@ -22,6 +22,7 @@ from metrics_server import __version__
 from metrics_server.api.exposure import Exposure
 from metrics_server.errors import BadConfiguration
 from metrics_server.ingest.cloudevent import KINDS, WRAPPED_TYPE
+from metrics_server.ingest.place import Place, place_of
 from metrics_server.ingest.sender_rules import RulesOf, SenderRules, as_sent, row_task_of
 from metrics_server.metrics.window import check_window, seconds_of
 from metrics_server.series.series import REVISION, Build, Labels, Scoring
@@ -44,6 +45,22 @@ Duration = Annotated[str, Meta(pattern=r"^\s*[0-9]*[1-9][0-9]*[smhd]\s*$"), "a d
 Exposed = Annotated[Exposure, "essential, standard or full"]
 AbsentReward = Annotated[Literal["none", "zero"], "none or zero"]
 Durations = Annotated[tuple[Duration, ...], Meta(min_length=1), "durations such as 1h, separated by commas"]
+# Names as their standards have them: a token (RFC 9110, 5.6.2), an attribute (CloudEvents 1.0.2, naming conventions).
+_IN_EVENT = "header:[A-Za-z0-9!#$%&'*+.^_`|~-]+|attribute:[a-z0-9]+"
+IdPlace = Annotated[
+    str,
+    Meta(pattern=rf"^({_IN_EVENT}|body:[^.\s]+(\.[^.\s]+)*)$"),
+    "header:NAME, attribute:NAME in lower case, or body:PATH such as body:meta.id",
+]
+IdPlaces = Annotated[tuple[IdPlace, ...], "header:NAME, attribute:NAME or body:PATH, separated by commas"]
+PredictorPlace = Annotated[
+    str,
+    Meta(pattern=rf"^({_IN_EVENT}|annotation:\S+|tag:\S.*)$"),
+    "annotation:NAME, header:NAME, attribute:NAME in lower case, or tag:NAME",
+]
+PredictorPlaces = Annotated[
+    tuple[PredictorPlace, ...], "annotation:NAME, header:NAME, attribute:NAME or tag:NAME, separated by commas"
+]
 PathPrefix = Annotated[str, Meta(pattern=r"^(/[A-Za-z0-9._~-]+)*$"), "a path such as /seldon-events"]
 LogLevel = Annotated[
     str, Meta(pattern=f"(?i)^({'|'.join(logging.getLevelNamesMapping())})$"), "DEBUG, INFO, WARNING or ERROR"
@@ -65,6 +82,12 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     max_classes: PositiveInt | None = None
     absent_reward: AbsentReward | None = None
     expose: Exposed | None = None
+    request_id_from: IdPlaces | None = None
+    predictor_from: PredictorPlaces | None = None
+
+    @property
+    def is_of_whole_deployments(self) -> bool:
+        return not (self.predictor or self.model)
 
     def matches(self, labels: Labels) -> bool:
         wanted = (self.namespace, self.deployment, self.predictor, self.model)
@@ -149,6 +172,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         "what feedback with a truth and without a reward says of it: none, or zero where senders leave zeros out, as"
         " JSON of protobuf does",
     ] = "none"
+    request_id_from: Annotated[
+        IdPlaces,
+        "where the id to join on stands, the first that is there: header:NAME, attribute:NAME or body:PATH, separated"
+        " by commas; then ids belong to their deployment, which truths have to name",
+    ] = ()
+    predictor_from: Annotated[
+        PredictorPlaces,
+        "where the name of the predictor stands, the first that is there: annotation:NAME, header:NAME, attribute:NAME"
+        " or tag:NAME, separated by commas; else as events state it",
+    ] = ()
     series_retention: Annotated[Duration, "after how long without events a series is forgotten"] = "30d"
     max_series: Annotated[PositiveInt, "series at most; events that need one more are refused"] = 1000
     max_classes: Annotated[PositiveInt, "classes of a series at most; later ones count as __other__"] = 1000
@@ -200,6 +233,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             raise BadConfiguration("--tls_cert and --tls_key: want both or none")
         if self.kafka_brokers and not (self.kafka_topic.strip(", ") and self.kafka_group):
             raise BadConfiguration("--kafka_topic, --kafka_group: want both with --kafka_brokers")
+        for at, entry in enumerate(self.deployments):
+            places = entry.request_id_from is not None or entry.predictor_from is not None
+            if places and not entry.is_of_whole_deployments:
+                raise BadConfiguration(
+                    f"--deployments[{at}]: request_id_from and predictor_from hold for whole deployments; want them in"
+                    f" an entry without predictor and model"
+                )
 
     @property
     def model_paths(self) -> set[str]:
@@ -225,27 +265,42 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def sender_rules(self, build: Build) -> RulesOf:
         """Makes the rules by which events are read, by the labels that they state; `build` makes metric models."""
         row_tasks = {path: row_task_of(path, build) for path in self.model_paths}
+        if not any(row_tasks.values()) and not self._tells_of_senders:
+            return as_sent
 
         @lru_cache(4096)
         def rules_of(labels: Labels) -> SenderRules:
-            found = self._entry_of(labels)
+            found, whole = self._entry_of(labels), self._whole_entry_of(labels)
             return SenderRules(
                 absent_reward=0.0 if (found.absent_reward or self.absent_reward) == "zero" else None,
                 row_task=row_tasks.get(found.storage_uri or self.storage_uri, ""),
+                request_id_from=_places(whole.request_id_from, self.request_id_from),
+                predictor_from=_places(whole.predictor_from, self.predictor_from),
             )
 
-        has_rules = any(row_tasks.values()) or "zero" in (
-            self.absent_reward,
-            *(entry.absent_reward for entry in self.deployments),
-        )
-        return rules_of if has_rules else as_sent
+        return rules_of
 
     def exposure_of(self, labels: Labels) -> Exposure:
         """Tells how much of the series with these labels is exposed."""
         return self._entry_of(labels).expose or self.expose
 
+    @property
+    def _tells_of_senders(self) -> bool:
+        """Tells whether anything is set that `sender_rules` has beside the tasks of metric models."""
+        parts: tuple[Settings | Deployment, ...] = (self, *self.deployments)
+        return any(part.absent_reward == "zero" or part.request_id_from or part.predictor_from for part in parts)
+
     def _entry_of(self, labels: Labels) -> Deployment:
         return next((entry for entry in self.deployments if entry.matches(labels)), Deployment())
+
+    def _whole_entry_of(self, labels: Labels) -> Deployment:
+        """Finds the first entry that holds for all of a deployment: a truth seldom names a predictor and a model."""
+        entries = (entry for entry in self.deployments if entry.is_of_whole_deployments)
+        return next((entry for entry in entries if entry.matches(labels)), Deployment())
+
+
+def _places(of_deployment: tuple[str, ...] | None, otherwise: tuple[str, ...]) -> tuple[Place, ...]:
+    return tuple(map(place_of, otherwise if of_deployment is None else of_deployment))
 
 
 _METAVARS = {int: "N", float: "NUMBER", tuple: "A,B"}

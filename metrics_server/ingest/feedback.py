@@ -19,8 +19,10 @@ from msgspec import UNSET
 from metrics_server.errors import Reason, Rejected
 from metrics_server.ingest.cloudevent import MAX_ATTRIBUTE, seconds_at
 from metrics_server.ingest.decoding import read
-from metrics_server.ingest.normalize import EVERYTHING, aliases_of
+from metrics_server.ingest.normalize import EVERYTHING
 from metrics_server.ingest.payload.rows import MAX_ROWS, check_rows, checked, is_label, row_of
+from metrics_server.ingest.request_id import Digest, aliases_of, digest_within
+from metrics_server.ingest.sender_rules import RulesOf, as_sent
 from metrics_server.ingest.slicing import SlicingRules
 from metrics_server.metrics.labels import EventKind
 from metrics_server.metrics.task import RowValue
@@ -75,7 +77,7 @@ def is_list(body: bytes) -> bool:
 
 
 def observations_of(
-    body: bytes, defaults: Labels, now: float, selection: SlicingRules = EVERYTHING
+    body: bytes, defaults: Labels, now: float, selection: SlicingRules = EVERYTHING, rules_of: RulesOf = as_sent
 ) -> list[Observation | Rejected]:
     """Makes the observations of one item or of a list of them, with a refusal in the place of one that cannot be used.
 
@@ -83,8 +85,8 @@ def observations_of(
         Rejected: the body as a whole cannot be read, or has too many elements.
     """
     if not is_list(body):
-        return [_observation_or_refusal(_item(body), defaults, now, selection)]
-    found = [_observation_or_refusal(one, defaults, now, selection) for one in _elements(body)]
+        return [_observation_or_refusal(_item(body), defaults, now, selection, rules_of)]
+    found = [_observation_or_refusal(one, defaults, now, selection, rules_of) for one in _elements(body)]
     return [
         Rejected(observation.reason, f"[{at}] {observation.detail}")
         if isinstance(observation, Rejected)
@@ -122,17 +124,19 @@ def _item(body: bytes | msgspec.Raw) -> FeedbackItem | Rejected:
 
 
 def _observation_or_refusal(
-    item: FeedbackItem | Rejected, defaults: Labels, now: float, selection: SlicingRules
+    item: FeedbackItem | Rejected, defaults: Labels, now: float, selection: SlicingRules, rules_of: RulesOf
 ) -> Observation | Rejected:
     if isinstance(item, Rejected):
         return item
     try:
-        return _observation_of(item, defaults, now, selection)
+        return _observation_of(item, defaults, now, selection, rules_of)
     except Rejected as error:
         return error.without_traceback()
 
 
-def _observation_of(item: FeedbackItem, defaults: Labels, now: float, selection: SlicingRules) -> Observation:
+def _observation_of(
+    item: FeedbackItem, defaults: Labels, now: float, selection: SlicingRules, rules_of: RulesOf
+) -> Observation:
     weight = 1 if item.weight in (None, 1) else item.weight
     if not LIGHTEST <= weight <= HEAVIEST:
         raise Rejected(Reason.MALFORMED_FEEDBACK, f"weight: want a number from {LIGHTEST:g} to {HEAVIEST:g}")
@@ -166,15 +170,20 @@ def _observation_of(item: FeedbackItem, defaults: Labels, now: float, selection:
     told = (item.row or 0, truths[0], predictions[0]) if item.truths is None else (None, truths, predictions)
     weighed = [weight] if weight != 1 else []
     event = b"" if labelled_at is None else _identity(request_id, *told, labelled_at, predicted_at, *stated, *weighed)
-    keys, aliases = _filed(request_id, item.row or 0, len(rows))
+    keys, aliases = _filed(request_id, item.row or 0, len(rows), _digest(labels, rules_of))
     return Observation(EventKind.FEEDBACK, event, labels, time, True, keys, aliases, rows, clamped, request_id)
 
 
-def _filed(request_id: str, first: int, rows: int) -> tuple[list[bytes], list[tuple[bytes, int]]]:
+def _filed(request_id: str, first: int, rows: int, digested: Digest) -> tuple[list[bytes], list[tuple[bytes, int]]]:
     """Makes the keys of the rows of a request from the first one on, and what else they are known by."""
-    digest = digest_of(request_id)
-    aliases = [] if first else aliases_of([request_id], EventKind.FEEDBACK, rows)
+    digest = digested(request_id)
+    aliases = [] if first else aliases_of([request_id], EventKind.FEEDBACK, rows, digested)
     return [row_key(digest, row) for row in range(first, first + rows)], aliases
+
+
+def _digest(labels: Labels, rules_of: RulesOf) -> Digest:
+    is_default = rules_of is as_sent  # as of nearly all servers
+    return digest_of if is_default or not rules_of(labels).request_id_from else digest_within(labels)
 
 
 @lru_cache(4096)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 from metrics_server.errors import Reason, Rejected
-from metrics_server.ingest.cloudevent import MAX_ATTRIBUTE, SHARED_ID_PREFIX, Event
+from metrics_server.ingest.cloudevent import Event
 from metrics_server.ingest.payload import read
 from metrics_server.ingest.payload.parsed import ParsedPayload
 from metrics_server.ingest.payload.rows import is_label
-from metrics_server.ingest.sender_rules import RulesOf, SenderRules, as_sent
+from metrics_server.ingest.place import value_at
+from metrics_server.ingest.request_id import aliases_of, digest_within, ids_of, is_item, sender_id_of
+from metrics_server.ingest.sender_rules import AS_SENT, RulesOf, SenderRules, as_sent
 from metrics_server.ingest.slicing import SlicingRules
 from metrics_server.metrics.labels import EventKind
 from metrics_server.metrics.task import RowValue, is_row
@@ -27,9 +28,6 @@ REQUEST, RESPONSE, FEEDBACK = EventKind.REQUEST, EventKind.RESPONSE, EventKind.F
 EVERYTHING = SlicingRules()
 
 MAX_PATH = 64  # nodes of one graph; Seldon's graphs have a handful
-
-# Row n of a batch, as Seldon's batch processor and request logger name it.
-_ITEM = re.compile(r"(.+)-item-(0|[1-9][0-9]{0,4})", re.DOTALL)
 
 
 def observation_of(
@@ -46,13 +44,14 @@ def observation_of(
     """
     get = event.attributes.get
     parsed = read(event.kind, get("protocol", ""), event.content_type, event.data)
-    origin = _origin_of(event, parsed, defaults)
-    labels = origin.labels
+    origin = _origin_of(event, parsed, defaults, rules_of)
+    labels, rules = origin.labels, origin.rules
     clamped = event.time is not None and event.time > now + FUTURE_TOLERANCE
     time = now if event.time is None or clamped else event.time
-    if event.kind == FEEDBACK and rules_of is not as_sent:
-        _apply_rules(parsed, rules_of(origin.stated))
-    ids = _ids(event, parsed)
+    if event.kind == FEEDBACK and rules is not AS_SENT:
+        _apply_rules(parsed, rules)
+    places = rules.request_id_from
+    ids = ids_of(event, parsed, places)
     rows = _rows(event, parsed, slicing, origin, time=time, ids=ids)
     if not ids and parsed.truth is not None and parsed.response is None and parsed.reward is None:
         raise Rejected(
@@ -61,24 +60,34 @@ def observation_of(
     key = event.key if event.id else b""
     if not ids:
         return Observation(event.kind, key, labels, time, False, [], [], rows, clamped)
-    digest = digest_of(ids[0])
-    aliases = aliases_of(ids, event.kind, len(rows)) if len(ids) > 1 or "-item-" in ids[0] else []
+    digested = digest_within(labels) if places else digest_of
+    digest = digested(ids[0])
+    aliases = aliases_of(ids, event.kind, len(rows), digested) if len(ids) > 1 or "-item-" in ids[0] else []
     # A request known by one id alone has nothing to tell those that come under it.
     count = len(rows) if event.kind != REQUEST else 1 if aliases else 0
     keys = [digest + FIRST_ROW] if count == 1 else [row_key(digest, row) for row in range(count)]
     more = len(parsed.truth or ()) - len(rows) if parsed.is_flat else 0
-    return Observation(event.kind, key, labels, time, bool(keys), keys, aliases, rows, clamped, ids[0], more)
+    known_by = ids[0] if rules is AS_SENT else _known_by(event, ids[0], rules)
+    return Observation(event.kind, key, labels, time, bool(keys), keys, aliases, rows, clamped, known_by, more)
+
+
+def _known_by(event: Event, request_id: str, rules: SenderRules) -> str:
+    """Returns the id that request and response share, "" for a request whose predictor only its response will tell."""
+    if event.kind == REQUEST and rules.is_predictor_in_response:
+        return ""
+    return sender_id_of(event) or request_id
 
 
 class _Origin(NamedTuple):
-    """Whose an event is: what it states, the labels that come of it, and the candidates, see `owner_of`."""
+    """Whose an event is: what it states, the labels and rules that come of it, and the candidates, see `owner_of`."""
 
     stated: Labels
     labels: Labels
-    candidates: list[str] | None
+    rules: SenderRules = AS_SENT
+    candidates: list[str] | None = None
 
 
-def _origin_of(event: Event, parsed: ParsedPayload, defaults: Labels) -> _Origin:
+def _origin_of(event: Event, parsed: ParsedPayload, defaults: Labels, rules_of: RulesOf) -> _Origin:
     get = event.attributes.get
     origin = _named(
         defaults,
@@ -87,10 +96,25 @@ def _origin_of(event: Event, parsed: ParsedPayload, defaults: Labels) -> _Origin
         get("endpoint", ""),
         get("modelid") or get("component", ""),
     )
+    if rules_of is not as_sent:  # as it is for nearly all servers
+        origin = _by_rules(origin, event, parsed, rules_of)
     if event.kind != FEEDBACK or (origin.stated.model and not parsed.path):
         return origin
     model, candidates = owner_of(origin.stated.model, origin.labels.model, parsed.path)
     return origin._replace(labels=origin.labels._replace(model=model), candidates=candidates)
+
+
+def _by_rules(origin: _Origin, event: Event, parsed: ParsedPayload, rules_of: RulesOf) -> _Origin:
+    rules, labels = rules_of(origin.labels), origin.labels
+    if rules.predictor_from:
+        labels = labels._replace(predictor=_predictor_of(event, parsed, rules) or labels.predictor)
+    return origin._replace(labels=labels, rules=rules)
+
+
+def _predictor_of(event: Event, parsed: ParsedPayload, rules: SenderRules) -> str:
+    """Takes the name of the predictor from the first place that has one; "" where none has."""
+    found = (value_at(kind, key, event.attributes, parsed.tags) for kind, key in rules.predictor_from)
+    return next((name for name in found if name and is_label(name)), "")
 
 
 def owner_of(stated: str, default: str, path: Sequence[str]) -> tuple[str, list[str] | None]:
@@ -133,36 +157,7 @@ def _named(defaults: Labels, *names: str) -> _Origin:
                 "namespace, inferenceservicename, endpoint and modelid: at most 256 printable characters",
             )
     stated = Labels(*names)
-    return _Origin(stated, Labels(*(part or default for part, default in zip(stated, defaults, strict=True))), None)
-
-
-def _ids(event: Event, parsed: ParsedPayload) -> list[str]:
-    """Lists the ids to join on, the best first: the request id, for KServe the event's own, then those in a body."""
-    request_id = event.attributes.get("requestid") or (event.id if event.type.startswith(SHARED_ID_PREFIX) else "")
-    if not parsed.puids:
-        ids = [request_id] if request_id else []
-    else:
-        ids = list(dict.fromkeys([request_id, *parsed.puids] if request_id else parsed.puids))
-    for one in ids:
-        if len(one) > MAX_ATTRIBUTE:
-            raise Rejected(
-                Reason.LABEL_TOO_LONG, f"a request id has at most {MAX_ATTRIBUTE} characters, {len(one)} were sent"
-            )
-    return ids
-
-
-def aliases_of(ids: list[str], kind: EventKind, rows: int) -> list[tuple[bytes, int]]:
-    """Lists where else the rows are filed: the digest of an id, and the number of the row there that is the first here.
-
-    A single row of feedback may be named as an item of a batch; the exact id comes first.
-    """
-    found: list[tuple[bytes, int]] = []
-    for position, one in enumerate(ids):
-        if position:
-            found.append((digest_of(one), 0))
-        if kind == FEEDBACK and rows == 1 and (match := _ITEM.fullmatch(one)):
-            found.append((digest_of(match[1]), int(match[2])))
-    return found
+    return _Origin(stated, Labels(*(part or default for part, default in zip(stated, defaults, strict=True))))
 
 
 def _apply_rules(parsed: ParsedPayload, rules: SenderRules) -> None:
@@ -235,8 +230,8 @@ def _flat_truths(
     first = values[0]
     if isinstance(first, list):  # it stands beside a single row
         return [Truth(*scope, first[0], labels=pending, flat=[*first], is_one_row=True)]
-    is_item = any(map(_ITEM.fullmatch, ids))
-    return [Truth(*scope, first, labels=pending, flat=values, is_one_row=is_item)]  # type: ignore[arg-type]
+    is_one_row = any(map(is_item, ids))
+    return [Truth(*scope, first, labels=pending, flat=values, is_one_row=is_one_row)]  # type: ignore[arg-type]
 
 
 def _scored_reward(reward: Reward, slicing: SlicingRules) -> Reward | None:

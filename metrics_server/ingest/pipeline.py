@@ -167,7 +167,10 @@ class Ingest:
             return
         found = self._read(
             posted,
-            lambda body: (is_list(body), observations_of(body, self._defaults, self._clock(), self._slicing)),
+            lambda body: (
+                is_list(body),
+                observations_of(body, self._defaults, self._clock(), self._slicing, self._rules_of),
+            ),
             respond,
             FEEDBACK,
         )

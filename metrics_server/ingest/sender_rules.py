@@ -8,6 +8,7 @@ from typing import TypeAlias
 import msgspec
 
 from metrics_server.errors import BadConfiguration
+from metrics_server.ingest.place import Place
 from metrics_server.metrics.task import OF_ROWS
 from metrics_server.series.series import Build, Labels
 
@@ -19,15 +20,24 @@ class SenderRules(msgspec.Struct, frozen=True):
         absent_reward: what a feedback with a truth and without a reward says of it: 0.0 where the sender leaves zeros
             out, as JSON of protobuf does; None for nothing.
         row_task: the task of the metric model that is named, if its rows are lists; "" for any other.
+        request_id_from: where the id to join on stands, the best first; of none, where the platform has it.
+        predictor_from: where the name of the predictor stands, the best first.
     """
 
     absent_reward: float | None = None
     row_task: str = ""
+    request_id_from: tuple[Place, ...] = ()
+    predictor_from: tuple[Place, ...] = ()
+
+    @property
+    def is_predictor_in_response(self) -> bool:
+        """Tells whether a response may name its predictor where its request cannot."""
+        return any(place.kind == "tag" for place in self.predictor_from)
 
 
 AS_SENT = SenderRules()
 
-# The rules for events that state these labels.
+# The rules for events with these labels: as they state them, with the defaults of this server filled in.
 RulesOf: TypeAlias = "Callable[[Labels], SenderRules]"
 
 

@@ -8,14 +8,12 @@ from typing import Any
 
 import msgspec
 
-from metrics_server.errors import BadConfiguration, Reason, Rejected
+from metrics_server.errors import BadConfiguration
 from metrics_server.ingest.cloudevent import Event
-from metrics_server.ingest.decoding import read
 from metrics_server.ingest.payload.rows import is_label
+from metrics_server.ingest.place import value_at
 
 _SPELLING = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(attribute|tag|header|annotation):(.+)")
-_HEADERS = msgspec.json.Decoder(dict[str, list[str]] | None)
-_ANNOTATIONS = msgspec.json.Decoder(dict[str, str] | None)
 
 
 class Dimension(msgspec.Struct, frozen=True):
@@ -76,29 +74,7 @@ class SlicingRules(msgspec.Struct, frozen=True):
         """The slices that a prediction belongs to, such as "tenant=b 7"; what cannot be a label is in none."""
         found = []
         for dimension in self.dimensions:
-            value = _value(dimension, event.attributes, tags)
+            value = value_at(dimension.place, dimension.key, event.attributes, tags)
             if value is not None and is_label(value):
                 found.append(f"{dimension.name}={value}")
         return found
-
-
-def _value(dimension: Dimension, attributes: Mapping[str, str], tags: Mapping[str, Any]) -> str | None:
-    if dimension.place == "attribute":
-        return attributes.get(dimension.key)
-    if dimension.place == "tag":
-        value = tags.get(dimension.key)
-        return None if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-    if dimension.place == "header":
-        headers = _logged(attributes.get("metadata"), _HEADERS) or {}
-        return next(
-            (values[0] for name, values in headers.items() if values and name.lower() == dimension.key.lower()), None
-        )
-    return (_logged(attributes.get("annotations"), _ANNOTATIONS) or {}).get(dimension.key)
-
-
-def _logged(text: str | None, decoder: msgspec.json.Decoder[Any]) -> Any:
-    """Decodes JSON that KServe's agent logs in an attribute; None when it is something else."""
-    try:
-        return read(text.encode(), decoder, Reason.MALFORMED_EVENT, "metadata") if text else None
-    except Rejected:
-        return None

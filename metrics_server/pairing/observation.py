@@ -48,7 +48,7 @@ class Observation(msgspec.Struct, frozen=True, gc=False):
             that is the first row here.
         rows: one for each row.
         clamped: whether its time was too far in the future to be believed, so that the time of receipt was taken.
-        request_id: the id that the keys were made of, "" where there is none.
+        request_id: the id that its sender knows it by, "" where there is none; request and response share it.
         more_rows: that a flat list in the first row may come to.
     """
 

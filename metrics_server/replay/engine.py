@@ -165,7 +165,7 @@ class Replay:
         body = _with_times(body, members)
         if members.keys().isdisjoint(("truth", "truths")):
             return self._of_prediction(read(body, _LOGGED, Reason.MALFORMED_FEEDBACK, "prediction"))
-        (observation,) = observations_of(body, self._defaults, self._now, self._slicing)
+        (observation,) = observations_of(body, self._defaults, self._now, self._slicing, self._rules_of)
         if isinstance(observation, Rejected):
             raise observation
         return observation
@@ -184,7 +184,7 @@ class Replay:
             raise Rejected(Reason.MALFORMED_FEEDBACK, "neither truth nor prediction")
         if line.request_id in (None, ""):
             raise Rejected(Reason.MALFORMED_FEEDBACK, "a prediction without its truth needs a request_id to join on")
-        observation = observation_of(_response_event(line), self._defaults, self._now, self._slicing)
+        observation = observation_of(_response_event(line), self._defaults, self._now, self._slicing, self._rules_of)
         if line.row and observation.keys:
             return msgspec.structs.replace(observation, keys=[row_key(observation.keys[0][:16], line.row)])
         return observation

@@ -293,8 +293,8 @@ def test_the_examples_log_to_the_service(path: Path) -> None:
     service = object_named(kustomize.build(DEPLOY / "overlays/prometheus-operator"), "Service", SERVER)
     url = f"http://{SERVER}.{service['metadata']['namespace']}.svc.cluster.local/"
     for model in objects_of(kustomize.load(path), "SeldonDeployment", "InferenceService"):
-        predictors = model["spec"].get("predictors", [model["spec"].get("predictor")])
-        loggers = list(_loggers(model["spec"]))
+        predictors = model["spec"].get("predictors", [model["spec"].get("predictor"), *model["spec"].get("canary", [])])
+        loggers = [{name: logger[name] for name in ("mode", "url")} for logger in _loggers(model["spec"])]
         assert loggers == [{"mode": "all", "url": url}] * len(predictors)
         shares = [predictor["traffic"] for predictor in predictors if "traffic" in predictor]
         assert sum(shares) == (100 if shares else 0)

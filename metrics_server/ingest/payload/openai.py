@@ -16,6 +16,11 @@ def is_stream(body: bytes) -> bool:
     return body[:_LONGEST_START].lstrip().startswith(b"data:")
 
 
+def first_chunk(body: bytes) -> bytes:
+    """Returns the data of the first event of a stream, which has the id of the answer as all have."""
+    return body.lstrip().removeprefix(b"data:").split(b"\n", 1)[0]
+
+
 def rows_of_choices(choices: Any, what: str) -> list[Row]:
     """One opaque row, however many choices were asked for."""
     return [Unreadable(f"{what}: an answer of a language model")]

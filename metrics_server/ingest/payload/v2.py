@@ -124,7 +124,7 @@ def rows_with_binary(body: bytes, what: str) -> list[Row] | None:
     Raises:
         Rejected: the sizes do not add up to the bytes there are, or not to the shape.
     """
-    end = _end_of_json(body)
+    end = end_of_json(body)
     try:
         outputs = read(body[:end], _ANSWER, Reason.UNKNOWN_PROTOCOL, what).outputs
     except Rejected:
@@ -145,7 +145,7 @@ def rows_with_binary(body: bytes, what: str) -> list[Row] | None:
     return rows_of_output(outputs[0], what)
 
 
-def _end_of_json(body: bytes) -> int:
+def end_of_json(body: bytes) -> int:
     """Finds the end of the first JSON value of a body, 0 when it does not. One character a byte, so that positions
     agree.
     """
