@@ -51,7 +51,7 @@ def observation_of(
     clamped = event.time is not None and event.time > now + FUTURE_TOLERANCE
     time = now if event.time is None or clamped else event.time
     if event.kind == FEEDBACK:
-        _apply_rules(parsed, rules_of(origin.stated))
+        _apply_rules(parsed, rules_of(labels))
     ids = _ids(event, parsed)
     rows = _rows(event, parsed, slicing, origin, time=time, ids=ids)
     if not ids and parsed.truth is not None and parsed.response is None and parsed.reward is None:

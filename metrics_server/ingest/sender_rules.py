@@ -27,7 +27,7 @@ class SenderRules(msgspec.Struct, frozen=True):
 
 AS_SENT = SenderRules()
 
-# The rules for events that state these labels.
+# The rules for events with these labels.
 RulesOf: TypeAlias = "Callable[[Labels], SenderRules]"
 
 

@@ -306,6 +306,16 @@ def test_absent_reward_zero(server: RunningServer) -> None:
     assert page("model_support", window="1h") == 20
 
 
+def test_the_pod_s_own_deployment_has_its_rules_too(tmp_path: Path, serve: Serve) -> None:
+    """Feedback that names no deployment is of the pod's own, and is read by the rules of that."""
+    (tmp_path / "config.yaml").write_text(json.dumps(CONFIG))
+    environment = {"SELDON_DEPLOYMENT_ID": ZERO, "PREDICTOR_ID": "main"}
+    server = serve("--store", "memory://", "--config", str(tmp_path / "config.yaml"), environment=environment)
+    answer = server.post(carried("a"), {"Content-Type": "application/json"})
+    assert answer.status == 200, answer.body
+    assert server.value("model_rewards_total", deployment_name=ZERO, model_name="a") == 1
+
+
 # Rule 4: flat lists
 
 
