@@ -11,7 +11,7 @@ from metrics_server.errors import Reason, Rejected
 from metrics_server.ingest.cloudevent import MAX_ATTRIBUTE, SHARED_ID_PREFIX, Event
 from metrics_server.ingest.payload import read
 from metrics_server.ingest.payload.parsed import ParsedPayload
-from metrics_server.ingest.payload.rows import is_label
+from metrics_server.ingest.payload.rows import MAX_ROW_BYTES, NUMBER_BYTES, is_label
 from metrics_server.ingest.sender_rules import RulesOf, SenderRules, as_sent
 from metrics_server.ingest.slicing import SlicingRules
 from metrics_server.metrics.labels import EventKind
@@ -214,8 +214,15 @@ def _truths(parsed: ParsedPayload, stated: Labels, pending: Labels | None, time:
     first = values[0]
     if isinstance(first, list):  # it stands beside a single row
         return [Truth(*scope, first[0], labels=pending, flat=[*first], is_one_row=True)]
+    if _stored_size(values) > MAX_ROW_BYTES:  # too large for a row, and to be kept beside the rows
+        return [Truth(*scope, value, labels=pending) for value in values]
     is_item = any(map(_ITEM.fullmatch, ids))
     return [Truth(*scope, first, labels=pending, flat=values, is_one_row=is_item)]  # type: ignore[arg-type]
+
+
+def _stored_size(values: list[RowValue]) -> int:
+    """Bytes that a list of scalars takes as stored, at most."""
+    return NUMBER_BYTES * len(values) + sum(len(value.encode()) for value in values if isinstance(value, str))
 
 
 def _scored_reward(reward: Reward, slicing: SlicingRules) -> Reward | None:
