@@ -263,7 +263,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         )
 
     def sender_rules(self, build: Build) -> RulesOf:
-        """Makes the rules by which events are read, by the labels that they state; `build` makes metric models."""
+        """Makes the rules by which events are read, by their labels; `build` makes metric models."""
         row_tasks = {path: row_task_of(path, build) for path in self.model_paths}
         if not any(row_tasks.values()) and not self._tells_of_senders:
             return as_sent

@@ -10,7 +10,7 @@ from metrics_server.errors import Reason, Rejected
 from metrics_server.ingest.cloudevent import Event
 from metrics_server.ingest.payload import read
 from metrics_server.ingest.payload.parsed import ParsedPayload
-from metrics_server.ingest.payload.rows import is_label
+from metrics_server.ingest.payload.rows import MAX_ROW_BYTES, NUMBER_BYTES, is_label
 from metrics_server.ingest.place import value_at
 from metrics_server.ingest.request_id import aliases_of, digest_within, ids_of, is_item, sender_id_of
 from metrics_server.ingest.sender_rules import AS_SENT, RulesOf, SenderRules, as_sent
@@ -101,7 +101,9 @@ def _origin_of(event: Event, parsed: ParsedPayload, defaults: Labels, rules_of: 
     if event.kind != FEEDBACK or (origin.stated.model and not parsed.path):
         return origin
     model, candidates = owner_of(origin.stated.model, origin.labels.model, parsed.path)
-    return origin._replace(labels=origin.labels._replace(model=model), candidates=candidates)
+    labels = origin.labels._replace(model=model)
+    rules = origin.rules if rules_of is as_sent else rules_of(labels)
+    return _Origin(origin.stated, labels, rules, candidates)
 
 
 def _by_rules(origin: _Origin, event: Event, parsed: ParsedPayload, rules_of: RulesOf) -> _Origin:
@@ -230,8 +232,15 @@ def _flat_truths(
     first = values[0]
     if isinstance(first, list):  # it stands beside a single row
         return [Truth(*scope, first[0], labels=pending, flat=[*first], is_one_row=True)]
+    if _stored_size(values) > MAX_ROW_BYTES:  # too large for a row, and to be kept beside the rows
+        return [Truth(*scope, value, labels=pending) for value in values]
     is_one_row = any(map(is_item, ids))
     return [Truth(*scope, first, labels=pending, flat=values, is_one_row=is_one_row)]  # type: ignore[arg-type]
+
+
+def _stored_size(values: list[RowValue]) -> int:
+    """Bytes that a list of scalars takes as stored, at most."""
+    return NUMBER_BYTES * len(values) + sum(len(value.encode()) for value in values if isinstance(value, str))
 
 
 def _scored_reward(reward: Reward, slicing: SlicingRules) -> Reward | None:

@@ -18,6 +18,7 @@ from metrics_server.metrics.labels import LabelStatus
 from metrics_server.metrics.task import RowValue
 from metrics_server.pairing.observation import RowObservation
 from metrics_server.pairing.record import (
+    MAX_REWARDS,
     MAX_TRUTHS,
     Contribution,
     PairingRecord,
@@ -96,6 +97,7 @@ def match_row(record: PairingRecord, row: RowObservation, sink: EffectSink) -> b
     if row.reward is not None:
         _take_reward(record, row.reward, sink)
         _settle_rewards(record, sink)
+        _drop_surplus_rewards(record, sink)
     return row.truth is not None and not is_met
 
 
@@ -448,6 +450,15 @@ def _settle_rewards(record: PairingRecord, sink: EffectSink) -> None:
         if target is not None:
             reward.applied = sink.apply_reward(reward.value, target)
             reward.counted_labels, reward.counted_slices = target.labels, target.slices
+
+
+def _drop_surplus_rewards(record: PairingRecord, sink: EffectSink) -> None:
+    """Drops the oldest rewards beyond the limit, those that do not count first: nobody vouches for the nodes named."""
+    while len(record.rewards) > MAX_REWARDS:
+        dropped = min(record.rewards, key=lambda each: (each.applied is not None, each.time, _encode(each.content)))
+        if dropped.applied is not None:
+            sink.retract_reward(dropped.applied)
+        record.rewards.remove(dropped)
 
 
 class _Aim(NamedTuple):

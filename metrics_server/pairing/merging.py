@@ -62,6 +62,8 @@ def keys_of(observations: Sequence[Observation]) -> set[bytes]:
     keys: set[bytes] = set()
     for observation in observations:
         keys.update(observation.keys or (observation.event,))
+        if observation.joins and not observation.keys[0].endswith(FIRST_ROW):  # which is noted in the first row
+            keys.add(request_of(observation.keys[0]) + FIRST_ROW)
         if observation.aliases:
             keys.update(observation.alias_row_keys)
     keys.discard(b"")
@@ -139,7 +141,7 @@ class Merger:
         first_key = request_of(key) + FIRST_ROW
         loaded = self._session.find(first_key)
         record, index = loaded.record, loaded.index_of(first_key)
-        record.row_count = max(record.row_count, row_number_of(key) + 1)
+        record.row_count = max(record.row_count, 2)  # whatever number is named: nothing is there of rows between
         if index not in record.numbered_keys:
             record.numbered_keys += bytes([index])
             loaded.is_touched = True
@@ -151,8 +153,9 @@ class Merger:
         lists, record.flat_truths = record.flat_truths, []
         for truth in lists:
             mine = [keys[index] for index in truth.key_indexes_by_preference]
-            for row, value in enumerate(truth.flat[1:], 1):
-                at = [row_key(request_of(key), row_number_of(key) + row) for key in mine]
+            rows = [_further_keys(mine, row) for row in range(1, len(truth.flat))]
+            self._session.load([key for at in rows for key in at])
+            for at, value in zip(rows, truth.flat[1:], strict=True):
                 one = Truth(truth.namespace, truth.deployment, truth.time, value, OWN_KEY, truth.labels, truth.weight)
                 yield ListFiling(*self._session.merge_records(at), one)
 
@@ -171,6 +174,11 @@ class Merger:
         loaded = self._session.find(observation.keys[0])
         if loaded.record.row_count > 1 and loaded.record.flat_truths:
             yield from self._spread(loaded)
+
+
+def _further_keys(first: list[bytes], row: int) -> list[bytes]:
+    """Makes the keys of a row from those of the first row of a list."""
+    return [row_key(request_of(key), row_number_of(key) + row) for key in first]
 
 
 def _note(observation: Observation, first: LoadedRecord) -> None:

@@ -21,6 +21,10 @@ from metrics_server.series.series import Labels
 MAX_EVENT_DIGESTS = 64
 # Truths with different stated scopes or ids that are kept for one row; a real one has one or two.
 MAX_TRUTHS = 64
+# Models that feedback of one prediction names; one that names more, all together, gives way to any model.
+MAX_CANDIDATES = 128
+# Nodes that say a reward for one row; a graph has a handful.
+MAX_REWARDS = 64
 # Keys that one record is filed under. A client that gives every request the same id joins no more of them than this.
 MAX_KEYS = 16
 
@@ -152,11 +156,12 @@ class Prediction(msgspec.Struct, array_like=True, gc=False):
         return is_candidate and share_key(self.key_indexes, other.key_indexes)
 
     def add_candidates(self, others: list[str] | None) -> None:
-        """Adds candidates of a carried prediction that turned out to be this one."""
+        """Adds candidates of a carried prediction that turned out to be this one; too many are any."""
         if self.candidates == others:
             return
         mine, more = ([self.labels.model] if each is None else each for each in (self.candidates, others))
-        self.candidates = sorted({*mine, *more}) if mine and more else []
+        both = sorted({*mine, *more}) if mine and more else []
+        self.candidates = both if len(both) <= MAX_CANDIDATES else []
 
     @property
     def rank(self) -> tuple[int, float]:
@@ -267,7 +272,7 @@ class PairingRecord(msgspec.Struct, array_like=True, gc=False):
         alias_keys: further keys it is filed under; its own key has index 0, the first of these index 1.
         request_aliases: in the record of the first row: pairs of digests, each of a request id and of another id that
             the client gave to the same request.
-        row_count: in the record of the first row: how many rows of this request are known.
+        row_count: in the record of the first row: how many rows of this request are known, at least.
         numbered_keys: in the record of the first row: indexes of the keys under which feedback names further rows.
         flat_truths: in the record of the first row: flat lists that are not filed under their other rows, because
             nothing says yet that there are any.
@@ -346,7 +351,7 @@ def absorb_record(record: PairingRecord, own: bytes, key: bytes, other: PairingR
     record.truths += other.truths
     record.rewards += other.rewards
     record.flat_truths += other.flat_truths
-    record.numbered_keys += other.numbered_keys
+    record.numbered_keys = bytes(dict.fromkeys(record.numbered_keys + other.numbered_keys))
     record.request_aliases += [pair for pair in other.request_aliases if pair not in record.request_aliases]
     record.row_count = max(record.row_count, other.row_count)
     for event in other.event_digests:

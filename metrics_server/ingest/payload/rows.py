@@ -22,7 +22,8 @@ from metrics_server.metrics.sums import LARGEST
 from metrics_server.metrics.task import LONGEST_LABEL, RowValue
 
 MAX_ROW_BYTES = 64 * 2**10
-MAX_COLUMNS = MAX_ROW_BYTES // 9  # a float takes 9 bytes in a stored row
+NUMBER_BYTES = 9  # of a float in a stored row
+MAX_COLUMNS = MAX_ROW_BYTES // NUMBER_BYTES
 
 MAX_DIMENSIONS = 32  # as numpy had it
 MAX_VALUES = 2**21  # of one tensor: what a body of 8 MiB holds of single precision, and half a second to look at

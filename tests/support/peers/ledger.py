@@ -105,7 +105,11 @@ def _cells(confusion: dict[str, Any] | None) -> dict[tuple[str, str], int]:
 
 def by_page(server: RunningServer, deployment: str) -> Standings:
     """What /v1/metrics says: counters less their `_retracted_total` twins, and gauges of the window."""
-    page = Page(server.get("/v1/metrics").body.decode(), deployment)
+    return standings_on(Page(server.get("/v1/metrics").body.decode(), deployment))
+
+
+def standings_on(page: Page) -> Standings:
+    """The same of a page that was read before. Series from which all has been taken back are left out."""
     found = {one: _read(page, predictor_name=one[0], model_name=one[1]) for one in _series(page)}
     return {one: standing for one, standing in found.items() if _says(standing)}
 
