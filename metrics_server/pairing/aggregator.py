@@ -53,6 +53,7 @@ class PairTarget(NamedTuple):
         bucket: of the prediction time; None when that is older than the history.
         sign: APPLIED or RETRACTED.
         first: whether they are the first of their predictions.
+        is_too_old: whether they were older than the history when they were counted.
     """
 
     series_id: int
@@ -60,6 +61,7 @@ class PairTarget(NamedTuple):
     sign: int
     first: bool
     weight: Weight
+    is_too_old: bool
 
 
 class Aggregator:
@@ -73,7 +75,7 @@ class Aggregator:
         self._buckets: dict[float, Bucket | None] = {}  # by the minute of the prediction time
         self._sums: dict[tuple[int, Bucket], dict[str, float]] = {}
         # Keyed by plain tuples, which take a third of the time to make: see PairTarget for their items.
-        self._pairs: dict[tuple[int, Bucket | None, int, bool, Weight], list[tuple[RowValue, RowValue]]] = {}
+        self._pairs: dict[tuple[int, Bucket | None, int, bool, Weight, bool], list[tuple[RowValue, RowValue]]] = {}
         self._rows: dict[
             tuple[int, Bucket | None, int], list[tuple[str | None, float | None]]
         ] = {}  # class and number of each
@@ -135,8 +137,10 @@ class Aggregator:
         return pair
 
     def apply_pair(self, pair: Contribution, *, first: bool) -> None:
+        bucket = self._bucket(pair.at)
+        pair.is_too_old = bucket is None
         if not pair.slices and first:  # just resolved: its series is there
-            target = pair.series, self._bucket(pair.at), APPLIED, True, pair.weight
+            target = pair.series, bucket, APPLIED, True, pair.weight, pair.is_too_old
             self._pairs.setdefault(target, []).append((pair.y_true, pair.y_pred))
         else:
             self._post(pair, APPLIED, first=first)
@@ -147,7 +151,7 @@ class Aggregator:
     def _post(self, pair: Contribution, sign: int, *, first: bool) -> None:
         bucket = self._bucket(pair.at)
         for series_id in self._contributed(pair):
-            target = series_id, bucket, sign, first, pair.weight
+            target = series_id, bucket, sign, first, pair.weight, pair.is_too_old
             self._pairs.setdefault(target, []).append((pair.y_true, pair.y_pred))
 
     def status(self, prediction: Prediction, status: LabelStatus) -> None:
@@ -266,7 +270,7 @@ class Aggregator:
 
     def _score(self, target: PairTarget, pairs: list[tuple[RowValue, RowValue]]) -> None:
         """Gives the pairs of a target to their model; what that refuses leaves the server's own counts too."""
-        series_id, bucket, sign, first, weight = target
+        series_id, bucket, sign, first, weight, is_too_old = target
         series = self._registry.get(series_id)
         if series is None or series.model is None:
             return
@@ -275,7 +279,7 @@ class Aggregator:
         if refused:
             self._count(series_id, LABELS + LabelStatus.TASK_MISMATCH, sign * refused)
         if taken:
-            status = LabelStatus.TOO_OLD if bucket is None else LabelStatus.MATCHED
+            status = LabelStatus.TOO_OLD if is_too_old else LabelStatus.MATCHED
             self._count(series_id, LABELS + status, sign * taken)
         if taken and sign == APPLIED:
             series.labelled_at = self._now

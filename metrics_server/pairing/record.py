@@ -44,6 +44,7 @@ class Contribution(msgspec.Struct, array_like=True, gc=False):
         y_pred: the prediction as the metric model took it.
         slices: ids of the slices it was put into too, and when each was made.
         weight: of the truth.
+        is_too_old: whether it was older than the history when it was counted, so that it is in no window.
     """
 
     series: int
@@ -53,6 +54,7 @@ class Contribution(msgspec.Struct, array_like=True, gc=False):
     y_pred: RowValue
     slices: list[tuple[int, float]] = []
     weight: Weight = 1
+    is_too_old: bool = False
 
 
 class RowContribution(msgspec.Struct, array_like=True, gc=False):

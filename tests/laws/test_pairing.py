@@ -2,153 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
-from typing import Any
-
 import msgspec
-import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from metrics_server.ingest.cloudevent import Event
 from metrics_server.ingest.normalize import observation_of
-from metrics_server.metrics import reward_stats as reward
-from metrics_server.metrics.components import LOGGED, PAIRS
+from metrics_server.metrics.components import LABELS, PAIRS
 from metrics_server.metrics.labels import EventKind
 from metrics_server.metrics.reward_stats import REWARDS
 from metrics_server.metrics.sums import component
-from metrics_server.metrics.window import DAY, Bucket, bucket_of
+from metrics_server.metrics.window import CUMULATIVE_RETRACTED, DAY, bucket_of
 from metrics_server.pairing.batch import Batch
-from metrics_server.series.series import Labels, Scoring
-from tests.support.pairing_bench import CANARY, ELSEWHERE, KEEPING, MAIN, NOW, NOWHERE, OTHER_NODE, Bench, Sent
-
-ANY_LABELS = st.sampled_from([MAIN, CANARY, OTHER_NODE, ELSEWHERE])
-
-
-@st.composite
-def histories(draw: st.DrawFn) -> list[Sent]:
-    """A set of events over few requests, few labels and few times, so that they meet, tie and contradict each other."""
-    sent = []
-    for number in range(draw(st.integers(1, 12))):
-        kind = draw(st.sampled_from([EventKind.RESPONSE, EventKind.FEEDBACK, EventKind.FEEDBACK]))
-        rows = draw(st.integers(1, 2))
-        classes = st.tuples(*[st.integers(0, 2)] * rows)
-        truths = st.tuples(*[st.one_of(st.none(), st.integers(0, 2))] * rows)
-        has_response = kind == EventKind.RESPONSE or draw(st.booleans())
-        reward = None if kind == EventKind.RESPONSE or draw(st.booleans()) else float(draw(st.integers(-2, 2)))
-        truth = None if kind == EventKind.RESPONSE or (reward is not None and draw(st.booleans())) else draw(truths)
-        sent.append(
-            Sent(
-                kind,
-                f"event-{number}",
-                NOW - 60 * draw(st.integers(0, 4)) - DAY * draw(st.integers(0, 1)),
-                draw(st.sampled_from(["a", "b"])),
-                draw(ANY_LABELS),
-                draw(st.sampled_from([("", ""), ("shop", ""), ("shop", "wine"), ("lab", "wine")])),
-                draw(classes) if has_response else None,
-                truth,
-                reward,
-            )
-        )
-    return sent
-
-
-Counts = dict[tuple[Labels, Bucket], dict[str, float]]
-
-
-def expected(history: Iterable[Sent]) -> Counts:
-    """The same numbers in the plainest way: all halves in one place, the latest of each, then counted."""
-    result: dict[tuple[Labels, Bucket], Counter[str]] = {}
-    for request in ("a", "b"):
-        for row in range(2):
-            for labels, at, counts in _expected_row([one for one in history if one.request == request], row):
-                bucket = bucket_of(at, NOW, KEEPING.history)
-                assert bucket is not None
-                result.setdefault((labels, bucket), Counter()).update(counts)
-    return {
-        key: kept
-        for key, counts in result.items()
-        if (kept := {name: value for name, value in counts.items() if value})
-    }
-
-
-def _key(time: float, content: Any) -> tuple[float, bytes]:
-    return time, msgspec.msgpack.encode(content)
-
-
-def _expected_row(events: list[Sent], row: int) -> Iterable[tuple[Labels, float, Counter[str]]]:
-    logged: dict[Labels, tuple[tuple[float, bytes], float, int]] = {}
-    carried: dict[tuple[str, str, str], tuple[tuple[float, bytes], float, int, Labels]] = {}
-    truths: list[tuple[tuple[float, bytes], tuple[str, str], int | None]] = []
-    rewards: dict[tuple[str, str, str], tuple[tuple[float, bytes], float, float, Labels]] = {}
-    for one in events:
-        alike = (one.labels.namespace, one.labels.deployment, one.labels.model)
-        if one.response is not None and row < len(one.response):
-            value = one.response[row]
-            key = _key(one.time, [one.labels, value])
-            if one.kind == EventKind.RESPONSE:
-                logged[one.labels] = max(logged.get(one.labels, (key, one.time, value)), (key, one.time, value))
-            else:
-                before = carried.get(alike, (key, one.time, value, one.labels))
-                latest = max(before, (key, one.time, value, one.labels), key=lambda entry: entry[0])
-                carried[alike] = (latest[0], min(before[1], one.time), latest[2], latest[3])
-        if one.truth is not None and row < len(one.truth):
-            stated = (
-                one.scope
-                if one.response is None and one.reward is None
-                else (one.labels.namespace, one.labels.deployment)
-            )
-            truths.append((_key(one.time, one.truth[row]), stated, one.truth[row]))
-        if one.reward is not None and row == 0:
-            key = _key(one.time, [*one.labels, one.reward])
-            before = rewards.get(alike, (key, one.time, one.reward, one.labels))
-            latest = max(before, (key, one.time, one.reward, one.labels), key=lambda entry: entry[0])
-            rewards[alike] = (latest[0], min(before[1], one.time), latest[2], latest[3])
-    predictions = [(labels, at, value) for labels, (_, at, value) in logged.items()]
-    taken = {(labels.namespace, labels.deployment, labels.model) for labels in logged}
-    predictions += [(labels, at, value) for alike, (_, at, value, labels) in carried.items() if alike not in taken]
-    for labels, (_, at, _) in logged.items():
-        yield labels, at, Counter({LOGGED: 1})
-    for labels, at, value in predictions:
-        matching = [t for t in truths if t[1][0] in ("", labels.namespace) and t[1][1] in ("", labels.deployment)]
-        if matching and (truth := max(matching, key=lambda t: t[0])[2]) is not None:
-            counts = Counter({PAIRS: 1, "pairs": 1, component("confusion", str(truth), str(value)): 1})
-            if truth == value:
-                counts["correct"] = 1
-            yield labels, at, counts
-    for alike, (_, at, value, labels) in rewards.items():
-        about = [
-            (known, when)
-            for known, (_, when, _) in logged.items()
-            if (known.namespace, known.deployment, known.model) == alike
-        ]
-        where, when = min(about, default=(labels, at))
-        yield where, when, Counter(reward.increments(value))
-
-
-@pytest.mark.long
-@settings(max_examples=400, deadline=None)
-@given(
-    histories(),
-    st.randoms(use_true_random=False),
-    st.lists(st.integers(1, 5), min_size=20, max_size=20),
-    st.sets(st.integers(0, 20)),
-)
-def test_any_order_grouping_repetition_and_restart_give_the_numbers_of_the_set(
-    history: list[Sent], random: Any, sizes: list[int], restarts: set[int]
-) -> None:
-    """The net numbers equal a plain batch computation over the set of halves, however they arrived."""
-    rows = history + random.sample(history, len(history) // 2)
-    random.shuffle(rows)
-    bench = Bench()
-    for number, size in enumerate(sizes):
-        group, rows = rows[:size], rows[size:]
-        bench.send(*group)
-        if number in restarts:
-            bench.restart()
-    bench.send(*rows)
-    assert bench.net_by_bucket() == expected(history)
+from metrics_server.series.series import Scoring
+from tests.support.pairing_bench import CANARY, ELSEWHERE, KEEPING, MAIN, NOW, NOWHERE, Bench, Sent
 
 
 def test_the_bucket_is_the_one_of_the_prediction() -> None:
@@ -304,3 +169,17 @@ def test_a_prediction_whose_series_cannot_come_back_harms_nobody() -> None:
     assert bench.send(late)[0] == "accepted"
     assert bench.send(rewarded)[0].reason.label == "too_many_series"
     assert set(bench.net()) == {ELSEWHERE}
+
+
+def test_what_ages_out_of_the_history_is_taken_back_as_it_was_counted() -> None:
+    """A pair that was matched and is retracted after its bucket has gone leaves no label that is too old."""
+    bench = Bench()
+    at = NOW - KEEPING.history + 5 * DAY
+    bench.send(Sent(EventKind.RESPONSE, "1", at, "r", MAIN, ("", ""), (2,)))
+    bench.send(Sent(EventKind.FEEDBACK, "2", NOW, "r", MAIN, ("shop", "wine"), truth=(2,)))
+    later = NOW + 10 * DAY
+    bench.send(Sent(EventKind.FEEDBACK, "3", later, "r", MAIN, ("shop", "wine"), truth=(None,)), now=later)
+    (series,) = bench.catalog.current()
+    taken_back = bench.store.cumulative(CUMULATIVE_RETRACTED)[series.id]
+    assert bench.statuses(MAIN) == {"matched": 1, "retracted": 1}
+    assert {name: count for name, count in taken_back.items() if name.startswith(LABELS)} == {LABELS + "matched": 1}
