@@ -82,14 +82,21 @@ def test_a_server_that_comes_late_gets_all(programs: Path, serve: Serve, tmp_pat
 
 
 def test_a_stop_tells_what_waits(programs: Path, serve: Serve, tmp_path: Path) -> None:
-    """After SIGTERM the process tells the predictions that it has answered, and then ends."""
+    """After SIGTERM the process tells the predictions that it has answered, and then ends. The server stands still
+    until then, so that they do wait."""
     server = serve("--store", "memory://")
     with _serving(programs, tmp_path / "log", server.url) as (process, url):
-        for _ in range(50):
-            _predict(url)
-        process.send_signal(signal.SIGTERM)
+        server.process.send_signal(signal.SIGSTOP)
+        try:
+            for _ in range(20):
+                _predict(url)
+            process.send_signal(signal.SIGTERM)
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(2)
+        finally:
+            server.process.send_signal(signal.SIGCONT)
         process.wait(30)
-    assert _told(server) == 50
+    assert _told(server) == 20
 
 
 def test_what_cannot_wait_is_counted(programs: Path) -> None:
