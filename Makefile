@@ -61,6 +61,7 @@ notebooks: $(INSTALLED)
 docs: $(INSTALLED)
 	$(BIN)/python docs/generate.py
 	$(BIN)/python -m deploy.dashboards.builder
+	$(BIN)/python -m deploy.dashboards.builder.compose
 	$(BIN)/python deploy/components/prometheus-operator/prometheus_rule.py
 
 screenshots: $(INSTALLED)

@@ -28,13 +28,18 @@ from metrics_server.simulation.cluster import NAMESPACE, Deployment, Failed, clu
 from metrics_server.simulation.delivery import Copies, Delivery, Link, StoredSeries
 from metrics_server.simulation.executor import Executor
 from metrics_server.simulation.executor_event import batch
-from metrics_server.simulation.ingress import HOST, served
+from metrics_server.simulation.ingress import served
 from metrics_server.simulation.outcome import outcome_of
 from metrics_server.simulation.server import Child, started
 from metrics_server.simulation.story import Story
 from metrics_server.simulation.traffic import Due, PastTraffic, Traffic
 
+DESCRIPTION = (
+    "Stands in for a cluster: serves models behind an ingress such as Seldon's, logs to a metrics server, and shows "
+    "what that says."
+)
 LIVE_SECONDS, LINE_SECONDS = 1.0, 3.0  # between summaries on a terminal, and elsewhere
+HOST = "127.0.0.1"
 HOUR = 3600.0
 PAST_HOURS = 12.0
 JSON = "-H 'Content-Type: application/json'"
@@ -142,7 +147,7 @@ async def _simulate(options: argparse.Namespace, child: Child | None, console: C
     balancing, repeating = Random(options.seed), Random(options.seed)  # noqa: S311 - a simulation
     delivery = Delivery(link, Copies(options.repeats, repeating))
     executor = Executor(delivery.log, time.time_ns, balancing)
-    stack.enter_context(served(options.ingress_port, deployments, executor))
+    stack.enter_context(served(options.ingress_host, options.ingress_port, deployments, executor))
     if child is not None:
         await child.ready(link)
     _greet(options, child, deployments, console)
@@ -170,7 +175,7 @@ async def _simulate(options: argparse.Namespace, child: Child | None, console: C
 def _greet(
     options: argparse.Namespace, child: Child | None, deployments: dict[str, Deployment], console: Console
 ) -> None:
-    address = f"http://{HOST}:{options.ingress_port}"
+    address = _ingress_address(options.ingress_host, options.ingress_port)
     ingress = f"{address}/seldon"
     first = next(iter(deployments))
     feedback = Route.INGRESS_FEEDBACK.path(*first.split("/"))
@@ -186,6 +191,12 @@ def _greet(
     own = f"{options.rate:g} calls a second" if options.rate else "No calls"
     labels = f", {options.label_share:.0%} labelled after {options.label_delay:g} s or more" if options.rate else ""
     console.say(f"{own} of our own{labels}. Ctrl-C stops.")
+
+
+def _ingress_address(host: str, port: int) -> str:
+    """Returns what a caller on this machine asks; where all addresses are listened at, that is the loopback."""
+    named = HOST if host in ("0.0.0.0", "::") else host  # noqa: S104 - compared
+    return f"http://[{named}]:{port}" if ":" in named else f"http://{named}:{port}"
 
 
 async def _main(options: argparse.Namespace) -> int:
@@ -224,13 +235,7 @@ def _share(text: str) -> float:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="metrics-server simulate",
-        description=(
-            "Stands in for a cluster: serves models behind an ingress such as Seldon's, logs to a metrics server, "
-            "and shows what that says."
-        ),
-    )
+    parser = argparse.ArgumentParser(prog="metrics-server simulate", description=DESCRIPTION)
 
     def add(name: str, text: str, **kind: Any) -> None:
         default = " (default: %(default)s)" if "default" in kind else ""
@@ -240,7 +245,8 @@ def _parser() -> argparse.ArgumentParser:
     add("open", "open the server's page in a browser once there is something to see", action="store_true")
     add("url", "address of the server", default="http://127.0.0.1:8080")
     add("store", "where the server of --serve keeps its state", default="sqlite:///metrics-server.db")
-    add("ingress_port", "port of the ingress, on this machine only", type=int, default=8003, metavar="N")
+    add("ingress_port", "port of the ingress", type=int, default=8003, metavar="N")
+    add("ingress_host", "address that the ingress listens at; 0.0.0.0 in a container", default=HOST, metavar="HOST")
     add(
         "past",
         f"hours to tell of before the start (default: {PAST_HOURS:g}; with --rate 0: 0)",

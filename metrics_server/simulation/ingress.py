@@ -13,7 +13,6 @@ from tornado.web import Application, RequestHandler
 from metrics_server.simulation.cluster import Deployment, Failed
 from metrics_server.simulation.executor import Call, Executor, failure
 
-HOST = "127.0.0.1"
 MAX_BODY_BYTES = 8 * 2**20
 
 
@@ -64,11 +63,11 @@ class CallHandler(JsonHandler):
 
 
 @contextmanager
-def served(port: int, cluster: Mapping[str, Deployment], executor: Executor) -> Iterator[None]:
-    """Listens for calls from this machine.
+def served(host: str, port: int, cluster: Mapping[str, Deployment], executor: Executor) -> Iterator[None]:
+    """Listens for calls.
 
     Raises:
-        Failed: the port is taken.
+        Failed: the port is taken, or the host is none of this machine.
     """
     call = (
         r"/seldon/([^/]+/[^/]+)/api/v(?:0\.1|1\.0)/(predictions|feedback)",
@@ -77,10 +76,11 @@ def served(port: int, cluster: Mapping[str, Deployment], executor: Executor) -> 
     )
     server = HTTPServer(Application([call], default_handler_class=JsonHandler), max_body_size=MAX_BODY_BYTES)
     try:
-        server.listen(port, HOST)
+        server.listen(port, host)
     except OSError as error:
         raise Failed(
-            f"the ingress cannot listen on port {port}: {error.strerror}; choose another with --ingress_port"
+            f"the ingress cannot listen on port {port} of {host}: {error.strerror}; "
+            "choose others with --ingress_port and --ingress_host"
         ) from error
     try:
         yield

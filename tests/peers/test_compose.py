@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,7 @@ import pytest
 import yaml
 
 from tests.support.live_server import Page
+from tests.support.peers.environments import programs_of
 from tests.support.running import ROOT, free_port, peer
 from tests.support.waiting import until
 
@@ -33,10 +35,15 @@ STACK = yaml.safe_load((COMPOSE / "compose.yaml").read_text())
 SERVICES: dict[str, dict[str, Any]] = STACK["services"]
 PROMETHEUS = yaml.safe_load((COMPOSE / "prometheus.yml").read_text())
 RECEIVER = COMPOSE / "slack_receiver.py"
+MODEL_SERVER = ROOT / "deploy/examples/fastapi"
+JSON_TYPE = {"Content-Type": "application/json"}
+GRAFANA = COMPOSE / "grafana"
+LOADS = ("locust", "locust-ingress")  # what ends by itself
 
 PORTS = {
     "server": 8080,
     "simulator": 8003,
+    "model-server": 8000,
     "prometheus": 9090,
     "alertmanager": 9093,
     "slack": 8060,
@@ -52,6 +59,7 @@ PROGRAMS = {
     "node-exporter": (["prometheus-node-exporter"], "--web.listen-address=127.0.0.1:{port}"),
     "prometheus": (["prometheus"], "--web.listen-address=127.0.0.1:{port}"),
     "simulator": (OURS, "--ingress_port {port} --past 1 --label_delay 0"),
+    "model-server": (["uvicorn", "--app-dir", str(MODEL_SERVER), "model_server:app"], "--port {port}"),
 }
 CRITICAL = {
     "labels": {"alertname": "ModelTest", "severity": "critical"},
@@ -91,7 +99,7 @@ def test_every_service_is_confined(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(SERVICES))
 def test_every_service_says_when_it_is_healthy_and_waits_for_those_that_do(name: str) -> None:
     """Each has a health check, but for the load that ends; who waits for another waits for its health."""
-    assert ("healthcheck" in SERVICES[name]) is (name != "locust")
+    assert ("healthcheck" in SERVICES[name]) is (name not in LOADS)
     for other, how in SERVICES[name].get("depends_on", {}).items():
         assert how == {"condition": "service_healthy"}
         assert "healthcheck" in SERVICES[other]
@@ -114,13 +122,12 @@ def test_what_is_mounted_is_there() -> None:
 
 def test_images_are_built_from_stages_that_exist() -> None:
     """Context, Dockerfile and target of each build are there, and a stand-in needs no second base image."""
-    dockerfile = (ROOT / "deploy/image/Dockerfile").read_text()
     for service in SERVICES.values():
         if build := service.get("build"):
-            assert _source(build["context"]) == ROOT
-            assert (ROOT / build["dockerfile"]).is_file()
-            assert f" AS {build['target']}\n" in dockerfile
-    assert f"ARG BASE={SERVICES['slack']['image']}\n" in dockerfile
+            context = _source(build["context"])
+            stages = (context / build.get("dockerfile", "Dockerfile")).read_text()
+            assert f"ARG BASE={SERVICES['slack']['image']}\n" in stages
+            assert "target" not in build or f" AS {build['target']}\n" in stages
 
 
 def test_prometheus_takes_all_rules_and_the_service_by_its_job() -> None:
@@ -136,24 +143,60 @@ def test_prometheus_takes_all_rules_and_the_service_by_its_job() -> None:
     assert {_source(name) for name in PROMETHEUS["rule_files"]} == rules
     jobs = {job["job_name"]: job for job in PROMETHEUS["scrape_configs"]}
     assert jobs["feedback-metrics-server"]["metrics_path"] == "/v1/metrics"
-    targets = [job["static_configs"][0]["targets"] for job in jobs.values()]
-    assert sorted(targets) == [["alertmanager:9093"], ["localhost:9090"], ["node-exporter:9100"], ["server:8080"]]
+    targets = {job["static_configs"][0]["targets"][0]: job.get("scrape_interval") for job in jobs.values()}
+    assert targets == {
+        "server:8080": None,
+        "alertmanager:9093": None,
+        "model-server:8000": "1s",
+        "localhost:9090": "1s",
+        "node-exporter:9100": "1s",
+    }
 
 
 def test_grafana_opens_on_the_quality_dashboard() -> None:
-    """Anonymous viewers, the home dashboard, the folder of dashboards and the data source agree with the mounts."""
+    """Anonymous viewers, the home dashboard, the folders of dashboards and the data source agree with the mounts."""
     environment = SERVICES["grafana"]["environment"]
     assert environment["GF_AUTH_ANONYMOUS_ENABLED"] == "true"
     assert environment["GF_AUTH_ANONYMOUS_ORG_ROLE"] == "Viewer"
     targets = {target: _source(source) for source, target, _ in _mounts(SERVICES["grafana"])}
     provisioning = targets["/etc/grafana/provisioning"]
-    (provider,) = yaml.safe_load((provisioning / "dashboards/dashboards.yaml").read_text())["providers"]
+    providers = yaml.safe_load((provisioning / "dashboards/dashboards.yaml").read_text())["providers"]
+    folders = [provider["options"]["path"] for provider in providers]
+    boards = [json.loads(path.read_text()) for place in folders for path in sorted(targets[place].glob("*.json"))]
+    assert len({board["uid"] for board in boards}) == len(boards) > len(list(GRAFANA.glob("dashboards/*.json"))) > 0
     folder, name = environment["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"].rsplit("/", 1)
-    assert provider["options"]["path"] == folder
+    assert folder in folders
     assert json.loads((targets[folder] / name).read_text())["uid"]
     (source,) = yaml.safe_load((provisioning / "datasources/prometheus.yaml").read_text())["datasources"]
     assert source["url"] == f"http://prometheus:{PORTS['prometheus']}"
     assert source["jsonData"]["timeInterval"] == PROMETHEUS["global"]["scrape_interval"]
+
+
+def test_an_admin_of_the_environments_choice_can_log_in_to_grafana() -> None:
+    """There is a login form and an administrator, who may import and build dashboards; who has no login may look."""
+    environment = SERVICES["grafana"]["environment"]
+    assert environment["GF_SECURITY_ADMIN_USER"] == "${GRAFANA_USER:-admin}"
+    assert environment["GF_SECURITY_ADMIN_PASSWORD"] == "${GRAFANA_PASSWORD:-admin}"
+    assert environment["GF_USERS_ALLOW_SIGN_UP"] == "false"
+    shut = {"GF_AUTH_DISABLE_LOGIN_FORM", "GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION", "GF_AUTH_DISABLE_LOGIN"}
+    assert not shut & environment.keys()
+    assert ("/var/lib/grafana", "rw") in {(target, mode) for _, target, mode in _mounts(SERVICES["grafana"])}
+
+
+def test_the_dashboards_of_compose_are_those_of_the_builder(tmp_path: Path) -> None:
+    """Building them anew changes no byte."""
+    build = [sys.executable, "-m", "deploy.dashboards.builder.compose", str(tmp_path)]
+    subprocess.run(build, cwd=ROOT, check=True)
+    built = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert built == {path.name: path.read_bytes() for path in (GRAFANA / "dashboards").glob("*.json")}
+
+
+def test_compose_yaml_keeps_the_specification() -> None:
+    """What stands in compose.yaml are elements of the Compose Specification, with values of their types."""
+    checker = programs_of("check-jsonschema==0.37.4") / "check-jsonschema"
+    words = [checker, "--builtin-schema", "vendor.compose-spec", COMPOSE / "compose.yaml"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout
 
 
 class Native:
@@ -169,7 +212,8 @@ class Native:
         program, listen = PROGRAMS[name]
         words = [*program, *SERVICES[name]["command"], *listen.format(port=self.ports[name]).split()]
         root = self.files(name)
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("METRICS_SERVER_")}
+        told = {key: self.here(name, value) for key, value in SERVICES[name].get("environment", {}).items()}
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("METRICS_SERVER_")} | told
         with self.log(name).open("wb") as output:
             self.processes[name] = subprocess.Popen(
                 self.words(name, words),
@@ -215,16 +259,16 @@ class Native:
             elif source[0] != "/":
                 path.mkdir()
         for path in (path for path in root.rglob("*") if path.is_file()):
-            path.write_text(self._rewritten(name, path.read_text()))
+            path.write_text(self.here(name, path.read_text()))
         return root
 
     def words(self, name: str, words: list[str]) -> list[str]:
         """A command with this machine's programs, paths and ports."""
-        here = [self._rewritten(name, word) for word in words]
+        here = [self.here(name, word) for word in words]
         program = sys.executable if here[0] == "python" else here[0]
-        return [program if Path(program).is_absolute() else peer(program), *here[1:]]
+        return [program if Path(program).is_absolute() else _program(program), *here[1:]]
 
-    def _rewritten(self, name: str, text: str) -> str:
+    def here(self, name: str, text: str) -> str:
         """Paths in a container, names of services and their ports as they are here; a first alert and a scrape do not
         wait for long."""
         targets = {
@@ -238,6 +282,13 @@ class Native:
         text = re.sub(rf"(?:\b(?:{'|'.join(PORTS)}):)({'|'.join(ports)})\b", r"127.0.0.1:\1", text)
         text = re.sub(rf"\b({'|'.join(ports)})\b", lambda found: ports[found[0]], text)
         return re.sub(r"\b(group_wait|scrape_interval): \w+", r"\1: 1s", text.replace("0.0.0.0", "127.0.0.1"))
+
+
+def _program(name: str) -> str:
+    """A program of the machine, or of the packages that the model server's image has."""
+    if name == "uvicorn":
+        return str(programs_of(*(MODEL_SERVER / "requirements.txt").read_text().split()) / name)
+    return peer(name)
 
 
 @pytest.fixture(scope="module")
@@ -285,24 +336,121 @@ def test_an_alert_reaches_the_stand_in_for_slack(native: Native) -> None:
     assert "compose works" in native.log("slack").read_text()
 
 
-def test_the_simulator_and_locust_load_the_server(native: Native) -> None:
-    """The simulated deployments are on the server's page; Locust's calls to their ingress do not fail."""
+def _page_value(native: Native, service: str, page: str, name: str, **labels: str) -> float:
+    with urllib.request.urlopen(native.url(service, page), timeout=10) as answer:
+        return Page(answer.read().decode()).value(name, **labels)
 
-    def predictions() -> float:
-        with urllib.request.urlopen(native.url("server", "/v1/metrics"), timeout=10) as answer:
-            return Page(answer.read().decode()).value("model_predictions_total", deployment_name="digits")
 
-    until(lambda: predictions() > 0, 60, "the simulator sent nothing")
-    service = SERVICES["locust"]
-    assert service["network_mode"] == "service:simulator"
-    assert service["profiles"] == ["load"]
-    told = {key: re.sub(r"\$\{\w+:-(\w+)\}", r"\1", value) for key, value in service["environment"].items()}
-    words = native.words("locust", [sys.executable, "-m", "locust", *service["command"]])
-    environment = {**os.environ, **told, "LOCUST_RUN_TIME": "2s"}
-    done = subprocess.run(
-        words, cwd=native.files("locust"), env=environment, capture_output=True, text=True, timeout=60, check=False
+def _loaded(native: Native, name: str, **more: str) -> subprocess.CompletedProcess[str]:
+    """A run of Locust as a service has it, with this machine's addresses."""
+    service = SERVICES[name]
+    defaults = {
+        key: re.sub(r"\$\{\w+:-(\w+)\}", r"\1", value) for key, value in service["environment"].items() if value
+    }
+    told = {key: native.here(name, value) for key, value in defaults.items()}
+    words = native.words(name, [sys.executable, "-m", "locust", *service["command"]])
+    return subprocess.run(
+        words,
+        cwd=native.files(name),
+        env={**os.environ, **told, **more},
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
     )
+
+
+def test_the_simulator_and_locust_load_the_server(native: Native) -> None:
+    """The simulated deployments are on the server's page; Locust's calls to their ingress, which is published, do not
+    fail."""
+    assert SERVICES["simulator"]["command"][-2:] == ["--ingress_host", "0.0.0.0"]
+    predictions = "model_predictions_total"
+    until(
+        lambda: _page_value(native, "server", "/v1/metrics", predictions, deployment_name="digits") > 0,
+        60,
+        "the simulator sent nothing",
+    )
+    done = _loaded(native, "locust-ingress", LOCUST_RUN_TIME="2s")
     assert done.returncode == 0, done.stderr
+
+
+def test_locust_loads_the_model_server(native: Native) -> None:
+    """With the settings of locust.conf but for a short time, no call fails, and predictions meet their truths."""
+    assert SERVICES["locust"]["profiles"] == ["load"]
+    done = _loaded(native, "locust", LOCUST_USERS="10", LOCUST_RUN_TIME="4s")
+    assert done.returncode == 0, done.stderr
+    iris = {"deployment_namespace": "examples", "deployment_name": "iris"}
+    asked = _page_value(
+        native, "model-server", "/metrics", "starlette_requests_total", path="/predict", status_code="200"
+    )
+    assert asked >= 10
+    until(
+        lambda: _page_value(native, "server", "/v1/metrics", "model_predictions_total", **iris) >= asked,
+        30,
+        "the model server told too few predictions",
+    )
+    matched = _page_value(native, "server", "/v1/metrics", "model_labels_total", status="matched", **iris)
+    assert matched > 0.5 * asked
+    accuracy = _page_value(native, "server", "/v1/metrics", "model_accuracy_ratio", window="1h", **iris)
+    assert accuracy > 0.8
+
+
+def test_locust_conf_is_a_hundred_users_for_five_minutes() -> None:
+    """Locust itself reads it so."""
+    program = (
+        "from locust.argument_parser import get_parser\n"
+        "o = get_parser(default_config_files=['locust.conf']).parse_args([])\n"
+        "print(o.num_users, o.run_time, o.headless, o.host)"
+    )
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("LOCUST_")}
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=MODEL_SERVER, env=clean, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["100", "300", "True", "http://127.0.0.1:8000"]
+
+
+def test_the_client_needs_no_locust(native: Native) -> None:
+    """client.py runs on a bare Python, reports its calls, and ends with status 1 when a call failed."""
+    words = [sys.executable, "-I", "-S", "-c", "import runpy, sys; sys.path.insert(0, sys.argv[1]); "]
+    words[-1] += "sys.argv = sys.argv[2:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    words += [str(MODEL_SERVER), str(MODEL_SERVER / "client.py"), "--count", "20", "--rate", "100", "--seed", "1"]
+    words += ["--feedback_url", native.url("server", "")]
+    reached = [*words, "--url", native.url("model-server", "")]
+    done = subprocess.run(reached, capture_output=True, text=True, timeout=60, check=False)
+    assert re.fullmatch(r"20 calls, (1[5-9]|20) right, 0 failed\n", done.stdout), done.stderr
+    assert done.returncode == 0
+    missed = subprocess.run(
+        [*words, "--url", f"http://127.0.0.1:{free_port()}"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (missed.returncode, missed.stdout) == (1, "20 calls, 0 right, 20 failed\n")
+
+
+def test_the_model_server_refuses_what_is_no_flower(native: Native) -> None:
+    """Rows of another width, too many of them and what is not finite are answered 422."""
+    for rows in ([], [[1.0, 2.0]], [[1.0] * 4] * 1001, [[1.0, 2.0, 3.0, None]]):
+        status, _ = _posted(native.url("model-server", "/predict"), json.dumps({"rows": rows}).encode())
+        assert status == 422
+
+
+@pytest.mark.parametrize("name", ["model-server", "node"])
+def test_every_panel_finds_data(native: Native, name: str) -> None:
+    """Each query of the dashboards of compose has an answer of the Prometheus that scrapes these services."""
+    board = json.loads((GRAFANA / f"dashboards/{name}.json").read_text())
+    asked = {target["expr"] for panel in board["panels"] for target in panel.get("targets", ())}
+    assert len(asked) > 5
+    waiting = {expression.replace("$__rate_interval", "20s") for expression in asked}
+
+    def answered() -> bool:
+        waiting.difference_update([query for query in waiting if _found(native, query)])
+        return not waiting
+
+    _posted(native.url("model-server", "/predict"), b'{"rows": [[5.1, 3.5, 1.4, 0.2]]}')
+    until(answered, 30, f"no data: {waiting}")
+
+
+def _found(native: Native, query: str) -> bool:
+    where = f"/api/v1/query?{urllib.parse.urlencode({'query': query})}"
+    return any(float(one["value"][1]) >= 0 for one in _get(native.url("prometheus", where))["data"]["result"])
 
 
 def test_the_stand_in_answers_as_slack(tmp_path: Path) -> None:
@@ -332,7 +480,7 @@ def test_the_stand_in_answers_as_slack(tmp_path: Path) -> None:
 
 def _posted(url: str, body: bytes) -> tuple[int, bytes]:
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, body), timeout=10) as answer:
+        with urllib.request.urlopen(urllib.request.Request(url, body, JSON_TYPE), timeout=10) as answer:
             return answer.status, answer.read()
     except urllib.error.HTTPError as error:
         with error:
