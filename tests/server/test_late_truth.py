@@ -134,7 +134,8 @@ def test_halves_that_never_meet(serve: Serve) -> None:
     shop.predict("a", 1, 2, 3)
     shop.truth("b", 1, 2)
     for _ in range(2):
-        until(lambda: pending(shop.server) == (3, 2), 20, "three predictions and two truths wait")
+        # A flat list is one truth as long as nothing tells whether it has rows.
+        until(lambda: pending(shop.server) == (3, 1), 20, "three predictions and a truth wait")
         oldest = server.value("metrics_server_oldest_pending_seconds")
         assert oldest is not None
         assert 0 < oldest < time.time() - began + 1

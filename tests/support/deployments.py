@@ -66,7 +66,11 @@ class Page:
 
     def numbers(self) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
         """All that is said about models, without what tells the time."""
-        return {(s.name, frozenset(s.labels.items())): s.value for s in self.samples if "timestamp" not in s.name}
+        return {
+            (s.name, frozenset(s.labels.items())): s.value
+            for s in self.samples
+            if "timestamp" not in s.name and not s.name.startswith("metrics_server_")
+        }
 
 
 class Deployment:
