@@ -15,6 +15,7 @@ KEYS = {
     "apiVersion", "kind", "namespace", "resources", "components", "configMapGenerator", "generatorOptions", "labels",
     "images", "patches", "configurations", "replacements",
 }  # fmt: skip
+CLUSTER_WIDE = ("Namespace", "ClusterRoleBinding")
 LOCAL = "config.kubernetes.io/local-config"  # of objects that other objects are made with, and no cluster sees
 
 
@@ -96,7 +97,7 @@ def _transform(found: Object, plan: Object) -> None:
         if _is(found, patch["target"]):
             for operation in yaml.safe_load(patch["patch"]):
                 _patch(found, **operation)
-    if "namespace" in plan and found["kind"] != "Namespace":
+    if "namespace" in plan and found["kind"] not in CLUSTER_WIDE:
         found["metadata"]["namespace"] = plan["namespace"]
         for rule in _alerts(found):
             rule["labels"]["namespace"] = plan["namespace"]
