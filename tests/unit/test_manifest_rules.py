@@ -404,6 +404,20 @@ def test_the_model_with_metrics_of_its_own_gives_them() -> None:
     }
 
 
+def test_the_ports_of_the_web_lead_to_the_ingress() -> None:
+    """What kind maps from 80 and 443 of this machine, on loopback alone, are the node ports that lead to Emissary."""
+    folder = DEPLOY / "kind/ambassador"
+    (cluster,), (service,) = kustomize.load(folder / "cluster.yaml"), kustomize.load(folder / "service.yaml")
+    mapped = cluster["nodes"][0]["extraPortMappings"]
+    assert {entry["listenAddress"] for entry in mapped} == {"127.0.0.1"}
+    assert service["spec"]["type"] == "NodePort"
+    assert (
+        {(entry["hostPort"], entry["containerPort"]) for entry in mapped}
+        == {(port["port"], port["nodePort"]) for port in service["spec"]["ports"]}
+        == {(80, 30080), (443, 30443)}
+    )
+
+
 def test_the_laptops_port_leads_to_the_server() -> None:
     """What kind maps to this machine is the node port of the Service, on loopback alone."""
     (cluster,) = kustomize.load(DEPLOY / "kind/cluster.yaml")
