@@ -86,7 +86,7 @@ resource "kubernetes_secret_v1" "slack" {
 }
 
 resource "kubernetes_config_map_v1" "dashboards" {
-  for_each = var.monitoring ? fileset("${path.module}/../dashboards", "*.json") : []
+  for_each = var.monitoring ? fileset("${path.module}/../dashboards", "*.json") : toset([])
 
   metadata {
     name      = "feedback-metrics-server-${trimsuffix(each.key, ".json")}"
