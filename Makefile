@@ -8,6 +8,8 @@ WORKERS ?= $(shell expr $$(nproc) + 1)
 PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS)
 # A file is one worker's, so that its servers and peers start once; the longest come first (tests/support/scheduling.py).
 BY_FILE := --dist loadfile --no-loadscope-reorder
+# Helm of this machine, else built from its module; tests/peers/test_chart.py names the same version.
+HELM ?= $(or $(shell command -v helm),go run helm.sh/helm/v3/cmd/helm@v3.18.6)
 INSTALLED := $(VENV)/.installed
 
 .PHONY: check fast test long coverage run bench build format lint types docs notebooks screenshots clean
@@ -37,6 +39,7 @@ coverage: $(INSTALLED)
 
 build: $(INSTALLED)
 	$(BIN)/python -m build
+	$(HELM) package deploy/helm --destination dist
 
 format: $(INSTALLED)
 	$(BIN)/ruff format .
@@ -62,7 +65,7 @@ docs: $(INSTALLED)
 	$(BIN)/python docs/generate.py
 	$(BIN)/python -m deploy.dashboards.builder
 	$(BIN)/python -m deploy.dashboards.builder.compose
-	$(BIN)/python deploy/components/prometheus-operator/prometheus_rule.py
+	$(BIN)/python deploy/components/prometheus_operator.py
 
 screenshots: $(INSTALLED)
 	$(BIN)/python -m docs.screenshots

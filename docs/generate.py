@@ -1,14 +1,18 @@
-"""Rewrites the generated tables of docs/reference from the code.
+"""Rewrites the generated tables of docs/reference and of the chart's README from the code.
 
 `make docs` runs it; a test checks that nothing is left to do.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from metrics_server.errors import Reason
 from metrics_server.series.families import COUNTER, MODEL, SELDON, Family
@@ -16,6 +20,7 @@ from metrics_server.settings import DEFAULTS, ENVIRONMENT_PREFIX, HELP, OPTIONS,
 from metrics_server.telemetry import KafkaTelemetry, RequestTally, Telemetry
 
 REFERENCE = Path(__file__).resolve().parent / "reference"
+CHART = REFERENCE.parents[1] / "deploy/helm"
 BEGIN, END = "<!-- generated -->", "<!-- end -->"
 
 # Labels that belong to the format of a histogram, and not to the metric.
@@ -84,12 +89,30 @@ def errors() -> str:
     )
 
 
+def chart_values() -> str:
+    """Tabulates the values of the Helm chart: defaults from its values, meanings from its schema."""
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    defaults = yaml.safe_load((CHART / "values.yaml").read_text())
+    return table(("Value", "Default", "Meaning"), _values("", schema, defaults))
+
+
+def _values(prefix: str, schema: dict[str, Any], defaults: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    for name, default in defaults.items():
+        described = schema["properties"][name]
+        if "properties" in described:
+            yield from _values(f"{prefix}{name}.", described, default)
+        else:
+            written_so = json.dumps(default, ensure_ascii=False)
+            yield f"`{prefix}{name}`", f"`{written_so}`", described["description"]
+
+
 def pages() -> dict[Path, list[str]]:
     """Generates the tables of each page, in their order."""
     return {
         REFERENCE / "settings.md": [settings()],
         REFERENCE / "metrics.md": [families(MODEL), families(SELDON), telemetry()],
         REFERENCE / "errors.md": [errors()],
+        CHART / "README.md": [chart_values()],
     }
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from tornado.httpserver import HTTPServer
 from tornado.web import Application, RequestHandler
 
+from metrics_server.simulation import api_page
 from metrics_server.simulation.cluster import Deployment, Failed
 from metrics_server.simulation.executor import Call, Executor, failure
 
@@ -62,6 +63,28 @@ class CallHandler(JsonHandler):
         self.finish(response.body)
 
 
+class ApiPageHandler(JsonHandler):
+    """The API of a deployment, for people and as OpenAPI document."""
+
+    def initialize(self, cluster: Mapping[str, Deployment]) -> None:
+        """Takes the cluster."""
+        self.cluster = cluster
+
+    def prepare(self) -> None:
+        pass
+
+    def get(self, path: str, document: str) -> None:
+        """Answers with the page, or the document that it links to."""
+        deployment = self.cluster.get(path)
+        if deployment is None:
+            self.send_error(HTTPStatus.NOT_FOUND)
+        elif document:
+            self.finish(api_page.document(deployment))
+        else:
+            self.set_header("Content-Type", "text/html; charset=utf-8")
+            self.finish(api_page.page(deployment))
+
+
 @contextmanager
 def served(host: str, port: int, cluster: Mapping[str, Deployment], executor: Executor) -> Iterator[None]:
     """Listens for calls.
@@ -74,7 +97,8 @@ def served(host: str, port: int, cluster: Mapping[str, Deployment], executor: Ex
         CallHandler,
         {"cluster": cluster, "executor": executor},
     )
-    server = HTTPServer(Application([call], default_handler_class=JsonHandler), max_body_size=MAX_BODY_BYTES)
+    described = (r"/seldon/([^/]+/[^/]+)/api/v(?:0\.1|1\.0)/doc/(seldon\.json)?", ApiPageHandler, {"cluster": cluster})
+    server = HTTPServer(Application([call, described], default_handler_class=JsonHandler), max_body_size=MAX_BODY_BYTES)
     try:
         server.listen(port, host)
     except OSError as error:

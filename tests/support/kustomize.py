@@ -13,8 +13,10 @@ import yaml
 Object = dict[str, Any]
 KEYS = {
     "apiVersion", "kind", "namespace", "resources", "components", "configMapGenerator", "generatorOptions", "labels",
-    "images", "patches",
+    "images", "patches", "configurations", "replacements",
 }  # fmt: skip
+CLUSTER_WIDE = ("Namespace", "ClusterRoleBinding")
+LOCAL = "config.kubernetes.io/local-config"  # of objects that other objects are made with, and no cluster sees
 
 
 def load(path: Path) -> list[Object]:
@@ -24,7 +26,7 @@ def load(path: Path) -> list[Object]:
 
 def build(directory: Path) -> list[Object]:
     """The objects of a kustomization; a generated ConfigMap has no hash in its name."""
-    return _accumulate(directory, [])
+    return [found for found in _accumulate(directory, []) if LOCAL not in found["metadata"].get("annotations", {})]
 
 
 def _accumulate(directory: Path, objects: list[Object]) -> list[Object]:
@@ -32,27 +34,73 @@ def _accumulate(directory: Path, objects: list[Object]) -> list[Object]:
     assert plan.keys() <= KEYS, f"{directory}: {plan.keys() - KEYS}"
     for name in plan.get("resources", []):
         path = directory / name
-        objects += build(path) if path.is_dir() else load(path)
+        objects += _accumulate(path, []) if path.is_dir() else load(path)
+    for generator in plan.get("configMapGenerator", []):
+        objects.append(_generated(directory, generator, plan.get("generatorOptions", {})))
     for name in plan.get("components", []):
         objects = _accumulate(directory / name, objects)
-    options = plan.get("generatorOptions", {})
-    for generator in plan.get("configMapGenerator", []):
-        files = {Path(name).name: (directory / name).read_text() for name in generator["files"]}
-        metadata = {"name": generator["name"], **({"labels": dict(options["labels"])} if "labels" in options else {})}
-        objects.append({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": files})
     for found in objects:
         _transform(found, plan)
+    for replacement in plan.get("replacements", []):
+        _replace(objects, replacement)
     return objects
+
+
+def _generated(directory: Path, generator: Object, options: Object) -> Object:
+    options = {**options, **generator.get("options", {})}
+    metadata = {key: dict(options[key]) for key in ("labels", "annotations") if key in options}
+    data = {Path(name).name: (directory / name).read_text() for name in generator.get("files", [])}
+    data |= dict(literal.split("=", 1) for literal in generator.get("literals", []))
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": generator["name"], **metadata}, "data": data}
+
+
+def _replace(objects: list[Object], replacement: Object) -> None:
+    """Puts a field of one object into fields of others."""
+    ((holder, key),) = _fields(objects, replacement["source"], replacement["source"]["fieldPath"])
+    for target in replacement["targets"]:
+        part = target.get("options")
+        for path in target["fieldPaths"]:
+            for at, last in _fields(objects, target["select"], path):
+                at[last] = _with_part(at[last], holder[key], **part) if part else holder[key]
+
+
+def _with_part(text: str, value: str, delimiter: str, index: int) -> str:
+    parts = text.split(delimiter)
+    parts[index] = value
+    return delimiter.join(parts)
+
+
+def _fields(objects: list[Object], selector: Object, path: str) -> list[tuple[Object, str]]:
+    """The places of a field: what holds it, and its key there."""
+    *way, last = re.findall(r"\[[^]]*\]|[^.]+", path)
+    nodes: list[Any] = [found for found in objects if _is(found, selector)]
+    for step in way:
+        nodes = [inner for node in nodes for inner in _below(node, step)]
+    return [(node, last) for node in nodes if last in node]
+
+
+def _below(node: Any, step: str) -> list[Any]:
+    if step == "*":
+        return list(node)
+    if step.startswith("["):
+        name, _, value = step.strip("[]").partition("=")
+        return [one for one in node if one.get(name) == value]
+    return [node[step]] if step in node else []
+
+
+def _is(found: Object, selector: Object) -> bool:
+    return found["kind"] == selector["kind"] and bool(re.fullmatch(selector["name"], found["metadata"]["name"]))
 
 
 def _transform(found: Object, plan: Object) -> None:
     for patch in plan.get("patches", []):
-        target = patch["target"]
-        if found["kind"] == target["kind"] and re.fullmatch(target["name"], found["metadata"]["name"]):
+        if _is(found, patch["target"]):
             for operation in yaml.safe_load(patch["patch"]):
                 _patch(found, **operation)
-    if "namespace" in plan and found["kind"] != "Namespace":
+    if "namespace" in plan and found["kind"] not in CLUSTER_WIDE:
         found["metadata"]["namespace"] = plan["namespace"]
+        for rule in _alerts(found):
+            rule["labels"]["namespace"] = plan["namespace"]
     for entry in plan.get("labels", []):
         assert entry["includeSelectors"] is False
         found["metadata"].setdefault("labels", {}).update(entry["pairs"])
@@ -73,6 +121,13 @@ def _patch(found: Object, op: str, path: str, value: Any = None) -> None:
         del at[last]
     else:
         at[last] = value
+
+
+def _alerts(found: Object) -> Iterable[Object]:
+    """The alerts of a PrometheusRule, to whose label the namespace goes by components/prometheus-operator."""
+    if found["kind"] == "PrometheusRule":
+        for group in found["spec"]["groups"]:
+            yield from (rule for rule in group["rules"] if "alert" in rule)
 
 
 def pods(found: Object) -> Iterable[Object]:

@@ -85,14 +85,14 @@ class Receiver(Program):
 
 
 class Alertmanager(Program):
-    """With our routing to a receiver."""
+    """With our routing to a receiver, or another."""
 
-    def __init__(self, directory: Path, receiver: Receiver) -> None:
+    def __init__(self, directory: Path, receiver: Receiver, routing: Any = None) -> None:
         port = free_port()
         shutil.copy(ROUTING / "slack.tmpl", directory)
         (directory / "slack_url").write_text(f"{receiver.url}/services/T0/B0/secret")
-        routing = hurried(yaml.safe_load((ROUTING / "alertmanager.yml").read_text()))
-        text = yaml.safe_dump(routing).replace("/run/secrets/slack_url", str(directory / "slack_url"))
+        routing = routing or yaml.safe_load((ROUTING / "alertmanager.yml").read_text())
+        text = yaml.safe_dump(hurried(routing)).replace("/run/secrets/slack_url", str(directory / "slack_url"))
         (directory / "alertmanager.yml").write_text(text)
         words = [
             peer("prometheus-alertmanager"),

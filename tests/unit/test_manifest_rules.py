@@ -33,6 +33,7 @@ from tests.support.running import ROOT
 
 PLAIN = DEPLOY / "overlays/plain"
 EXAMPLES = sorted((DEPLOY / "examples").rglob("*.yaml"))
+OPERATOR = "operator.prometheus.io/name"  # on pods that the Prometheus operator makes, of which no template is here
 LABELS = {f"app.kubernetes.io/{name}" for name in ("name", "instance", "part-of")}
 
 
@@ -56,7 +57,11 @@ def _keys(node: yaml.Node) -> Iterator[list[str]]:
             yield from _keys(value)
 
 
-@pytest.mark.parametrize("path", sorted([*DEPLOY.rglob("*.yaml"), *KNATIVE.rglob("*.yaml")]), ids=path_id)
+@pytest.mark.parametrize(
+    "path",
+    sorted(path for path in [*DEPLOY.rglob("*.yaml"), *KNATIVE.rglob("*.yaml")] if path.parent.name != "templates"),
+    ids=path_id,
+)
 def test_no_key_stands_twice(path: Path) -> None:
     """Every file is YAML, and no mapping says a thing twice: the last would win, silently."""
     for node in yaml.compose_all(path.read_text()):
@@ -71,7 +76,8 @@ def test_a_kustomization_names_what_is_there(path: Path) -> None:
     (plan,) = kustomize.load(path)
     named = {
         *plan.get("resources", []),
-        *(name for entry in plan.get("configMapGenerator", []) for name in entry["files"]),
+        *(name for entry in plan.get("configMapGenerator", []) for name in entry.get("files", [])),
+        *plan.get("configurations", []),
     }
     assert all((path.parent / name).exists() for name in {*named, *plan.get("components", [])})
     beside = {found.name for found in path.parent.glob("*.yaml") if "kind.x-k8s.io" not in found.read_text()}
@@ -83,7 +89,7 @@ def test_names_labels_and_ports_agree(directory: Path) -> None:
     """Whatever refers to something within a set finds it: selectors, ports, volumes, accounts, subscribers, routes."""
     objects = kustomize.build(directory)
     for service in objects_of(objects, "Service"):
-        if "selector" not in service["spec"]:  # a Knative Service
+        if OPERATOR in service["spec"].get("selector", {OPERATOR: ""}):  # or a Knative Service, without any
             continue
         (workload,) = _selected(service["spec"]["selector"], objects)
         ports = {
@@ -96,8 +102,8 @@ def test_names_labels_and_ports_agree(directory: Path) -> None:
             assert [port["name"] for port in service["spec"]["ports"]] == ["http"]
             assert {port["targetPort"] for port in service["spec"]["ports"]} <= ports
     for found in objects_of(objects, "PodDisruptionBudget", "NetworkPolicy"):
-        selector = found["spec"].get("selector") or found["spec"]["podSelector"]
-        assert _selected(selector["matchLabels"], objects), found["metadata"]["name"]
+        selector = (found["spec"].get("selector") or found["spec"]["podSelector"])["matchLabels"]
+        assert OPERATOR in selector or _selected(selector, objects), found["metadata"]["name"]
     for found in objects_of(objects, "Deployment"):
         assert _selected(found["spec"]["selector"]["matchLabels"], objects) == [found]
     for found in objects:
@@ -141,6 +147,8 @@ def test_what_leads_to_the_server_finds_its_port(directory: Path) -> None:
             ("user-port", "/v1/metrics")
         ]
     for route in objects_of(objects, "Route"):
+        if route["metadata"]["name"] != SERVER:  # its own test below
+            continue
         assert (route["spec"]["to"]["name"], route["spec"]["port"]["targetPort"], route["spec"]["path"]) == (
             SERVER,
             "http",
@@ -189,6 +197,82 @@ def test_pods_are_hardened(directory: Path) -> None:
                 assert {*container["resources"]["requests"]} == {"cpu", "memory"}
                 assert {*container["resources"]["limits"]} == {"memory"}
                 assert {"livenessProbe", "readinessProbe"} <= container.keys()
+
+
+@pytest.mark.parametrize("overlay", ["openshift-grafana", "openshift-prometheus"])
+def test_what_openshift_asks_for_is_there(overlay: str) -> None:
+    """A Grafana that the data source and every dashboard look for; each account that is bound, in the namespace where
+    it is; Routes that encrypt, and lead to a Service of the set or of an operator."""
+    objects = kustomize.build(DEPLOY / "overlays" / overlay)
+    (grafana,) = objects_of(objects, "Grafana")
+    for found in objects_of(objects, "GrafanaDatasource", "GrafanaDashboard"):
+        assert found["spec"]["instanceSelector"]["matchLabels"].items() <= grafana["metadata"]["labels"].items()
+    for binding in objects_of(objects, "RoleBinding", "ClusterRoleBinding"):
+        for subject in binding["subjects"]:
+            account = object_named(objects, subject["kind"], subject["name"])
+            assert account["metadata"]["namespace"] == subject["namespace"]
+    routes = [route["spec"] for route in [*objects_of(objects, "Route"), grafana["spec"]["route"]]]
+    assert all(route["tls"]["insecureEdgeTerminationPolicy"] == "Redirect" for route in routes)
+    services = {found["metadata"]["name"] for found in objects_of(objects, "Service")} | {"grafana-service"}
+    assert {route["to"]["name"] for route in routes} <= services
+
+
+def test_grafana_on_openshift_asks_the_cluster_with_a_token() -> None:
+    """The data source has the token and the authority from what OpenShift itself writes, and no check is switched
+    off."""
+    objects = kustomize.build(DEPLOY / "overlays/openshift-grafana")
+    (source,) = objects_of(objects, "GrafanaDatasource")
+    assert source["spec"]["datasource"]["url"].startswith("https://thanos-querier.openshift-monitoring.svc")
+    assert "tlsSkipVerify" not in source["spec"]["datasource"]["jsonData"]
+    values = {value["targetPath"]: value["valueFrom"] for value in source["spec"]["valuesFrom"]}
+    for name, text in source["spec"]["datasource"]["secureJsonData"].items():
+        (reference,) = values[f"secureJsonData.{name}"].values()
+        assert f"${{{reference['key']}}}" in text
+    token = object_named(objects, "Secret", values["secureJsonData.httpHeaderValue1"]["secretKeyRef"]["name"])
+    assert token["type"] == "kubernetes.io/service-account-token"
+    assert not {"data", "stringData"} & token.keys()
+
+
+def test_prometheus_on_openshift_finds_what_is_ours() -> None:
+    """It takes the ServiceMonitor, the rules and the routing of the set, scrapes the server and not itself, and is seen
+    from outside through the proxy alone."""
+    objects = kustomize.build(DEPLOY / "overlays/openshift-prometheus")
+    (prometheus,) = objects_of(objects, "Prometheus")
+    (alertmanager,) = objects_of(objects, "Alertmanager")
+    (monitor,) = objects_of(objects, "ServiceMonitor")
+    for selector, kind in (
+        (prometheus["spec"]["serviceMonitorSelector"], "ServiceMonitor"),
+        (prometheus["spec"]["ruleSelector"], "PrometheusRule"),
+        (alertmanager["spec"]["alertmanagerConfigSelector"], "AlertmanagerConfig"),
+    ):
+        (found,) = objects_of(objects, kind)
+        assert selector["matchLabels"].items() <= found["metadata"]["labels"].items()
+    wanted = monitor["spec"]["selector"]["matchLabels"].items()
+    scraped = [found for found in objects_of(objects, "Service") if wanted <= found["metadata"]["labels"].items()]
+    assert [found["metadata"]["name"] for found in scraped] == [SERVER]
+    (proxy,) = prometheus["spec"]["containers"]
+    service = object_named(objects, "Service", f"{SERVER}-prometheus")
+    route = object_named(objects, "Route", f"{SERVER}-prometheus")
+    assert [port["targetPort"] for port in service["spec"]["ports"]] == [port["name"] for port in proxy["ports"]]
+    assert route["spec"]["tls"]["termination"] == "reencrypt"
+    assert {mount["name"] for mount in proxy["volumeMounts"]} == {
+        f"secret-{name}" for name in prometheus["spec"]["secrets"]
+    }
+
+
+def test_each_operator_is_subscribed_to_where_it_can_watch() -> None:
+    """A namespace of an operator that watches few namespaces has one OperatorGroup, which watches that of the
+    server."""
+    objects = kustomize.load(DEPLOY / "openshift/operators.yaml")
+    (group,) = objects_of(objects, "OperatorGroup")
+    (server,) = objects_of(kustomize.build(DEPLOY / "overlays/openshift-prometheus"), "Deployment")
+    assert group["spec"]["targetNamespaces"] == [group["metadata"]["namespace"]] == [server["metadata"]["namespace"]]
+    places = {found["spec"]["name"]: found["metadata"]["namespace"] for found in objects_of(objects, "Subscription")}
+    assert places == {
+        "seldon-operator-certified": "openshift-operators",
+        "grafana-operator": "openshift-operators",
+        "prometheus": group["metadata"]["namespace"],
+    }
 
 
 def test_openshift_chooses_the_ids() -> None:
@@ -255,17 +339,18 @@ def test_kafka_records_come_to_the_server() -> None:
     object_named(deployed, "Service", source["spec"]["delivery"]["deadLetterSink"]["ref"]["name"])
 
 
-def test_the_rule_object_is_that_of_the_rule_files() -> None:
-    """The PrometheusRule holds the groups of deploy/rules, as its script writes them."""
-    folder = DEPLOY / "components/prometheus-operator"
-    spec = importlib.util.spec_from_file_location("prometheus_rule", folder / "prometheus_rule.py")
+def test_the_objects_of_the_operator_are_those_of_the_files() -> None:
+    """PrometheusRule and AlertmanagerConfig hold what deploy/rules and deploy/alertmanager say, as their script writes
+    it."""
+    path = DEPLOY / "components/prometheus_operator.py"
+    spec = importlib.util.spec_from_file_location("prometheus_operator", path)
     assert spec is not None
     assert spec.loader is not None
     script: Any = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
-    text = (folder / "prometheus-rule.yaml").read_text()
-    assert text == script.manifest(), "run `make docs`"
-    (rule,) = yaml.safe_load_all(text)
+    for written, text in script.manifests().items():
+        assert written.read_text() == text, "run `make docs`"
+    (rule,) = kustomize.load(DEPLOY / "components/prometheus-operator/prometheus-rule.yaml")
     names = [group["name"] for group in rule["spec"]["groups"]]
     assert len(names) == len(set(names))
     assert names == [
@@ -317,6 +402,20 @@ def test_the_model_with_metrics_of_its_own_gives_them() -> None:
         "house_price_calls": 1,
         "house_price_last_mean": 298_000,
     }
+
+
+def test_the_ports_of_the_web_lead_to_the_ingress() -> None:
+    """What kind maps from 80 and 443 of this machine, on loopback alone, are the node ports that lead to Emissary."""
+    folder = DEPLOY / "kind/ambassador"
+    (cluster,), (service,) = kustomize.load(folder / "cluster.yaml"), kustomize.load(folder / "service.yaml")
+    mapped = cluster["nodes"][0]["extraPortMappings"]
+    assert {entry["listenAddress"] for entry in mapped} == {"127.0.0.1"}
+    assert service["spec"]["type"] == "NodePort"
+    assert (
+        {(entry["hostPort"], entry["containerPort"]) for entry in mapped}
+        == {(port["port"], port["nodePort"]) for port in service["spec"]["ports"]}
+        == {(80, 30080), (443, 30443)}
+    )
 
 
 def test_the_laptops_port_leads_to_the_server() -> None:
