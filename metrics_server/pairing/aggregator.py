@@ -86,6 +86,7 @@ class Aggregator:
         self._used: dict[int, Series] = {}
         self._counts: dict[tuple[int, str], float] = {}  # cumulative, by series and component
         self._retracted_counts: dict[tuple[int, str], float] = {}  # of these, what was taken back
+        self._first_labels: dict[tuple[int, str], float] = {}  # the same of first pairs, by series and status
 
     # Series
 
@@ -260,7 +261,12 @@ class Aggregator:
             self._count(series_id, PREDICTIONS, count)
 
     def _add_counts(self) -> None:
-        """Adds the counts of this batch. What was counted and taken back in it, as by most corrections, never was."""
+        """Adds the counts of this batch. What was counted and taken back in it, as by most corrections, never was.
+
+        First labels were: they came, whatever came after them.
+        """
+        for (series_id, name), count in self._first_labels.items():
+            self._add(series_id, CUMULATIVE, {name: count})
         counts, retracted = self._counts, self._retracted_counts
         for bucket, mine, others in (CUMULATIVE, counts, retracted), (CUMULATIVE_RETRACTED, retracted, counts):
             for key, count in mine.items():
@@ -280,7 +286,11 @@ class Aggregator:
             self._count(series_id, LABELS + LabelStatus.TASK_MISMATCH, sign * refused)
         if taken:
             status = LabelStatus.TOO_OLD if is_too_old else LabelStatus.MATCHED
-            self._count(series_id, LABELS + status, sign * taken)
+            if first:
+                key = series_id, LABELS + status
+                self._first_labels[key] = self._first_labels.get(key, 0.0) + taken
+            else:
+                self._count(series_id, LABELS + status, sign * taken)
         if taken and sign == APPLIED:
             series.labelled_at = self._now
             self._used[series_id] = series

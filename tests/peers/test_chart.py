@@ -18,7 +18,8 @@ from tests.support.manifests import DEPLOY, SERVER, object_named, objects_of
 from tests.support.peers.go_programs import HELM, go_program
 from tests.support.running import ROOT
 
-pytestmark = pytest.mark.timeout(1800)  # Helm is built from its module, once
+# Helm is built from its module, once.
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
 
 CHART = DEPLOY / "helm"
 EXAMPLES = sorted((CHART / "examples").glob("*.yaml"))

@@ -124,7 +124,7 @@ FORM = [
     ("null in place of a feedback", None),
     ("an empty feedback", {}),
     ("a feedback whose parts are null", {"truth": None, "response": None, "reward": None}),
-    ("a feedback with a response alone", {"response": {"data": {"ndarray": [1]}}}),
+    ("a feedback whose reward is null", {"response": {"data": {"ndarray": [1]}}, "reward": None}),
     ("a truth that is a number", {"truth": 1}),
     ("a truth that is a list", {"truth": [1], "reward": 1}),
     ("a response that is text", {"response": "cat", "reward": 1}),

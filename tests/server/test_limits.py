@@ -398,7 +398,12 @@ BAD = {
         {},
         "row_mismatch",
     ),
-    "neither truth nor reward": (FEEDBACK, {"response": {"data": {"ndarray": [1]}}}, {}, "malformed_feedback"),
+    "neither truth nor reward": (
+        FEEDBACK,
+        {"response": {"data": {"ndarray": [1]}}, "reward": None},
+        {},
+        "malformed_feedback",
+    ),
     "a truth that joins nothing": (FEEDBACK, {"truth": TRUTH}, {"Ce-Requestid": ""}, "malformed_feedback"),
     "a reward that is a text": (FEEDBACK, {"reward": "good"}, {}, "malformed_payload"),
     "a time that is none": (RESPONSE, {"data": {"ndarray": [1]}}, {"Ce-Time": "yesterday"}, "bad_time"),

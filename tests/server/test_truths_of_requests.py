@@ -151,7 +151,7 @@ def test_a_file_may_hold_truths_of_requests() -> None:
         {"request_id": "r", "row": row, "prediction": value, "predicted_at": NOW} for row, value in enumerate("ab")
     ]
     lines = [*logged, {"request_id": "r", "truths": ["a", "a"], "labelled_at": NOW}]
-    replay.take((number, json.dumps(line).encode()) for number, line in enumerate(lines))
+    replay.take((number, json.dumps(line).encode(), "") for number, line in enumerate(lines))
     (result,) = replay.results()
     (value,) = [one["value"] for one in result["values"] if one["name"] == "model_accuracy_ratio"]
     assert (value, result["support"]) == (0.5, 2)
