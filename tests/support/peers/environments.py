@@ -46,7 +46,7 @@ def _problem_of(place: Path, requirements: tuple[str, ...]) -> str:
 
 def _build(place: Path, requirements: tuple[str, ...]) -> str:
     shutil.rmtree(place, ignore_errors=True)  # of a run that was interrupted
-    subprocess.run([sys.executable, "-m", "venv", place], check=True, capture_output=True, timeout=60)
+    subprocess.run([sys.executable, "-m", "venv", place], check=True, capture_output=True, timeout=200)
     words = [place / "bin" / "python", *PIP, *requirements]
     done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=280, check=False)
     if done.returncode == 0:
