@@ -49,8 +49,8 @@ LogLevel = Annotated[
 
 
 class Deployment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How the predictions of some deployments are scored; a part left out matches any. Only in the configuration
-    file.
+    """How the predictions of some deployments are scored and compared; a part left out matches any. Only in the
+    configuration file.
     """
 
     namespace: Text = ""
@@ -62,6 +62,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     class_names: Texts | None = None
     max_classes: PositiveInt | None = None
     absent_reward: AbsentReward | None = None
+    baseline: Text | None = None  # the predictor that the others of the deployment are compared with
 
     def matches(self, labels: Labels) -> bool:
         wanted = (self.namespace, self.deployment, self.predictor, self.model)
@@ -231,6 +232,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             *(entry.absent_reward for entry in self.deployments),
         )
         return rules_of if has_rules else as_sent
+
+    def declared_baseline(self, labels: Labels) -> str | None:
+        """Tells which predictor the others are compared with, by the first entry that matches; None leaves it open."""
+        return self._entry_of(labels).baseline
 
     def _entry_of(self, labels: Labels) -> Deployment:
         return next((entry for entry in self.deployments if entry.matches(labels)), Deployment())
