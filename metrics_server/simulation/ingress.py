@@ -7,11 +7,14 @@ from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any
 
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from tornado.httpserver import HTTPServer
 from tornado.web import Application, RequestHandler
 
 from metrics_server.simulation.cluster import Deployment, Failed
 from metrics_server.simulation.executor import Call, Executor, failure
+from metrics_server.simulation.platform_metrics import PATH
 
 HOST = "127.0.0.1"
 MAX_BODY_BYTES = 8 * 2**20
@@ -63,9 +66,37 @@ class CallHandler(JsonHandler):
         self.finish(response.body)
 
 
+class MetricsHandler(JsonHandler):
+    """Metrics for Prometheus."""
+
+    def initialize(self, registry: CollectorRegistry) -> None:
+        """Takes what is shown."""
+        self.registry = registry
+
+    def prepare(self) -> None:
+        pass
+
+    def get(self) -> None:
+        """Writes all metrics as text."""
+        self.set_header("Content-Type", CONTENT_TYPE_LATEST)
+        self.finish(generate_latest(self.registry))
+
+
+@contextmanager
+def wrapper_metrics_served(port: int, executor: Executor) -> Iterator[None]:
+    """Serves the custom metrics of all models, as the wrapper does on a port of its own.
+
+    Raises:
+        Failed: the port is taken.
+    """
+    row = (PATH, MetricsHandler, {"registry": executor.metrics.wrapper.registry})
+    with _listening(Application([row], default_handler_class=JsonHandler), port, "--metrics_port"):
+        yield
+
+
 @contextmanager
 def served(port: int, cluster: Mapping[str, Deployment], executor: Executor) -> Iterator[None]:
-    """Listens for calls from this machine.
+    """Listens for calls from this machine, and for Prometheus as executors do.
 
     Raises:
         Failed: the port is taken.
@@ -75,12 +106,19 @@ def served(port: int, cluster: Mapping[str, Deployment], executor: Executor) -> 
         CallHandler,
         {"cluster": cluster, "executor": executor},
     )
-    server = HTTPServer(Application([call], default_handler_class=JsonHandler), max_body_size=MAX_BODY_BYTES)
+    metrics = (PATH, MetricsHandler, {"registry": executor.metrics.executor.registry})
+    with _listening(Application([call, metrics], default_handler_class=JsonHandler), port, "--ingress_port"):
+        yield
+
+
+@contextmanager
+def _listening(application: Application, port: int, option: str) -> Iterator[None]:
+    server = HTTPServer(application, max_body_size=MAX_BODY_BYTES)
     try:
         server.listen(port, HOST)
     except OSError as error:
         raise Failed(
-            f"the ingress cannot listen on port {port}: {error.strerror}; choose another with --ingress_port"
+            f"the ingress cannot listen on port {port}: {error.strerror}; choose another with {option}"
         ) from error
     try:
         yield

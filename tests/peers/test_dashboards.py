@@ -24,6 +24,7 @@ from tests.support.dashboards import (
     BOARDS,
     DASHBOARDS,
     NAMES,
+    OF_SERVER,
     Prometheus,
     choices,
     expressions,
@@ -68,14 +69,17 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
     (folder / "models.yaml").write_text(CONFIGURATION)
     program, port = peer("prometheus"), free_port()
     server = RunningServer(folder, "--config", "models.yaml", "--slices", "protocol=attribute:protocol")
-    scrape = {
-        "job_name": "feedback-metrics-server",
-        "metrics_path": "/v1/metrics",
-        "static_configs": [{"targets": [server.url[7:]]}],
-    }
-    (folder / "prometheus.yml").write_text(
-        json.dumps({"global": {"scrape_interval": "1s"}, "scrape_configs": [scrape]})
-    )
+    ingress, custom = free_port(), free_port()
+    jobs = [
+        ("feedback-metrics-server", "/v1/metrics", server.port),
+        ("executors", "/prometheus", ingress),
+        ("wrappers", "/prometheus", custom),
+    ]
+    scrapes = [
+        {"job_name": job, "metrics_path": path, "static_configs": [{"targets": [f"127.0.0.1:{at}"]}]}
+        for job, path, at in jobs
+    ]
+    (folder / "prometheus.yml").write_text(json.dumps({"global": {"scrape_interval": "1s"}, "scrape_configs": scrapes}))
     simulate = [
         sys.executable,
         "-m",
@@ -84,7 +88,9 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
         "--url",
         server.url,
         "--ingress_port",
-        str(free_port()),
+        str(ingress),
+        "--metrics_port",
+        str(custom),
     ]
     scraper = [
         program,
@@ -216,12 +222,12 @@ def test_promtool_reads_every_query(tmp_path: Path) -> None:
 
 
 def test_every_metric_is_one_that_the_server_shows() -> None:
-    """A name in a query is a family's, and a pattern of names fits some."""
+    """A name in a query is a family's, and a pattern of names fits some; those of the platform are not ours."""
     registry = CollectorRegistry()
     KafkaTelemetry(registry)
     families = [*MODEL, *(family.name for source in (Telemetry().registry, registry) for family in source.collect())]
     names = {name + suffix for name in families for suffix in ("", "_total", "_bucket", "_sum", "_count", "_created")}
-    for _, expression in (found for board in BOARDS.values() for found in expressions(board)):
+    for _, expression in (found for name in OF_SERVER for found in expressions(BOARDS[name])):
         patterns = re.findall(r'__name__=~"([^"$]*)"', expression)
         assert all(any(re.fullmatch(pattern, name) for name in names) for pattern in patterns)
         plain = re.sub(r'"[^"]*"', '""', expression)
@@ -278,3 +284,11 @@ def test_every_variable_is_there_and_used(name: str) -> None:
     used = set(re.findall(r"\$\{?(\w+)", json.dumps(board["panels"]) + json.dumps(board["templating"]))) - {"1"}
     grafanas_own = {name for name in used if name.startswith("__")}
     assert used - grafanas_own == defined
+
+
+def test_the_queries_of_the_page_find_data(prometheus: Prometheus) -> None:
+    """What the docs say to ask in OpenShift's console finds the executors' series, and custom metrics are scraped."""
+    queries = re.findall(r"```promql\n(.*?)```", (ROOT / "docs/how-to/see-it-in-grafana.md").read_text(), re.DOTALL)
+    assert len(queries) == 2
+    for query in (*queries, "simulated_rows_total", "simulated_output", "rate(simulated_predict_count[1m])"):
+        assert prometheus.values(query.replace("[5m]", "[30s]")), query

@@ -10,7 +10,7 @@ import pytest
 
 from metrics_server.series.families import MODEL
 from tests.support import monitoring
-from tests.support.dashboards import BOARDS, NAMES, Prometheus, choices, expressions, filled
+from tests.support.dashboards import BOARDS, OF_SERVER, Prometheus, choices, expressions, filled
 from tests.support.running import REQUEST, RESPONSE, RunningServer, ce
 from tests.support.waiting import until
 
@@ -77,7 +77,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
         yield scraping
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", OF_SERVER)
 def test_every_panel_that_needs_no_labels_has_data(prometheus: Prometheus, name: str) -> None:
     """Each variable offers something, names of ours and not of rules, and with that each query finds data, but for what
     labels alone have."""

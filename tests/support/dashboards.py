@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 from tests.support.running import ROOT
 
 DASHBOARDS = ROOT / "deploy/dashboards"
-NAMES = ("quality", "model", "canary", "serving", "server")
+NAMES = ("quality", "model", "canary", "serving", "platform", "server")
+OF_SERVER = tuple(name for name in NAMES if name != "platform")
 BOARDS: dict[str, Any] = {name: json.loads((DASHBOARDS / f"{name}.json").read_text()) for name in NAMES}
 GRAFANAS_OWN = {"__rate_interval": "10s", "__range": "1m"}
 

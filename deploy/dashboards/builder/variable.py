@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from grafana_foundation_sdk.builders import dashboard, prometheus
 from grafana_foundation_sdk.models.common import DataSourceRef
@@ -20,6 +20,7 @@ SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
 TAG = "feedback-metrics-server"
 DEFAULT_WINDOW = "1d"
 _ALL = VariableOption(text="All", value="$__all")
+_COUNTED = "model_predictions_total"
 # Every model has one of these in each window: what is labelled, what is logged, or what is rewarded.
 _OF_EVERY_MODEL = "model_support|model_label_coverage_ratio|model_reward_mean"
 _ANY_OF_THE_SERVER = "model_[^:]+"  # and not what rules record, such as model_window:output_mean:chosen
@@ -51,14 +52,18 @@ def source() -> dashboard.DatasourceVariable:
     return dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus")
 
 
-def _chain(*names: str) -> list[dashboard.QueryVariable]:
-    """Returns variables for labels of a series; each offers the values that remain after the ones before it."""
+def _chain(metric: str, labels: Mapping[str, str]) -> list[dashboard.QueryVariable]:
+    """Returns variables for labels of a metric; each offers the values that remain after the ones before it."""
     variables, matchers = [], []
-    for name in names:
-        label = CHOICES[name]
-        variables.append(_query(name, f"label_values(model_predictions_total{{{', '.join(matchers)}}}, {label})"))
+    for name, label in labels.items():
+        variables.append(_query(name, f"label_values({metric}{{{', '.join(matchers)}}}, {label})"))
         matchers.append(f'{label}=~"${name}"')
     return variables
+
+
+def labels_of(metric: str, labels: Mapping[str, str]) -> list[dashboard.QueryVariable]:
+    """Returns variables for labels of a metric, by name; each takes many, and offers what those before leave."""
+    return [_many(variable) for variable in _chain(metric, labels)]
 
 
 def window() -> dashboard.QueryVariable:
@@ -70,17 +75,18 @@ def window() -> dashboard.QueryVariable:
 
 def many_models() -> Variables:
     """Returns variables that choose any number of models."""
-    return [source(), *map(_many, _chain(*CHOICES)), window()]
+    return [source(), *labels_of(_COUNTED, CHOICES), window()]
 
 
 def one_model() -> Variables:
     """Returns variables that choose one model of one predictor."""
-    return [source(), *_chain(*CHOICES), window()]
+    return [source(), *_chain(_COUNTED, CHOICES), window()]
 
 
 def one_deployment() -> Variables:
     """Returns variables that choose one deployment; other variables choose its predictors."""
-    namespace, deployment, model = _chain("namespace", "deployment", "model")
+    labels = {name: label for name, label in CHOICES.items() if name != "predictor"}
+    namespace, deployment, model = _chain(_COUNTED, labels)
     return [source(), namespace, deployment, model.include_all(True).all_value(".*").current(_ALL), window()]
 
 
