@@ -159,6 +159,7 @@ class Server:
             self._telemetry,
             windows=self._windows,
             history=seconds_of(settings.history),
+            declared_baseline=settings.declared_baseline,
         )
 
     def _router(self, application: Application) -> Router:

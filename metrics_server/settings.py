@@ -68,8 +68,8 @@ LogLevel = Annotated[
 
 
 class Deployment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How the predictions of some deployments are scored; a part left out matches any. Only in the configuration
-    file.
+    """How the predictions of some deployments are scored and compared; a part left out matches any. Only in the
+    configuration file.
     """
 
     namespace: Text = ""
@@ -81,6 +81,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     class_names: Texts | None = None
     max_classes: PositiveInt | None = None
     absent_reward: AbsentReward | None = None
+    baseline: Text | None = None  # the predictor that the others of the deployment are compared with
     expose: Exposed | None = None
     request_id_from: IdPlaces | None = None
     predictor_from: PredictorPlaces | None = None
@@ -289,6 +290,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         """Tells whether anything is set that `sender_rules` has beside the tasks of metric models."""
         parts: tuple[Settings | Deployment, ...] = (self, *self.deployments)
         return any(part.absent_reward == "zero" or part.request_id_from or part.predictor_from for part in parts)
+
+    def declared_baseline(self, labels: Labels) -> str | None:
+        """Tells which predictor the others are compared with, by the first entry that matches; None leaves it open."""
+        return self._entry_of(labels).baseline
 
     def _entry_of(self, labels: Labels) -> Deployment:
         return next((entry for entry in self.deployments if entry.matches(labels)), Deployment())

@@ -2,26 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from metrics_server.api.responses import headline_among, interval_of
 from metrics_server.api.schema import Comparison, Difference, Headline, MetricValue, PredictorReport
 from metrics_server.metrics.confidence import of_difference
+from metrics_server.series.series import Labels
 
 _Key = tuple[str, tuple[tuple[str, str], ...]]
 
 
-def comparison_of(
-    model: str, window: str, values: Mapping[str, Sequence[MetricValue]], baseline: str | None
-) -> Comparison:
+def baselines_of(
+    first_seen_at: Mapping[Labels, float], declared: Callable[[Labels], str | None]
+) -> dict[tuple[str, str, str], str]:
+    """Returns the predictor that the others are compared with, by namespace, deployment and model.
+
+    It is the declared one if that was seen, else the one that was seen first: a canary comes after what it may replace,
+    however its name sorts and however many labels it gets.
+    """
+    baselines: dict[tuple[str, str, str], Labels] = {}
+    for labels in sorted(first_seen_at, key=lambda one: (declared(one) != one.predictor, first_seen_at[one])):
+        baselines.setdefault(group_of(labels), labels)
+    return {group: labels.predictor for group, labels in baselines.items()}
+
+
+def group_of(labels: Labels) -> tuple[str, str, str]:
+    """Returns what the predictors that are compared share: namespace, deployment and model."""
+    return labels.namespace, labels.deployment, labels.model
+
+
+def comparison_of(model: str, window: str, values: Mapping[str, Sequence[MetricValue]], baseline: str) -> Comparison:
     """Compares predictors by their values, given by name of the predictor.
 
-    Without a baseline it is the predictor of the largest support; of equal ones, the first by name. With a baseline
-    that has no values there are no differences. The intervals take the pairs of two predictors as independent, as they
-    are when each request goes to one of them.
+    With a baseline that has no values there are no differences. The intervals take the pairs of two predictors as
+    independent, as they are when each request goes to one of them.
     """
     by_support = sorted(values, key=lambda predictor: (-_support(values[predictor]), predictor))
-    baseline = by_support[0] if baseline is None else baseline
     of_baseline = values.get(baseline, ())
     headlines = filter(None, map(headline_among, (of_baseline, *(values[predictor] for predictor in by_support))))
     headline = next((value.name for value in headlines), None)

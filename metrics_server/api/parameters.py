@@ -122,7 +122,7 @@ DEPLOYMENT = (
     Parameter("window", "The window to compare in; the first that is configured by default.", _TEXT, str),
     Parameter(
         "baseline",
-        "The predictor that the others are compared with; that of the largest support by default.",
+        "The predictor that the others are compared with; by default the declared one, else the first that was seen.",
         _TEXT,
         str,
     ),

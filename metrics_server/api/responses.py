@@ -29,8 +29,10 @@ from metrics_server.metrics.duration_histogram import DELAY, cumulated
 from metrics_server.metrics.model import OTHER_CLASSES, VOCABULARIES_DIFFER, Sample
 from metrics_server.metrics.reward_stats import REWARDS
 from metrics_server.metrics.sums import Sums
+from metrics_server.metrics.window import CUMULATIVE
 from metrics_server.series.evaluator import OF_SERVER, Evaluator
 from metrics_server.series.series import Labels, Series
+from metrics_server.series.totals import SeriesTotals
 
 
 def path_of(labels: Labels) -> str:
@@ -209,13 +211,19 @@ def window_summary_of(evaluator: Evaluator, series: Series, sums: Sums) -> Windo
 
 
 def series_summary_of(
-    evaluator: Evaluator, series: Series, slices: Iterable[Series], cumulative: Sums, windows: Mapping[str, Sums]
+    evaluator: Evaluator,
+    series: Series,
+    slices: Iterable[Series],
+    totals: SeriesTotals,
+    baseline: str,
 ) -> SeriesSummary:
     """Returns the summary of a series for the list of series."""
+    cumulative = totals.cumulative[CUMULATIVE]
     return SeriesSummary(
         path=path_of(series.labels),
         slices=names_of(slices),
         labels={name.removeprefix(LABELS): count for name, count in cumulative.items() if name.startswith(LABELS)},
-        windows={window: window_summary_of(evaluator, series, sums) for window, sums in windows.items()},
+        windows={window: window_summary_of(evaluator, series, sums) for window, sums in totals.windows.items()},
+        baseline=baseline,
         **about(series),
     )

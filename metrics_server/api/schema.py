@@ -166,7 +166,10 @@ class WindowSummary(msgspec.Struct, kw_only=True):
 
 
 class SeriesSummary(msgspec.Struct, kw_only=True):
-    """A series in the list; `labels` are its rows of truth by status, since the series was made."""
+    """A series in the list; `labels` are its rows of truth by status, since the series was made.
+
+    `baseline` is the predictor that those of its deployment and model are compared with, it may be its own.
+    """
 
     namespace: str
     deployment: str
@@ -179,6 +182,7 @@ class SeriesSummary(msgspec.Struct, kw_only=True):
     created_at: float
     last_prediction_at: float | None
     last_label_at: float | None
+    baseline: str
     labels: dict[str, float]
     windows: dict[str, WindowSummary]
 

@@ -8,7 +8,7 @@ from contextlib import closing
 from typing import Any, TypeAlias
 
 from metrics_server.api import parameters
-from metrics_server.api.comparison import comparison_of
+from metrics_server.api.comparison import baselines_of, comparison_of, group_of
 from metrics_server.api.history import FEW_POINTS, Step, Steps, checked_steps, steps_of
 from metrics_server.api.parameters import label_of, labels_of
 from metrics_server.api.responses import (
@@ -66,9 +66,10 @@ class Api:
         *,
         windows: Mapping[str, int],
         history: int,
+        declared_baseline: Callable[[Labels], str | None],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Windows and history are lengths in seconds."""
+        """Windows and history are lengths in seconds; a declared baseline is the name of a predictor."""
         self._registry = registry
         self._totals = totals
         self._evaluator = evaluator
@@ -76,6 +77,7 @@ class Api:
         self._telemetry = telemetry
         self._windows = dict(windows)
         self._history = history
+        self._declared_baseline = declared_baseline
         self._clock = clock
 
     def models(self, query: str) -> SeriesList:
@@ -107,8 +109,16 @@ class Api:
 
     def series_summaries(self, segments: Sequence[str] = ()) -> list[SeriesSummary]:
         """Summarizes the series whose labels begin with those of these segments."""
-        prefix = tuple(map(label_of, segments))
-        return [self._summary(series) for series in self._parents() if series.labels[: len(prefix)] == prefix]
+        prefix, parents = tuple(map(label_of, segments)), self._parents()
+        baselines = self._baselines(parents)
+        return [
+            self._summary(series, baselines[group_of(series.labels)])
+            for series in parents
+            if series.labels[: len(prefix)] == prefix
+        ]
+
+    def _baselines(self, current: Sequence[Series]) -> dict[tuple[str, str, str], str]:
+        return baselines_of(self._registry.first_seen_at(current), self._declared_baseline)
 
     def followed_requests(self, segments: Sequence[str] = ()) -> list[FollowedRequests]:
         """Tells of the deployments whose namespace and name begin with these segments how their requests ended."""
@@ -142,10 +152,10 @@ class Api:
     def _parents(self) -> list[Series]:
         return [series for series in self._registry.current() if not series.identity.slice]
 
-    def _summary(self, series: Series) -> SeriesSummary:
+    def _summary(self, series: Series, baseline: str) -> SeriesSummary:
         totals = self._totals.series_totals(series.id)
         slices = self._registry.slices_of(series.labels)
-        return series_summary_of(self._evaluator, series, slices, totals.cumulative[CUMULATIVE], totals.windows)
+        return series_summary_of(self._evaluator, series, slices, totals, baseline)
 
     def _series(self, labels: Labels, slice_name: str | None) -> Series:
         series = self._registry.find(labels)
@@ -227,6 +237,7 @@ class Api:
         window = self._window(arguments["window"]) if "window" in arguments else next(iter(self._windows))
         if baseline is not None and all(series.labels.predictor != baseline for series in of_deployment):
             raise not_found("baseline: the deployment has no such predictor")
+        baselines = {model: name for (_, _, model), name in self._baselines(of_deployment).items()}
         by_model: dict[str, dict[str, Sequence[MetricValue]]] = {}
         for series in of_deployment:
             if model is None or series.labels.model == model:
@@ -234,6 +245,7 @@ class Api:
                 by_model.setdefault(series.labels.model, {})[series.labels.predictor] = values
         return Comparisons(
             comparisons=[
-                comparison_of(name, window, by_predictor, baseline) for name, by_predictor in sorted(by_model.items())
+                comparison_of(name, window, by_predictor, baselines[name] if baseline is None else baseline)
+                for name, by_predictor in sorted(by_model.items())
             ]
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterable
 
 import msgspec
@@ -15,6 +16,7 @@ from metrics_server.store.interface import StoredSeries
 logger = logging.getLogger(__name__)
 
 SEEN_EVERY = 3600.0  # seconds: how exactly a series remembers when it was last used
+SAME_BATCH_SECONDS = 1e-3  # beyond it a series that is younger than now tells of a clock that was set back
 
 
 class SeriesRegistry:
@@ -99,10 +101,15 @@ class SeriesRegistry:
         if series is None:
             if (count := len(self._by_labels)) >= self._max_series:
                 raise Rejected(Reason.TOO_MANY_SERIES, f"there are {count} series, the limit of --max_series")
-            series = Series(Identity(labels, self._scoring_of(labels)), self._build, now, 0.0)
+            series = Series(Identity(labels, self._scoring_of(labels)), self._build, self._later_than_all(now), 0.0)
             self._by_id[series.id] = self._by_labels[labels] = series
         _touch(series, now, rows)
         return series
+
+    def _later_than_all(self, now: float) -> float:
+        """Returns now, or the next time after all series: of two in one batch it is stored which was first."""
+        latest = max((series.created_at for series in self._by_labels.values()), default=-math.inf)
+        return max(now, math.nextafter(latest, math.inf)) if latest - now < SAME_BATCH_SECONDS else now
 
     def slice_of(self, parent: Series, name: str, now: float, rows: dict[int, StoredSeries]) -> Series:
         """Returns the slice of a series with this name, and creates it when there is none.
@@ -121,6 +128,17 @@ class SeriesRegistry:
             series = self._by_id[identity.id] = slices[name] = Series(identity, self._build, now, 0.0)
         _touch(series, now, rows)
         return series
+
+    def first_seen_at(self, current: Iterable[Series]) -> dict[Labels, float]:
+        """Returns since when each of these is known, by its labels; one that started anew is as old as its first was.
+
+        May be called from any thread.
+        """
+        first = {series.labels: series.created_at for series in current}
+        for series in list(self._by_id.values()):
+            if series.labels in first:
+                first[series.labels] = min(series.created_at, first[series.labels])
+        return first
 
     def idle(self, before: float) -> list[int]:
         """Returns the ids of the series that were not used since `before`."""

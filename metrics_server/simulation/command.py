@@ -28,7 +28,7 @@ from metrics_server.simulation.cluster import NAMESPACE, Deployment, Failed, clu
 from metrics_server.simulation.delivery import Copies, Delivery, Link, StoredSeries
 from metrics_server.simulation.executor import Executor
 from metrics_server.simulation.executor_event import batch
-from metrics_server.simulation.ingress import served
+from metrics_server.simulation.ingress import served, wrapper_metrics_served
 from metrics_server.simulation.outcome import outcome_of
 from metrics_server.simulation.server import Child, started
 from metrics_server.simulation.story import Story
@@ -148,6 +148,8 @@ async def _simulate(options: argparse.Namespace, child: Child | None, console: C
     delivery = Delivery(link, Copies(options.repeats, repeating))
     executor = Executor(delivery.log, time.time_ns, balancing)
     stack.enter_context(served(options.ingress_host, options.ingress_port, deployments, executor))
+    if options.metrics_port:
+        stack.enter_context(wrapper_metrics_served(options.ingress_host, options.metrics_port, executor))
     if child is not None:
         await child.ready(link)
     _greet(options, child, deployments, console)
@@ -247,19 +249,14 @@ def _parser() -> argparse.ArgumentParser:
     add("store", "where the server of --serve keeps its state", default="sqlite:///metrics-server.db")
     add("ingress_port", "port of the ingress", type=int, default=8003, metavar="N")
     add("ingress_host", "address that the ingress listens at; 0.0.0.0 in a container", default=HOST, metavar="HOST")
+    add("metrics_port", "port of the models' custom metrics; 0: none", type=int, default=0, metavar="N")
     add(
         "past",
         f"hours to tell of before the start (default: {PAST_HOURS:g}; with --rate 0: 0)",
         type=_number,
         metavar="HOURS",
     )
-    add(
-        "rate",
-        "calls a second of our own; 0: only those that come to the ingress",
-        type=_number,
-        default=5.0,
-        metavar="N",
-    )
+    add("rate", "calls a second of our own; 0: only those to the ingress", type=_number, default=5.0, metavar="N")
     add(
         "label_delay",
         "mean time from a prediction to its label; 10 times that for diabetes",
@@ -293,6 +290,8 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
         parser.error(f"--serve listens at http://127.0.0.1, --url says {options.url}")
     if not 0 < options.ingress_port < 65536:
         parser.error(f"--ingress_port {options.ingress_port}: want 1 to 65535")
+    if not 0 <= options.metrics_port < 65536:
+        parser.error(f"--metrics_port {options.metrics_port}: want 0 to 65535")
     if options.count < 0 or (options.count and not options.rate):
         parser.error("--count: want at least 0, and a --rate above 0")
     if options.past is None:

@@ -1,11 +1,12 @@
 """Seldon's executor: it picks a predictor for a call, asks its model, responds, and logs what it saw.
 
-Pure but for the clock, the random numbers and the log, which come in.
+Pure but for the clock, the random numbers and the log, which come in, and for the metrics of the platform.
 """
 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from random import Random, SystemRandom
 from typing import Any, NamedTuple
@@ -24,8 +25,9 @@ from metrics_server.simulation.executor_event import (
     new_stamp,
     new_uuid,
 )
+from metrics_server.simulation.platform_metrics import IMAGE_NAME, PlatformMetrics, Unit
 
-IMAGE = f"metrics-server-simulator:{__version__}"
+IMAGE = f"{IMAGE_NAME}:{__version__}"
 MAX_NUMBER = 1e12  # so that no model answers inf
 EMPTY = b'{"data":{"tensor":{"shape":[0]}},"meta":{}}'  # the response to feedback
 
@@ -56,6 +58,7 @@ class Executor:
 
     def __init__(self, log: Callable[[Message], None], clock_ns: Callable[[], int], random: Random) -> None:
         self._log, self._clock_ns, self._random = log, clock_ns, random
+        self.metrics = PlatformMetrics()
         # Ids never repeat, or a server that keeps its state would take a second run for repeats of the first.
         self._ids = SystemRandom()
 
@@ -63,22 +66,30 @@ class Executor:
         """Responds with a prediction. Of a call that fails, only the request is logged."""
         predictor, puid = self._balanced(deployment), call.puid or new_uuid(self._ids)
         self._note(REQUEST, deployment, predictor, puid, call)
+        unit, began_at = Unit(deployment.name, predictor.name, predictor.node), time.perf_counter()
         try:
-            body = _reply(predictor, len(deployment.held_out.features), call.body)
+            outputs, body = _reply(predictor, len(deployment.held_out.features), call.body)
         except BadInput as error:
+            self.metrics.executor.observe(unit, "predictions", 400, time.perf_counter() - began_at)
             return CallResponse(400, puid, failure(str(error)))
+        seconds = time.perf_counter() - began_at
+        self.metrics.executor.observe(unit, "predictions", 200, seconds)
+        self.metrics.wrapper.observe(unit, outputs, seconds)
         self._note(RESPONSE, deployment, predictor, puid, call._replace(body=body, content_type="application/json"))
         return CallResponse(200, puid, body)
 
     def feedback(self, deployment: Deployment, call: Call) -> CallResponse:
         """Takes feedback, balanced afresh; it is logged before the model sees it, even if it is malformed."""
-        puid = call.puid or new_uuid(self._ids)
-        self._note(FEEDBACK, deployment, self._balanced(deployment), puid, call)
+        predictor, puid = self._balanced(deployment), call.puid or new_uuid(self._ids)
+        self._note(FEEDBACK, deployment, predictor, puid, call)
+        unit, began_at = Unit(deployment.name, predictor.name, predictor.node), time.perf_counter()
         try:
             _message(call.body)
+            response = CallResponse(200, puid, EMPTY)
         except BadInput as error:
-            return CallResponse(400, puid, failure(str(error)))
-        return CallResponse(200, puid, EMPTY)
+            response = CallResponse(400, puid, failure(str(error)))
+        self.metrics.executor.observe(unit, "feedback", response.status, time.perf_counter() - began_at)
+        return response
 
     def _balanced(self, deployment: Deployment) -> Predictor:
         predictors = deployment.predictors
@@ -104,8 +115,8 @@ def failure(info: str, reason: str = "MICROSERVICE_BAD_DATA") -> bytes:
     return json.dumps({"status": {"code": -1, "info": info, "reason": reason, "status": 1}}).encode()
 
 
-def _reply(predictor: Predictor, columns: int, body: bytes) -> bytes:
-    """Returns the response of the model server around a model, in the form of the request."""
+def _reply(predictor: Predictor, columns: int, body: bytes) -> tuple[Array, bytes]:
+    """Returns the outputs of a model, and the response of the server around it, in the form of the request."""
     message = _message(body)
     data, meta = message.get("data"), message.get("meta")
     rows, is_tensor = _rows(data)
@@ -122,7 +133,7 @@ def _reply(predictor: Predictor, columns: int, body: bytes) -> bytes:
     )
     puid = {"puid": meta["puid"]} if isinstance(meta, dict) and "puid" in meta else {}
     response = {"data": {"names": names, **rows_out}, "meta": {**puid, "requestPath": {predictor.node: IMAGE}}}
-    return json.dumps(response, separators=(",", ":")).encode()
+    return values, json.dumps(response, separators=(",", ":")).encode()
 
 
 def _message(body: bytes) -> dict[str, Any]:

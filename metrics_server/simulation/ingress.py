@@ -7,12 +7,15 @@ from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any
 
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from tornado.httpserver import HTTPServer
 from tornado.web import Application, RequestHandler
 
 from metrics_server.simulation import api_page
 from metrics_server.simulation.cluster import Deployment, Failed
 from metrics_server.simulation.executor import Call, Executor, failure
+from metrics_server.simulation.platform_metrics import PATH
 
 MAX_BODY_BYTES = 8 * 2**20
 
@@ -85,9 +88,37 @@ class ApiPageHandler(JsonHandler):
             self.finish(api_page.page(deployment))
 
 
+class MetricsHandler(JsonHandler):
+    """Metrics for Prometheus."""
+
+    def initialize(self, registry: CollectorRegistry) -> None:
+        """Takes what is shown."""
+        self.registry = registry
+
+    def prepare(self) -> None:
+        pass
+
+    def get(self) -> None:
+        """Writes all metrics as text."""
+        self.set_header("Content-Type", CONTENT_TYPE_LATEST)
+        self.finish(generate_latest(self.registry))
+
+
+@contextmanager
+def wrapper_metrics_served(host: str, port: int, executor: Executor) -> Iterator[None]:
+    """Serves the custom metrics of all models, as the wrapper does on a port of its own.
+
+    Raises:
+        Failed: the port is taken, or the host is none of this machine.
+    """
+    row = (PATH, MetricsHandler, {"registry": executor.metrics.wrapper.registry})
+    with _listening(Application([row], default_handler_class=JsonHandler), host, port, "--metrics_port"):
+        yield
+
+
 @contextmanager
 def served(host: str, port: int, cluster: Mapping[str, Deployment], executor: Executor) -> Iterator[None]:
-    """Listens for calls.
+    """Listens for calls, and for Prometheus as executors do.
 
     Raises:
         Failed: the port is taken, or the host is none of this machine.
@@ -98,13 +129,21 @@ def served(host: str, port: int, cluster: Mapping[str, Deployment], executor: Ex
         {"cluster": cluster, "executor": executor},
     )
     described = (r"/seldon/([^/]+/[^/]+)/api/v(?:0\.1|1\.0)/doc/(seldon\.json)?", ApiPageHandler, {"cluster": cluster})
-    server = HTTPServer(Application([call, described], default_handler_class=JsonHandler), max_body_size=MAX_BODY_BYTES)
+    metrics = (PATH, MetricsHandler, {"registry": executor.metrics.executor.registry})
+    application = Application([call, described, metrics], default_handler_class=JsonHandler)
+    with _listening(application, host, port, "--ingress_port"):
+        yield
+
+
+@contextmanager
+def _listening(application: Application, host: str, port: int, option: str) -> Iterator[None]:
+    server = HTTPServer(application, max_body_size=MAX_BODY_BYTES)
     try:
         server.listen(port, host)
     except OSError as error:
         raise Failed(
             f"the ingress cannot listen on port {port} of {host}: {error.strerror}; "
-            "choose others with --ingress_port and --ingress_host"
+            f"choose others with {option} and --ingress_host"
         ) from error
     try:
         yield

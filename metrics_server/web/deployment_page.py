@@ -11,7 +11,7 @@ from metrics_server.api.service import Api
 from metrics_server.errors import not_found
 from metrics_server.series.families import direction_of
 from metrics_server.web import chart, links
-from metrics_server.web.measure import measures_of
+from metrics_server.web.measure import class_shares_of, measures_of, unlabelled
 from metrics_server.web.page_request import PageRequest
 
 _Named = TypeVar("_Named", MetricValue, Difference)
@@ -29,8 +29,9 @@ def deployment_page(api: Api, page_request: PageRequest) -> dict[str, Any]:
     (comparison,) = api.comparisons(segments, {"window": window, "model": model, **baseline}).comparisons
     comparison.predictors.sort(key=lambda report: report.predictor != comparison.baseline)  # the baseline first
     metrics = measures_of(value for report in comparison.predictors for value in report.values)
-    headline = next((key for key, value in metrics.items() if value.name == comparison.headline), None)
+    headline = next((key for key, value in metrics.items() if value.name == comparison.headline), unlabelled(metrics))
     metric = page_request.choose("metric", metrics, headline)
+    rows = metrics | class_shares_of(value for report in comparison.predictors for value in report.values)
     by_predictor = {series.predictor: series for series in summaries if series.model == model}
     drawn = None if metric is None else _over_time(api, page_request, list(by_predictor.values()), metrics[metric])
     return {
@@ -45,9 +46,10 @@ def deployment_page(api: Api, page_request: PageRequest) -> dict[str, Any]:
         "predictions": sum(series.windows[window].predictions for series in by_predictor.values()),
         "metric": metric,
         "metrics": metrics,
-        "rows": {key: [_same(one.values, value) for one in comparison.predictors] for key, value in metrics.items()},
+        "compared": rows,
+        "rows": {key: [_same(one.values, value) for one in comparison.predictors] for key, value in rows.items()},
         "differences": {
-            key: [_same(one.differences, value) for one in comparison.predictors] for key, value in metrics.items()
+            key: [_same(one.differences, value) for one in comparison.predictors] for key, value in rows.items()
         },
         "direction_of": direction_of,
         "query": page_request.query,

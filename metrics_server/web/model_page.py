@@ -22,7 +22,7 @@ from metrics_server.api.schema import (
 from metrics_server.api.service import Api
 from metrics_server.series.families import direction_of
 from metrics_server.web import chart, links, notices
-from metrics_server.web.measure import is_repeated, key_of, measures_of
+from metrics_server.web.measure import CLASS_SHARE, is_repeated, key_of, measures_of, unlabelled
 from metrics_server.web.page_request import PageRequest
 
 _NOT_LISTED = ("model_support", "model_label_coverage_ratio")
@@ -70,7 +70,7 @@ def model_page(api: Api, page_request: PageRequest) -> dict[str, Any]:
     history = page_request.history(api, segments, **slice_argument)
     in_window = report.windows[window]
     metrics, headline = measures_of(in_window.values), headline_among(in_window.values)
-    metric = page_request.choose("metric", metrics, next(iter(metrics), None) if headline is None else key_of(headline))
+    metric = page_request.choose("metric", metrics, unlabelled(metrics) if headline is None else key_of(headline))
     thresholds = _thresholds(in_window, report, page_request, costs)
     predictors = [series for series in api.series_summaries(segments[:2]) if series.model == report.model]
     slices = api.slice_summaries(segments, window)
@@ -104,7 +104,7 @@ def _by_class(values: Iterable[MetricValue]) -> dict[str, dict[str, MetricValue]
     """Groups the values of single classes: class -> name of a value -> the value."""
     by_class: dict[str, dict[str, MetricValue]] = {}
     for value in values:
-        if value.labels.keys() == {"class"} and value.name != "model_predicted_class_ratio":
+        if value.labels.keys() == {"class"} and value.name != CLASS_SHARE:
             by_class.setdefault(value.labels["class"], {})[value.name] = value
     return {label: by_class[label] for label in sorted(by_class, key=class_order)}
 

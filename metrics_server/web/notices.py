@@ -55,7 +55,7 @@ def ranked(series: Sequence[SeriesSummary], window: str, windows: Mapping[str, i
         windows: all windows with their seconds.
         now: Unix seconds.
     """
-    baselines = _baselines(series, window)
+    baselines = {_group(one): one for one in series if one.predictor == one.baseline}
     unsorted = []
     for one in series:
         notices = sorted(
@@ -117,16 +117,6 @@ def worse(value: MetricValue, than: MetricValue) -> tuple[float, float] | None:
 
 def _group(series: SeriesSummary) -> tuple[str, str, str]:
     return series.namespace, series.deployment, series.model
-
-
-def _baselines(series: Iterable[SeriesSummary], window: str) -> dict[tuple[str, str, str], SeriesSummary]:
-    """Returns the predictor of the largest support of each deployment and model; of equal ones, the first."""
-    baselines: dict[tuple[str, str, str], SeriesSummary] = {}
-    for one in series:
-        largest = baselines.setdefault(_group(one), one)
-        if one.windows[window].support > largest.windows[window].support:
-            baselines[_group(one)] = one
-    return baselines
 
 
 def _notices(

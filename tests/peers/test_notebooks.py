@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,10 @@ SECONDS = 240  # a kernel takes long to start on a busy machine
 MOST_BYTES = 400_000
 KUBECTL = """#!/bin/sh
 echo "$*" >> "$KUBECTL_LOG"
-case "$*" in *" -f -") grep -E '^kind:' >> "$KUBECTL_LOG";; esac
+case "$*" in
+  *" -f -") grep -E '^kind:' >> "$KUBECTL_LOG";;
+  *" logs "*) cat "$SERVER_LOGS"/metrics-server-*.log;;
+esac
 """
 
 
@@ -109,8 +113,8 @@ def _listens(port: int) -> bool:
 
 @pytest.mark.long
 def test_the_walkthrough_talks_to_a_cluster(tmp_path: Path) -> None:
-    """With a cluster it applies the manifests in their order, sends the same requests to its ingress, and deletes what
-    it applied."""
+    """With a cluster it applies the manifests in their order, sends the same requests to its ingress, looks for the
+    feedback in the log of the server's pods, and deletes what it applied."""
     peer("curl")
     kubectl, calls, log = tmp_path / "kubectl", tmp_path / "calls", tmp_path / "simulate.log"
     kubectl.write_text(KUBECTL)
@@ -145,6 +149,7 @@ def test_the_walkthrough_talks_to_a_cluster(tmp_path: Path) -> None:
             METRICS_URL=f"http://127.0.0.1:{server}",
             PATH=f"{tmp_path}:{os.environ['PATH']}",
             KUBECTL_LOG=str(calls),
+            SERVER_LOGS=str(tmp_path),
         )
     finally:
         simulation.terminate()
@@ -153,9 +158,12 @@ def test_the_walkthrough_talks_to_a_cluster(tmp_path: Path) -> None:
     assert not shown(now, "text/markdown")[2:], "no made-up past in a cluster"
     steps = [line.removeprefix("--namespace seldon ").removeprefix("kind: ") for line in calls.read_text().splitlines()]
     model, parts = ["SeldonDeployment"], ["Service", "Broker", "Trigger"]
-    assert [step.split(" --")[0] for step in steps] == [
+    assert [
+        step for step, _ in groupby(step.split(" --")[0] for step in steps)
+    ] == [  # the log is looked at till it is there
         *("apply -f -", *model, "wait seldondeployment/multiclass-model"),
         *("apply -f -", *parts, "wait ksvc/feedback-metrics-server", "wait trigger/feedback-metrics-server"),
+        "logs",
         *("delete -f -", *parts, "delete -f -", *model),
     ]
 

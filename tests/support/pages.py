@@ -26,7 +26,7 @@ SERIES = ("shop/wine/main/classifier", "shop/wine/canary/classifier", "bank/frau
 def statements_of_four_series(seed: int) -> Iterator[dict[str, Any]]:
     """Pairs of four series: probabilities of three classes from two predictors, scores, and numbers."""
     rng, now = random.Random(seed), time.time()
-    for n in range(300):
+    for n in range(1, 301):  # the first is of main: the baseline is what was seen first
         at, truth = now - rng.random() * 3000, rng.randrange(3)
         given = [rng.random() + (2 * (column == truth) if n % 4 else 0) for column in range(3)]
         row = [round(score / sum(given), 4) for score in given]

@@ -37,7 +37,7 @@ HOMES = {
     "httptools": ("http.connection",),
     "uvloop": ("__main__",),
     "cloudevents": ("ingest.reply",),
-    "prometheus_client": ("telemetry", "api.exposition", "simulation.outcome"),
+    "prometheus_client": ("telemetry", "api.exposition", "simulation"),
     "sqlite3": ("store.sqlite",),
     "yaml": ("settings",),
     "google": ("ingest.payload.protobuf", "ingest.payload.pb"),

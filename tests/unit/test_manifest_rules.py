@@ -428,3 +428,33 @@ def test_the_laptops_port_leads_to_the_server() -> None:
         8080,
         "127.0.0.1",
     )
+
+
+SELDON_MONITORS = DEPLOY / "examples/seldon/service-monitors.yaml"
+# Labels and ports of what Seldon's operator makes of a predictor: its Service, those of its containers, and its pods.
+OF_PREDICTOR = {"seldon-deployment-id": "iris", "seldon-app": "iris-main"}
+OF_CONTAINER = {"seldon-deployment-id": "iris", "seldon-app-svc": "iris-main-classifier"}
+
+
+def _selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:
+    exists = [wanted["key"] in labels for wanted in selector.get("matchExpressions", [])]
+    return all(exists) and selector.get("matchLabels", {}).items() <= labels.items()
+
+
+def test_every_seldon_example_is_scraped() -> None:
+    """Executors once each, at their port `http`, and the custom metrics of all pods on port 6000, both at the path of
+    Seldon; all examples live in the namespace of the monitors."""
+    objects = kustomize.load(SELDON_MONITORS)
+    executors, custom = objects_of(objects, "ServiceMonitor")
+    (service,) = objects_of(objects, "Service")
+    assert {wanted["operator"] for wanted in executors["spec"]["selector"]["matchExpressions"]} == {"Exists"}
+    assert _selects(executors["spec"]["selector"], OF_PREDICTOR)
+    assert not _selects(executors["spec"]["selector"], OF_CONTAINER)
+    assert _selects(custom["spec"]["selector"], service["metadata"]["labels"])
+    assert not _selects(executors["spec"]["selector"], service["metadata"]["labels"])
+    assert service["spec"]["selector"] == {"app.kubernetes.io/managed-by": "seldon-core"}
+    ends = [end for monitor in (executors, custom) for end in monitor["spec"]["endpoints"]]
+    assert [(end["port"], end["path"]) for end in ends] == [("http", "/prometheus"), ("metrics", "/prometheus")]
+    assert [(port["name"], port["port"]) for port in service["spec"]["ports"]] == [("metrics", 6000)]
+    examples = [found for path in EXAMPLES if path.parent.name == "seldon" for found in kustomize.load(path)]
+    assert {found["metadata"]["namespace"] for found in examples} == {"seldon"}

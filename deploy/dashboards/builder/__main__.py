@@ -5,10 +5,17 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from deploy.dashboards.builder import canary, model, quality, server, serving
+from deploy.dashboards.builder import canary, model, platform, quality, server, serving
 from deploy.dashboards.builder.assembly import assembled
 
-BOARDS = {"quality": quality, "model": model, "canary": canary, "serving": serving, "server": server}
+BOARDS = {
+    "quality": quality,
+    "model": model,
+    "canary": canary,
+    "serving": serving,
+    "platform": platform,
+    "server": server,
+}
 
 
 def main() -> None:

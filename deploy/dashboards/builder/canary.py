@@ -7,7 +7,7 @@ from deploy.dashboards.builder.metric import PER_SECOND, help_of, title_of, unit
 from deploy.dashboards.builder.panel import HALF, THIRD, Column, graph, now, table_of
 from deploy.dashboards.builder.quality import COVERAGE, SUPPORT
 from deploy.dashboards.builder.query import WINDOW, Query, chosen, quantile, rate
-from deploy.dashboards.builder.variable import by_support, firing, metric, one_deployment
+from deploy.dashboards.builder.variable import baseline, candidate, firing, metric, one_deployment
 
 ANY = ".*"
 BOTH = ("baseline", "candidate")  # the variables, and the legends: a legend with a band cannot be a variable
@@ -132,15 +132,14 @@ def _serving() -> Row:
 
 def board() -> Board:
     """Returns the dashboard of the predictors of one deployment."""
-    predictors = [by_support("baseline", "sort_desc"), by_support("candidate", "sort")]
     return Board(
         "feedback-canary",
         "Canary",
         (
-            "The predictors of a deployment side by side. At first the baseline is the one with the most labels, "
-            "the candidate that with the fewest."
+            "The predictors of a deployment side by side, labelled or not. At first the baseline is the one with the "
+            "most predictions, the candidate that with the fewest."
         ),
-        [*one_deployment(), *predictors, metric(predictor=ANY)],
+        [*one_deployment(), baseline(), candidate(), metric(predictor=ANY)],
         [firing("Model.*")],
         [_comparison(), _all(), _serving()],
     )

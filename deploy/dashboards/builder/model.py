@@ -20,7 +20,7 @@ from deploy.dashboards.builder.query import (
     quantile,
     rate,
 )
-from deploy.dashboards.builder.variable import firing, metric, one_model, starts, values
+from deploy.dashboards.builder.variable import amounts, firing, metric, one_model, ratios, starts
 
 OF_CLASS = (
     "model_precision_ratio",
@@ -191,7 +191,7 @@ def board() -> Board:
         "feedback-model",
         "Model details",
         "One model: its values over time with their intervals, its classes, its errors, its labels.",
-        [*one_model(), metric(), values("ratio", ".*_ratio"), values("amount", "(?!.*_ratio$).*")],
+        [*one_model(), metric(), ratios(), amounts()],
         [firing("Model.*"), began],
         [_now(), _over_time(), _every_value(), _labels(), _by_class(), _numbers(), _probabilities(), _slices()],
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from grafana_foundation_sdk.builders import dashboard, prometheus
 from grafana_foundation_sdk.models.common import DataSourceRef
 from grafana_foundation_sdk.models.dashboard import (
@@ -18,9 +20,13 @@ SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
 TAG = "feedback-metrics-server"
 DEFAULT_WINDOW = "1d"
 _ALL = VariableOption(text="All", value="$__all")
+_COUNTED = "model_predictions_total"
+# Every model has one of these in each window: what is labelled, what is logged, or what is rewarded.
+_OF_EVERY_MODEL = "model_support|model_label_coverage_ratio|model_reward_mean"
+_ANY_OF_THE_SERVER = "model_[^:]+"  # and not what rules record, such as model_window:output_mean:chosen
+# Shown in the place of the quality of a model that nobody labels: the mean of its numbers, or that nothing is labelled.
+_OUTPUTS, _COVERAGE = "model_output_mean", "model_label_coverage_ratio"
 _NOT_QUALITY = "(?:support|label_coverage_ratio|output_.*)"
-# Regular expressions are JavaScript's here; the text of a capturing group becomes the value.
-_INTERVAL_END = "_(?:lower|upper)$"
 
 Variables = list[dashboard.QueryVariable | dashboard.DatasourceVariable]
 
@@ -46,66 +52,106 @@ def source() -> dashboard.DatasourceVariable:
     return dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus")
 
 
-def _chain(*names: str) -> list[dashboard.QueryVariable]:
-    """Returns variables for labels of a series; each offers the values that remain after the ones before it."""
+def _chain(metric: str, labels: Mapping[str, str]) -> list[dashboard.QueryVariable]:
+    """Returns variables for labels of a metric; each offers the values that remain after the ones before it."""
     variables, matchers = [], []
-    for name in names:
-        label = CHOICES[name]
-        variables.append(_query(name, f"label_values(model_predictions_total{{{', '.join(matchers)}}}, {label})"))
+    for name, label in labels.items():
+        variables.append(_query(name, f"label_values({metric}{{{', '.join(matchers)}}}, {label})"))
         matchers.append(f'{label}=~"${name}"')
     return variables
 
 
+def labels_of(metric: str, labels: Mapping[str, str]) -> list[dashboard.QueryVariable]:
+    """Returns variables for labels of a metric, by name; each takes many, and offers what those before leave."""
+    return [_many(variable) for variable in _chain(metric, labels)]
+
+
 def window() -> dashboard.QueryVariable:
     """Returns the variable that chooses the window of the gauges."""
-    return _query("window", "label_values(model_support, window)").current(
+    return _query("window", f'label_values({{__name__=~"{_OF_EVERY_MODEL}"}}, window)').current(
         VariableOption(text=DEFAULT_WINDOW, value=DEFAULT_WINDOW)
     )
 
 
 def many_models() -> Variables:
     """Returns variables that choose any number of models."""
-    return [source(), *map(_many, _chain(*CHOICES)), window()]
+    return [source(), *labels_of(_COUNTED, CHOICES), window()]
 
 
 def one_model() -> Variables:
     """Returns variables that choose one model of one predictor."""
-    return [source(), *_chain(*CHOICES), window()]
+    return [source(), *_chain(_COUNTED, CHOICES), window()]
 
 
 def one_deployment() -> Variables:
     """Returns variables that choose one deployment; other variables choose its predictors."""
-    namespace, deployment, model = _chain("namespace", "deployment", "model")
+    labels = {name: label for name, label in CHOICES.items() if name != "predictor"}
+    namespace, deployment, model = _chain(_COUNTED, labels)
     return [source(), namespace, deployment, model.include_all(True).all_value(".*").current(_ALL), window()]
 
 
-def by_support(name: str, sorting: str) -> dashboard.QueryVariable:
-    """Returns a variable that chooses a predictor.
+def baseline() -> dashboard.QueryVariable:
+    """Returns a variable that chooses a predictor, at first the one with the most predictions."""
+    return _predictor("baseline", f"sort_desc({_predictions('.*')})")
 
-    The first has the most labels with `sort_desc`, and the fewest with `sort`.
-    """
-    support = f"{sorting}(max by (predictor_name) ({chosen('model_support', WINDOW, predictor='.*')}))"
-    return _query(name, f"query_result({support})").regex('/predictor_name="([^"]*)"/').sort(VariableSort.DISABLED)
+
+def candidate() -> dashboard.QueryVariable:
+    """Returns a variable that chooses a predictor, at first the one with the fewest predictions beside the baseline."""
+    others = f"({_predictions('.*')} unless on (predictor_name) {_predictions('$baseline')})"
+    return _predictor("candidate", f"sort({others} or Inf + {_predictions('.*')})")
+
+
+def _predictions(predictor: str) -> str:
+    return f"max by (predictor_name) ({chosen('model_predictions_total', predictor=predictor)})"
+
+
+def _predictor(name: str, sorted_: str) -> dashboard.QueryVariable:
+    """Returns a variable of the predictors that a query finds, in its order."""
+    return _query(name, f"query_result({sorted_})").regex('/predictor_name="([^"]*)"/').sort(VariableSort.DISABLED)
 
 
 def metric(predictor: str = CHOSEN) -> dashboard.QueryVariable:
     """Returns a variable that chooses one of the values of a model that have an interval."""
-    values = chosen("", '__name__=~"model_.+_lower"', WINDOW, *UNDETAILED, predictor=predictor)
+
+    def named(*matchers: str) -> str:
+        return chosen("", *matchers, WINDOW, *UNDETAILED, predictor=predictor)
+
+    quality = named(f'__name__=~"{_ANY_OF_THE_SERVER}_lower"', f'__name__!~"model_{_NOT_QUALITY}_lower"')
+    unlabelled = (named(f'__name__="{name}"') for name in (f"{_OUTPUTS}_lower", _COVERAGE))
     accuracy = VariableOption(text="model_accuracy_ratio", value="model_accuracy_ratio")
+    return _names("metric", quality, *unlabelled).current(accuracy)
+
+
+def _values(name: str, *matchers: str, unlabelled: Sequence[str]) -> dashboard.QueryVariable:
+    """Returns a hidden variable of all values of a model whose names match, by which panels are repeated.
+
+    Of a model without any it is the first that it has of those that stand for a model that nobody labels.
+    """
+    not_quality = f'__name__!~"model_{_NOT_QUALITY}|.+_(?:lower|upper)"'
+    quality = of_any_name(_ANY_OF_THE_SERVER, not_quality, *matchers, *UNDETAILED)
     return (
-        _query("metric", f"label_values({values}, __name__)")
-        .regex(f"/^((?!model_{_NOT_QUALITY}_lower).*)_lower$/")
-        .current(accuracy)
+        _names(name, quality, *map(of_any_name, unlabelled))
+        .multi(True)
+        .include_all(True)
+        .current(_ALL)
+        .hide(VariableHide.HIDE_VARIABLE)
     )
 
 
-def values(name: str, ending: str) -> dashboard.QueryVariable:
-    """Returns a hidden variable of all values of a model whose names match, by which panels are repeated."""
-    query = f"label_values({of_any_name('model_.+', *UNDETAILED)}, __name__)"
-    pattern = f"/^(?!model_{_NOT_QUALITY}$)(?!.*{_INTERVAL_END}){ending}$/"
-    return (
-        _query(name, query).regex(pattern).multi(True).include_all(True).current(_ALL).hide(VariableHide.HIDE_VARIABLE)
-    )
+def ratios() -> dashboard.QueryVariable:
+    """Returns a hidden variable of the values of a model that are shares."""
+    return _values("ratio", '__name__=~".+_ratio"', unlabelled=[_COVERAGE])
+
+
+def amounts() -> dashboard.QueryVariable:
+    """Returns a hidden variable of the values of a model that are no shares."""
+    return _values("amount", '__name__!~".+_ratio"', unlabelled=[_OUTPUTS, _COVERAGE])
+
+
+def _names(name: str, *selections: str) -> dashboard.QueryVariable:
+    """Returns a variable of the names, without ends of intervals, in the first selection that finds anything."""
+    found = " or on () ".join(f"group by (__name__) ({selection})" for selection in selections)
+    return _query(name, f"query_result({found})").regex("/^(.+?)(?:_lower)?\\{/")
 
 
 def job() -> dashboard.QueryVariable:
