@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -17,6 +17,7 @@ NAMESPACE = "seldon"
 IRIS_SHARE, DIGITS_SHARE, DIABETES_SHARE = 0.2, 0.1, 0.5
 CANARY_SHARE = 0.25  # of the calls
 CANARY_PIXELS = 24  # of 64: with these the canary is right for 69 % of the digits, not for 92 %
+CONSTANT_PRICE = 100.0  # what the bad canary answers, whatever the house
 # The body mass index, two standard deviations off in the end: the mean error grows by a half.
 DRIFT_COLUMN, DRIFT = 2, 0.1
 
@@ -37,7 +38,10 @@ class Predictor:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The rows that a model was not trained on, and their truths: class indexes, or values."""
+    """The rows that a model was not trained on, and their truths: class indexes, or values.
+
+    Without any the simulation makes no calls of its own.
+    """
 
     features: list[str]
     rows: Array
@@ -72,7 +76,12 @@ def cluster() -> dict[str, Deployment]:
         import sklearn  # noqa: F401 - asked for here, where a sentence can be said about it
     except ImportError as error:
         raise Failed("the simulation needs scikit-learn: pip install scikit-learn (the extra demo)") from error
-    return {deployment.path: deployment for deployment in (_iris(), _digits(), _diabetes())}
+    return {deployment.path: deployment for deployment in (_iris(), _digits(), _diabetes(), _house_price())}
+
+
+def called(deployments: Mapping[str, Deployment]) -> dict[str, Deployment]:
+    """Selects the deployments that the simulation calls itself; others have no rows to ask about."""
+    return {path: deployment for path, deployment in deployments.items() if deployment.held_out.truths}
 
 
 def _iris() -> Deployment:
@@ -102,6 +111,16 @@ def _diabetes() -> Deployment:
     training, values, held_out = _split(load_diabetes(), DIABETES_SHARE, classes=0, drift=(DRIFT_COLUMN, DRIFT))
     predictor = Predictor("default", "regressor", LinearRegression().fit(training, values).predict)
     return Deployment(NAMESPACE, "diabetes", (predictor,), held_out, delay_factor=10)
+
+
+def _house_price() -> Deployment:
+    """Serves the models of deploy/examples/seldon/bad-canary.yaml, which are only asked from outside."""
+    price_of = np.array([2_500.0, 8_000.0])  # of a square metre, and of a room
+    predictors = (
+        Predictor("main", "regressor", lambda rows: 20_000 + rows @ price_of, 0.5),
+        Predictor("canary", "regressor", lambda rows: np.full(len(rows), CONSTANT_PRICE), 0.5),
+    )
+    return Deployment(NAMESPACE, "house-price", predictors, HeldOut(["area", "rooms"], np.empty((0, 2)), []))
 
 
 def _split(

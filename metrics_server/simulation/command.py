@@ -24,7 +24,7 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from metrics_server.api.routes import Route
-from metrics_server.simulation.cluster import NAMESPACE, Deployment, Failed, cluster
+from metrics_server.simulation.cluster import NAMESPACE, Deployment, Failed, called, cluster
 from metrics_server.simulation.delivery import Copies, Delivery, Link, StoredSeries
 from metrics_server.simulation.executor import Executor
 from metrics_server.simulation.executor_event import batch
@@ -153,7 +153,7 @@ async def _simulate(options: argparse.Namespace, child: Child | None, console: C
     if child is not None:
         await child.ready(link)
     _greet(options, child, deployments, console)
-    play = Play(options, deployments, link, delivery, executor, console)
+    play = Play(options, called(deployments), link, delivery, executor, console)
     delivering, playing = asyncio.create_task(delivery.run()), asyncio.create_task(play.run())
     try:
         done: set[asyncio.Task[None]] = set()

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 
 from tests.support.browser import NAMES
+from tests.support.kubernetes_api import running_cluster
 from tests.support.numbers import assert_same_text
 from tests.support.running import ROOT, free_port, peer
 from tests.support.waiting import until
@@ -111,61 +113,78 @@ def _listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
+@contextmanager
+def _simulated_cluster(directory: Path) -> Iterator[dict[str, str]]:
+    """The simulation with its server, whose log is in the directory; yields what the walkthrough has to know of it."""
+    log, server, ingress = directory / "simulate.log", free_port(), free_port()
+    options = ["--serve", "--rate", "0", "--store", "memory://", "--url", f"http://127.0.0.1:{server}"]
+    with log.open("w") as output:
+        simulation = subprocess.Popen(
+            [sys.executable, "-m", "metrics_server", "simulate", *options, "--ingress_port", str(ingress)],
+            stdout=output,
+            stderr=output,
+            env={**os.environ, "TMPDIR": str(directory)},
+        )
+    try:
+        until(lambda: all(map(_listens, (server, ingress))), 60, "the simulated cluster did not come up")
+        yield {"INGRESS_URL": f"http://localhost:{ingress}", "METRICS_URL": f"http://127.0.0.1:{server}"}
+    finally:
+        simulation.terminate()
+        assert simulation.wait(30) == 0, log.read_text()
+
+
 @pytest.mark.long
 def test_the_walkthrough_talks_to_a_cluster(tmp_path: Path) -> None:
     """With a cluster it applies the manifests in their order, sends the same requests to its ingress, looks for the
     feedback in the log of the server's pods, and deletes what it applied."""
     peer("curl")
-    kubectl, calls, log = tmp_path / "kubectl", tmp_path / "calls", tmp_path / "simulate.log"
+    kubectl, calls = tmp_path / "kubectl", tmp_path / "calls"
     kubectl.write_text(KUBECTL)
     kubectl.chmod(0o755)
-    server, ingress = free_port(), free_port()
-    options = [
-        "--serve",
-        "--rate",
-        "0",
-        "--store",
-        "memory://",
-        "--url",
-        f"http://127.0.0.1:{server}",
-        "--ingress_port",
-        str(ingress),
-    ]
-    with log.open("w") as output:
-        simulation = subprocess.Popen(
-            [sys.executable, "-m", "metrics_server", "simulate", *options],
-            stdout=output,
-            stderr=output,
-            env={**os.environ, "TMPDIR": str(tmp_path)},
-        )
-    try:
-        until(lambda: all(map(_listens, (server, ingress))), 60, "the simulated cluster did not come up")
-        now = built(
-            "walkthrough",
-            tmp_path,
-            NOTEBOOK_CHARTS="bokeh",
-            CLUSTER="knative",
-            INGRESS_URL=f"http://localhost:{ingress}",
-            METRICS_URL=f"http://127.0.0.1:{server}",
-            PATH=f"{tmp_path}:{os.environ['PATH']}",
-            KUBECTL_LOG=str(calls),
-            SERVER_LOGS=str(tmp_path),
-        )
-    finally:
-        simulation.terminate()
-        assert simulation.wait(30) == 0, log.read_text()
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    with _simulated_cluster(tmp_path) as addresses:
+        said = {"KUBECTL_LOG": str(calls), "SERVER_LOGS": str(tmp_path), "PATH": path, **addresses}
+        now = built("walkthrough", tmp_path, NOTEBOOK_CHARTS="bokeh", CLUSTER="knative", **said)
     assert_same_text(printed(now, "late-correct"), printed(read(NOTEBOOKS / "walkthrough.ipynb"), "late-correct"))
     assert not shown(now, "text/markdown")[2:], "no made-up past in a cluster"
     steps = [line.removeprefix("--namespace seldon ").removeprefix("kind: ") for line in calls.read_text().splitlines()]
+    steps = [step for step, _ in groupby(step.split(" --")[0] for step in steps)]  # the log is read until it is there
     model, parts = ["SeldonDeployment"], ["Service", "Broker", "Trigger"]
-    assert [
-        step for step, _ in groupby(step.split(" --")[0] for step in steps)
-    ] == [  # the log is looked at till it is there
+    assert steps == [
         *("apply -f -", *model, "wait seldondeployment/multiclass-model"),
         *("apply -f -", *parts, "wait ksvc/feedback-metrics-server", "wait trigger/feedback-metrics-server"),
         "logs",
         *("delete -f -", *parts, "delete -f -", *model),
     ]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("kind", "parts"),
+    [
+        ("kubernetes", ["Deployment/feedback-metrics-server", "Service/feedback-metrics-server"]),
+        (
+            "knative",
+            ["Service/feedback-metrics-server", "Broker/default", "Trigger/feedback-metrics-server"],
+        ),
+    ],
+)
+def test_the_walkthrough_is_run_by_a_real_kubectl(tmp_path: Path, kind: str, parts: list[str]) -> None:
+    """kubectl takes what the walkthrough asks of it: it makes the objects at an API, waits for them, finds the line of
+    the feedback in the log of a pod, and deletes all."""
+    peer("curl")
+    peer("kubectl")
+    with _simulated_cluster(tmp_path) as addresses, running_cluster(tmp_path) as (cluster, configuration):
+        said = {"KUBECONFIG": str(configuration), **addresses}
+        now = built("walkthrough", tmp_path, NOTEBOOK_CHARTS="bokeh", CLUSTER=kind, **said)
+    assert "PROCESSING Feedback Event." in printed(now, "feedback-log-check")
+    model = "SeldonDeployment/multiclass-model"
+    assert [step for step, _ in groupby(cluster.done)] == [
+        *(f"create {name}" for name in (model, *parts)),
+        "log",
+        *(f"delete {name}" for name in (*parts, model)),
+    ]
+    assert not cluster.objects
 
 
 @pytest.mark.long

@@ -52,6 +52,7 @@ def _entry(
         "task": "multiclass",
         "metric_model": "m",
         "created_at": 0.0,
+        "baseline": "main",
         "last_prediction_at": 900.0,
         "last_label_at": 900.0,
         "labels": {},
@@ -122,11 +123,11 @@ def test_what_deserves_a_look(entry: SeriesSummary, severity: int | None, words:
 
 
 def test_a_worse_predictor_leads_the_list() -> None:
-    """It is compared with the predictor of the most labels, and the series are in the order of their gravest
+    """It is compared with the baseline, and the series are in the order of their gravest
     notices."""
     fine = _entry("main", _value(0.9, 0.89, 0.91), 500)
     worse = _entry("canary", _value(0.6, 0.5, 0.7), 100)
-    quiet = _entry("other", None, 0, deployment="beer")
+    quiet = _entry("other", None, 0, deployment="beer", baseline="other")
     order = ranked([fine, quiet, worse], "1h", {"1h": 3600, "1d": 86400}, 1000.0)
     assert [one.series for one in order] == [worse, quiet, fine]
     assert "accuracy is 0.30 (95 %: 0.20 to 0.40) lower than that of predictor main" in order[0].notices[0].text

@@ -17,7 +17,7 @@ from metrics_server.ingest.normalize import observation_of
 from metrics_server.metrics.labels import EventKind
 from metrics_server.pairing.observation import Observation
 from metrics_server.series.series import Labels
-from metrics_server.simulation.cluster import Deployment, cluster
+from metrics_server.simulation.cluster import Deployment, called, cluster
 from metrics_server.simulation.delivery import BUSY_EVENTS, QUEUE_EVENTS, Copies, Delivery, Link
 from metrics_server.simulation.executor import EMPTY, Call, CallResponse, Executor
 from metrics_server.simulation.executor_event import FEEDBACK as FEEDBACK_EVENT
@@ -140,7 +140,7 @@ def test_stamps_are_fresh_uuids() -> None:
 @pytest.fixture(scope="module")
 def deployments() -> dict[str, Deployment]:
     """The cluster, trained once."""
-    return cluster()
+    return called(cluster())
 
 
 @pytest.mark.parametrize(

@@ -102,6 +102,7 @@ def _entry(predictor: str, value: float, **more: Any) -> SeriesSummary:
         task="multiclass",
         metric_model=PATH,
         created_at=0.0,
+        baseline="main",
         last_prediction_at=900.0,
         last_label_at=900.0,
         labels={},

@@ -101,18 +101,38 @@ def _all() -> Row:
 
 
 def _serving() -> Row:
-    latency, output, classes = "model_prediction_latency_seconds", "model_output_mean", "model_predicted_class_ratio"
+    latency, classes = "model_prediction_latency_seconds", "model_predicted_class_ratio"
     rates = _each_predictor(rate("model_predictions_total", predictor=ANY))
     p99 = quantile(0.99, latency, "predictor_name", predictor=ANY)
     legend = "{{predictor_name}}"
+    outputs = {end: _gauge(f"model_output_{end}") for end in ("min", "mean", "max")}
+    columns = {
+        "Predictions": Column(rates, PER_SECOND),
+        "Latency, 99 %": Column(p99, "s"),
+        **{title_of(f"model_output_{end}"): Column(query) for end, query in outputs.items()},
+    }
     return Row(
         "Serving",
         [
+            table_of(
+                "Serving by predictor",
+                "Predictions a second, latency, and the smallest, mean and largest output of each. An arm that is off "
+                "stands out before anybody labels one.",
+                {"predictor_name": "Predictor"},
+                columns,
+                sort=title_of("model_output_mean"),
+            ),
             graph(
                 "Predictions", help_of("model_predictions"), PER_SECOND, Query(rates, legend), span=THIRD, stacked=True
             ),
             graph("Latency, 99 %", help_of(latency), "s", Query(p99, legend), span=THIRD),
-            graph(title_of(output), help_of(output), unit_of(output), Query(_gauge(output), legend), span=THIRD),
+            graph(
+                "Smallest, mean and largest output",
+                " ".join(help_of(f"model_output_{end}") for end in outputs),
+                "short",
+                *[Query(query, f"{legend} {end}") for end, query in outputs.items()],
+                span=THIRD,
+            ),
             graph(
                 f"{title_of(classes)} by predictor",
                 help_of(classes) + " Two predictors of equal traffic should differ little.",
