@@ -126,7 +126,7 @@ class Api:
         totals, now = self._totals.series_totals(series.id), self._clock()
         windows = {name: self._window_report(series, totals.windows[name], name, now, arguments) for name in names}
         slices = self._registry.slices_of(series.labels)
-        return report_of(self._evaluator, series, slices, totals.cumulative[CUMULATIVE], windows)
+        return report_of(self._evaluator, series, slices, totals, windows)
 
     def slice_summaries(self, segments: Sequence[str], window: str) -> dict[str, WindowSummary]:
         """Summarizes the slices of a series in a window, by name."""
