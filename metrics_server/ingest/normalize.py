@@ -51,7 +51,7 @@ def observation_of(
     time = now if event.time is None or clamped else event.time
     if event.kind == FEEDBACK and rules is not AS_SENT:
         _apply_rules(parsed, rules)
-    custom = _custom_metrics(event, parsed, labels, rules_of) if parsed.metrics else None
+    custom = _custom_metrics(parsed, labels, rules_of) if parsed.metrics else None
     places = rules.request_id_from
     ids = ids_of(event, parsed, places)
     rows = _rows(event, parsed, slicing, origin, time=time, ids=ids)
@@ -73,10 +73,10 @@ def observation_of(
     return Observation(event.kind, key, labels, time, bool(keys), keys, aliases, rows, clamped, known_by, more, custom)
 
 
-def _custom_metrics(event: Event, parsed: ParsedPayload, labels: Labels, rules_of: RulesOf) -> CustomSamples | None:
-    """Reads the custom metrics that are asked for of the deployment; None where there can be none."""
+def _custom_metrics(parsed: ParsedPayload, labels: Labels, rules_of: RulesOf) -> CustomSamples | None:
+    """Reads the custom metrics of a response that are asked for of its deployment; None where none are."""
     names = rules_of(labels).custom_metrics
-    return read_metrics(parsed.metrics, names) if names and event.kind == RESPONSE else None
+    return read_metrics(parsed.metrics, names) if names else None
 
 
 def _known_by(event: Event, request_id: str, rules: SenderRules) -> str:

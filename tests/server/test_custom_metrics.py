@@ -206,8 +206,10 @@ def test_a_model_that_is_retired(serve: Serve, tmp_path: Path) -> None:
     post(server, 1)
     assert server.request("DELETE", MODEL, headers=BEARER).status in (200, 204)
     assert custom(server) == {}
-    post(server, 2, [{"key": "mygauge", "value": 2}])
-    assert {name for name, _ in samples(server) if name.startswith("mygauge")} == {"mygauge_total"}
+    older = [{"key": "mygauge", "type": "GAUGE", "value": 2}, {"key": "mytimer", "value": 1}]
+    post(server, 2, older, time="2026-03-02T09:15:04Z")
+    assert custom(server) == {"mygauge": 2}
+    assert server.value("mytimer_total") == 1
 
 
 def test_nothing_by_default(serve: Serve) -> None:
