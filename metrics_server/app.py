@@ -142,7 +142,7 @@ class Server:
     def _views(self, ancestor: AncestorLabels) -> tuple[Exposition, Api]:
         """Tells what shows the numbers: the page for Prometheus and the JSON API, by one reader."""
         settings = self._settings
-        evaluator = Evaluator(settings.max_exported_classes, settings.min_support)
+        evaluator = Evaluator(settings.max_exported_classes, settings.min_support, settings.custom_metrics_of)
         shared = self._registry, self._totals
         exposition = Exposition(
             *shared,

@@ -24,6 +24,7 @@ from metrics_server.errors import BadConfiguration
 from metrics_server.ingest.cloudevent import KINDS, WRAPPED_TYPE
 from metrics_server.ingest.place import Place, place_of
 from metrics_server.ingest.sender_rules import RulesOf, SenderRules, as_sent, row_task_of
+from metrics_server.metrics.custom_metric import NAME_PATTERN, names_asked_for
 from metrics_server.metrics.window import check_window, seconds_of
 from metrics_server.series.series import REVISION, Build, Labels, Scoring
 
@@ -61,6 +62,9 @@ PredictorPlace = Annotated[
 PredictorPlaces = Annotated[
     tuple[PredictorPlace, ...], "annotation:NAME, header:NAME, attribute:NAME or tag:NAME, separated by commas"
 ]
+_CUSTOM = "for Prometheus that do not begin with model_, metrics_server_, seldon_metric_ or __"
+CustomName = Annotated[str, Meta(pattern=rf"^(\*|{NAME_PATTERN})$"), "a name, or * for all"]
+CustomNames = Annotated[tuple[CustomName, ...], f"names {_CUSTOM}, separated by commas, or * for all"]
 PathPrefix = Annotated[str, Meta(pattern=r"^(/[A-Za-z0-9._~-]+)*$"), "a path such as /seldon-events"]
 LogLevel = Annotated[
     str, Meta(pattern=f"(?i)^({'|'.join(logging.getLevelNamesMapping())})$"), "DEBUG, INFO, WARNING or ERROR"
@@ -85,6 +89,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     expose: Exposed | None = None
     request_id_from: IdPlaces | None = None
     predictor_from: PredictorPlaces | None = None
+    custom_metrics: CustomNames | None = None
 
     @property
     def is_of_whole_deployments(self) -> bool:
@@ -183,6 +188,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         "where the name of the predictor stands, the first that is there: annotation:NAME, header:NAME, attribute:NAME"
         " or tag:NAME, separated by commas; else as events state it",
     ] = ()
+    custom_metrics: Annotated[
+        CustomNames,
+        "metrics in meta.metrics of Seldon's responses to expose, by their keys, separated by commas; * for all, of"
+        " models that are trusted",
+    ] = ()
     series_retention: Annotated[Duration, "after how long without events a series is forgotten"] = "30d"
     max_series: Annotated[PositiveInt, "series at most; events that need one more are refused"] = 1000
     max_classes: Annotated[PositiveInt, "classes of a series at most; later ones count as __other__"] = 1000
@@ -277,6 +287,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
                 row_task=row_tasks.get(found.storage_uri or self.storage_uri, ""),
                 request_id_from=_places(whole.request_id_from, self.request_id_from),
                 predictor_from=_places(whole.predictor_from, self.predictor_from),
+                custom_metrics=self.custom_metrics_of(labels),
             )
 
         return rules_of
@@ -285,11 +296,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         """Tells how much of the series with these labels is exposed."""
         return self._entry_of(labels).expose or self.expose
 
+    def custom_metrics_of(self, labels: Labels) -> frozenset[str]:
+        """Tells which custom metrics of the series with these labels are exposed."""
+        own = self._entry_of(labels).custom_metrics
+        return names_asked_for(self.custom_metrics if own is None else own)
+
     @property
     def _tells_of_senders(self) -> bool:
         """Tells whether anything is set that `sender_rules` has beside the tasks of metric models."""
         parts: tuple[Settings | Deployment, ...] = (self, *self.deployments)
-        return any(part.absent_reward == "zero" or part.request_id_from or part.predictor_from for part in parts)
+        return any(
+            part.absent_reward == "zero" or part.request_id_from or part.predictor_from or part.custom_metrics
+            for part in parts
+        )
 
     def declared_baseline(self, labels: Labels) -> str | None:
         """Tells which predictor the others are compared with, by the first entry that matches; None leaves it open."""

@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 
 from metrics_server import __version__
 from metrics_server.errors import Reason
-from metrics_server.metrics.labels import EventKind, LabelStatus, Outcome
+from metrics_server.metrics.labels import DroppedMetric, EventKind, LabelStatus, Outcome
 
 # Of events, as they are counted: one whose truth waits was accepted.
 COUNTED: tuple[Outcome, ...] = tuple(outcome for outcome in Outcome if outcome is not Outcome.PENDING)
@@ -51,6 +51,7 @@ class Telemetry(Collector):
         self.look_ups = {outcome: look_ups.labels(outcome) for outcome in LOOK_UP_OUTCOMES}
         self._register_requests()
         self._register_pairing()
+        self._register_custom_metrics()
         self._register_store()
 
     def _register_requests(self) -> None:
@@ -102,6 +103,20 @@ class Telemetry(Collector):
             pair: dropped.labels(*pair)
             for pair in product(("prediction", "truth"), (LabelStatus.EXPIRED, LabelStatus.EVICTED))
         }
+
+    def _register_custom_metrics(self) -> None:
+        dropped = Counter(
+            "metrics_server_dropped_custom_metrics",
+            "Custom metrics of accepted responses that were dropped, by reason.",
+            ["reason"],
+            registry=self.registry,
+        )
+        self._dropped_metrics = {reason: dropped.labels(reason) for reason in DroppedMetric}
+
+    def count_dropped_metrics(self, dropped: Mapping[DroppedMetric, int]) -> None:
+        """Counts custom metrics that were dropped."""
+        for reason, count in dropped.items():
+            self._dropped_metrics[reason].inc(count)
 
     def _register_store(self) -> None:
         self.commit_seconds = self._histogram(

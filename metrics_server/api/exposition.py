@@ -18,13 +18,14 @@ from prometheus_client.exposition import choose_encoder
 from metrics_server.api.exposure import Exposure
 from metrics_server.metrics import reward_stats
 from metrics_server.metrics.components import LABELS, PREDICTED, PREDICTIONS
+from metrics_server.metrics.custom_metric import METHOD, PREDICT, CustomType
 from metrics_server.metrics.duration_histogram import DELAY, LATENCY, cumulated
 from metrics_server.metrics.labels import LabelStatus
 from metrics_server.metrics.model import OTHER_CLASSES, SELDON_PREFIX
 from metrics_server.metrics.sums import Sums
 from metrics_server.metrics.window import CUMULATIVE, CUMULATIVE_REAPPLIED, CUMULATIVE_RETRACTED
 from metrics_server.series.evaluator import OF_SERVER, Evaluator
-from metrics_server.series.families import COUNTER, GAUGE, HISTOGRAM, SERIES_LABELS, family_of
+from metrics_server.series.families import COUNTER, GAUGE, HISTOGRAM, SERIES_LABELS, Family, custom_family, family_of
 from metrics_server.series.registry import SeriesRegistry
 from metrics_server.series.series import Labels, Series
 from metrics_server.series.totals import SeriesTotals, Totals
@@ -118,22 +119,43 @@ class _SeriesText(NamedTuple):
 
     version: object
     by_family: dict[_Family, str]
+    custom: dict[_Family, str]  # those of custom metrics
     bytes: int
+
+
+_MadeFamily: TypeAlias = "Callable[[str, str], Family]"  # by name and type
 
 
 def _page(series_texts: Iterable[_SeriesText], names: Collection[str], *, is_openmetrics: bool) -> Iterator[str]:
     """Yields the text of all series, family by family; of samples with these names alone, if there are any."""
+    series_texts = list(series_texts)
+    own = _by_family((one.by_family for one in series_texts), names)
+    yield from _family_texts(own, family_of, is_openmetrics=is_openmetrics)
+    custom = _by_family((one.custom for one in series_texts if one.custom), names)
+    if custom:  # a name of a metric model of the user's own is that one's
+        taken = {name for name, _ in own}
+        custom = {family: texts for family, texts in custom.items() if family[0] not in taken}
+        yield from _family_texts(custom, custom_family, is_openmetrics=is_openmetrics)
+
+
+def _by_family(texts: Iterable[Mapping[_Family, str]], names: Collection[str]) -> dict[_Family, list[str]]:
     families: dict[_Family, list[str]] = {}
-    for series_text in series_texts:
-        for family, text in series_text.by_family.items():
+    for by_family in texts:
+        for family, text in by_family.items():
             if names:
                 text = "".join(line for line in text.splitlines(True) if line.partition("{")[0] in names)  # noqa: PLW2901
             if text:
                 families.setdefault(family, []).append(text)
+    return families
+
+
+def _family_texts(
+    families: Mapping[_Family, Sequence[str]], made: _MadeFamily, *, is_openmetrics: bool
+) -> Iterator[str]:
     for name, kind in sorted(families):
         # OpenMetrics names the family of a counter without its suffix, the older format with it.
         family_name = f"{name}_total" if kind == COUNTER and not is_openmetrics else name
-        yield f"# HELP {family_name} {family_of(name, kind).help}\n# TYPE {family_name} {kind}\n"
+        yield f"# HELP {family_name} {made(name, kind).help}\n# TYPE {family_name} {kind}\n"
         yield from families[name, kind]
 
 
@@ -191,10 +213,15 @@ class Exposition:
         cached = self._cache[is_openmetrics].get(series.id)
         if cached is not None and cached.version == version:
             return cached
-        lines = _SeriesLines(has_created=is_openmetrics, exposure=self._exposure_of(series.labels))
-        self._collect(lines, series, self._totals.series_totals(series.id))
-        by_family = lines.texts()
-        return _SeriesText(version, by_family, sum(map(getsizeof, by_family.values())))
+        exposure, totals = self._exposure_of(series.labels), self._totals.series_totals(series.id)
+        lines = _SeriesLines(has_created=is_openmetrics, exposure=exposure)
+        self._collect(lines, series, totals)
+        custom = _SeriesLines(has_created=is_openmetrics)
+        if exposure.shows_custom_metrics:
+            self._collect_custom_metrics(custom, series, totals)
+        by_family, custom_texts = lines.texts(), custom.texts()
+        size = sum(map(getsizeof, (*by_family.values(), *custom_texts.values())))
+        return _SeriesText(version, by_family, custom_texts, size)
 
     def _collect(self, lines: _SeriesLines, series: Series, totals: SeriesTotals) -> None:
         """Collects the lines of all families of one series."""
@@ -219,6 +246,17 @@ class Exposition:
         for sample in self._evaluator.ancestor_counts(series, cumulative, reapplied):
             if self._seldon_metrics or not sample.name.startswith(SELDON_PREFIX):  # a user's own counters always show
                 lines.counter(sample.name, _label_text({**sample.labels, **base}), sample.value, series.created_at)
+
+    def _collect_custom_metrics(self, lines: _SeriesLines, series: Series, totals: SeriesTotals) -> None:
+        """Collects the custom metrics of a model, as the wrapper that it runs in exposes them."""
+        for (kind, key, tags), value, _, buckets in self._evaluator.custom_metrics(series, totals):
+            labels = _label_text(self._ancestor.of(series.labels) | {METHOD: PREDICT} | dict(tags))
+            if kind is CustomType.COUNTER:
+                lines.counter(key, labels, value, series.created_at)
+            elif kind is CustomType.GAUGE:
+                lines.gauge(key, labels, value)
+            else:
+                lines.histogram(key, labels, buckets, value, series.created_at)
 
     def _collect_gauges(self, lines: _SeriesLines, series: Series, window_labels: str, sums: Sums) -> None:
         has_headline = False

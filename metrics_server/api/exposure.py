@@ -35,6 +35,11 @@ class Exposure(StrEnum):
     STANDARD = "standard"
     FULL = "full"
 
+    @property
+    def shows_custom_metrics(self) -> bool:
+        """Tells whether the custom metrics of models are exposed."""
+        return self is not Exposure.ESSENTIAL
+
     def shows(self, name: str, labels: Mapping[str, str], *, is_headline: bool = False) -> bool:
         """Tells whether a family of this name, without the suffix of its type, is exposed with these labels.
 

@@ -15,6 +15,7 @@ from metrics_server.api.parameters import segment_of
 from metrics_server.api.routes import Route
 from metrics_server.api.schema import (
     Confusion,
+    CustomMetricValue,
     LabelDelay,
     MetricValue,
     Parameters,
@@ -25,12 +26,13 @@ from metrics_server.api.schema import (
     WindowSummary,
 )
 from metrics_server.metrics.components import LABELS, LOGGED, PAIRS
+from metrics_server.metrics.custom_metric import TOTAL, CustomType
 from metrics_server.metrics.duration_histogram import DELAY, cumulated
 from metrics_server.metrics.model import OTHER_CLASSES, VOCABULARIES_DIFFER, Sample
 from metrics_server.metrics.reward_stats import REWARDS
 from metrics_server.metrics.sums import Sums
 from metrics_server.metrics.window import CUMULATIVE
-from metrics_server.series.evaluator import OF_SERVER, Evaluator
+from metrics_server.series.evaluator import OF_SERVER, CustomReading, Evaluator
 from metrics_server.series.series import Labels, Series
 from metrics_server.series.totals import SeriesTotals
 
@@ -81,10 +83,10 @@ def report_of(
     evaluator: Evaluator,
     series: Series,
     slices: Iterable[Series],
-    cumulative: Sums,
+    totals: SeriesTotals,
     windows: Mapping[str, WindowReport],
 ) -> SeriesReport:
-    """Returns the report of a series from its cumulative sums and the reports of its windows."""
+    """Returns the report of a series from its totals and the reports of its windows."""
     scoring, pivot = series.identity.scoring, series.parameters.get("pivot")
     parameters = Parameters(
         threshold=scoring.threshold,
@@ -99,10 +101,22 @@ def report_of(
         slices=names_of(slices),
         parameters=parameters,
         headline=next((headline.name for headline in headlines), None),
-        label_delay=_label_delay(cumulative),
+        label_delay=_label_delay(totals.cumulative[CUMULATIVE]),
+        custom_metrics=[custom_metric_of(reading) for reading in evaluator.custom_metrics(series, totals)],
         windows=dict(windows),
         **about(series),
     )
+
+
+def custom_metric_of(reading: CustomReading) -> CustomMetricValue:
+    """Returns the reading of a custom metric, as /v1/metrics has it."""
+    (kind, key, tags), value, at, buckets = reading
+    labels = dict(tags)
+    if kind is CustomType.TIMER:
+        return CustomMetricValue(name=key, type="histogram", labels=labels, count=buckets[-1][1], sum=value)
+    if kind is CustomType.COUNTER:
+        return CustomMetricValue(name=f"{key}{TOTAL}", type="counter", labels=labels, value=value)
+    return CustomMetricValue(name=key, type="gauge", labels=labels, value=value, at=UNSET if at is None else at)
 
 
 def _label_delay(cumulative: Sums) -> LabelDelay | UnsetType:

@@ -64,6 +64,22 @@ class LabelDelay(msgspec.Struct, kw_only=True):
     sum: float
 
 
+class CustomMetricValue(msgspec.Struct, kw_only=True):
+    """A metric that the model tells of itself, named as on /v1/metrics; `labels` are its tags.
+
+    A counter and a gauge have a `value`, and `at` is the time that the gauge's is of. A timer is a histogram, with the
+    number of durations and their sum in seconds.
+    """
+
+    name: str
+    type: Literal["counter", "gauge", "histogram"]
+    labels: dict[str, str]
+    value: float | UnsetType = UNSET
+    at: float | UnsetType = UNSET
+    count: float | UnsetType = UNSET
+    sum: float | UnsetType = UNSET
+
+
 class SeriesReport(msgspec.Struct, kw_only=True):
     """A series, or a slice of one, in its windows; `headline` is the name of the first value of its metric model."""
 
@@ -81,6 +97,7 @@ class SeriesReport(msgspec.Struct, kw_only=True):
     last_label_at: float | None
     headline: str | None
     label_delay: LabelDelay | UnsetType = UNSET
+    custom_metrics: list[CustomMetricValue]
     windows: dict[str, WindowReport]
 
 

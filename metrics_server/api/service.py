@@ -36,7 +36,7 @@ from metrics_server.errors import BadRequest, StoreUnavailable, not_found
 from metrics_server.http.worker_pools import READ_SECONDS, Deadline
 from metrics_server.metrics.components import PAIRS
 from metrics_server.metrics.sums import Sums
-from metrics_server.metrics.window import CUMULATIVE, edge_of
+from metrics_server.metrics.window import edge_of
 from metrics_server.series.evaluator import Evaluator
 from metrics_server.series.registry import SeriesRegistry
 from metrics_server.series.series import Labels, Series
@@ -136,7 +136,7 @@ class Api:
         totals, now = self._totals.series_totals(series.id), self._clock()
         windows = {name: self._window_report(series, totals.windows[name], name, now, arguments) for name in names}
         slices = self._registry.slices_of(series.labels)
-        return report_of(self._evaluator, series, slices, totals.cumulative[CUMULATIVE], windows)
+        return report_of(self._evaluator, series, slices, totals, windows)
 
     def slice_summaries(self, segments: Sequence[str], window: str) -> dict[str, WindowSummary]:
         """Summarizes the slices of a series in a window, by name."""

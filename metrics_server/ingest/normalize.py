@@ -9,6 +9,7 @@ from typing import NamedTuple
 from metrics_server.errors import Reason, Rejected
 from metrics_server.ingest.cloudevent import Event
 from metrics_server.ingest.payload import read
+from metrics_server.ingest.payload.meta_metrics import read_metrics
 from metrics_server.ingest.payload.parsed import ParsedPayload
 from metrics_server.ingest.payload.rows import MAX_ROW_BYTES, NUMBER_BYTES, is_label
 from metrics_server.ingest.place import value_at
@@ -18,7 +19,7 @@ from metrics_server.ingest.slicing import SlicingRules
 from metrics_server.metrics.labels import EventKind
 from metrics_server.metrics.task import RowValue, is_row
 from metrics_server.metrics.window import FUTURE_TOLERANCE
-from metrics_server.pairing.observation import FIRST_ROW, Observation, RowObservation, digest_of, row_key
+from metrics_server.pairing.observation import FIRST_ROW, CustomSamples, Observation, RowObservation, digest_of, row_key
 from metrics_server.pairing.record import Prediction, Reward, Truth
 from metrics_server.series.series import Labels
 
@@ -50,6 +51,7 @@ def observation_of(
     time = now if event.time is None or clamped else event.time
     if event.kind == FEEDBACK and rules is not AS_SENT:
         _apply_rules(parsed, rules)
+    custom = _custom_metrics(parsed, labels, rules_of) if parsed.metrics else None
     places = rules.request_id_from
     ids = ids_of(event, parsed, places)
     rows = _rows(event, parsed, slicing, origin, time=time, ids=ids)
@@ -59,7 +61,7 @@ def observation_of(
         )
     key = event.key if event.id else b""
     if not ids:
-        return Observation(event.kind, key, labels, time, False, [], [], rows, clamped)
+        return Observation(event.kind, key, labels, time, False, [], [], rows, clamped, custom_metrics=custom)
     digested = digest_within(labels) if places else digest_of
     digest = digested(ids[0])
     aliases = aliases_of(ids, event.kind, len(rows), digested) if len(ids) > 1 or "-item-" in ids[0] else []
@@ -68,7 +70,13 @@ def observation_of(
     keys = [digest + FIRST_ROW] if count == 1 else [row_key(digest, row) for row in range(count)]
     more = len(parsed.truth or ()) - len(rows) if parsed.is_flat else 0
     known_by = ids[0] if rules is AS_SENT else _known_by(event, ids[0], rules)
-    return Observation(event.kind, key, labels, time, bool(keys), keys, aliases, rows, clamped, known_by, more)
+    return Observation(event.kind, key, labels, time, bool(keys), keys, aliases, rows, clamped, known_by, more, custom)
+
+
+def _custom_metrics(parsed: ParsedPayload, labels: Labels, rules_of: RulesOf) -> CustomSamples | None:
+    """Reads the custom metrics of a response that are asked for of its deployment; None where none are."""
+    names = rules_of(labels).custom_metrics
+    return read_metrics(parsed.metrics, names) if names else None
 
 
 def _known_by(event: Event, request_id: str, rules: SenderRules) -> str:

@@ -22,12 +22,14 @@ class SenderRules(msgspec.Struct, frozen=True):
         row_task: the task of the metric model that is named, if its rows are lists; "" for any other.
         request_id_from: where the id to join on stands, the best first; of none, where the platform has it.
         predictor_from: where the name of the predictor stands, the best first.
+        custom_metrics: names of the custom metrics that are taken from responses, see `takes`.
     """
 
     absent_reward: float | None = None
     row_task: str = ""
     request_id_from: tuple[Place, ...] = ()
     predictor_from: tuple[Place, ...] = ()
+    custom_metrics: frozenset[str] = frozenset()
 
     @property
     def is_predictor_in_response(self) -> bool:

@@ -23,9 +23,18 @@ BOUNDS: dict[str, tuple[float, ...]] = {
 }
 
 
+# Seldon's wrapper has the same ends, and fifty bounds between them.
+TIMER_BOUNDS = BOUNDS[LATENCY]
+
+
+def bounds_of(name: str) -> tuple[float, ...]:
+    """The bounds of a distribution, in seconds: the server's own by name, else those of custom timers."""
+    return BOUNDS.get(name, TIMER_BOUNDS)
+
+
 def observed(name: str, durations: Collection[float]) -> Sums:
     """The sums of these durations."""
-    bounds = BOUNDS[name]
+    bounds = bounds_of(name)
     counts = Counter(bisect_left(bounds, seconds) for seconds in durations)
     return {component(name, "seconds"): sum(durations)} | {
         component(name, "le", str(index)): float(n) for index, n in counts.items()
@@ -34,11 +43,12 @@ def observed(name: str, durations: Collection[float]) -> Sums:
 
 def cumulated(name: str, sums: Sums) -> tuple[list[tuple[str, float]], float] | None:
     """(bound, durations up to it) for every bound and for +Inf, and the sum in seconds; None before the first."""
-    counts = [sums.get(component(name, "le", str(index)), 0.0) for index in range(len(BOUNDS[name]) + 1)]
+    bounds = bounds_of(name)
+    counts = [sums.get(component(name, "le", str(index)), 0.0) for index in range(len(bounds) + 1)]
     if not any(counts):
         return None
     running, buckets = 0.0, []
-    for bound, count in zip((*(repr(float(bound)) for bound in BOUNDS[name]), "+Inf"), counts, strict=True):
+    for bound, count in zip((*(repr(float(bound)) for bound in bounds), "+Inf"), counts, strict=True):
         running += count
         buckets.append((bound, running))
     return buckets, sums.get(component(name, "seconds"), 0.0)

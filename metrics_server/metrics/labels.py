@@ -44,3 +44,14 @@ class LabelStatus(StrEnum):
     UNSCORABLE = "unscorable"  # it cannot be compared with its prediction at all
     TOO_OLD = "too_old"  # its prediction is older than --history
     TASK_MISMATCH = "task_mismatch"  # it could be compared, but not by the task that the series was settled on
+
+
+class DroppedMetric(StrEnum):
+    """Why a custom metric of a response was dropped: the `reason` of `metrics_server_dropped_custom_metrics_total`."""
+
+    MALFORMED = "malformed"  # it is no object with a key, a known type, a number and tags
+    NAME = "name"  # its key is no name for Prometheus, or is kept for others
+    TAG = "tag"  # a tag has no name for a label or one of Seldon's labels, or its value is no label
+    VALUE = "value"  # it is not finite, too large, or a counter or timer goes down
+    TYPE = "type"  # its name is taken by a metric of another type or key
+    LIMIT = "limit"  # there are too many of them: in the response, of the series, or of the server

@@ -13,8 +13,9 @@ from typing import NamedTuple, TypeAlias
 from metrics_server.errors import Rejected
 from metrics_server.metrics import prediction_stats, reward_stats
 from metrics_server.metrics.components import LABELS, LOGGED, PAIRS, PREDICTED, PREDICTIONS, SERVER_SERIES_ID
+from metrics_server.metrics.custom_metric import CustomMetric, CustomType
 from metrics_server.metrics.duration_histogram import DELAY, LATENCY, observed
-from metrics_server.metrics.labels import LabelStatus
+from metrics_server.metrics.labels import DroppedMetric, LabelStatus
 from metrics_server.metrics.sums import Sums, add_into
 from metrics_server.metrics.task import RowValue
 from metrics_server.metrics.window import (
@@ -26,6 +27,7 @@ from metrics_server.metrics.window import (
     bucket_of,
 )
 from metrics_server.pairing.matching import RewardTarget
+from metrics_server.pairing.observation import CustomSamples
 from metrics_server.pairing.record import (
     Contribution,
     Prediction,
@@ -37,8 +39,9 @@ from metrics_server.pairing.record import (
 from metrics_server.pairing.scoring import increments_of, weighted
 from metrics_server.series.registry import SeriesRegistry
 from metrics_server.series.series import Labels, Series
-from metrics_server.store.interface import Change
+from metrics_server.store.interface import Change, Register
 
+MILLISECONDS = 1000.0  # in a second
 PERSIST_EVERY = 10.0  # seconds: how exactly the store knows when a series was last used
 
 APPLIED, RETRACTED = 1, -1  # signs
@@ -87,6 +90,7 @@ class Aggregator:
         self._counts: dict[tuple[int, str], float] = {}  # cumulative, by series and component
         self._retracted_counts: dict[tuple[int, str], float] = {}  # of these, what was taken back
         self._first_labels: dict[tuple[int, str], float] = {}  # the same of first pairs, by series and status
+        self.dropped_custom_metrics: Counter[DroppedMetric] = Counter()
 
     # Series
 
@@ -209,6 +213,30 @@ class Aggregator:
         if (series := self._registry.find(labels)) is not None:
             for counted in (series, *self._slices(series, slices)):
                 self._durations.setdefault((counted.id, name), []).append(seconds)
+
+    # Custom metrics
+
+    def take_custom_metrics(self, labels: Labels, at: float, custom: CustomSamples) -> None:
+        """Takes what a response at this time says of its model."""
+        self.dropped_custom_metrics += custom.dropped
+        if (series := self._admitted(labels)) is None:
+            return
+        for metric, value in custom.samples:
+            refused = self._registry.admit_custom_metric(series, metric, self._change.claims)
+            if refused is None:
+                self._take_custom_metric(series.id, metric, value, at)
+            else:
+                self.dropped_custom_metrics[refused] += 1
+
+    def _take_custom_metric(self, series_id: int, metric: CustomMetric, value: float, at: float) -> None:
+        name = metric.component
+        if metric.type is CustomType.COUNTER:
+            self._add(series_id, CUMULATIVE, {name: value})
+        elif metric.type is CustomType.TIMER:
+            self._durations.setdefault((series_id, name), []).append(value / MILLISECONDS)
+        else:
+            registers, register = self._change.registers, Register(at, value)
+            registers[series_id, name] = max(register, registers.get((series_id, name), register))
 
     # Rewards
 

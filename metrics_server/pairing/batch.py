@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from metrics_server.errors import Rejected
 from metrics_server.metrics.components import SERVER_SERIES_ID
-from metrics_server.metrics.labels import EventKind, Outcome
+from metrics_server.metrics.labels import DroppedMetric, EventKind, Outcome
 from metrics_server.metrics.window import USAGE
 from metrics_server.pairing.aggregator import Aggregator
 from metrics_server.pairing.latency import RequestLatencies
@@ -82,11 +82,18 @@ class Batch:
         """Counts the rows that wait by it, less those that do no more, by the second of receipt; after `change`."""
         return self._session.pending_by_second
 
+    @property
+    def dropped_custom_metrics(self) -> Mapping[DroppedMetric, int]:
+        """Counts the custom metrics that were dropped, by reason."""
+        return self._aggregator.dropped_custom_metrics
+
     def _match(self, observation: Observation, filed: Filed) -> BatchResult:
         if not isinstance(filed, (LoadedRecord, list)):
             return filed
         if observation.request_id and observation.kind != FEEDBACK:
             self._time(observation)
+        if observation.custom_metrics is not None:
+            self._aggregator.take_custom_metrics(observation.labels, observation.time, observation.custom_metrics)
         if isinstance(filed, LoadedRecord):
             is_waiting = self._match_row(filed, observation.keys, observation.rows[0])
         else:

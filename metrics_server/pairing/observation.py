@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from copy import copy
 from hashlib import blake2b
 
 import msgspec
 
-from metrics_server.metrics.labels import EventKind
+from metrics_server.metrics.custom_metric import CustomSample
+from metrics_server.metrics.labels import DroppedMetric, EventKind
 from metrics_server.pairing.record import Prediction, Reward, Truth
 from metrics_server.series.series import Labels
 
@@ -34,6 +36,13 @@ class RowObservation(msgspec.Struct, gc=False):
         return RowObservation(prediction, truth, reward)
 
 
+class CustomSamples(msgspec.Struct, frozen=True, gc=False):
+    """The custom metrics of a response, and how many more it had that were dropped, by reason."""
+
+    samples: list[CustomSample]
+    dropped: Counter[DroppedMetric]
+
+
 class Observation(msgspec.Struct, frozen=True, gc=False):
     """What one event brings, normalized, and the keys of the records it concerns.
 
@@ -50,6 +59,7 @@ class Observation(msgspec.Struct, frozen=True, gc=False):
         clamped: whether its time was too far in the future to be believed, so that the time of receipt was taken.
         request_id: the id that its sender knows it by, "" where there is none; request and response share it.
         more_rows: that a flat list in the first row may come to.
+        custom_metrics: those of a response that are asked for, if there are any.
     """
 
     kind: EventKind
@@ -63,6 +73,7 @@ class Observation(msgspec.Struct, frozen=True, gc=False):
     clamped: bool = False
     request_id: str = ""
     more_rows: int = 0
+    custom_metrics: CustomSamples | None = None
 
     @property
     def alias_row_keys(self) -> list[bytes]:

@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -209,19 +209,21 @@ class Writer:
     def _commit(self, observations: list[Observation]) -> list[BatchResult]:
         self._recover()
         for _ in range(ATTEMPTS):
-            results, change, pending_by_second = self._compute(observations)
+            batch, results, change = self._compute(observations)
             if self._commit_change(change):
                 self._totals.add(change.sums)
-                self._maintenance.note_pending(pending_by_second)
+                self._totals.put(change.registers)
+                self._maintenance.note_pending(batch.pending_by_second)
+                self._telemetry.count_dropped_metrics(batch.dropped_custom_metrics)
                 return results
             self._restore()
         raise StoreUnavailable(f"other writers came first {ATTEMPTS} times")
 
-    def _compute(self, observations: list[Observation]) -> tuple[list[BatchResult], Change, Mapping[int, int]]:
+    def _compute(self, observations: list[Observation]) -> tuple[Batch, list[BatchResult], Change]:
         """Pairs a batch with what is stored. Nothing is stored yet: a failure leaves but series made in vain."""
         batch = Batch(self._store, self._registry, self._retention, self._clock(), self._latencies)
         try:
-            return batch.apply(observations), batch.change(), batch.pending_by_second
+            return batch, batch.apply(observations), batch.change()
         except BaseException:
             self._is_registry_ahead = True
             raise

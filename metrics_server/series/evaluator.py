@@ -6,16 +6,21 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from typing import NamedTuple
 
 from metrics_server.metrics import prediction_stats, reward_stats
 from metrics_server.metrics.components import LOGGED, PAIRS
 from metrics_server.metrics.confidence import WEIGHT_EXCESS, effective_weight
+from metrics_server.metrics.custom_metric import ALL, CustomMetric, CustomType, takes
+from metrics_server.metrics.duration_histogram import cumulated
 from metrics_server.metrics.model import VOCABULARIES_DIFFER, AncestorCounting, Counting, Sample, Tabular
 from metrics_server.metrics.sums import Sums, add_into
+from metrics_server.metrics.window import CUMULATIVE
 from metrics_server.series.families import DECLARED, is_exposable
 from metrics_server.series.series import Labels, Series
+from metrics_server.series.totals import SeriesTotals
 
 logger = logging.getLogger(__name__)
 
@@ -23,11 +28,34 @@ logger = logging.getLogger(__name__)
 OF_SERVER = ("model_support", "model_reward", "model_output", "model_label", "model_predict", "model_last")
 
 
+class CustomReading(NamedTuple):
+    """What a custom metric has come to.
+
+    Attributes:
+        value: of a timer the sum of its durations, in seconds.
+        at: the time that the value of a gauge is of.
+        buckets: of a timer: (bound, durations up to it).
+    """
+
+    metric: CustomMetric
+    value: float
+    at: float | None = None
+    buckets: Sequence[tuple[str, float]] = ()
+
+
 class Evaluator:
     """Reads values from sums. It holds no state but what it has warned of, and may be used by any thread."""
 
-    def __init__(self, max_exported_classes: int, min_support: int) -> None:
-        """Values that rest on fewer than `min_support` pairs, or rows, are left out."""
+    def __init__(
+        self,
+        max_exported_classes: int,
+        min_support: int,
+        custom_metrics_of: Callable[[Labels], Collection[str]] = lambda labels: (ALL,),
+    ) -> None:
+        """Values that rest on fewer than `min_support` pairs, or rows, are left out; and so are custom metrics that
+        `custom_metrics_of` does not name for their series.
+        """
+        self._custom_metrics_of = custom_metrics_of
         self._max_exported_classes = max_exported_classes
         self._min_support = min_support
         self._refused: set[str] = set()
@@ -70,6 +98,22 @@ class Evaluator:
             first = dict(ever)
             add_into(first, reapplied, -1)
             yield from self._valid(partial(series.model.ancestor_counts, first))
+
+    def custom_metrics(self, series: Series, totals: SeriesTotals) -> Iterator[CustomReading]:
+        """Tells what the custom metrics of a series have come to, sorted."""
+        if not series.custom_metrics:
+            return
+        names, ever = self._custom_metrics_of(series.labels), totals.cumulative[CUMULATIVE]
+        for metric in sorted(series.custom_metrics):
+            name = metric.component
+            if not takes(names, metric.key):
+                continue
+            if metric.type is CustomType.COUNTER:
+                yield CustomReading(metric, ever.get(name, 0.0))
+            elif (histogram := cumulated(name, ever)) is not None:
+                yield CustomReading(metric, histogram[1], buckets=histogram[0])
+            elif (register := totals.registers.get(name)) is not None:
+                yield CustomReading(metric, register.value, register.at)
 
     def tables(self, series: Series, sums: Sums) -> Mapping[str, list[dict[str, str | float]]]:
         """The curves of one window."""

@@ -219,6 +219,11 @@ def direction_of(name: str) -> int:
     return MODEL[name].better if name in MODEL else 0
 
 
+def custom_family(name: str, kind: str) -> Family:
+    """The family of custom metrics of this name."""
+    return Family(kind, f"{name} as models tell it in meta.metrics of their responses. By arrival.")
+
+
 def family_of(name: str, kind: str) -> Family:
     """The family of this name; of one that no metric model declares, a general one."""
     known = MODEL.get(name) or SELDON.get(name)

@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from metrics_server.errors import Reason, Rejected
+from metrics_server.metrics.custom_metric import MOST_KEYS, CustomMetric, Family
+from metrics_server.metrics.labels import DroppedMetric
 from metrics_server.metrics.model import OTHER_CLASSES
-from metrics_server.series.series import Build, Identity, Labels, Scoring, Series
+from metrics_server.series.series import Build, Claims, Identity, Labels, Scoring, Series
 from metrics_server.store.interface import StoredSeries
 
 logger = logging.getLogger(__name__)
@@ -32,6 +34,7 @@ class SeriesRegistry:
         self._by_id: dict[int, Series] = {}
         self._by_labels: dict[Labels, Series] = {}
         self._slices: dict[Labels, dict[str, Series]] = {}
+        self._custom_names: dict[str, Family] | None = None  # on the page, by whose they are; None while not known
 
     def restore(self, stored: Iterable[StoredSeries]) -> None:
         """Starts anew from the rows of the store; series of another configuration are kept, but not exposed."""
@@ -50,6 +53,7 @@ class SeriesRegistry:
         for labels in replaced - by_labels.keys():
             logger.warning("The series of %s starts anew: its metric configuration changed", "/".join(labels))
         self._by_id, self._by_labels, self._slices = by_id, by_labels, slices
+        self._custom_names = None
 
     def _restored(self, row: StoredSeries) -> Series:
         return Series(
@@ -140,6 +144,40 @@ class SeriesRegistry:
                 first[series.labels] = min(series.created_at, first[series.labels])
         return first
 
+    def admit_custom_metric(self, series: Series, metric: CustomMetric, claims: Claims) -> DroppedMetric | None:
+        """Claims a slot for a custom metric in its series.
+
+        All series together have a number of keys at most, and a name has one type in all of them: the page could not
+        be read otherwise. Names go with the last series that has them.
+
+        Args:
+            series: whose metric it is.
+            metric: with its tags.
+            claims: collects what has to be claimed in the store.
+
+        Returns:
+            Why it is to be dropped; None if it is not.
+        """
+        if metric in series.custom_metrics:
+            return None
+        if self._custom_names is None:
+            self._custom_names = self._names_in_use()
+        names = dict.fromkeys(metric.exposed_names, metric.family)
+        if any(self._custom_names.get(name, family) != family for name, family in names.items()):
+            return DroppedMetric.TYPE
+        families = set(self._custom_names.values())
+        if metric.family not in families and len(families) >= MOST_KEYS:
+            return DroppedMetric.LIMIT
+        if not series.claim_custom_metric(metric, claims):
+            return DroppedMetric.LIMIT
+        self._custom_names |= names
+        return None
+
+    def _names_in_use(self) -> dict[str, Family]:
+        """Finds the names of the custom metrics of all series, and the family of each."""
+        metrics = {metric for series in self._by_id.values() for metric in series.custom_metrics}
+        return {name: metric.family for metric in metrics for name in metric.exposed_names}
+
     def idle(self, before: float) -> list[int]:
         """Returns the ids of the series that were not used since `before`."""
         return [series.id for series in self._by_id.values() if series.seen_at < before]
@@ -149,6 +187,7 @@ class SeriesRegistry:
         series = self._by_id.pop(series_id, None)
         if series is None:
             return
+        self._custom_names = None
         # A current series of the same labels may be another one, of another configuration.
         if self._by_labels.get(series.labels) is series:
             del self._by_labels[series.labels]

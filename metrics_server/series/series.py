@@ -18,6 +18,7 @@ import msgspec
 
 from metrics_server.errors import BadConfiguration
 from metrics_server.metrics import task
+from metrics_server.metrics.custom_metric import MOST_IN_SERIES, CustomMetric, metric_of
 from metrics_server.metrics.labels import LabelStatus
 from metrics_server.metrics.model import OTHER_CLASSES, AncestorCounting, Counting, MetricModel
 from metrics_server.metrics.task import Resolved, RowValue
@@ -91,6 +92,7 @@ class Series:
     predicted_at: float = 0.0  # when the last row of the request log arrived
     labelled_at: float = 0.0  # when the last label did
     classes: dict[str, None] = field(default_factory=dict)
+    custom_metrics: dict[CustomMetric, None] = field(default_factory=dict)
     model: MetricModel | None = None
     task: str = ""  # of its metric model, "" before the first pair
     is_unusable: bool = False
@@ -99,14 +101,19 @@ class Series:
     def __post_init__(self) -> None:
         self.id = self.identity.id
         self.mark_persisted()
-        slots = sorted(int(name.removeprefix("class/")) for name in self.parameters if name.startswith("class/"))
-        self.classes = dict.fromkeys(self.parameters[f"class/{slot}"] for slot in slots)
+        self.classes = dict.fromkeys(self._claimed("class/"))
+        self.custom_metrics = dict.fromkeys(map(metric_of, self._claimed("custom/")))
         if path := self.parameters.get("model"):
             try:
                 self._build_model(path)
             except BadConfiguration as error:  # without its model no sum can be read or added: left as it is
                 logger.warning("The series of %s cannot be scored: %s", "/".join(self.labels), error)
                 self.is_unusable = True
+
+    def _claimed(self, prefix: str) -> list[str]:
+        """Lists what was claimed in numbered slots, in their order."""
+        slots = sorted(int(name.removeprefix(prefix)) for name in self.parameters if name.startswith(prefix))
+        return [self.parameters[f"{prefix}{slot}"] for slot in slots]
 
     @property
     def labels(self) -> Labels:
@@ -226,4 +233,13 @@ class Series:
         claims[self.id, f"class/{slot}"] = self.parameters[f"class/{slot}"] = label
         if path := self.parameters.get("model"):
             self._build_model(path)
+        return True
+
+    def claim_custom_metric(self, metric: CustomMetric, claims: Claims) -> bool:
+        """Claims a slot for a custom metric that has none, if one is free; returns whether it was."""
+        slot = len(self.custom_metrics)
+        if slot >= MOST_IN_SERIES:
+            return False
+        self.custom_metrics[metric] = None
+        claims[self.id, f"custom/{slot}"] = self.parameters[f"custom/{slot}"] = metric.component
         return True

@@ -12,15 +12,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 from sys import intern
+from typing import TypeAlias
 
 from metrics_server.metrics.sums import Sums, add_into
 from metrics_server.metrics.window import CUMULATIVE_BUCKETS, Bucket, edge_of
-from metrics_server.store.interface import Store
+from metrics_server.store.interface import Register, Store
 
 LARGEST_RATIO = 1e4  # of a subtracted sum to what remains: leaves 12 of 16 digits
 EXACT = 2.0**53  # integers up to this are exact
 
 _BySeries = dict[int, dict[str, float]]
+Registers: TypeAlias = "Mapping[tuple[int, str], Register]"
 
 
 @dataclass
@@ -43,6 +45,7 @@ class Totals:
         self._windows = [WindowTotals(name, length) for name, length in windows.items()]
         self._fresh: _BySeries = {}  # common to all windows, not added to each of them yet
         self._cumulative: dict[Bucket, _BySeries] = {bucket: {} for bucket in CUMULATIVE_BUCKETS}
+        self._registers: dict[int, dict[str, Register]] = {}
         self._lock = threading.Lock()
         self._versions: dict[int, int] = {}
         self._changes = count(1)
@@ -51,12 +54,13 @@ class Totals:
     def rebuild(self, store: Store, now: float) -> None:
         """Reads all totals from the store."""
         cumulative = {bucket: _copy(store.cumulative(bucket)) for bucket in CUMULATIVE_BUCKETS}
+        registers = {series_id: dict(by_name) for series_id, by_name in store.registers().items()}
         windows = []
         for window in self._windows:
             edge = edge_of(window.length, now)
             windows.append(WindowTotals(window.name, window.length, edge, _copy(store.totals(edge))))
         with self._lock:
-            self._cumulative, self._windows, self._fresh = cumulative, windows, {}
+            self._cumulative, self._windows, self._fresh, self._registers = cumulative, windows, {}, registers
             self._versions, self._rebuilt = {}, next(self._changes)
 
     def add(self, sums: Mapping[tuple[int, Bucket], Sums]) -> None:
@@ -78,6 +82,14 @@ class Totals:
                 for window in self._windows:
                     if bucket.start >= window.edge:
                         _add(window.sums, series_id, increments)
+
+    def put(self, registers: Registers) -> None:
+        """Puts committed registers, as the store does."""
+        with self._lock:
+            for (series_id, name), register in registers.items():
+                self._versions[series_id] = next(self._changes)
+                by_name = self._registers.setdefault(series_id, {})
+                by_name[name] = max(register, by_name.get(name, register))
 
     def slide(self, store: Store, now: float) -> None:
         """Moves the far edge of every window to where it is at `now`. Must precede a roll-up at the same `now`."""
@@ -114,6 +126,7 @@ class Totals:
             for series_id in series_ids:
                 for by_series in (self._fresh, *self._cumulative.values(), *(window.sums for window in self._windows)):
                     by_series.pop(series_id, None)
+                self._registers.pop(series_id, None)
                 self._versions[series_id] = next(self._changes)
 
     def version(self, series_id: int) -> object:
@@ -133,15 +146,17 @@ class Totals:
             return SeriesTotals(
                 {bucket: dict(by_series.get(series_id, {})) for bucket, by_series in self._cumulative.items()},
                 {window.name: _merged(window.sums.get(series_id, {}), fresh) for window in self._windows},
+                dict(self._registers.get(series_id, {})),
             )
 
 
 @dataclass(frozen=True)
 class SeriesTotals:
-    """The sums of one series: cumulative ones by bucket, and those of each window by its name."""
+    """The sums of one series: cumulative ones by bucket, and those of each window by its name; and its registers."""
 
     cumulative: Mapping[Bucket, Sums]
     windows: Mapping[str, Sums]
+    registers: Mapping[str, Register] = field(default_factory=dict)
 
 
 def _loses_digits(gone: Sums, remaining: Sums) -> bool:

@@ -1,7 +1,8 @@
 """The store's contract: what every implementation promises, tested for all in tests/contract/test_store_contract.py.
 
-A store keeps three things: records (opaque bytes under a key, with a version), series with their claimed parameters,
-and sums. It understands none of them. All changes go through `commit`, which applies a change entirely or not at all.
+A store keeps four things: records (opaque bytes under a key, with a version), series with their claimed parameters,
+sums, and registers (the latest value of each). It understands none of them. All changes go through `commit`, which
+applies a change entirely or not at all.
 
 Times are UTC Unix seconds. Every method may raise `StoreUnavailable`; after that nothing has changed as far as the
 caller may assume, except that a failed `commit` may or may not have been applied: the caller reads again before it goes
@@ -81,15 +82,26 @@ def never() -> bool:
     return False
 
 
+class Register(NamedTuple):
+    """A value and the time that it is of. Of two the greater tuple stands, so that their order is of no consequence."""
+
+    at: float
+    value: float
+
+
 @dataclass
 class Change:
-    """Everything that one commit applies: records, series, claims, sums to add, records to delete."""
+    """Everything that one commit applies: records, series, claims, sums to add, records to delete, registers.
+
+    A register, named by series and name, is written if nothing stands there that is as new.
+    """
 
     records: dict[bytes, Write] = field(default_factory=dict)
     series: dict[int, StoredSeries] = field(default_factory=dict)
     claims: dict[tuple[int, str], str] = field(default_factory=dict)
     sums: dict[tuple[int, Bucket], Sums] = field(default_factory=dict)
     deletes: dict[bytes, int] = field(default_factory=dict)
+    registers: dict[tuple[int, str], Register] = field(default_factory=dict)
 
 
 class Store(Protocol):
@@ -114,6 +126,9 @@ class Store(Protocol):
 
     def cumulative(self, bucket: Bucket) -> Mapping[int, Sums]:
         """Returns the sums of one cumulative bucket by series."""
+
+    def registers(self) -> Mapping[int, Mapping[str, Register]]:
+        """Returns all registers by series and name."""
 
     def totals(self, since: int, until: int | None = None) -> Mapping[int, Sums]:
         """Returns the sums of all time buckets with since <= start < until, by series."""
@@ -154,7 +169,7 @@ class Store(Protocol):
         """
 
     def forget_series(self, series_id: int) -> None:
-        """Deletes a series with its parameters and sums."""
+        """Deletes a series with its parameters, sums and registers."""
 
     def state_bytes(self) -> int:
         """Returns the size of the state, in bytes on disk or as an estimate of the memory it takes."""

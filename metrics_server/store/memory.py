@@ -9,7 +9,16 @@ from threading import Lock
 from metrics_server.errors import StoreUnavailable
 from metrics_server.metrics.sums import Sums, add_into
 from metrics_server.metrics.window import Bucket, floor
-from metrics_server.store.interface import Change, Record, StepSums, StepSumsStream, StoredSeries, Write, never
+from metrics_server.store.interface import (
+    Change,
+    Record,
+    Register,
+    StepSums,
+    StepSumsStream,
+    StoredSeries,
+    Write,
+    never,
+)
 
 _ABSENT = (Record(0, b""), -1.0)
 _SERIES_TIMES = ("seen_at", "predicted_at", "labelled_at")  # which only move forward
@@ -23,6 +32,7 @@ class MemoryStore:
         self._series: dict[int, StoredSeries] = {}
         self._parameters: dict[int, dict[str, str]] = {}
         self._sums: dict[Bucket, dict[int, dict[str, float]]] = {}
+        self._registers: dict[int, dict[str, Register]] = {}
         self._expiry_queues: dict[int, dict[bytes, None]] = {}  # keys in the order in which their expiry was set
         self._value_bytes = 0
         self._lock = Lock()  # held while sums change, and while `history` reads them
@@ -40,6 +50,9 @@ class MemoryStore:
         self._put_series(change.series.values())
         for (series_id, name), value in change.claims.items():
             self._parameters.setdefault(series_id, {})[name] = value
+        for (series_id, name), register in change.registers.items():
+            registers = self._registers.setdefault(series_id, {})
+            registers[name] = max(register, registers.get(name, register))
         with self._lock:
             for (series_id, bucket), sums in change.sums.items():
                 add_into(self._sums.setdefault(bucket, {}).setdefault(series_id, {}), sums)
@@ -83,6 +96,9 @@ class MemoryStore:
 
     def cumulative(self, bucket: Bucket) -> Mapping[int, Sums]:
         return {series_id: dict(sums) for series_id, sums in self._sums.get(bucket, {}).items()}
+
+    def registers(self) -> Mapping[int, Mapping[str, Register]]:
+        return {series_id: dict(registers) for series_id, registers in self._registers.items()}
 
     def totals(self, since: int, until: int | None = None) -> Mapping[int, Sums]:
         result: dict[int, dict[str, float]] = {}
@@ -168,6 +184,7 @@ class MemoryStore:
     def forget_series(self, series_id: int) -> None:
         self._series.pop(series_id, None)
         self._parameters.pop(series_id, None)
+        self._registers.pop(series_id, None)
         with self._lock:
             for by_series in self._sums.values():
                 by_series.pop(series_id, None)

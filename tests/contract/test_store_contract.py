@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import tempfile
 import threading
@@ -29,7 +30,7 @@ from metrics_server.metrics.window import (
     QUARTER,
     Bucket,
 )
-from metrics_server.store.interface import Change, Record, Store, StoredSeries, Write
+from metrics_server.store.interface import Change, Record, Register, Store, StoredSeries, Write
 from metrics_server.store.memory import MemoryStore
 from metrics_server.store.sqlite.store import SqliteStore
 
@@ -80,6 +81,7 @@ def seen(store: Store, keys: set[bytes]) -> dict[str, Any]:
         "series": series,
         "ledgers": {ledger: plain(store.cumulative(ledger)) for ledger in CUMULATIVE_BUCKETS},
         "totals": plain(store.totals(0)),
+        "registers": store.registers(),
         "history": {series_id: plain(store.history(series_id, 0)) for series_id in (-1, 1, 2, 3)},
         "steps": [
             (part.start, part.sums) for step in (QUARTER, DAY) for part in store.steps(1, 0, NOW + 9 * DAY, step)
@@ -130,6 +132,7 @@ def _fresh() -> Change:
         claims={(1, "class/0"): "a", (2, "model"): "binary"},
         sums={(1, Bucket(MINUTE, NOW)): {"n": 1.0}, (2, Bucket(MINUTE, NOW)): {"m": 1.0}, (1, CUMULATIVE): {"n": 1.0}},
         deletes={b"old": 1},
+        registers={(1, "g"): Register(NOW, 1.5), (2, "g"): Register(NOW, -1.0)},
     )
 
 
@@ -169,6 +172,7 @@ def test_fresh_changes_apply_everything(store: Store) -> None:
     ]
     assert found["totals"] == {1: {"n": 6.0}, 2: {"m": 1.0}}
     assert found["ledgers"][CUMULATIVE] == {1: {"n": 8.0}}
+    assert found["registers"] == {1: {"g": Register(NOW, 1.5)}, 2: {"g": Register(NOW, -1.0)}}
 
 
 def test_deletes_need_the_right_version(store: Store) -> None:
@@ -242,7 +246,7 @@ def test_rows_of_series(store: Store) -> None:
 
 
 def test_forgotten_series(store: Store) -> None:
-    """A series that is forgotten leaves with its parameters and all its sums, and what is not its own stays."""
+    """A series that is forgotten leaves with its parameters, registers and all its sums; what is not its own stays."""
     for number in (1, 2):
         store.commit(
             Change(
@@ -253,6 +257,7 @@ def test_forgotten_series(store: Store) -> None:
                     (number, bucket): {"n": 1.0}
                     for bucket in (*CUMULATIVE_BUCKETS, Bucket(MINUTE, NOW), Bucket(QUARTER, NOW), Bucket(DAY, NOW))
                 },
+                registers={(number, "g"): Register(NOW, 1.0)},
             )
         )
     store.forget_series(1)
@@ -263,11 +268,29 @@ def test_forgotten_series(store: Store) -> None:
         CUMULATIVE_BUCKETS
     )
     assert plain(store.history(1, 0)) == {}
+    assert store.registers() == {2: {"g": Register(NOW, 1.0)}}
     assert set(store.load([b"1", b"2"])) == {b"1", b"2"}
     assert store.commit(
         Change(series={1: row(1)}, claims={(1, "model"): "regression"}, sums={(1, CUMULATIVE): {"n": 1.0}})
     ), "it starts anew"
     assert store.cumulative(CUMULATIVE)[1] == {"n": 1.0}
+
+
+# Registers
+
+
+@pytest.mark.parametrize("order", [*itertools.permutations(range(3))])
+def test_registers_keep_the_newest(store: Store, order: tuple[int, ...]) -> None:
+    """In whatever order its values are committed, and however often, a register has that of the latest time; of one
+    time the larger. A register is told apart by its series and every character of its name."""
+    values = Register(NOW, 9.0), Register(NOW + 0.5, -2.0), Register(NOW + 0.5, -1.5)
+    for index in (*order, *order):
+        assert store.commit(Change(registers={(1, "g"): values[index]}))
+    store.commit(Change(registers={(1, "G"): Register(0.0, 0.0), (-1, "g"): Register(1.0, 1e300)}))
+    assert store.registers() == {
+        1: {"g": Register(NOW + 0.5, -1.5), "G": Register(0.0, 0.0)},
+        -1: {"g": Register(1.0, 1e300)},
+    }
 
 
 # Sums

@@ -22,7 +22,7 @@ import pytest
 from tests.conftest import Serve
 from tests.support.deployments import KSERVE_REQUEST, KSERVE_RESPONSE, Page, starter
 from tests.support.live_server import ce_time
-from tests.support.peers.environments import programs_of
+from tests.support.peers.environments import SELDON, programs_of
 from tests.support.peers.executor import NAMESPACE, Event, Executor, Node, executing
 from tests.support.peers.flowers import CLASSES, Flower, classes_of, one_hot, pick, truth_forms
 from tests.support.peers.ledger import Ledger, by_api, by_page, net
@@ -32,7 +32,6 @@ from tests.support.waiting import until
 
 pytestmark = pytest.mark.long
 
-SELDON = ("seldon-core==1.17.1", "setuptools<81")  # later ones are not free; its gunicorn imports pkg_resources
 KSERVE = ("kserve==0.21.0",)
 OLD_SDK = ("cloudevents==1.2.0",)
 NEW_SDK = ("cloudevents>=2.2",)

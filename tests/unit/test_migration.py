@@ -14,9 +14,10 @@ from metrics_server.metrics.components import EVENT_KEY_COUNT, LOGGED, PAIRS, RE
 from metrics_server.metrics.reward_stats import REWARDS
 from metrics_server.metrics.reward_stats import SUM as REWARD_SUM
 from metrics_server.metrics.sums import component
-from metrics_server.metrics.window import MINUTE, USAGE, floor
+from metrics_server.metrics.window import MINUTE, USAGE, Bucket, floor
 from metrics_server.pairing.record import PairingRecord, decode_record
 from metrics_server.series.series import Identity
+from metrics_server.store.interface import Change, Register
 from metrics_server.store.sqlite.sql import TOUCH
 from metrics_server.store.sqlite.store import APPLICATION_ID, SCHEMA_VERSION, SqliteStore
 from tests.support.pairing_bench import MAIN, NOW, Bench, Sent
@@ -82,6 +83,20 @@ def test_records_series_and_sums_come_along(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
         assert TOUCH.endswith(str(SCHEMA_VERSION))
+
+
+def test_a_file_without_registers_gets_them(tmp_path: Path) -> None:
+    """A file of version 2, which has no registers, opens with all that is in it, and keeps registers from then on."""
+    path = tmp_path / "state.db"
+    with closing(SqliteStore(str(path))) as store:
+        store.commit(Change(sums={(1, Bucket(MINUTE, 0)): {"n": 2.0}}))
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript("DROP TABLE registers; PRAGMA user_version = 2;")
+    for _ in range(2):
+        with closing(SqliteStore(str(path))) as store:
+            assert store.totals(0) == {1: {"n": 2.0}}
+            store.commit(Change(registers={(1, "g"): Register(5.0, 1.0)}))
+            assert store.registers() == {1: {"g": Register(5.0, 1.0)}}
 
 
 def test_a_truth_meets_a_prediction_that_an_older_version_kept(path: Path) -> None:

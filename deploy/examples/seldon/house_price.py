@@ -16,8 +16,8 @@ class HousePrice:
         self._last = 0.0
 
     def predict(self, rows: Sequence[Sequence[float]], names: Sequence[str], meta: Any = None) -> list[float]:
-        """A price for each row of area and rooms."""
-        prices = [20_000 + 2_500 * area + 8_000 * rooms for area, rooms in rows]
+        """A price for each row of area and rooms, as a number of Python: the wrapper cannot write those of NumPy."""
+        prices = [20_000 + 2_500 * float(area) + 8_000 * float(rooms) for area, rooms in rows]
         self._last = sum(prices) / len(prices)
         return prices
 

@@ -21,6 +21,7 @@ class ParsedPayload(msgspec.Struct, gc=False):
         path: names of the graph nodes the response went through.
         is_flat: whether the truth was sent as a flat list without types, of at least two elements, and so was the
             response if it has several rows: both may then be one row.
+        metrics: custom metrics of a logged response, as JSON; empty where it has none.
     """
 
     response: list[RowValue] | None = None
@@ -30,3 +31,4 @@ class ParsedPayload(msgspec.Struct, gc=False):
     tags: dict[str, Any] = {}
     path: list[str] = []
     is_flat: bool = False
+    metrics: msgspec.Raw = msgspec.Raw()

@@ -12,9 +12,10 @@ from typing import Any, TypeVar
 from google.protobuf.message import DecodeError
 from google.protobuf.message import Message as AnyMessage
 from google.protobuf.struct_pb2 import ListValue, Value
-from msgspec import UNSET
+from msgspec import UNSET, Raw, json
 
 from metrics_server.errors import Reason, Rejected
+from metrics_server.ingest.payload.meta_metrics import MOST_OF_RESPONSE
 from metrics_server.ingest.payload.parsed import ParsedPayload
 from metrics_server.ingest.payload.pb import inference_pb2, seldon_pb2, tensorflow_pb2
 from metrics_server.ingest.payload.protocol import OtherMessage, first_parsed
@@ -89,7 +90,24 @@ def _meta(message: seldon_pb2.SeldonMessage) -> Meta | None:
         return None
     meta = message.meta
     tags = {name: _json(meta.tags[name]) for name in sorted(meta.tags)}
-    return Meta(meta.puid, tags, dict.fromkeys(sorted(meta.requestPath), ""))
+    return Meta(meta.puid, tags, dict.fromkeys(sorted(meta.requestPath), ""), _metrics(meta.metrics))
+
+
+def _metrics(metrics: Sequence[bytes]) -> Raw:
+    """Writes custom metrics as JSON, as far as they are looked at; null for what is none."""
+    if not metrics:
+        return Raw()
+    beyond: list[object] = [None] * len(metrics[MOST_OF_RESPONSE:])
+    return Raw(json.encode([*map(_metric, metrics[:MOST_OF_RESPONSE]), *beyond]))
+
+
+def _metric(body: bytes) -> dict[str, object] | None:
+    try:
+        metric = _parsed(seldon_pb2.Metric, body)
+    except OtherMessage:
+        return None
+    # The number as text: JSON has no infinity, which is to be refused for what it is.
+    return {"key": metric.key, "type": metric.type, "value": str(metric.value), "tags": dict(metric.tags)}
 
 
 def _data(data: seldon_pb2.DefaultData) -> DefaultData:

@@ -47,13 +47,14 @@ class DefaultData(msgspec.Struct, gc=False):
 
 
 class Meta(msgspec.Struct, gc=False):
-    """The identifying part of a message's metadata: the client's own id, scalars attached to it, the nodes it went
-    through.
+    """The part of a message's metadata that is read: the client's own id, scalars attached to it, the nodes it went
+    through; and what the model says of itself, undecoded, for most servers leave it alone.
     """
 
     puid: str | None = None
     tags: Any = None
     requestPath: Any = None
+    metrics: msgspec.Raw = msgspec.Raw()
 
 
 class Message(msgspec.Struct, gc=False):
@@ -103,6 +104,7 @@ def parsed_response(message: Message, rows: list[Row] | None) -> ParsedPayload:
     if message.meta is not None:
         _describe(parsed, message.meta)
         _trace(parsed, message.meta)
+        parsed.metrics = message.meta.metrics
     return parsed
 
 

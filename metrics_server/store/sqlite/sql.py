@@ -11,9 +11,15 @@ from typing import Any, TypeVar
 from metrics_server.metrics.window import COARSEST, CUMULATIVE_BUCKETS, LEVELS
 
 APPLICATION_ID = 0x464D5331  # "FMS1": says that a SQLite file is ours
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
-SCHEMA = """
+_REGISTERS = """
+CREATE TABLE registers (
+    series INTEGER NOT NULL, name TEXT NOT NULL, at REAL NOT NULL, value REAL NOT NULL, PRIMARY KEY (series, name)
+) WITHOUT ROWID;
+"""
+
+SCHEMA = f"""
 CREATE TABLE records (
     id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, version INTEGER NOT NULL, expires_at REAL NOT NULL,
     value BLOB NOT NULL
@@ -30,7 +36,7 @@ CREATE TABLE sums (
     value REAL NOT NULL,
     PRIMARY KEY (width, start, series, component)
 ) WITHOUT ROWID;
-"""
+{_REGISTERS}"""
 
 # Statements that bring a file to the next version, by the version that it has.
 MIGRATIONS = {
@@ -49,6 +55,7 @@ FROM records GROUP BY length(key) > 16;
 INSERT INTO sums SELECT 0, -3, 0, 'kept/half_bytes', sum(length(value) + 84)
 FROM records WHERE length(key) > 16 GROUP BY 1;
 """,
+    2: _REGISTERS,
 }
 
 # Records stand in the order in which their expiry was set, each expiry queue by itself: new ones go to the end of the
@@ -67,6 +74,9 @@ DELETE_RECORDS = """DELETE FROM records WHERE id IN (SELECT records.id FROM (VAL
 CROSS JOIN records ON records.key = gone.column1 AND records.version = gone.column2)"""
 ADD_SUMS = """INSERT INTO sums (series, width, start, component, value) VALUES {rows}
 ON CONFLICT (width, start, series, component) DO UPDATE SET value = value + excluded.value"""
+PUT_REGISTERS = """INSERT INTO registers (series, name, at, value) VALUES {rows}
+ON CONFLICT (series, name) DO UPDATE SET at = excluded.at, value = excluded.value
+WHERE (excluded.at, excluded.value) > (at, value)"""
 OLDEST = "SELECT expires_at, key, version, value FROM records WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?"
 PUT_SERIES = """INSERT INTO series (id, identity, created_at, seen_at, predicted_at, labelled_at) VALUES {rows}
 ON CONFLICT (id) DO UPDATE SET seen_at = max(seen_at, excluded.seen_at),
@@ -109,6 +119,11 @@ _BUCKETS = """SELECT component, sum(value) FROM (VALUES {rows}) AS bucket CROSS 
 ON sums.start = bucket.column1 AND sums.width = bucket.column2 AND sums.series = ? GROUP BY 1"""
 DELETE_SUMS = f"""{_starts_of(_ALL_WIDTHS)}
 DELETE FROM sums WHERE (width, start, series) IN (SELECT width, start, :series FROM buckets)"""  # noqa: S608 - only our widths
+DELETE_SERIES = (
+    "DELETE FROM series WHERE id = ?",
+    "DELETE FROM parameters WHERE series = ?",
+    "DELETE FROM registers WHERE series = ?",
+)
 LAST_START = 2**62  # beyond all
 
 # Rows a statement: as many as there are up to 64, so that a common batch takes one statement of each kind and all sizes

@@ -20,13 +20,14 @@ from urllib.parse import quote
 from metrics_server.errors import StoreRefused, StoreUnavailable
 from metrics_server.metrics.sums import Sums
 from metrics_server.metrics.window import Bucket
-from metrics_server.store.interface import Change, Record, StepSumsStream, StoredSeries, never
+from metrics_server.store.interface import Change, Record, Register, StepSumsStream, StoredSeries, never
 from metrics_server.store.sqlite.history import HistoryReader
 from metrics_server.store.sqlite.sql import (
     ADD_SUMS,
     APPLICATION_ID,
     CLAIM,
     DELETE_RECORDS,
+    DELETE_SERIES,
     DELETE_SUMS,
     LAST_ID,
     LAST_START,
@@ -35,6 +36,7 @@ from metrics_server.store.sqlite.sql import (
     NEW_RECORDS,
     OLDEST,
     PUT_RECORDS,
+    PUT_REGISTERS,
     PUT_SERIES,
     ROLL_UP,
     SCHEMA,
@@ -197,6 +199,7 @@ class SqliteStore:
                 write_all(connection, CLAIM, [(*key, value) for key, value in change.claims.items()])
                 write(connection, PUT_SERIES, [(*row[:4], *row[5:]) for row in change.series.values()])
                 write(connection, ADD_SUMS, _sum_rows(change))
+                write(connection, PUT_REGISTERS, [(*key, *register) for key, register in change.registers.items()])
         except VersionConflict:
             return False
         return True
@@ -243,6 +246,13 @@ class SqliteStore:
 
     def cumulative(self, bucket: Bucket) -> Mapping[int, Sums]:
         return self._sums_by_series("SELECT series, component, value FROM sums WHERE width = ? AND start = ?", bucket)
+
+    def registers(self) -> Mapping[int, Mapping[str, Register]]:
+        by_series: dict[int, dict[str, Register]] = {}
+        with self._guarded_connection() as connection:
+            for series_id, name, at, value in connection.execute("SELECT series, name, at, value FROM registers"):
+                by_series.setdefault(series_id, {})[name] = Register(at, value)
+        return by_series
 
     def totals(self, since: int, until: int | None = None) -> Mapping[int, Sums]:
         # Naming the widths lets SQLite seek to the time span within each, instead of reading all of them.
@@ -294,7 +304,7 @@ WHERE width IN {WIDTHS} AND start >= ? AND start < ? GROUP BY 1, 2"""  # noqa: S
 
     def forget_series(self, series_id: int) -> None:
         with self._transaction() as connection:
-            for statement in ("DELETE FROM series WHERE id = ?", "DELETE FROM parameters WHERE series = ?"):
+            for statement in DELETE_SERIES:
                 connection.execute(statement, (series_id,))
             connection.execute(DELETE_SUMS, {"series": series_id, "since": -LAST_START, "until": LAST_START})
 

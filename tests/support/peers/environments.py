@@ -15,6 +15,7 @@ import pytest
 
 _HOME = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "feedback-metrics-server" / "peers"
 CACHE = Path(os.environ.get("PEERS_CACHE") or _HOME)
+SELDON = ("seldon-core==1.17.1", "setuptools<81")  # later ones are not free; its gunicorn imports pkg_resources
 PIP = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--retries", "1", "--timeout", "20")
 
 

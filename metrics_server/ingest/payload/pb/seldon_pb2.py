@@ -26,7 +26,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from metrics_server.ingest.payload.pb import tensorflow_pb2 as metrics__server_dot_ingest_dot_payload_dot_pb_dot_tensorflow__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-metrics_server/ingest/payload/pb/seldon.proto\x12$metrics_server.ingest.payload.seldon\x1a\x1cgoogle/protobuf/struct.proto\x1a\x31metrics_server/ingest/payload/pb/tensorflow.proto\"\xff\x01\n\rSeldonMessage\x12\x38\n\x04meta\x18\x02 \x01(\x0b\x32*.metrics_server.ingest.payload.seldon.Meta\x12\x41\n\x04\x64\x61ta\x18\x03 \x01(\x0b\x32\x31.metrics_server.ingest.payload.seldon.DefaultDataH\x00\x12\x11\n\x07\x62inData\x18\x04 \x01(\x0cH\x00\x12\x11\n\x07strData\x18\x05 \x01(\tH\x00\x12*\n\x08jsonData\x18\x06 \x01(\x0b\x32\x16.google.protobuf.ValueH\x00\x12\x14\n\ncustomData\x18\x07 \x01(\x0cH\x00\x42\t\n\x07\x63ontent\"\xe1\x01\n\x0b\x44\x65\x66\x61ultData\x12\r\n\x05names\x18\x01 \x03(\t\x12>\n\x06tensor\x18\x02 \x01(\x0b\x32,.metrics_server.ingest.payload.seldon.TensorH\x00\x12-\n\x07ndarray\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.ListValueH\x00\x12I\n\x08tftensor\x18\x04 \x01(\x0b\x32\x35.metrics_server.ingest.payload.tensorflow.TensorProtoH\x00\x42\t\n\x07\x63ontent\"\'\n\x06Tensor\x12\r\n\x05shape\x18\x01 \x03(\x05\x12\x0e\n\x06values\x18\x02 \x03(\x01\"\xa3\x02\n\x04Meta\x12\x0c\n\x04puid\x18\x01 \x01(\t\x12\x42\n\x04tags\x18\x02 \x03(\x0b\x32\x34.metrics_server.ingest.payload.seldon.Meta.TagsEntry\x12P\n\x0brequestPath\x18\x04 \x03(\x0b\x32;.metrics_server.ingest.payload.seldon.Meta.RequestPathEntry\x1a\x43\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.google.protobuf.Value:\x02\x38\x01\x1a\x32\n\x10RequestPathEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xfb\x01\n\x08\x46\x65\x65\x64\x62\x61\x63k\x12\x44\n\x07request\x18\x01 \x01(\x0b\x32\x33.metrics_server.ingest.payload.seldon.SeldonMessage\x12\x45\n\x08response\x18\x02 \x01(\x0b\x32\x33.metrics_server.ingest.payload.seldon.SeldonMessage\x12\x13\n\x06reward\x18\x03 \x01(\x02H\x00\x88\x01\x01\x12\x42\n\x05truth\x18\x04 \x01(\x0b\x32\x33.metrics_server.ingest.payload.seldon.SeldonMessageB\t\n\x07_rewardb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-metrics_server/ingest/payload/pb/seldon.proto\x12$metrics_server.ingest.payload.seldon\x1a\x1cgoogle/protobuf/struct.proto\x1a\x31metrics_server/ingest/payload/pb/tensorflow.proto\"\xff\x01\n\rSeldonMessage\x12\x38\n\x04meta\x18\x02 \x01(\x0b\x32*.metrics_server.ingest.payload.seldon.Meta\x12\x41\n\x04\x64\x61ta\x18\x03 \x01(\x0b\x32\x31.metrics_server.ingest.payload.seldon.DefaultDataH\x00\x12\x11\n\x07\x62inData\x18\x04 \x01(\x0cH\x00\x12\x11\n\x07strData\x18\x05 \x01(\tH\x00\x12*\n\x08jsonData\x18\x06 \x01(\x0b\x32\x16.google.protobuf.ValueH\x00\x12\x14\n\ncustomData\x18\x07 \x01(\x0cH\x00\x42\t\n\x07\x63ontent\"\xe1\x01\n\x0b\x44\x65\x66\x61ultData\x12\r\n\x05names\x18\x01 \x03(\t\x12>\n\x06tensor\x18\x02 \x01(\x0b\x32,.metrics_server.ingest.payload.seldon.TensorH\x00\x12-\n\x07ndarray\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.ListValueH\x00\x12I\n\x08tftensor\x18\x04 \x01(\x0b\x32\x35.metrics_server.ingest.payload.tensorflow.TensorProtoH\x00\x42\t\n\x07\x63ontent\"\'\n\x06Tensor\x12\r\n\x05shape\x18\x01 \x03(\x05\x12\x0e\n\x06values\x18\x02 \x03(\x01\"\xb4\x02\n\x04Meta\x12\x0c\n\x04puid\x18\x01 \x01(\t\x12\x42\n\x04tags\x18\x02 \x03(\x0b\x32\x34.metrics_server.ingest.payload.seldon.Meta.TagsEntry\x12P\n\x0brequestPath\x18\x04 \x03(\x0b\x32;.metrics_server.ingest.payload.seldon.Meta.RequestPathEntry\x12\x0f\n\x07metrics\x18\x05 \x03(\x0c\x1a\x43\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.google.protobuf.Value:\x02\x38\x01\x1a\x32\n\x10RequestPathEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x8f\x02\n\x06Metric\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x45\n\x04type\x18\x02 \x01(\x0e\x32\x37.metrics_server.ingest.payload.seldon.Metric.MetricType\x12\r\n\x05value\x18\x03 \x01(\x02\x12\x44\n\x04tags\x18\x04 \x03(\x0b\x32\x36.metrics_server.ingest.payload.seldon.Metric.TagsEntry\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"/\n\nMetricType\x12\x0b\n\x07\x43OUNTER\x10\x00\x12\t\n\x05GAUGE\x10\x01\x12\t\n\x05TIMER\x10\x02\"\xfb\x01\n\x08\x46\x65\x65\x64\x62\x61\x63k\x12\x44\n\x07request\x18\x01 \x01(\x0b\x32\x33.metrics_server.ingest.payload.seldon.SeldonMessage\x12\x45\n\x08response\x18\x02 \x01(\x0b\x32\x33.metrics_server.ingest.payload.seldon.SeldonMessage\x12\x13\n\x06reward\x18\x03 \x01(\x02H\x00\x88\x01\x01\x12\x42\n\x05truth\x18\x04 \x01(\x0b\x32\x33.metrics_server.ingest.payload.seldon.SeldonMessageB\t\n\x07_rewardb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,6 +37,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_META_TAGSENTRY']._serialized_options = b'8\001'
   _globals['_META_REQUESTPATHENTRY']._loaded_options = None
   _globals['_META_REQUESTPATHENTRY']._serialized_options = b'8\001'
+  _globals['_METRIC_TAGSENTRY']._loaded_options = None
+  _globals['_METRIC_TAGSENTRY']._serialized_options = b'8\001'
   _globals['_SELDONMESSAGE']._serialized_start=169
   _globals['_SELDONMESSAGE']._serialized_end=424
   _globals['_DEFAULTDATA']._serialized_start=427
@@ -44,11 +46,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TENSOR']._serialized_start=654
   _globals['_TENSOR']._serialized_end=693
   _globals['_META']._serialized_start=696
-  _globals['_META']._serialized_end=987
-  _globals['_META_TAGSENTRY']._serialized_start=868
-  _globals['_META_TAGSENTRY']._serialized_end=935
-  _globals['_META_REQUESTPATHENTRY']._serialized_start=937
-  _globals['_META_REQUESTPATHENTRY']._serialized_end=987
-  _globals['_FEEDBACK']._serialized_start=990
-  _globals['_FEEDBACK']._serialized_end=1241
+  _globals['_META']._serialized_end=1004
+  _globals['_META_TAGSENTRY']._serialized_start=885
+  _globals['_META_TAGSENTRY']._serialized_end=952
+  _globals['_META_REQUESTPATHENTRY']._serialized_start=954
+  _globals['_META_REQUESTPATHENTRY']._serialized_end=1004
+  _globals['_METRIC']._serialized_start=1007
+  _globals['_METRIC']._serialized_end=1278
+  _globals['_METRIC_TAGSENTRY']._serialized_start=1186
+  _globals['_METRIC_TAGSENTRY']._serialized_end=1229
+  _globals['_METRIC_METRICTYPE']._serialized_start=1231
+  _globals['_METRIC_METRICTYPE']._serialized_end=1278
+  _globals['_FEEDBACK']._serialized_start=1281
+  _globals['_FEEDBACK']._serialized_end=1532
 # @@protoc_insertion_point(module_scope)

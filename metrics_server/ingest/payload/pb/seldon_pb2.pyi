@@ -1,6 +1,7 @@
 from google.protobuf import struct_pb2 as _struct_pb2
 from metrics_server.ingest.payload.pb import tensorflow_pb2 as _tensorflow_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
@@ -45,7 +46,7 @@ class Tensor(_message.Message):
     def __init__(self, shape: _Optional[_Iterable[int]] = ..., values: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class Meta(_message.Message):
-    __slots__ = ("puid", "tags", "requestPath")
+    __slots__ = ("puid", "tags", "requestPath", "metrics")
     class TagsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -63,10 +64,39 @@ class Meta(_message.Message):
     PUID_FIELD_NUMBER: _ClassVar[int]
     TAGS_FIELD_NUMBER: _ClassVar[int]
     REQUESTPATH_FIELD_NUMBER: _ClassVar[int]
+    METRICS_FIELD_NUMBER: _ClassVar[int]
     puid: str
     tags: _containers.MessageMap[str, _struct_pb2.Value]
     requestPath: _containers.ScalarMap[str, str]
-    def __init__(self, puid: _Optional[str] = ..., tags: _Optional[_Mapping[str, _struct_pb2.Value]] = ..., requestPath: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    metrics: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, puid: _Optional[str] = ..., tags: _Optional[_Mapping[str, _struct_pb2.Value]] = ..., requestPath: _Optional[_Mapping[str, str]] = ..., metrics: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class Metric(_message.Message):
+    __slots__ = ("key", "type", "value", "tags")
+    class MetricType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        COUNTER: _ClassVar[Metric.MetricType]
+        GAUGE: _ClassVar[Metric.MetricType]
+        TIMER: _ClassVar[Metric.MetricType]
+    COUNTER: Metric.MetricType
+    GAUGE: Metric.MetricType
+    TIMER: Metric.MetricType
+    class TagsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    TAGS_FIELD_NUMBER: _ClassVar[int]
+    key: str
+    type: Metric.MetricType
+    value: float
+    tags: _containers.ScalarMap[str, str]
+    def __init__(self, key: _Optional[str] = ..., type: _Optional[_Union[Metric.MetricType, str]] = ..., value: _Optional[float] = ..., tags: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class Feedback(_message.Message):
     __slots__ = ("request", "response", "reward", "truth")
