@@ -217,10 +217,11 @@ def labels_of(segments: Sequence[str]) -> Labels:
 
 
 MAX_NAMES = 100
+SAMPLE_NAME = "[a-zA-Z_:][a-zA-Z0-9_:]{0,99}"
 SAMPLE_NAMES = Parameter(
     "name[]",
     "Names of the samples to show, such as model_accuracy_ratio; without any, all.",
-    {"type": "array", "items": {"type": "string"}, "maxItems": MAX_NAMES},
+    {"type": "array", "items": {"type": "string", "pattern": f"^{SAMPLE_NAME}$"}, "maxItems": MAX_NAMES},
     str,
 )
 
@@ -230,8 +231,11 @@ def sample_names(text: str) -> tuple[str, ...]:
 
     >>> sample_names("name[]=model_support&name[]=model_accuracy_ratio&module=x")
     ('model_accuracy_ratio', 'model_support')
+
+    Raises:
+        BadRequest: there are too many, or one is no name.
     """
-    names = {value for name, value in parse_qsl(text) if name == SAMPLE_NAMES.name}
-    if len(names) > MAX_NAMES:
-        raise BadRequest(f"name[]: want {MAX_NAMES} at most")
-    return tuple(sorted(names))
+    names = [value for name, value in parse_qsl(text, keep_blank_values=True) if name == SAMPLE_NAMES.name]
+    if len(names) > MAX_NAMES or not all(re.fullmatch(SAMPLE_NAME, name) for name in names):
+        raise BadRequest(f"{SAMPLE_NAMES.name}: want at most {MAX_NAMES} names of samples")
+    return tuple(sorted({*names}))

@@ -101,5 +101,6 @@ def test_too_many_names_are_refused(server: RunningServer) -> None:
     """400 with what is wanted; a name that is none shows nothing."""
     answer = server.get("/v1/metrics?" + "&".join(f"name[]=n{number}" for number in range(101)))
     assert answer.status == 400
-    assert b"100 at most" in answer.body
+    assert b"at most 100 names" in answer.body
+    assert server.get("/v1/metrics?name[]=a%20b").status == 400
     assert server.get("/metrics?name[]=nothing").body.strip() in (b"", b"# EOF")
