@@ -68,7 +68,7 @@ class AncestorLabels:
 
 
 # What a truth did when it arrived, which nothing takes back. The others tell what a truth is: paired, or why not.
-EVENTS = frozenset(LabelStatus) - {
+NEVER_TAKEN_BACK = frozenset(LabelStatus) - {
     LabelStatus.MATCHED,
     LabelStatus.TOO_OLD,
     LabelStatus.UNSCORABLE,
@@ -314,7 +314,7 @@ def _collect_server_families(
             continue
         extended = _joined(labels, extra)
         lines.counter(name, extended, value, series.created_at)
-        if extra.get("status") not in EVENTS:
+        if extra.get("status") not in NEVER_TAKEN_BACK:
             back = taken_back.get((name, *extra.items()), 0.0)
             lines.counter(f"{name}_retracted", extended, back, series.created_at)
     for name, prefix in (("model_label_delay_seconds", DELAY), ("model_prediction_latency_seconds", LATENCY)):

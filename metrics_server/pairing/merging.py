@@ -124,7 +124,7 @@ class Merger:
         yield from self._list_filings(observation, aliases)
 
     def _list_filings(self, observation: Observation, aliases: Iterable[tuple[bytes, int]]) -> Iterator[Filing]:
-        """Notes a flat list, and files all that are there under their rows once several rows are known."""
+        """Notes a flat list or a row that feedback names, and files the lists that have rows by now."""
         loaded, truth = self._session.find(observation.keys[0]), observation.rows[0].truth
         if not observation.keys[0].endswith(FIRST_ROW):
             loaded = self._note_numbered(observation.keys[0])
@@ -133,8 +133,7 @@ class Merger:
             noted = copy(truth)
             noted.key_indexes_by_preference = bytes(dict.fromkeys(loaded.indexes_of(keys)))
             loaded.record.flat_truths = [*loaded.record.flat_truths, noted][-MAX_TRUTHS:]
-        if loaded.record.row_count > 1 and loaded.record.flat_truths:
-            yield from self._spread(loaded)
+        yield from self._spread(loaded)
 
     def _note_numbered(self, key: bytes) -> LoadedRecord:
         """Remembers in the record of the first row that feedback names a further one."""
@@ -148,7 +147,10 @@ class Merger:
         return loaded
 
     def _spread(self, loaded: LoadedRecord) -> Iterator[ListFiling]:
+        """Files the flat lists of a request under its rows, once several rows are known."""
         record = loaded.record
+        if record.row_count == 1 or not record.flat_truths:
+            return
         keys = [loaded.key, *record.alias_keys]
         lists, record.flat_truths = record.flat_truths, []
         for truth in lists:
@@ -171,9 +173,7 @@ class Merger:
         self._session.load([row_key(digest, row) for digest in (request, *new) for row in rows])
         for row in rows:
             yield AliasFiling(*self._session.merge_records([row_key(digest, row) for digest in (request, *new)]))
-        loaded = self._session.find(observation.keys[0])
-        if loaded.record.row_count > 1 and loaded.record.flat_truths:
-            yield from self._spread(loaded)
+        yield from self._spread(self._session.find(observation.keys[0]))
 
 
 def _further_keys(first: list[bytes], row: int) -> list[bytes]:

@@ -25,6 +25,7 @@ from metrics_server.ingest.payload.rows import MAX_ROWS
 from metrics_server.pairing.observation import Observation
 from metrics_server.series.series import Labels
 from tests.conftest import Serve
+from tests.support.deployments import cells_of
 from tests.support.elastic import INDEX, await_lookups, logged, running_elastic
 from tests.support.locks import locked
 from tests.support.raw_http import Client, request
@@ -61,16 +62,6 @@ def log(server: RunningServer, request_id: str, *rows: Any, **extensions: str) -
     assert server.post({"data": {"ndarray": list(rows)}}, headers).status == 200
 
 
-def cells(server: RunningServer) -> dict[tuple[str, str], float]:
-    """The applied pairs, less those taken back, by truth and prediction."""
-    net: dict[tuple[str, str], float] = {}
-    for (name, labels), value in server.samples().items():
-        sign = {"model_confusion_total": 1, "model_confusion_retracted_total": -1}.get(name, 0)
-        cell = (dict(labels).get("truth", ""), dict(labels).get("prediction", ""))
-        net[cell] = net.get(cell, 0) + sign * value
-    return {cell: value for cell, value in net.items() if value}
-
-
 def statuses(server: RunningServer) -> dict[str, float]:
     """Rows of truth by what became of them."""
     found = {dict(k[1])["status"]: v for k, v in server.samples().items() if k[0] == "model_labels_total" and v}
@@ -91,7 +82,7 @@ def test_a_truth_for_a_logged_prediction(server: RunningServer) -> None:
     log(server, "r", "cat")
     answer = tell(server, {"request_id": "r", "truth": "cat"})
     assert (answer.status, answer.body) == (200, b'{"status": "accepted"}')
-    assert cells(server) == {("cat", "cat"): 1}
+    assert cells_of(server) == {("cat", "cat"): 1}
     assert server.value("model_accuracy_ratio", window="1h", deployment_name="wine", predictor_name="main") == 1
     assert statuses(server) == {"matched": 1}
     assert outcomes(server) == {"accepted": 1}
@@ -104,9 +95,9 @@ def test_a_truth_before_its_prediction(server: RunningServer) -> None:
     """It is pending, and the pair is there once the prediction arrives as a CloudEvent."""
     assert told(server, {"request_id": "r", "truth": "cat"}) == "pending"
     assert server.value("metrics_server_pending_truths") in (0, 1)  # looked at now and then
-    assert cells(server) == {}
+    assert cells_of(server) == {}
     log(server, "r", "dog")
-    assert cells(server) == {("cat", "dog"): 1}
+    assert cells_of(server) == {("cat", "dog"): 1}
     assert outcomes(server) == {"accepted": 1}
 
 
@@ -117,10 +108,10 @@ def test_null_takes_a_truth_back(server: RunningServer) -> None:
         "accepted",
         "accepted",
     ]
-    assert cells(server) == {}
+    assert cells_of(server) == {}
     assert statuses(server) == {"matched": 1, "retracted": 1}
     assert told(server, {"request_id": "r", "truth": "dog"}) == "accepted"
-    assert cells(server) == {("dog", "cat"): 1}
+    assert cells_of(server) == {("dog", "cat"): 1}
 
 
 def test_the_latest_truth_stands_in_any_order(server: RunningServer) -> None:
@@ -132,7 +123,7 @@ def test_the_latest_truth_stands_in_any_order(server: RunningServer) -> None:
         ("cow", 1772440000),
     ):
         assert told(server, {"request_id": "r", "truth": truth, "labelled_at": labelled_at}) == "accepted"
-    assert cells(server) == {("dog", "cat"): 1}
+    assert cells_of(server) == {("dog", "cat"): 1}
     assert statuses(server) == {"corrected": 1, "matched": 1, "superseded": 1}
 
 
@@ -143,7 +134,7 @@ def test_a_row_of_a_request(server: RunningServer) -> None:
         told(server, [{"request_id": "r", "row": 2, "truth": "c"}, {"request_id": "r", "row": 1, "truth": "x"}])
         == ["accepted"] * 2
     )
-    assert cells(server) == {("c", "c"): 1, ("x", "b"): 1}
+    assert cells_of(server) == {("c", "c"): 1, ("x", "b"): 1}
     assert server.value("model_label_coverage_ratio", window="1h") == pytest.approx(2 / 3)
     assert told(server, {"request_id": "r", "row": MAX_ROWS - 1, "truth": "c"}) == "pending"
 
@@ -154,14 +145,14 @@ def test_an_item_of_a_batch(server: RunningServer) -> None:
     log(server, "b-item-1", "exact")
     assert told(server, {"request_id": "b-item-2", "truth": "c"}) == "accepted"
     assert told(server, {"request_id": "b-item-1", "truth": "exact"}) == "accepted"
-    assert cells(server) == {("c", "c"): 1, ("exact", "exact"): 1}
+    assert cells_of(server) == {("c", "c"): 1, ("exact", "exact"): 1}
 
 
 def test_a_request_id_may_be_a_number(server: RunningServer) -> None:
     """7 is the id "7"."""
     log(server, "7", "cat")
     assert told(server, {"request_id": 7, "truth": "cat"}) == "accepted"
-    assert cells(server) == {("cat", "cat"): 1}
+    assert cells_of(server) == {("cat", "cat"): 1}
 
 
 def test_a_clients_own_id_joins_too(server: RunningServer) -> None:
@@ -169,7 +160,7 @@ def test_a_clients_own_id_joins_too(server: RunningServer) -> None:
     assert server.post({"meta": {"puid": "mine"}}, ce(REQUEST, "1", "r")).status == 200
     log(server, "r", "a", "b")
     assert told(server, {"request_id": "mine", "row": 1, "truth": "b"}) == "accepted"
-    assert cells(server) == {("b", "b"): 1}
+    assert cells_of(server) == {("b", "b"): 1}
 
 
 @pytest.mark.parametrize(
@@ -203,7 +194,7 @@ def test_a_pair_with_a_request_id_counts_once(server: RunningServer) -> None:
     """Stated again it is a duplicate among the labels, though the statement itself was accepted."""
     pair = {"request_id": "r", "truth": "cat", "prediction": "cat"}
     assert told(server, [pair, pair]) == ["accepted", "accepted"]
-    assert cells(server) == {("cat", "cat"): 1}
+    assert cells_of(server) == {("cat", "cat"): 1}
     assert statuses(server) == {"duplicate": 1, "matched": 1}
 
 
@@ -218,9 +209,9 @@ def test_a_logged_prediction_takes_the_place_of_a_stated_one(server: RunningServ
         "model": "classifier",
     }
     assert told(server, stated) == "accepted"
-    assert cells(server) == {("cat", "cat"): 1}
+    assert cells_of(server) == {("cat", "cat"): 1}
     log(server, "r", "dog")
-    assert cells(server) == {("cat", "dog"): 1}
+    assert cells_of(server) == {("cat", "dog"): 1}
 
 
 def test_predicted_at_is_the_window_of_a_pair(server: RunningServer) -> None:
@@ -244,7 +235,7 @@ def test_times_far_ahead_are_the_time_of_receipt(server: RunningServer) -> None:
     log(server, "r", "dog")
     assert told(server, {"request_id": "r", "truth": "cat", "labelled_at": ahead}) == "accepted"
     assert told(server, {"request_id": "r", "truth": "dog"}) == "accepted"
-    assert cells(server) == {("cat", "cat"): 1, ("dog", "dog"): 1}
+    assert cells_of(server) == {("cat", "cat"): 1, ("dog", "dog"): 1}
     assert server.value("metrics_server_clamped_times_total") == 2
 
 
@@ -298,16 +289,16 @@ def test_a_repeat_is_known_whatever_its_request_has_met(server: RunningServer) -
     log(server, "b", "a", "b")
     log(server, "r", "a", "b")
     assert server.post({"meta": {"puid": "mine"}}, ce(REQUEST, "1", "r")).status == 200
-    assert cells(server) == {("b", "b"): 2}
+    assert cells_of(server) == {("b", "b"): 2}
     assert told(server, [item, mine]) == ["duplicate", "duplicate"]
-    assert cells(server) == {("b", "b"): 2}
+    assert cells_of(server) == {("b", "b"): 2}
 
 
 def test_a_repeat_without_a_date_is_stated_anew(server: RunningServer) -> None:
     """The same truth again changes no net number, and is a duplicate among the labels."""
     log(server, "r", "cat")
     assert [told(server, {"request_id": "r", "truth": "cat"}) for _ in range(2)] == ["accepted", "accepted"]
-    assert cells(server) == {("cat", "cat"): 1}
+    assert cells_of(server) == {("cat", "cat"): 1}
     assert statuses(server) == {"duplicate": 1, "matched": 1}
 
 
@@ -319,7 +310,7 @@ def test_a_repeat_after_a_restart_is_known(serve: Serve) -> None:
     first.stop()
     again = serve()
     assert told(again, statement) == "duplicate"
-    assert cells(again) == {("cat", "cat"): 1}
+    assert cells_of(again) == {("cat", "cat"): 1}
 
 
 # Lists
@@ -339,7 +330,7 @@ def test_a_list_is_answered_in_its_order(server: RunningServer) -> None:
         "detail": "[3] feedback: Object contains unknown field `truht`",
     }
     assert rows[4]["reason"] == "malformed_feedback"
-    assert cells(server) == {("cat", "cat"): 1}
+    assert cells_of(server) == {("cat", "cat"): 1}
     assert outcomes(server) == {"accepted": 2, "duplicate": 1, "rejected": 2}
     assert server.value("metrics_server_rejected_total", reason="malformed_feedback") == 2
     assert [row["detail"][:3] for row in json.loads(server.get("/v1/rejected").body)] == ["[4]", "[3]"]
@@ -506,7 +497,7 @@ def test_a_locked_store(serve: Serve, tmp_path: Path) -> None:
             assert (answer.status, answer.reason, answer.headers["Retry-After"]) == (503, "unavailable", "1")
     assert told(server, rows) == ["accepted"] * 3
     assert told(server, rows) == ["duplicate"] * 3
-    assert cells(server) == {("1", "1"): 3}
+    assert cells_of(server) == {("1", "1"): 3}
     assert outcomes(server) == {"accepted": 3, "duplicate": 3, "rejected": 1, "unavailable": 5}
 
 
@@ -577,7 +568,7 @@ def test_pending_statements_are_looked_up(serve: Serve) -> None:
             "pending",
         ]
         await_lookups(server, "found")
-        assert cells(server) == {("0", "1"): 1, ("1", "1"): 1}
+        assert cells_of(server) == {("0", "1"): 1, ("1", "1"): 1}
         assert len(elastic.asked) == 5
         elastic.shutdown()
 
@@ -611,7 +602,7 @@ def test_seldons_route_answers_as_the_ingress(server: RunningServer, path: str) 
         assert (answer.status, json.loads(answer.body)) == (200, SELDON_REPLY)
         assert answer.headers["Content-Type"] == "application/json"
         assert answer.headers["Seldon-Puid"] is None
-    assert cells(server) == {("dog", "cat"): 2}
+    assert cells_of(server) == {("dog", "cat"): 2}
     assert outcomes(server) == {"accepted": 2}
 
 
@@ -622,7 +613,7 @@ def test_seldon_puid_joins_a_logged_prediction(server: RunningServer) -> None:
     for _ in range(2):
         answer = server.post(truth, {**JSON, "Seldon-Puid": "p"}, "/api/v1.0/feedback")
         assert (answer.status, answer.headers["seldon-puid"]) == (200, "p")
-    assert cells(server) == {("dog", "cat"): 1}
+    assert cells_of(server) == {("dog", "cat"): 1}
     assert statuses(server) == {"duplicate": 1, "matched": 1}
 
 
@@ -635,7 +626,7 @@ def test_the_puid_of_the_body_joins(server: RunningServer) -> None:
         ).status
         == 200
     )
-    assert cells(server) == {("dog", "cat"): 1}
+    assert cells_of(server) == {("dog", "cat"): 1}
 
 
 def test_a_puid_is_read_as_its_copy_in_an_event(server: RunningServer) -> None:
@@ -643,7 +634,7 @@ def test_a_puid_is_read_as_its_copy_in_an_event(server: RunningServer) -> None:
     log(server, "a%20b", "cat")
     answer = server.post({"truth": {"strData": "dog"}}, {**JSON, "Seldon-Puid": "a%20b"}, "/api/v1.0/feedback")
     assert answer.headers["Seldon-Puid"] == "a%20b"
-    assert cells(server) == {("dog", "cat"): 1}
+    assert cells_of(server) == {("dog", "cat"): 1}
 
 
 def test_the_path_of_the_ingress_names_the_deployment(server: RunningServer) -> None:
@@ -682,7 +673,7 @@ def test_seldons_route_reads_protobuf(server: RunningServer) -> None:
     message = pb.Feedback(response=pb.SeldonMessage(strData="cat"), truth=pb.SeldonMessage(strData="dog"))
     answer = server.post(message.SerializeToString(), {"Content-Type": "application/x-protobuf"}, "/api/v1.0/feedback")
     assert (answer.status, json.loads(answer.body)) == (200, SELDON_REPLY)
-    assert cells(server) == {("dog", "cat"): 1}
+    assert cells_of(server) == {("dog", "cat"): 1}
 
 
 def test_replies_are_for_events(serve: Serve) -> None:
@@ -734,4 +725,4 @@ def test_replies_to_feedback_without_an_id_are_told_apart(serve: Serve) -> None:
     assert len(sent) == 5
     assert sent > {*bare, *known}
     assert known[0] == known[1]
-    assert cells(server) == {("dog", "cat"): 5}
+    assert cells_of(server) == {("dog", "cat"): 5}

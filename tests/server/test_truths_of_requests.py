@@ -14,6 +14,7 @@ from metrics_server.replay.engine import Replay
 from metrics_server.series.series import Labels
 from metrics_server.settings import Settings
 from tests.conftest import Serve
+from tests.support.deployments import cells_of
 from tests.support.running import RESPONSE, Answer, RunningServer, ce
 
 JSON = {"Content-Type": "application/json"}
@@ -43,27 +44,17 @@ def log(server: RunningServer, request_id: str, *rows: Any) -> None:
     assert server.post({"data": {"ndarray": list(rows)}}, ce(RESPONSE, request_id, request_id)).status == 200
 
 
-def cells(server: RunningServer) -> dict[tuple[str, str], float]:
-    """The pairs that stand, by truth and prediction."""
-    net: dict[tuple[str, str], float] = {}
-    for (name, labels), value in server.samples().items():
-        sign = {"model_confusion_total": 1, "model_confusion_retracted_total": -1}.get(name, 0)
-        cell = (dict(labels).get("truth", ""), dict(labels).get("prediction", ""))
-        net[cell] = net.get(cell, 0) + sign * value
-    return {cell: value for cell, value in net.items() if value}
-
-
 def test_all_rows_of_a_request_are_labelled_at_once(server: RunningServer) -> None:
     """Each truth labels the row of its place; before the prediction the answer is pending, for all rows together."""
     truths = {"request_id": "r", "truths": ["a", "b", "x"], "labelled_at": NOW}
     assert status(server, truths) == "pending"
     log(server, "r", "a", "b", "c")
-    assert cells(server) == {("a", "a"): 1, ("b", "b"): 1, ("x", "c"): 1}
+    assert cells_of(server) == {("a", "a"): 1, ("b", "b"): 1, ("x", "c"): 1}
     assert status(server, truths) == "duplicate"
     assert status(server, {**truths, "labelled_at": NOW + 1, "truths": ["a", "b", "c"]}) == "accepted"
-    assert cells(server) == {("a", "a"): 1, ("b", "b"): 1, ("c", "c"): 1}
+    assert cells_of(server) == {("a", "a"): 1, ("b", "b"): 1, ("c", "c"): 1}
     assert status(server, {"request_id": "r", "row": 1, "truth": "a", "labelled_at": NOW + 2}) == "accepted"
-    assert cells(server) == {("a", "a"): 1, ("a", "b"): 1, ("c", "c"): 1}
+    assert cells_of(server) == {("a", "a"): 1, ("a", "b"): 1, ("c", "c"): 1}
 
 
 def test_null_takes_the_truth_of_its_row_back(server: RunningServer) -> None:
@@ -71,7 +62,7 @@ def test_null_takes_the_truth_of_its_row_back(server: RunningServer) -> None:
     log(server, "r", "a", "b", "c")
     assert status(server, {"request_id": "r", "truths": ["a", "b"]}) == "accepted"
     assert status(server, {"request_id": "r", "truths": [None, "b"]}) == "accepted"
-    assert cells(server) == {("b", "b"): 1}
+    assert cells_of(server) == {("b", "b"): 1}
 
 
 def test_an_item_of_a_batch_may_have_one_truth_in_a_list(server: RunningServer) -> None:
@@ -79,7 +70,7 @@ def test_an_item_of_a_batch_may_have_one_truth_in_a_list(server: RunningServer) 
     log(server, "b", "a", "b")
     assert status(server, {"request_id": "b-item-1", "truths": ["b"]}) == "accepted"
     assert status(server, {"request_id": "b-item-0", "truths": ["a", "b"]}) == "pending"
-    assert cells(server) == {("b", "b"): 1}
+    assert cells_of(server) == {("b", "b"): 1}
 
 
 def test_pairs_of_all_rows_at_once(server: RunningServer) -> None:
@@ -122,7 +113,7 @@ def test_what_cannot_be_used_is_refused_and_labels_no_row(server: RunningServer)
     for what, body, reason in REFUSED:
         answer = tell(server, body)
         assert (answer.status, answer.reason) == (422, reason), (what, answer.body)
-    assert cells(server) == {}
+    assert cells_of(server) == {}
     assert server.value("metrics_server_events_total", outcome="rejected") == len(REFUSED)
 
 

@@ -130,3 +130,13 @@ def starter(directory: Path, *options: str) -> Iterator[RunningServer]:
 
 def pending(server: RunningServer) -> tuple[float | None, float | None]:
     return server.value("metrics_server_pending_predictions"), server.value("metrics_server_pending_truths")
+
+
+def cells_of(server: RunningServer) -> dict[tuple[str, str], float]:
+    """The pairs that stand on a server, by truth and prediction: those applied, less those taken back."""
+    net: dict[tuple[str, str], float] = {}
+    for (name, labels), value in server.samples().items():
+        sign = {"model_confusion_total": 1, "model_confusion_retracted_total": -1}.get(name, 0)
+        cell = (dict(labels).get("truth", ""), dict(labels).get("prediction", ""))
+        net[cell] = net.get(cell, 0) + sign * value
+    return {cell: value for cell, value in net.items() if value}
