@@ -20,9 +20,7 @@ import msgspec
 
 from metrics_server.errors import Reason, Rejected
 from metrics_server.ingest.decoding import read
-from metrics_server.metrics.labels import EventKind
-
-OTHER = EventKind.OTHER  # looked up once: an attribute of an enum takes 0.1 µs
+from metrics_server.metrics.labels import OTHER, EventKind
 
 # What the event types that we read are about; any other type is OTHER, is answered 200, and changes nothing.
 KINDS = {

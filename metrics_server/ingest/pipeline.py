@@ -34,7 +34,7 @@ from metrics_server.ingest.payload import grpc_frames
 from metrics_server.ingest.reply import Forwarder, Replies
 from metrics_server.ingest.sender_rules import RulesOf, as_sent
 from metrics_server.ingest.slicing import SlicingRules
-from metrics_server.metrics.labels import EventKind, Outcome
+from metrics_server.metrics.labels import FEEDBACK, OTHER, EventKind, Outcome
 from metrics_server.pairing.observation import Observation
 from metrics_server.pairing.writer import Submission, SubmissionResult, Writer
 from metrics_server.series.series import Labels
@@ -43,7 +43,6 @@ from metrics_server.telemetry import Telemetry
 logger = logging.getLogger(__name__)
 
 # Looked up once: an attribute of an enum takes 0.1 µs, and these are asked for several times an event.
-FEEDBACK, OTHER = EventKind.FEEDBACK, EventKind.OTHER
 ACCEPTED, PENDING = Outcome.ACCEPTED, Outcome.PENDING
 
 KEPT_REJECTIONS = 100

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from metrics_server.errors import Rejected
 from metrics_server.metrics.components import SERVER_SERIES_ID
-from metrics_server.metrics.labels import DroppedMetric, EventKind, Outcome
+from metrics_server.metrics.labels import FEEDBACK, REQUEST, RESPONSE, DroppedMetric, Outcome
 from metrics_server.metrics.window import USAGE
 from metrics_server.pairing.aggregator import Aggregator
 from metrics_server.pairing.latency import RequestLatencies
@@ -21,7 +21,6 @@ from metrics_server.series.registry import SeriesRegistry
 from metrics_server.store.interface import Change, Store
 
 # Looked up once: an attribute of an enum takes 0.1 µs, and these are asked for several times an event.
-REQUEST, RESPONSE, FEEDBACK = EventKind.REQUEST, EventKind.RESPONSE, EventKind.FEEDBACK
 ACCEPTED, PENDING = Outcome.ACCEPTED, Outcome.PENDING
 
 BatchResult = Outcome | Rejected
