@@ -19,7 +19,7 @@ from metrics_server.ingest.slicing import SlicingRules
 from metrics_server.metrics.labels import FEEDBACK, REQUEST, RESPONSE
 from metrics_server.metrics.task import RowValue, is_row
 from metrics_server.metrics.window import FUTURE_TOLERANCE
-from metrics_server.pairing.observation import FIRST_ROW, CustomSamples, Observation, RowObservation, digest_of, row_key
+from metrics_server.pairing.observation import FIRST_ROW, Observation, RowObservation, digest_of, row_key
 from metrics_server.pairing.record import Prediction, Reward, Truth
 from metrics_server.series.series import Labels
 
@@ -48,7 +48,7 @@ def observation_of(
     time = now if event.time is None or clamped else event.time
     if event.kind == FEEDBACK and rules is not AS_SENT:
         _apply_rules(parsed, rules)
-    custom = _custom_metrics(parsed, labels, rules_of) if parsed.metrics else None
+    custom = read_metrics(parsed.metrics, rules.custom_metrics) if parsed.metrics and rules.custom_metrics else None
     places = rules.request_id_from
     ids = ids_of(event, parsed, places)
     rows = _rows(event, parsed, slicing, origin, time=time, ids=ids)
@@ -68,12 +68,6 @@ def observation_of(
     more = len(parsed.truth or ()) - len(rows) if parsed.is_flat else 0
     known_by = ids[0] if rules is AS_SENT else _known_by(event, ids[0], rules)
     return Observation(event.kind, key, labels, time, bool(keys), keys, aliases, rows, clamped, known_by, more, custom)
-
-
-def _custom_metrics(parsed: ParsedPayload, labels: Labels, rules_of: RulesOf) -> CustomSamples | None:
-    """Reads the custom metrics of a response that are asked for of its deployment; None where none are."""
-    names = rules_of(labels).custom_metrics
-    return read_metrics(parsed.metrics, names) if names else None
 
 
 def _known_by(event: Event, request_id: str, rules: SenderRules) -> str:
@@ -112,10 +106,12 @@ def _origin_of(event: Event, parsed: ParsedPayload, defaults: Labels, rules_of: 
 
 
 def _by_rules(origin: _Origin, event: Event, parsed: ParsedPayload, rules_of: RulesOf) -> _Origin:
-    rules, labels = rules_of(origin.labels), origin.labels
-    if rules.predictor_from:
-        labels = labels._replace(predictor=_predictor_of(event, parsed, rules) or labels.predictor)
-    return origin._replace(labels=labels, rules=rules)
+    """Finds the rules of an event, and the predictor where they say; an entry may be of that predictor alone."""
+    rules = rules_of(origin.labels)
+    if predictor := _predictor_of(event, parsed, rules):
+        labels = origin.labels._replace(predictor=predictor)
+        return origin._replace(labels=labels, rules=rules_of(labels))
+    return origin._replace(rules=rules)
 
 
 def _predictor_of(event: Event, parsed: ParsedPayload, rules: SenderRules) -> str:

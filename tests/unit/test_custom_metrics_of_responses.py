@@ -211,6 +211,26 @@ def test_nothing_by_default(rules: SenderRules) -> None:
     assert observed(response([CALL]), rules).custom_metrics is None
 
 
+def test_rules_are_looked_up_once() -> None:
+    """A response with custom metrics asks once for the rules of its deployment, which is asked for each event."""
+    asked: list[Labels] = []
+    observation_of(response([CALL]), NOWHERE, NOW, rules_of=lambda labels: asked.append(labels) or EVERYTHING)  # type: ignore[func-returns-value]
+    assert asked == [MAIN]
+
+
+def test_rules_of_the_predictor_that_is_found(tmp_path: Path) -> None:
+    """Where --predictor_from finds the predictor, the names are those of its entry."""
+    config = tmp_path / "config.yaml"
+    entries = [{"predictor": "canary", "custom_metrics": ["calls"]}]
+    config.write_text(json.dumps({"predictor_from": "attribute:arm", "deployments": entries}))
+    rules_of = load(["--config", str(config)], {}).sender_rules(lambda path, parameters: None)  # type: ignore[arg-type,return-value]
+    found = [
+        observation_of(response([CALL], arm=arm), NOWHERE, NOW, rules_of=rules_of).custom_metrics is not None
+        for arm in ("main", "canary")
+    ]
+    assert found == [False, True]
+
+
 def test_feedback_brings_none() -> None:
     """Feedback copies the response that it is about, metrics and all: they are not taken from there."""
     body = {"response": {"data": {"ndarray": [1]}, "meta": {"metrics": [CALL]}}, "reward": 1}
