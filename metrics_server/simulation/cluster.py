@@ -17,6 +17,7 @@ NAMESPACE = "seldon"
 IRIS_SHARE, DIGITS_SHARE, DIABETES_SHARE = 0.2, 0.1, 0.5
 CANARY_SHARE = 0.25  # of the calls
 CANARY_PIXELS = 24  # of 64: with these the canary is right for 69 % of the digits, not for 92 %
+VIRGINICA = 2  # the class of iris flowers that its model counts against the rest
 CONSTANT_PRICE = 100.0  # what the bad canary answers, whatever the house
 # The body mass index, two standard deviations off in the end: the mean error grows by a half.
 DRIFT_COLUMN, DRIFT = 2, 0.1
@@ -59,6 +60,7 @@ class Deployment:
     predictors: tuple[Predictor, ...]
     held_out: HeldOut
     delay_factor: float = 1.0  # how much longer its labels take than others
+    positive: int | None = None  # the class that its model counts against the rest, see `FeedbackCounts`
 
     @property
     def path(self) -> str:
@@ -89,7 +91,7 @@ def _iris() -> Deployment:
 
     training, labels, held_out = _split(load_iris(), IRIS_SHARE, classes=3)
     predictor = Predictor("default", "classifier", _classifier(training, labels))
-    return Deployment(NAMESPACE, "multiclass-model", (predictor,), held_out)
+    return Deployment(NAMESPACE, "multiclass-model", (predictor,), held_out, positive=VIRGINICA)
 
 
 def _digits() -> Deployment:

@@ -25,6 +25,7 @@ from metrics_server.simulation.executor_event import (
     new_stamp,
     new_uuid,
 )
+from metrics_server.simulation.feedback_counts import FeedbackCounts
 from metrics_server.simulation.platform_metrics import IMAGE_NAME, PlatformMetrics, Unit
 
 IMAGE = f"{IMAGE_NAME}:{__version__}"
@@ -59,6 +60,7 @@ class Executor:
     def __init__(self, log: Callable[[Message], None], clock_ns: Callable[[], int], random: Random) -> None:
         self._log, self._clock_ns, self._random = log, clock_ns, random
         self.metrics = PlatformMetrics()
+        self._counts: dict[str, FeedbackCounts] = {}  # by the path of the deployment
         # Ids never repeat, or a server that keeps its state would take a second run for repeats of the first.
         self._ids = SystemRandom()
 
@@ -68,13 +70,14 @@ class Executor:
         self._note(REQUEST, deployment, predictor, puid, call)
         unit, began_at = Unit(deployment.name, predictor.name, predictor.node), time.perf_counter()
         try:
-            outputs, body = _reply(predictor, len(deployment.held_out.features), call.body)
+            counts = self._counts_of(deployment)
+            outputs, body = _reply(predictor, len(deployment.held_out.features), call.body, counts)
         except BadInput as error:
             self.metrics.executor.observe(unit, "predictions", 400, time.perf_counter() - began_at)
             return CallResponse(400, puid, failure(str(error)))
         seconds = time.perf_counter() - began_at
         self.metrics.executor.observe(unit, "predictions", 200, seconds)
-        self.metrics.wrapper.observe(unit, outputs, seconds)
+        self.metrics.wrapper.observe(unit, outputs, seconds, counts.counts if counts else {})
         self._note(RESPONSE, deployment, predictor, puid, call._replace(body=body, content_type="application/json"))
         return CallResponse(200, puid, body)
 
@@ -84,12 +87,20 @@ class Executor:
         self._note(FEEDBACK, deployment, predictor, puid, call)
         unit, began_at = Unit(deployment.name, predictor.name, predictor.node), time.perf_counter()
         try:
-            _message(call.body)
+            feedback = _message(call.body)
+            if counts := self._counts_of(deployment):
+                counts.take(feedback)
             response = CallResponse(200, puid, EMPTY)
         except BadInput as error:
             response = CallResponse(400, puid, failure(str(error)))
         self.metrics.executor.observe(unit, "feedback", response.status, time.perf_counter() - began_at)
         return response
+
+    def _counts_of(self, deployment: Deployment) -> FeedbackCounts | None:
+        """Returns what the model of a deployment counts of its feedback; None if it counts nothing."""
+        if deployment.positive is None:
+            return None
+        return self._counts.setdefault(deployment.path, FeedbackCounts(deployment.positive))
 
     def _balanced(self, deployment: Deployment) -> Predictor:
         predictors = deployment.predictors
@@ -115,8 +126,11 @@ def failure(info: str, reason: str = "MICROSERVICE_BAD_DATA") -> bytes:
     return json.dumps({"status": {"code": -1, "info": info, "reason": reason, "status": 1}}).encode()
 
 
-def _reply(predictor: Predictor, columns: int, body: bytes) -> tuple[Array, bytes]:
-    """Returns the outputs of a model, and the response of the server around it, in the form of the request."""
+def _reply(predictor: Predictor, columns: int, body: bytes, counts: FeedbackCounts | None) -> tuple[Array, bytes]:
+    """Returns the outputs of a model, and the response of the server around it, in the form of the request.
+
+    `counts` are the model's own of its feedback, if it keeps any.
+    """
     message = _message(body)
     data, meta = message.get("data"), message.get("meta")
     rows, is_tensor = _rows(data)
@@ -132,7 +146,11 @@ def _reply(predictor: Predictor, columns: int, body: bytes) -> tuple[Array, byte
         else {"ndarray": values.tolist()}
     )
     puid = {"puid": meta["puid"]} if isinstance(meta, dict) and "puid" in meta else {}
-    response = {"data": {"names": names, **rows_out}, "meta": {**puid, "requestPath": {predictor.node: IMAGE}}}
+    metrics = {"metrics": counts.metrics()} if counts else {}
+    response = {
+        "data": {"names": names, **rows_out},
+        "meta": {**metrics, **puid, "requestPath": {predictor.node: IMAGE}},
+    }
     return values, json.dumps(response, separators=(",", ":")).encode()
 
 

@@ -5,6 +5,7 @@ Names, labels and buckets are those of Seldon Core 1.17: executor/api/metric, py
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from metrics_server import __version__
+from metrics_server.simulation.feedback_counts import NAMES
 
 IMAGE_NAME = "metrics-server-simulator"
 PATH = "/prometheus"
@@ -64,7 +66,7 @@ class ExecutorMetrics:
 
 
 class WrapperMetrics:
-    """Custom metrics as models return them: one of each type."""
+    """Custom metrics as models return them: one of each type, and what one of them counts of its feedback."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -73,13 +75,16 @@ class WrapperMetrics:
         self._timer = Histogram(
             "simulated_predict", "", _WRAPPER_LABELS, buckets=_TIMER_BUCKETS, registry=self.registry
         )
+        self._counts = {name: Gauge(name, "", _WRAPPER_LABELS, registry=self.registry) for name in NAMES}
 
-    def observe(self, unit: Unit, outputs: NDArray[np.float64], seconds: float) -> None:
-        """Counts rows (COUNTER), keeps the latest mean output (GAUGE), and times the model (TIMER)."""
+    def observe(self, unit: Unit, outputs: NDArray[np.float64], seconds: float, counts: Mapping[str, int]) -> None:
+        """Counts rows (COUNTER), keeps the latest mean output and counts (GAUGE), and times the model (TIMER)."""
         labels = (unit.deployment, unit.model, IMAGE_NAME, __version__, unit.predictor, "", WORKER_ID)
         self._rows.labels(*labels).inc(len(outputs))
         self._output.labels(*labels).set(float(outputs.mean()))
         self._timer.labels(*labels).observe(seconds)
+        for name, count in counts.items():
+            self._counts[name].labels(*labels).set(count)
 
 
 class PlatformMetrics:

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from metrics_server.simulation.cluster import Failed
 from metrics_server.simulation.delivery import Link
+from metrics_server.simulation.feedback_counts import NAMES
 
 READY_SECONDS = 30.0
 STOP_SECONDS = 25.0  # beyond the server's own --drain_seconds
@@ -75,6 +76,7 @@ def started(url: str, store: str) -> Iterator[Child]:
             )
     descriptor, log = tempfile.mkstemp(prefix="metrics-server-", suffix=".log")
     command = [sys.executable, "-m", "metrics_server", "--host", "127.0.0.1", "--http_port", port, "--store", store]
+    command += ["--custom_metrics", ",".join(NAMES)]
     with os.fdopen(descriptor, "wb") as output:
         # In a session of its own the terminal's Ctrl-C does not reach it before the last events have.
         process = subprocess.Popen(  # noqa: S603 - ourselves

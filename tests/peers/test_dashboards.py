@@ -19,6 +19,7 @@ from prometheus_client import CollectorRegistry
 
 from metrics_server.metrics.confidence import of_difference
 from metrics_server.series.families import MODEL
+from metrics_server.simulation.feedback_counts import NAMES as COUNTS
 from metrics_server.telemetry import KafkaTelemetry, Telemetry
 from tests.support.dashboards import (
     BOARDS,
@@ -68,7 +69,8 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
     folder = tmp_path_factory.mktemp("scraped")
     (folder / "models.yaml").write_text(CONFIGURATION)
     program, port = peer("prometheus"), free_port()
-    server = RunningServer(folder, "--config", "models.yaml", "--slices", "protocol=attribute:protocol")
+    options = ["--slices", "protocol=attribute:protocol", "--custom_metrics", ",".join(COUNTS)]
+    server = RunningServer(folder, "--config", "models.yaml", *options)
     ingress, custom = free_port(), free_port()
     jobs = [
         ("feedback-metrics-server", "/v1/metrics", server.port),
@@ -227,6 +229,7 @@ def test_every_metric_is_one_that_the_server_shows() -> None:
     KafkaTelemetry(registry)
     families = [*MODEL, *(family.name for source in (Telemetry().registry, registry) for family in source.collect())]
     names = {name + suffix for name in families for suffix in ("", "_total", "_bucket", "_sum", "_count", "_created")}
+    names |= {*COUNTS}  # custom metrics, which models have
     for _, expression in (found for name in OF_SERVER for found in expressions(BOARDS[name])):
         patterns = re.findall(r'__name__=~"([^"$]*)"', expression)
         assert all(any(re.fullmatch(pattern, name) for name in names) for pattern in patterns)
@@ -291,5 +294,11 @@ def test_the_queries_of_the_page_find_data(prometheus: Prometheus) -> None:
     page = (ROOT / "docs/how-to/see-it-in-grafana.md").read_text()
     queries = [query for query in re.findall(r"```promql\n(.*?)```", page, re.DOTALL) if "seldon_api" in query]
     assert len(queries) == 2
-    for query in (*queries, "simulated_rows_total", "simulated_output", "rate(simulated_predict_count[1m])"):
+    scraped = (
+        "simulated_rows_total",
+        "simulated_output",
+        "rate(simulated_predict_count[1m])",
+        'true_pos{job="wrappers"}',
+    )
+    for query in (*queries, *scraped):
         assert prometheus.values(query.replace("[5m]", "[30s]")), query

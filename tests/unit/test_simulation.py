@@ -212,6 +212,33 @@ def test_the_answer_is_that_of_the_model_server(seldon: Cluster) -> None:
     assert "puid" not in json.loads(seldon.predict(FLOWER, puid=PUID).body)["meta"]
 
 
+def test_the_model_of_flowers_counts_its_feedback(seldon: Cluster) -> None:
+    """It counts one class against the rest, of feedback that repeats its response, and tells it as gauges with its next
+    answer; what cannot be counted changes nothing. Other models count nothing."""
+    of_class = [[0.1, 0.2, 0.7], [0.7, 0.2, 0.1]]
+    for predicted, truth in ((0, 2), (0, [0, 0, 1]), (0, 1), (1, 0), (1, [0, 0, 1])):
+        said = {"response": {"data": {"ndarray": [of_class[predicted]]}}, "truth": {"data": {"ndarray": [truth]}}}
+        assert seldon.feedback(json.dumps(said).encode()).status == 200
+    for said in (
+        b'{"truth": {"data": {"ndarray": [2]}}}',
+        b'{"response": {"data": 1}, "truth": 2}',
+        b'{"response": 3}',
+    ):
+        assert seldon.feedback(said).status == 200
+    empty = {"data": {"ndarray": [[]]}}
+    assert seldon.feedback(json.dumps({"response": empty, "truth": empty}).encode()).status == 200
+    metrics = json.loads(seldon.predict(FLOWER).body)["meta"]["metrics"]
+    assert {metric["type"] for metric in metrics} == {"GAUGE"}
+    assert {metric["key"]: metric["value"] for metric in metrics} == {
+        "true_pos": 2,
+        "true_neg": 1,
+        "false_pos": 1,
+        "false_neg": 1,
+    }
+    body = {"data": {"ndarray": [[0.0] * 10]}}
+    assert "metrics" not in json.loads(seldon.predict(body, DIABETES).body)["meta"]
+
+
 def test_a_tensor_is_answered_by_a_tensor(seldon: Cluster) -> None:
     """The same rows in either form get the same numbers, each in its own form."""
     rows = [[1.0, 2.0, 5.0, 6.0], [5.1, 3.5, 1.4, 0.2]]

@@ -12,6 +12,7 @@ from deploy.dashboards.builder.query import (
     age,
     by,
     chosen,
+    custom,
     each_model,
     gauge,
     net,
@@ -32,6 +33,14 @@ OF_CLASS = (
     "model_predicted_class_ratio",
 )
 PROBABILITIES = ("model_calibration_error_ratio", "model_brier_score", "model_log_loss")
+# Custom metrics of binary classifiers that count for themselves how they do; and the shares that can be read from them.
+IN_MODEL = ("true_pos", "true_neg", "false_pos", "false_neg")
+TRUE_POS, TRUE_NEG, FALSE_POS, FALSE_NEG = IN_MODEL
+OF_COUNTS = {
+    "Accuracy": ("What it predicted right, of all.", (TRUE_POS, TRUE_NEG), IN_MODEL),
+    "Precision": ("What is positive, of what it predicted so.", (TRUE_POS,), (TRUE_POS, FALSE_POS)),
+    "Recall": ("What it predicted as positive, of what is so.", (TRUE_POS,), (TRUE_POS, FALSE_NEG)),
+}
 AT_K = "model_(top_k_accuracy_ratio|ndcg|mean_average_precision|hit_ratio)"
 
 
@@ -168,6 +177,16 @@ def _labels() -> Row:
     )
 
 
+def _in_model() -> Row:
+    about = f"By the model's own count, in its custom metrics {', '.join(IN_MODEL)}: of all feedback that it saw."
+    panels = []
+    for name, (meaning, right, all_) in OF_COUNTS.items():
+        of = custom(*all_)
+        share = Query(f"({custom(*right)} or 0 * {of}) / ({of} > 0)", name.lower())
+        panels.append(graph(f"{name}, by the model", f"{meaning} {about}", "percentunit", share, span=THIRD))
+    return Row("What the model says of itself", panels, folded=True)
+
+
 def _slices() -> Row:
     def sliced(name: str) -> str:
         return each_model(chosen("", f'__name__="{name}"', 'slice!=""', WINDOW), "slice")
@@ -193,5 +212,15 @@ def board() -> Board:
         "One model: its values over time with their intervals, its classes, its errors, its labels.",
         [*one_model(), metric(), ratios(), amounts()],
         [firing("Model.*"), began],
-        [_now(), _over_time(), _every_value(), _labels(), _by_class(), _numbers(), _probabilities(), _slices()],
+        [
+            _now(),
+            _over_time(),
+            _every_value(),
+            _labels(),
+            _by_class(),
+            _numbers(),
+            _probabilities(),
+            _in_model(),
+            _slices(),
+        ],
     )

@@ -84,6 +84,19 @@ def quantile(q: float, name: str, *labels: str, predictor: str = CHOSEN) -> str:
     return f"histogram_quantile({q}, {by(grouping, rate(f'{name}_bucket', 'le', predictor=predictor))})"
 
 
+def custom(*names: str) -> str:
+    """Returns the query of the sum of custom metrics of each chosen model, be they gauges or counters.
+
+    A counter is exposed only once the model has counted, so one that is absent is 0. The label of the namespace is one
+    that the server adds: what is scraped from the models themselves is left out.
+    """
+    labels = CHOICES | {"namespace": "seldon_deployment_namespace"}
+    chosen_by = ", ".join(f'{label}=~"${choice}"' for choice, label in labels.items())
+    grouping = ", ".join(labels.values())
+    selected = f'{{__name__=~"(?:{"|".join(names)})(?:_total)?", {chosen_by}}}'
+    return by(grouping, f"max by (__name__, {grouping}) ({selected})")
+
+
 def own(name: str, *matchers: str) -> str:
     """Selects series of the server's own telemetry."""
     return f"{name}{{{', '.join((_JOB, *matchers))}}}"
