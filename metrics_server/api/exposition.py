@@ -18,14 +18,23 @@ from prometheus_client.exposition import choose_encoder
 from metrics_server.api.exposure import Exposure
 from metrics_server.metrics import reward_stats
 from metrics_server.metrics.components import LABELS, PREDICTED, PREDICTIONS
-from metrics_server.metrics.custom_metric import METHOD, PREDICT, CustomType
+from metrics_server.metrics.custom_metric import METHOD, PREDICT, CustomType, exposed_names
 from metrics_server.metrics.duration_histogram import DELAY, LATENCY, cumulated
 from metrics_server.metrics.labels import LabelStatus
 from metrics_server.metrics.model import OTHER_CLASSES, SELDON_PREFIX
 from metrics_server.metrics.sums import Sums
 from metrics_server.metrics.window import CUMULATIVE, CUMULATIVE_REAPPLIED, CUMULATIVE_RETRACTED
 from metrics_server.series.evaluator import OF_SERVER, Evaluator
-from metrics_server.series.families import COUNTER, GAUGE, HISTOGRAM, SERIES_LABELS, Family, custom_family, family_of
+from metrics_server.series.families import (
+    COUNTER,
+    GAUGE,
+    HISTOGRAM,
+    SERIES_LABELS,
+    Family,
+    custom_family,
+    family_of,
+    is_known,
+)
 from metrics_server.series.registry import SeriesRegistry
 from metrics_server.series.series import Labels, Series
 from metrics_server.series.totals import SeriesTotals, Totals
@@ -129,34 +138,52 @@ _MadeFamily: TypeAlias = "Callable[[str, str], Family]"  # by name and type
 def _page(series_texts: Iterable[_SeriesText], names: Collection[str], *, is_openmetrics: bool) -> Iterator[str]:
     """Yields the text of all series, family by family; of samples with these names alone, if there are any."""
     series_texts = list(series_texts)
-    own = _by_family((one.by_family for one in series_texts), names)
-    yield from _family_texts(own, family_of, is_openmetrics=is_openmetrics)
-    custom = _by_family((one.custom for one in series_texts if one.custom), names)
-    if custom:  # a name of a metric model of the user's own is that one's
-        taken = {name for name, _ in own}
-        custom = {family: texts for family, texts in custom.items() if family[0] not in taken}
-        yield from _family_texts(custom, custom_family, is_openmetrics=is_openmetrics)
+    claimed: set[str] = set()
+    own = _standing(_by_family(one.by_family for one in series_texts), claimed)
+    yield from _family_texts(own, names, family_of, is_openmetrics=is_openmetrics)
+    custom = _standing(_by_family(one.custom for one in series_texts), claimed)
+    yield from _family_texts(custom, names, custom_family, is_openmetrics=is_openmetrics)
 
 
-def _by_family(texts: Iterable[Mapping[_Family, str]], names: Collection[str]) -> dict[_Family, list[str]]:
+def _by_family(texts: Iterable[Mapping[_Family, str]]) -> dict[_Family, list[str]]:
     families: dict[_Family, list[str]] = {}
     for by_family in texts:
         for family, text in by_family.items():
-            if names:
-                text = "".join(line for line in text.splitlines(True) if line.partition("{")[0] in names)  # noqa: PLW2901
-            if text:
-                families.setdefault(family, []).append(text)
+            families.setdefault(family, []).append(text)
     return families
 
 
+def _standing(families: Mapping[_Family, Sequence[str]], claimed: set[str]) -> dict[_Family, Sequence[str]]:
+    """Selects the families whose names no other has, those that are known first, in their order on the page.
+
+    A user's metric model and a model's custom metrics name theirs as they like, and one name with two types would make
+    the whole page unreadable. `claimed` has the names that are taken, and gets theirs.
+    """
+    standing = {}
+    for family in sorted(families, key=lambda family: (not is_known(*family), family)):
+        names = exposed_names(*family)
+        if claimed.isdisjoint(names):
+            claimed.update(names)
+            standing[family] = families[family]
+    return dict(sorted(standing.items()))
+
+
 def _family_texts(
-    families: Mapping[_Family, Sequence[str]], made: _MadeFamily, *, is_openmetrics: bool
+    families: Mapping[_Family, Sequence[str]], names: Collection[str], made: _MadeFamily, *, is_openmetrics: bool
 ) -> Iterator[str]:
-    for name, kind in sorted(families):
+    for (name, kind), texts in families.items():
+        lines = [_with_names(text, names) for text in texts] if names else texts
+        if not any(lines):
+            continue
         # OpenMetrics names the family of a counter without its suffix, the older format with it.
         family_name = f"{name}_total" if kind == COUNTER and not is_openmetrics else name
         yield f"# HELP {family_name} {made(name, kind).help}\n# TYPE {family_name} {kind}\n"
-        yield from families[name, kind]
+        yield from lines
+
+
+def _with_names(text: str, names: Collection[str]) -> str:
+    """Selects the lines of the samples with these names."""
+    return "".join(line for line in text.splitlines(True) if line.partition("{")[0] in names)
 
 
 class Exposition:

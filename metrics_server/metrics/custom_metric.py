@@ -79,14 +79,22 @@ class CustomMetric(NamedTuple):
     @property
     def exposed_names(self) -> list[str]:
         """The names of its family and its samples, which no other family may have."""
-        return [f"{self.key}{suffix}" for suffix in ("", *_SUFFIXES[self.type])]
+        return exposed_names(self.key, _EXPOSED_TYPES[self.type])
 
 
-_SUFFIXES = {
-    CustomType.COUNTER: (TOTAL, "_created"),
-    CustomType.GAUGE: (),
-    CustomType.TIMER: ("_bucket", "_count", "_sum", "_created"),
-}
+# Types of families, as OpenMetrics names them, and the suffixes that it gives to their samples.
+_EXPOSED_TYPES = {CustomType.COUNTER: "counter", CustomType.GAUGE: "gauge", CustomType.TIMER: "histogram"}
+_SUFFIXES = {"counter": (TOTAL, "_created"), "gauge": (), "histogram": ("_bucket", "_count", "_sum", "_created")}
+
+
+@lru_cache(10_000)
+def exposed_names(name: str, exposed_type: str) -> list[str]:
+    """Returns the names of a family and its samples, which no other family of a page may have (OpenMetrics 1.0).
+
+    >>> exposed_names("calls", "counter")
+    ['calls', 'calls_total', 'calls_created']
+    """
+    return [f"{name}{suffix}" for suffix in ("", *_SUFFIXES[exposed_type])]
 
 
 class CustomSample(NamedTuple):

@@ -21,6 +21,9 @@ COUNTER, GAUGE, HISTOGRAM = "counter", "gauge", "histogram"
 
 SERIES_LABELS = ("deployment_namespace", "deployment_name", "predictor_name", "model_name")
 
+# Of the server's own series. What a class of the ancestor's form counts is exposed under the name that it gives.
+TELEMETRY_PREFIX = "metrics_server_"
+
 _WINDOW = "By prediction time, in the window."
 _ARRIVAL = "By arrival of the label."
 
@@ -185,7 +188,8 @@ def _fault(name: object, spec: object) -> str | None:
 def is_exposable(name: object, labels: Collection[object]) -> bool:
     """Tells whether a metric model may yield a sample of this name with these labels."""
     names = all(isinstance(each, str) and _NAME.fullmatch(each) for each in (name, *labels))
-    return names and f"model_{name}" not in SERVER and not _RESERVED.intersection(labels)
+    is_free = f"model_{name}" not in SERVER and not str(name).startswith(TELEMETRY_PREFIX)
+    return names and is_free and not _RESERVED.intersection(labels)
 
 
 def register_package(name: str) -> None:
@@ -222,6 +226,12 @@ def direction_of(name: str) -> int:
 def custom_family(name: str, kind: str) -> Family:
     """The family of custom metrics of this name."""
     return Family(kind, f"{name} as models tell it in meta.metrics of their responses. By arrival.")
+
+
+def is_known(name: str, kind: str) -> bool:
+    """Tells whether a family of this name and type is the server's, or declared by a metric model."""
+    known = MODEL.get(name) or SELDON.get(name)
+    return known is not None and known.type == kind
 
 
 def family_of(name: str, kind: str) -> Family:
