@@ -61,12 +61,12 @@ variable "values" {
 }
 
 variable "runbooks" {
-  description = "The page that a message about an alert leads to, with # and the alert behind it."
+  description = "Address of the page that a message about an alert leads to, with # and the alert behind it; empty for no link."
   type        = string
-  default     = "https://docs.example.com/how-to/runbooks.md"
+  default     = ""
 
   validation {
-    condition     = can(regex("^https?://[^#[:space:]]+$", var.runbooks))
+    condition     = can(regex("^(https?://[^#[:space:]]+)?$", var.runbooks))
     error_message = "The runbooks must be an address of a page, without #."
   }
 }

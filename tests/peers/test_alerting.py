@@ -4,6 +4,7 @@ in for Slack."""
 from __future__ import annotations
 
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,10 +13,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.conftest import Serve
-from tests.support.monitoring import ROUTING, Alertmanager, Prometheus, Receiver, fetched
-from tests.support.running import RunningServer, free_port, peer
+from tests.support.monitoring import ROUTING, RULES, Alertmanager, Prometheus, Receiver, fetched
+from tests.support.running import ROOT, RunningServer, free_port, peer
 from tests.support.waiting import until
 
 WORSE = "ModelCanaryWorse of digits in seldon"
@@ -48,8 +50,8 @@ def test_amtool_accepts_the_routing() -> None:
 
 
 def test_a_message_is_readable_and_cannot_shout(stack: ExitStack, tmp_path: Path) -> None:
-    """Title, what happened, what to do; names from events are text, and notify nobody. The milder of two alerts stays
-    unsaid."""
+    """Title, what happened, and the address of what to do; names from events are text, and notify nobody. The milder of
+    two alerts stays unsaid."""
     receiver, alertmanager = _receiver(stack, tmp_path)
     labels = {
         "alertname": "ModelAccuracyBelowObjective",
@@ -59,7 +61,7 @@ def test_a_message_is_readable_and_cannot_shout(stack: ExitStack, tmp_path: Path
     annotations = {
         "summary": "<!channel> is worse",
         "description": "It is.",
-        "runbook_url": "docs/how-to/runbooks.md#a",
+        "runbook_url": "https://wiki.example.com/runbooks#a",
     }
     fetched(
         f"{alertmanager.url}/api/v2/alerts",
@@ -74,10 +76,40 @@ def test_a_message_is_readable_and_cannot_shout(stack: ExitStack, tmp_path: Path
     assert message["text"].splitlines() == [
         "*&lt;!channel&gt; is worse*",
         "It is.",
-        "What to do: docs/how-to/runbooks.md#a",
+        "What to do: https://wiki.example.com/runbooks#a",
     ]
     states = {one["labels"]["severity"]: one["status"]["state"] for one in fetched(f"{alertmanager.url}/api/v2/alerts")}
     assert states == {"critical": "active", "warning": "suppressed"}
+
+
+@pytest.mark.parametrize("runbook_url", ["docs/how-to/runbooks.md#modeldown", "#modeldown", None])
+def test_a_message_has_no_link_that_leads_nowhere(stack: ExitStack, tmp_path: Path, runbook_url: str | None) -> None:
+    """While nobody has said where the runbooks can be opened, the message names the alert to look for."""
+    receiver, alertmanager = _receiver(stack, tmp_path)
+    annotations = {"summary": "It is down", "description": "It is."} | (
+        {"runbook_url": runbook_url} if runbook_url else {}
+    )
+    alert = {"labels": {"alertname": "ModelDown", "severity": "critical"}, "annotations": annotations}
+    fetched(f"{alertmanager.url}/api/v2/alerts", [alert])
+    (message,) = until(receiver.attachments, 40, "no message")
+    assert message["text"].splitlines() == ["*It is down*", "It is.", "What to do: see ModelDown in the runbooks"]
+
+
+def test_the_command_of_the_page_sets_the_address(tmp_path: Path) -> None:
+    """What the page says makes every alert of the rules lead to the address, and changes nothing else."""
+    page = (ROOT / "docs/how-to/alert.md").read_text()
+    (command,) = re.findall(r"^sed .*", page, re.MULTILINE)
+    shutil.copytree(RULES, tmp_path / "rules")
+    subprocess.run([peer("sh"), "-c", command], cwd=tmp_path, check=True, timeout=20)
+    for name in ("models.yaml", "server.yaml"):
+        before, after = (
+            [rule for group in yaml.safe_load((rules / name).read_text())["groups"] for rule in group["rules"]]
+            for rules in (RULES, tmp_path / "rules")
+        )
+        for rule in (rule for rule in before if "alert" in rule):
+            address = f"https://wiki.example.com/models/runbooks#{rule['alert'].lower()}"
+            rule["annotations"]["runbook_url"] = address
+        assert after == before
 
 
 def _tell(server: RunningServer, predictor: str, right: int, wrong: int) -> None:
@@ -137,7 +169,7 @@ def test_a_canary_that_turns_bad_is_told_and_then_resolved(serve: Serve, stack: 
     percents = [float(number) for number in re.findall(r"([\d.]+)%", why)]
     assert percents[0] < percents[1], why
     assert why.endswith("(main).")
-    assert to_do == "What to do: docs/how-to/runbooks.md#modelcanaryworse"
+    assert to_do == "What to do: see ModelCanaryWorse in the runbooks"
 
     _tell(server, "canary", right=2000, wrong=0)
     resolved = until(lambda: receiver.titled(f"Resolved: {WORSE}"), 40, "it is not resolved")

@@ -27,7 +27,9 @@ metadata:
 {{- $root := .root }}
 {{- $text := $root.Files.Get .path }}
 {{- $text = replace "feedback.example.com" $root.Values.host $text }}
-{{- $text = replace "docs/how-to/runbooks.md#" (printf "%s#" $root.Values.alerts.runbooks) $text }}
+{{- with $root.Values.alerts.runbooks }}
+{{- $text = replace "docs/how-to/runbooks.md#" (printf "%s#" .) $text }}
+{{- end }}
 {{- $text = replace "namespace: metrics" (printf "namespace: %s" $root.Release.Namespace) $text }}
 {{- if not (kindIs "invalid" $root.Values.alerts.outputMeanMinimum) }}{{/* 0 is a minimum too */}}
 {{- $text = replace "expr: -Inf" (printf "expr: %q" (toString $root.Values.alerts.outputMeanMinimum)) $text }}

@@ -41,9 +41,9 @@ variable "image" {
 }
 
 variable "runbooks" {
-  description = "The page that a message about an alert leads to."
+  description = "Address of the page that a message about an alert leads to; empty for no link."
   type        = string
-  default     = "https://docs.example.com/how-to/runbooks.md"
+  default     = ""
 }
 
 variable "output_mean_minimum" {
