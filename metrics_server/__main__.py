@@ -22,7 +22,7 @@ from metrics_server.app import Server
 from metrics_server.errors import BadConfiguration, StoreRefused, StoreUnavailable
 from metrics_server.ingest.pod import default_labels, image_of
 from metrics_server.settings import Settings, load
-from metrics_server.store import open_store
+from metrics_server.store import open_store, place_of
 
 logger = logging.getLogger("metrics_server")
 
@@ -207,7 +207,7 @@ def _state_file(store: str) -> Path | None:
 def _greet(settings: Settings) -> None:
     file = _state_file(settings.store)
     logger.info("Registering model:%s", settings.model_name)
-    location = f"{settings.store.partition(':///')[0]}:///{file}" if file else settings.store
+    location = f"{settings.store.partition(':///')[0]}:///{file}" if file else place_of(settings.store)
     logger.info("Listening on port %d (%s), state in %s", settings.http_port, settings.host, location)
     if file and in_container(os.environ) and not on_volume(file):
         logger.info("The state goes with this container; a volume at %s would keep it longer", file.parent)

@@ -82,6 +82,7 @@ class Server:
             self._writer,
             self._telemetry,
             defaults,
+            clock=self._store.now,
             max_body_bytes=settings.max_body_bytes,
             slicing=SlicingRules(dimensions_of(settings.slices), frozenset(settings.score_models)),
             rules_of=settings.sender_rules(self._build),

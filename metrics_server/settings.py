@@ -146,9 +146,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     kafka_config: Annotated[
         Text, "file with settings of librdkafka as name=value lines: security.protocol, sasl.*, ssl.* and others"
     ] = ""
-    store: Annotated[Text, "where the state lives: sqlite:///file, sqlite:////absolute/file or memory://"] = (
-        "sqlite:///metrics-server.db"
-    )
+    store: Annotated[
+        Text, "where the state lives: sqlite:///file, sqlite:////absolute/file, postgresql://… or memory://"
+    ] = "sqlite:///metrics-server.db"
     windows: Annotated[Durations, "windows of the gauges, separated by commas"] = ("1h", "1d", "7d", "30d")
     history: Annotated[Duration, "how long sums are kept, by prediction time"] = "400d"
     retention: Annotated[Duration, "how long a prediction stays open to truth and corrections, from receipt"] = "35d"

@@ -12,11 +12,13 @@ from metrics_server.pairing.expiry import expire
 from metrics_server.pairing.usage import EVENT_KEYS, RECORDS, PendingSeconds, UsageLimits, overdue_truths
 from metrics_server.series.registry import SeriesRegistry
 from metrics_server.series.totals import Totals
+from metrics_server.series.view import StoreView
 from metrics_server.store.interface import Record, Store
 from metrics_server.telemetry import Telemetry
 
 SWEEP_SECONDS = 0.2  # between two looks at expired records, unless there are more
 SWEEP_RECORDS = 5000  # records a look takes at most: about 0.1 s in a million
+TIDY_SECONDS = 1.0  # between two parts of the store's own upkeep
 
 
 class Maintenance:
@@ -37,6 +39,7 @@ class Maintenance:
         self._store = store
         self._registry = registry
         self._totals = totals
+        self.view = StoreView(store, registry, totals, self.note_restored)
         self._telemetry = telemetry
         self._limits = limits
         self._history = history
@@ -44,7 +47,7 @@ class Maintenance:
         self._series_retention = series_retention
         self._pending = PendingSeconds()
         self._minute = 0
-        self._swept_at = 0.0
+        self._swept_at = self._tidied_at = 0.0
         self._has_more = False
         self._evicted_up_to = 0  # when the newest case was received that had to go before its time
         self._rolling_at: float | None = None
@@ -52,18 +55,28 @@ class Maintenance:
     def run_due(self, now: float) -> None:
         """Slides windows, rolls up a bucket, deletes records and series, as far as that is due.
 
+        Of several writers one does what changes the store.
+
         Raises:
             StoreUnavailable: what was not done is done at a later step.
         """
+        has_upkeep = self._store.takes_upkeep()
         if (minute := floor(now, MINUTE)) != self._minute:
-            self._totals.slide(self._store, now)  # before any roll-up: its edges must not lie within a coarser bucket
-            self._delete_idle_series(now)
-            self._minute, self._rolling_at = minute, now
+            self.view.slide(now)  # before any roll-up: its edges must not lie within a coarser bucket
+            if has_upkeep:
+                self._delete_idle_series(now)
+            self._minute, self._rolling_at = minute, now - self._store.upkeep_delay if has_upkeep else None
         if self._rolling_at is not None and not self._roll_up_one(self._rolling_at):
             self._rolling_at = None
-        if self._has_more or now - self._swept_at >= SWEEP_SECONDS or now < self._swept_at:
-            self._delete_records(now)
+        if self._has_more or _is_due(self._swept_at, SWEEP_SECONDS, now):
+            self._has_more = False
+            if has_upkeep:
+                self._delete_records(now)
+            self._tell(now)
             self._swept_at = now
+        if has_upkeep and _is_due(self._tidied_at, TIDY_SECONDS, now):
+            self._store.tidy()
+            self._tidied_at = now
 
     def note_restored(self, now: float) -> None:
         """Notes that all in memory was read anew, so that only sums tell what was received before."""
@@ -85,12 +98,10 @@ class Maintenance:
 
     def _delete_records(self, now: float) -> None:
         """Deletes expired records and event keys, and the oldest of those that are kept beyond the limits."""
-        self._has_more = False
         for expiry_queue in (EVENT_KEYS, RECORDS):
             self._delete(self._store.expired(now, SWEEP_RECORDS, expiry_queue), expiry_queue, LabelStatus.EXPIRED)
         for expiry_queue, surplus in self._limits.surplus(self._totals.cumulative(USAGE, SERVER_SERIES_ID)).items():
             self._evict(expiry_queue, surplus)
-        self._tell(now)
 
     def _evict(self, expiry_queue: int, surplus: int) -> None:
         """Deletes the oldest records; all of them at once, for more than a sweep takes may have come with one batch."""
@@ -126,8 +137,12 @@ class Maintenance:
         self._telemetry.horizon_seconds.set(min(self._retention, max(0.0, now - self._evicted_up_to)))
 
     def _delete_idle_series(self, now: float) -> None:
-        idle = self._registry.idle(now - self._series_retention)
-        for series_id in idle:
-            self._store.forget_series(series_id)
-            self._registry.drop(series_id)
-        self._totals.drop(idle)
+        since = now - self._series_retention
+        for series_id in self._registry.idle(since):
+            if self._store.forget_series(series_id, since):
+                self.view.drop([series_id])
+
+
+def _is_due(last: float, seconds: float, now: float) -> bool:
+    """Tells whether something is to be done again; also when the clock was set back."""
+    return now - last >= seconds or now < last

@@ -8,6 +8,7 @@ the server runs.
 from __future__ import annotations
 
 import logging
+import random
 import threading
 import time
 from collections import deque
@@ -37,6 +38,8 @@ IDLE_SECONDS = 1.0  # how often an idle writer looks after what is due
 LOOK_SECONDS = 0.2  # the same under load
 BUSY_SECONDS = 0.01  # the same while maintenance has more to do
 ATTEMPTS = 100  # how often a batch is computed again because another writer came first
+WHOLE_ATTEMPTS = 5  # after which it is halved
+BACK_OFF_SECONDS = 0.002
 
 SubmissionResult = BatchResult | Unavailable
 OnResult = Callable[[Sequence[SubmissionResult]], None]
@@ -76,16 +79,15 @@ class Writer:
         series_retention: int,
         limits: UsageLimits,
         deliver_results: DeliverResults,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         self._store = store
         self._registry = registry
-        self._totals = totals
         self._telemetry = telemetry
         self._retention = retention
         self._max_queue = max_queue
         self._deliver_results = deliver_results
-        self._clock = clock
+        self._clock = clock or store.now
         self._latencies = RequestLatencies()
         self._maintenance = Maintenance(
             store,
@@ -97,6 +99,7 @@ class Writer:
             retention=retention.retention,
             series_retention=series_retention,
         )
+        self._view = self._maintenance.view
         self._queue: deque[Submission] = deque()
         self._retiring: deque[tuple[Labels, OnRetired]] = deque()
         self._wake = threading.Event()
@@ -157,8 +160,9 @@ class Writer:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
+        idle_seconds = LOOK_SECONDS if self._store.is_shared else IDLE_SECONDS
         while True:
-            self._wake.wait(BUSY_SECONDS if self._maintenance.is_busy else IDLE_SECONDS)
+            self._wake.wait(BUSY_SECONDS if self._maintenance.is_busy else idle_seconds)
             self._wake.clear()
             while submissions := self._next_submissions():
                 self._apply(submissions)
@@ -201,23 +205,33 @@ class Writer:
             return [Unavailable(str(error))] * len(observations)
         except Exception as error:  # noqa: BLE001 - whatever it was, the others must not suffer
             if len(observations) > 1:
-                middle = len(observations) // 2
-                return [*self._applied(observations[:middle]), *self._applied(observations[middle:])]
+                return [result for half in _halves(observations) for result in self._applied(half)]
             self._note_failure(error)
             return [Unavailable("internal error")]
 
-    def _commit(self, observations: list[Observation]) -> list[BatchResult]:
+    def _commit(self, observations: list[Observation]) -> Sequence[SubmissionResult]:
         self._recover()
-        for _ in range(ATTEMPTS):
+        for attempt in range(ATTEMPTS):
             batch, results, change = self._compute(observations)
             if self._commit_change(change):
-                self._totals.add(change.sums)
-                self._totals.put(change.registers)
+                self._view.add(change)
                 self._maintenance.note_pending(batch.pending_by_second)
                 self._telemetry.count_dropped_metrics(batch.dropped_custom_metrics)
                 return results
-            self._restore()
+            self._take_refusal(change, attempt)
+            if attempt >= WHOLE_ATTEMPTS and len(observations) > 1:
+                return [result for half in _halves(observations) for result in self._applied(half)]
         raise StoreUnavailable(f"other writers came first {ATTEMPTS} times")
+
+    def _take_refusal(self, change: Change, attempt: int) -> None:
+        """Takes what another writer has committed first; the more often, the longer it leaves the others alone."""
+        if not self._store.is_shared:
+            self._restore()
+            return
+        time.sleep(random.uniform(0.0, BACK_OFF_SECONDS * attempt))  # noqa: S311 - it only has to differ
+        self._view.catch_up(self._clock())
+        if change.series or change.claims:  # made for this change, and not stored
+            self._view.restore_registry()
 
     def _compute(self, observations: list[Observation]) -> tuple[Batch, list[BatchResult], Change]:
         """Pairs a batch with what is stored. Nothing is stored yet: a failure leaves but series made in vain."""
@@ -256,8 +270,7 @@ class Writer:
         # The parent last: as long as it is there, a request that failed half-way can be repeated.
         for series in sorted(leaving, key=lambda series: not series.identity.slice):
             self._store.forget_series(series.id)
-            self._registry.drop(series.id)
-            self._totals.drop([series.id])
+            self._view.drop([series.id])
         return bool(leaving)
 
     # What is kept in memory
@@ -267,17 +280,14 @@ class Writer:
         if self._is_broken:
             self._restore()
         elif self._is_registry_ahead:
-            self._registry.restore(self._store.series())
+            self._view.restore_registry()
             self._is_registry_ahead = False
 
     def _restore(self) -> None:
         """Reads everything that is kept in memory anew."""
         if self._is_broken:
             self._store.ready()  # to be read is not enough: a file locked by another process can be
-        self._registry.restore(self._store.series())
-        now = self._clock()
-        self._totals.rebuild(self._store, now)
-        self._maintenance.note_restored(now)
+        self._view.restore(self._clock())
         self._outages.note_success("The store is back")
         self._is_broken = self._is_registry_ahead = False
         self._telemetry.store_up.set(1)
@@ -298,6 +308,7 @@ class Writer:
         self._looked_at = now
         try:
             self._recover()
+            self._view.catch_up(now)
             self._maintenance.run_due(now)
             self._telemetry.followed_requests = self._latencies.completeness.judged(now)
             self._telemetry.series.set(len(self._registry))
@@ -306,6 +317,11 @@ class Writer:
             self._note_failure(error)
         except Exception:  # it is tried again at the next step; it must never end the writer
             logger.exception("Maintenance failed")
+
+
+def _halves(observations: list[Observation]) -> tuple[list[Observation], list[Observation]]:
+    middle = len(observations) // 2
+    return observations[:middle], observations[middle:]
 
 
 def _parts(observations: list[Observation]) -> Iterator[list[Observation]]:

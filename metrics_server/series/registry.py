@@ -38,22 +38,43 @@ class SeriesRegistry:
 
     def restore(self, stored: Iterable[StoredSeries]) -> None:
         """Starts anew from the rows of the store; series of another configuration are kept, but not exposed."""
-        by_id = {series.id: series for series in map(self._restored, stored)}
+        by_id: dict[int, Series] = {}
         by_labels: dict[Labels, Series] = {}
         slices: dict[Labels, dict[str, Series]] = {}
-        replaced = set()
-        for series in by_id.values():
-            is_current = series.identity.scoring == self._scoring_of(series.labels)
-            if is_current and series.identity.slice:
-                slices.setdefault(series.labels, {})[series.identity.slice] = series
-            elif is_current:
-                by_labels[series.labels] = series
-            elif not series.identity.slice:
-                replaced.add(series.labels)
-        for labels in replaced - by_labels.keys():
+        for row in stored:
+            self._file(self._restored(row), by_id, by_labels, slices)
+        replaced = {series.labels for series in by_id.values() if not series.identity.slice} - by_labels.keys()
+        for labels in replaced:
             logger.warning("The series of %s starts anew: its metric configuration changed", "/".join(labels))
         self._by_id, self._by_labels, self._slices = by_id, by_labels, slices
         self._custom_names = None
+
+    def update(self, stored: Iterable[StoredSeries]) -> None:
+        """Takes rows of the store in the place of those that are there of the same ids."""
+        for row in stored:
+            self._file(self._restored(row), self._by_id, self._by_labels, self._slices)
+        self._custom_names = None
+
+    def note_used(self, rows: Iterable[StoredSeries]) -> None:
+        """Notes when other writers used series last."""
+        for row in rows:
+            if (series := self._by_id.get(row.id)) is not None:
+                series.note_used(row)
+
+    def _file(
+        self,
+        series: Series,
+        by_id: dict[int, Series],
+        by_labels: dict[Labels, Series],
+        slices: dict[Labels, dict[str, Series]],
+    ) -> None:
+        by_id[series.id] = series
+        if series.identity.scoring != self._scoring_of(series.labels):
+            return
+        if series.identity.slice:
+            slices.setdefault(series.labels, {})[series.identity.slice] = series
+        else:
+            by_labels[series.labels] = series
 
     def _restored(self, row: StoredSeries) -> Series:
         return Series(

@@ -130,6 +130,13 @@ class Series:
         """Takes the current times of the last use for stored."""
         self._persisted_predicted_at, self._persisted_labelled_at = self.predicted_at, self.labelled_at
 
+    def note_used(self, row: StoredSeries) -> None:
+        """Notes when another writer used it, as that has stored."""
+        self.seen_at = max(self.seen_at, row.seen_at)
+        self.predicted_at = max(self.predicted_at, row.predicted_at)
+        self.labelled_at = max(self.labelled_at, row.labelled_at)
+        self.mark_persisted()
+
     def to_row(self) -> StoredSeries:
         """Returns the row of the series in a store, without parameters: those are claimed."""
         return StoredSeries(

@@ -4,6 +4,9 @@ A store keeps four things: records (opaque bytes under a key, with a version), s
 sums, and registers (the latest value of each). It understands none of them. All changes go through `commit`, which
 applies a change entirely or not at all.
 
+A shared store has several writers, each in a process of its own with an object of its own. What a writer keeps in
+memory of sums and series it brings up to date with `catch_up`, which tells what the others have committed.
+
 Times are UTC Unix seconds. Every method may raise `StoreUnavailable`; after that nothing has changed as far as the
 caller may assume, except that a failed `commit` may or may not have been applied: the caller reads again before it goes
 on.
@@ -11,7 +14,9 @@ on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator, Mapping
+import math
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, TypeAlias
 
@@ -20,7 +25,7 @@ from metrics_server.metrics.window import Bucket
 
 
 class Record(NamedTuple):
-    """Stored bytes of one key; `version` counts the writes of the key, from 1."""
+    """Stored bytes of one key; `version` is positive and differs with every write of the key, also after a delete."""
 
     version: int
     value: bytes
@@ -104,11 +109,48 @@ class Change:
     registers: dict[tuple[int, str], Register] = field(default_factory=dict)
 
 
+class News(NamedTuple):
+    """What other writers have committed since the last look.
+
+    Attributes:
+        changes: sums and registers alone, in the order of their commits for each writer.
+        series: those that are new, or have new parameters.
+        is_complete: False when not all can be told any more; everything has to be read anew.
+    """
+
+    changes: Sequence[Change] = ()
+    series: Sequence[StoredSeries] = ()
+    is_complete: bool = True
+
+
 class Store(Protocol):
     """Durable state.
 
-    One thread at a time may call it. `history` and `steps` alone may be called by any thread, at any time.
+    One thread at a time may call it. `history`, `steps` and `now` alone may be called by any thread, at any time.
+
+    Attributes:
+        is_shared: whether there may be other writers.
+        upkeep_delay: how much later than its time a bucket is rolled up or deleted, in seconds, for writers that have
+            not moved the edges of their windows yet.
     """
+
+    is_shared: bool
+    upkeep_delay: float
+
+    def now(self) -> float:
+        """Returns the time of all writers."""
+
+    def catch_up(self) -> News:
+        """Tells what other writers have committed since this was last called; the first time that is not complete."""
+
+    def snapshot(self) -> AbstractContextManager[None]:
+        """Shows one moment to everything that is read within, `catch_up` too."""
+
+    def takes_upkeep(self) -> bool:
+        """Says that this writer lives, and tells whether the upkeep is its own: of all writers one has it at a time."""
+
+    def tidy(self) -> None:
+        """Does a part of the store's own upkeep."""
 
     def load(self, keys: Collection[bytes]) -> Mapping[bytes, Record]:
         """Returns the records of these keys; absent ones are left out."""
@@ -116,9 +158,10 @@ class Store(Protocol):
     def commit(self, change: Change) -> bool:
         """Applies the change, durably before it returns, unless something it was computed from has changed meanwhile.
 
-        Returns False, with nothing applied, when a record's version is not the one named, or a claim is already taken
-        by another value; the caller loads and computes again. A series' row is inserted, or its times moved forward;
-        the `parameters` of the row are ignored (claims set them).
+        Returns False, with nothing applied, when a record's version is not the one named, a claim is already taken by
+        another value, or another writer has changed series that `catch_up` has not told of; the caller catches up,
+        loads and computes again. A series' row is inserted, or its times moved forward; the `parameters` of the row are
+        ignored (claims set them).
         """
 
     def series(self) -> list[StoredSeries]:
@@ -168,8 +211,11 @@ class Store(Protocol):
         deleted or their expiry is changed.
         """
 
-    def forget_series(self, series_id: int) -> None:
-        """Deletes a series with its parameters, sums and registers."""
+    def forget_series(self, series_id: int, used_since: float = math.inf) -> bool:
+        """Deletes a series with its parameters, sums and registers, unless it was used since; returns whether it did.
+
+        In a shared store `catch_up` is not complete afterwards, for any writer.
+        """
 
     def state_bytes(self) -> int:
         """Returns the size of the state, in bytes on disk or as an estimate of the memory it takes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterable, Mapping
 from itertools import islice
 from threading import Lock
@@ -19,12 +20,13 @@ from metrics_server.store.interface import (
     Write,
     never,
 )
+from metrics_server.store.sole_writer import SoleWriter
 
 _ABSENT = (Record(0, b""), -1.0)
 _SERIES_TIMES = ("seen_at", "predicted_at", "labelled_at")  # which only move forward
 
 
-class MemoryStore:
+class MemoryStore(SoleWriter):
     """Dictionaries with the contract of `Store`; durable for as long as the process lives."""
 
     def __init__(self) -> None:
@@ -181,13 +183,16 @@ class MemoryStore:
             expired[key] = record
         return expired
 
-    def forget_series(self, series_id: int) -> None:
+    def forget_series(self, series_id: int, used_since: float = math.inf) -> bool:
+        if series_id in self._series and self._series[series_id].seen_at >= used_since:
+            return False
         self._series.pop(series_id, None)
         self._parameters.pop(series_id, None)
         self._registers.pop(series_id, None)
         with self._lock:
             for by_series in self._sums.values():
                 by_series.pop(series_id, None)
+        return True
 
     def state_bytes(self) -> int:
         # Measured: a record takes about 250 bytes beside its value (key, tuple, slot in the dictionary).

@@ -119,6 +119,7 @@ _BUCKETS = """SELECT component, sum(value) FROM (VALUES {rows}) AS bucket CROSS 
 ON sums.start = bucket.column1 AND sums.width = bucket.column2 AND sums.series = ? GROUP BY 1"""
 DELETE_SUMS = f"""{_starts_of(_ALL_WIDTHS)}
 DELETE FROM sums WHERE (width, start, series) IN (SELECT width, start, :series FROM buckets)"""  # noqa: S608 - only our widths
+USED_SERIES = "SELECT 1 FROM series WHERE id = ? AND seen_at >= ?"
 DELETE_SERIES = (
     "DELETE FROM series WHERE id = ?",
     "DELETE FROM parameters WHERE series = ?",

@@ -9,6 +9,7 @@ such waits.
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 import sqlite3
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -21,6 +22,7 @@ from metrics_server.errors import StoreRefused, StoreUnavailable
 from metrics_server.metrics.sums import Sums
 from metrics_server.metrics.window import Bucket
 from metrics_server.store.interface import Change, Record, Register, StepSumsStream, StoredSeries, never
+from metrics_server.store.sole_writer import SoleWriter
 from metrics_server.store.sqlite.history import HistoryReader
 from metrics_server.store.sqlite.sql import (
     ADD_SUMS,
@@ -42,6 +44,7 @@ from metrics_server.store.sqlite.sql import (
     SCHEMA,
     SCHEMA_VERSION,
     TOUCH,
+    USED_SERIES,
     WIDTHS,
     VersionConflict,
     chunks,
@@ -58,7 +61,7 @@ _ADVICE = "Nothing was changed; restore a backup, or name another file"
 _TRANSIENT = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
-class SqliteStore:
+class SqliteStore(SoleWriter):
     """The contract of `Store` over one file. A second process on the same file is refused by a lock beside it.
 
     Raises (on opening):
@@ -302,11 +305,14 @@ WHERE width IN {WIDTHS} AND start >= ? AND start < ? GROUP BY 1, 2"""  # noqa: S
                 rows = connection.execute(OLDEST, (*ids_of(expiry_queue), limit)).fetchall()
         return {key: Record(version, value) for _, key, version, value in takewhile(lambda row: row[0] <= before, rows)}
 
-    def forget_series(self, series_id: int) -> None:
+    def forget_series(self, series_id: int, used_since: float = math.inf) -> bool:
         with self._transaction() as connection:
+            if connection.execute(USED_SERIES, (series_id, used_since)).fetchone():
+                return False
             for statement in DELETE_SERIES:
                 connection.execute(statement, (series_id,))
             connection.execute(DELETE_SUMS, {"series": series_id, "since": -LAST_START, "until": LAST_START})
+        return True
 
     def state_bytes(self) -> int:
         return sum(path.stat().st_size for path in (self._path, Path(f"{self._path}-wal")) if path.exists())
