@@ -44,9 +44,6 @@ class SharedBench(Bench):
             self.view = StoreView(cast("Store", self.store), self.catalog, self.totals, lambda now: None)
             self.view.restore(NOW)
 
-    def send(self, *sent: Sent, now: float = NOW) -> list[Any]:  # type: ignore[override]
-        return self.committed([self.half(one, now) for one in sent], now)
-
     def committed(self, halves: Sequence[Any], now: float = NOW) -> list[Any]:
         for _ in range(5):
             outcomes, change = self.taken(halves, now)

@@ -47,7 +47,7 @@ from metrics_server.pairing.record import PairingRecord, decode_record, pending_
 from metrics_server.pairing.usage import UsageLimits
 from metrics_server.series.series import Labels
 from metrics_server.series.totals import Totals
-from metrics_server.store.interface import Change, Store
+from metrics_server.store.interface import Store
 from metrics_server.store.sqlite.store import SqliteStore
 from metrics_server.telemetry import Telemetry
 from tests.support.pairing_bench import CANARY, ELSEWHERE, KEEPING, MAIN, NOW, NOWHERE, OTHER_NODE
@@ -432,12 +432,13 @@ class Bench(PlainBench):
         return observation_of(one.event(), NOWHERE, now, self.selection)
 
     def send(self, *sent: Sent, now: float = NOW) -> list[Any]:  # type: ignore[override]
-        outcomes, change = self.taken([self.half(one, now) for one in sent], now)
-        assert self.commit(change)
-        return outcomes
+        return self.committed([self.half(one, now) for one in sent], now)
 
-    def commit(self, change: Change) -> bool:
-        return self.store.commit(change)
+    def committed(self, halves: Sequence[Observation], now: float = NOW) -> list[Any]:
+        """What became of a group, once it is stored."""
+        outcomes, change = self.taken(halves, now)
+        assert self.store.commit(change)
+        return outcomes
 
     def taken(self, halves: Sequence[Observation], now: float = NOW) -> tuple[list[Any], Any]:
         """A group before its commit."""
@@ -656,9 +657,7 @@ class Pairing(RuleBasedStateMachine):
         halves = [self.bench.half(one) for one in found]
         self.bench.taken(halves)
         self.bench.catalog.restore(self.bench.store.series())
-        outcomes, change = self.bench.taken(halves)
-        assert self.bench.commit(change)
-        self.noted(found, outcomes)
+        self.noted(found, self.bench.committed(halves))
         return multiple(*found)
 
     @rule(drawn=st.lists(events(), min_size=1, max_size=4))
