@@ -8,6 +8,7 @@ import logging
 import os
 import select
 import signal
+import socket
 import sys
 import threading
 import time
@@ -20,6 +21,7 @@ import uvloop
 from metrics_server.api.exposition import AncestorLabels
 from metrics_server.app import Server
 from metrics_server.errors import BadConfiguration, StoreRefused, StoreUnavailable
+from metrics_server.http.prefork import Workers, worker_place
 from metrics_server.ingest.pod import default_labels, image_of
 from metrics_server.settings import Settings, load
 from metrics_server.store import open_store, place_of
@@ -63,6 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"metrics-server: {error}\nSee metrics-server --help.", file=sys.stderr)
         return 2
     logging.getLogger().setLevel(settings.log_level.upper())
+    if settings.workers > 1 and worker_place(os.environ) is None:
+        return _run_workers(words, settings)
     sys.setswitchinterval(SWITCH_SECONDS)
     gc.set_threshold(*GC_THRESHOLDS)
     try:
@@ -70,6 +74,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (BadConfiguration, StoreRefused, StoreUnavailable) as error:
         print(f"metrics-server: {error}", file=sys.stderr)
         return 1
+
+
+def _run_workers(words: Sequence[str], settings: Settings) -> int:
+    if not settings.store.startswith("postgresql://"):
+        print(
+            f"metrics-server: --workers {settings.workers} needs --store postgresql://…: a store in one file or in"
+            " memory has one process that writes",
+            file=sys.stderr,
+        )
+        return 2
+    try:  # two servers on one port would each get a part of the connections, and none would say so
+        socket.create_server((settings.host, settings.http_port)).close()
+    except OSError as error:
+        print(
+            f"metrics-server: --host {settings.host} --http_port {settings.http_port}: {error.strerror}",
+            file=sys.stderr,
+        )
+        return 1
+    return Workers(words, settings.workers).run()
 
 
 class _Formatter(logging.Formatter):
@@ -175,11 +198,19 @@ async def _serve(settings: Settings, log: LogHandler) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    worker = worker_place(os.environ)
+    if worker is not None:
+        loop.add_reader(worker.parent_pipe, stop.set)  # it has an end with the parent
     store = open_store(settings.store)
     try:
         ancestor = AncestorLabels(settings.event_type or "NOT_IMPLEMENTED", *image_of(os.environ))
         server = Server(
-            settings, store, default_labels(os.environ), ancestor, os.environ.get("ELASTICSEARCH_API_KEY", "")
+            settings,
+            store,
+            default_labels(os.environ),
+            ancestor,
+            os.environ.get("ELASTICSEARCH_API_KEY", ""),
+            worker=worker,
         )
         log.on_dropped = server.count_dropped_log_lines
         await server.start()
@@ -189,6 +220,8 @@ async def _serve(settings: Settings, log: LogHandler) -> int:
     _greet(settings)
     gc.freeze()
     await stop.wait()
+    if worker is not None:
+        loop.remove_reader(worker.parent_pipe)
     logger.info("Stopping")
     drained = await server.stop()
     if drained:

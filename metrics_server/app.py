@@ -16,14 +16,17 @@ from typing import TYPE_CHECKING, Any
 from tornado.ioloop import PeriodicCallback
 from tornado.web import Application
 
+from metrics_server.api import worker_counts
 from metrics_server.api.exposition import AncestorLabels, Exposition
 from metrics_server.api.handlers import EventTarget, State
 from metrics_server.api.openapi import document
 from metrics_server.api.routes import HANDLERS, Route
 from metrics_server.api.service import Api
+from metrics_server.api.worker_counts import WorkerCounts
 from metrics_server.errors import BadConfiguration
 from metrics_server.http.connection import HttpServer
 from metrics_server.http.handler import Handler, NotFound
+from metrics_server.http.prefork import WorkerPlace
 from metrics_server.http.worker_pools import SharedPages, WorkerPools
 from metrics_server.ingest.elasticsearch.lookup import PredictionLookup, address_of, checked_index, tls_of
 from metrics_server.ingest.kafka.config import configuration, topics
@@ -59,15 +62,26 @@ class Server:
     """One metrics server on an open store. Made in the event loop that it runs in."""
 
     def __init__(
-        self, settings: Settings, store: Store, defaults: Labels, ancestor: AncestorLabels, elastic_key: str = ""
+        self,
+        settings: Settings,
+        store: Store,
+        defaults: Labels,
+        ancestor: AncestorLabels,
+        elastic_key: str = "",
+        *,
+        worker: WorkerPlace | None = None,
     ) -> None:
+        """`worker` is the place of this process among those that share its port; None if it has the port alone."""
         self._settings = settings
         self._store = store
         self._loop = asyncio.get_running_loop()
         self._state = State()
         self._telemetry = Telemetry()
         self._sampler = SelfSampler(self._telemetry)
-        self._sampling = PeriodicCallback(self._sampler.sample, EVERY_SECONDS * 1000)
+        self._is_worker = worker is not None
+        self._periodic = [PeriodicCallback(self._sampler.sample, EVERY_SECONDS * 1000)]
+        if worker is not None:
+            self._share_counts(worker)
         exported = settings.max_exported_classes
         self._build = partial(model_at, max_exported_classes=exported, allow_pickle=settings.allow_pickle)
         self._registry = SeriesRegistry(settings.scoring_of, self._build, settings.max_series, settings.max_slices)
@@ -106,6 +120,12 @@ class Server:
             cut=self._telemetry.slow_readers.inc,
             max_connections=settings.max_connections,
         )
+
+    def _share_counts(self, worker: WorkerPlace) -> None:
+        """Lets any worker tell what all have counted."""
+        counts = WorkerCounts(self._telemetry.registry, worker.directory, worker.number)
+        self._telemetry.exposed = counts.registry
+        self._periodic.append(PeriodicCallback(counts.write, worker_counts.EVERY_SECONDS * 1000))
 
     def _make_writer(self) -> Writer:
         settings = self._settings
@@ -216,9 +236,11 @@ class Server:
             self._build(path, {})  # a model that cannot be loaded stops the start, not the first event
         context = _ssl_context(self._settings)
         self._writer.start()
-        self._sampling.start()
+        for periodic in self._periodic:
+            periodic.start()
         try:
-            await self._http.listen(self._settings.host, self._settings.http_port, context)
+            where = self._settings.host, self._settings.http_port
+            await self._http.listen(*where, context, is_shared=self._is_worker)
         except OSError as error:
             self._writer.stop()
             raise BadConfiguration(
@@ -236,7 +258,8 @@ class Server:
         was.
         """
         self._state.stopping = True
-        self._sampling.stop()
+        for periodic in self._periodic:
+            periodic.stop()
         await asyncio.sleep(self._settings.shutdown_delay)
         deadline = self._loop.time() + self._settings.drain_seconds
         if self._kafka is not None:

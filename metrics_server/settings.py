@@ -149,6 +149,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     store: Annotated[
         Text, "where the state lives: sqlite:///file, sqlite:////absolute/file, postgresql://… or memory://"
     ] = "sqlite:///metrics-server.db"
+    workers: Annotated[PositiveInt, "processes that share the port, one for each core; needs postgresql://"] = 1
     windows: Annotated[Durations, "windows of the gauges, separated by commas"] = ("1h", "1d", "7d", "30d")
     history: Annotated[Duration, "how long sums are kept, by prediction time"] = "400d"
     retention: Annotated[Duration, "how long a prediction stays open to truth and corrections, from receipt"] = "35d"

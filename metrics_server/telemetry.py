@@ -39,6 +39,7 @@ class Telemetry(Collector):
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
+        self.exposed = registry  # what a scrape gets: of all workers, where there are several
         self._events = dict.fromkeys(((kind, outcome) for kind in EventKind for outcome in COUNTED), 0)
         self._rejected = dict.fromkeys(Reason, 0)
         replies = Counter("metrics_server_replies", "Reply events sent to --reply_url.", ["outcome"], registry=registry)

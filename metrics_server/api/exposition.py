@@ -232,7 +232,7 @@ class Exposition:
         }
         self._cache[is_openmetrics] = _within_memory(texts)
         page = "".join(_page(texts.values(), frozenset(names), is_openmetrics=is_openmetrics))
-        registry = self._telemetry.registry
+        registry = self._telemetry.exposed
         return page.encode() + encoder(registry.restricted_registry(names) if names else registry), content_type
 
     def _series_text(self, series: Series, *, is_openmetrics: bool) -> _SeriesText:

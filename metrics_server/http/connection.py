@@ -412,10 +412,10 @@ class HttpServer:
         self._listener: asyncio.Server | None = None
         self._sweep = self._loop.call_later(SWEEP_SECONDS, self._expire)
 
-    async def listen(self, host: str, port: int, context: ssl.SSLContext | None) -> None:
-        """Starts to listen; raises OSError when the address cannot be had."""
+    async def listen(self, host: str, port: int, context: ssl.SSLContext | None, *, is_shared: bool = False) -> None:
+        """Starts to listen, on a port that others may share; raises OSError when the address cannot be had."""
         greet = (lambda: Connection(self)) if context is None else (lambda: Handshake(self, context))
-        self._listener = await self._loop.create_server(greet, host, port, backlog=1024)
+        self._listener = await self._loop.create_server(greet, host, port, backlog=1024, reuse_port=is_shared)
 
     def admit(self, connection: Guest, instead_of: Guest | None = None) -> bool:
         """Tells whether there is room for one more connection, or for one in the place of another."""

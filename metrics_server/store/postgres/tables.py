@@ -7,6 +7,8 @@ from psycopg import Connection
 from metrics_server.errors import StoreRefused
 from metrics_server.store.postgres.sql import FUNCTIONS, SCHEMA, SCHEMA_VERSION, SET_UP, SETUP_LOCK
 
+_HAS_TABLES = "SELECT FROM pg_class WHERE relname = 'catalog' AND relnamespace = current_schema()::regnamespace"
+
 # The oldest server whose functions and types are used.
 OLDEST_SERVER = 150000
 
@@ -34,8 +36,8 @@ def ensure_tables(connection: Connection) -> None:
 
 def _version(connection: Connection) -> int | None:
     """Returns the version of the tables, None if there are none."""
-    row = connection.execute("SELECT to_regclass('catalog') IS NOT NULL").fetchone()
-    if row is None or not row[0]:
+    # A look at the table of tables, not to_regclass(): its cache may miss what another server has made meanwhile.
+    if not connection.execute(_HAS_TABLES).fetchall():
         return None
     row = connection.execute("SELECT schema_version FROM catalog").fetchone()
     return None if row is None else int(row[0])
