@@ -13,6 +13,7 @@ from statistics import median
 from benchmarks import page, process, wrk
 from benchmarks.errors import BenchmarkError
 from benchmarks.page import Counted
+from benchmarks.database import database
 from benchmarks.pending import PENDING, Pending
 from benchmarks.process import Process
 from benchmarks.progress import progress
@@ -24,6 +25,7 @@ REPLY_TYPE = "io.seldon.serving.feedback.metrics"
 SINGLE = Shape()
 BATCHED = Shape(batch=1000, connections=8)
 LATE, LATE_BATCHED = replace(SINGLE, lag=300), replace(BATCHED, lag=8)
+WORKERS = ("--workers", "2")
 DROP_IN = ("--event_type", REPLY_TYPE, "--event_source", "io.seldon.serving.feedback")
 
 
@@ -43,6 +45,10 @@ class Contestant:
         """Starts the server, with a store that is empty or holds the pending predictions."""
         if not self.store:
             with process.baseline(directory) as server:
+                yield server
+            return
+        if self.store == "postgres":
+            with process.metrics_server(directory, database().fresh(), self.options) as server:
                 yield server
             return
         path = pending.copy() if self.pending else directory / f"{uuid.uuid4().hex}.db"
@@ -72,6 +78,13 @@ CONTESTANTS = {
             "1,000 predictions a POST, 8 POSTs later their truths, 1 M pending",
             shape=LATE_BATCHED,
             pending=PENDING,
+        ),
+        Contestant("postgres", "single events, durable in PostgreSQL", store="postgres"),
+        Contestant("postgres-batch", "1,000 events a POST, in PostgreSQL", store="postgres", shape=BATCHED),
+        Contestant("workers-batch", "the same, two workers", store="postgres", shape=BATCHED, options=WORKERS),
+        Contestant("sqlite-late-batch", "1,000 predictions a POST, 8 POSTs later their truths", shape=LATE_BATCHED),
+        Contestant(
+            "workers-late-batch", "the same in PostgreSQL, two workers", "postgres", LATE_BATCHED, options=WORKERS
         ),
     )
 }

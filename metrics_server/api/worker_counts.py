@@ -1,13 +1,14 @@
 """The server's own series of all workers of a port: any of them answers a scrape for all.
 
-Each worker writes what it counts to a file of its own, twice a second; a scrape adds up the files and what the worker
-that is asked counts now. A worker that takes the place of another goes on from its counts, so that none ever falls.
+Each worker writes what it counts to a file of its own, twice a second and before it is shown; a scrape adds up the
+files. A worker that takes the place of another goes on from its counts, so that none ever falls.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from threading import Lock
 
 import msgspec
 from prometheus_client import CollectorRegistry, Metric
@@ -40,20 +41,27 @@ class WorkerCounts(Collector):
         self._own = own
         self._directory = directory
         self._file = directory / f"{number}.json"
+        self._lock = Lock()
         self._before = _read(self._file)  # of the worker that had this number
         self.registry = CollectorRegistry()
         self.registry.register(self)
 
     def write(self) -> None:
         """Tells the other workers what this one has counted."""
-        new = self._file.with_suffix(".new")
-        new.write_bytes(msgspec.json.encode(list(self._counted())))
-        new.replace(self._file)
+        self._written()
+
+    def _written(self) -> list[_Family]:
+        with self._lock:  # a scrape is in a thread of its own
+            counted = list(self._counted())
+            new = self._file.with_suffix(".new")
+            new.write_bytes(msgspec.json.encode(counted))
+            new.replace(self._file)
+        return counted
 
     def collect(self) -> Iterable[Metric]:
-        """The series of all workers, added up."""
+        """The series of all workers, added up. What is shown is written first: it must not be less after a kill."""
         others = [_read(path) for path in self._directory.glob("*.json") if path != self._file]
-        for family in _merged([list(self._counted()), *others]):
+        for family in _merged([self._written(), *others]):
             metric = Metric(family.name, family.help, family.type)
             for sample in family.samples:
                 metric.add_sample(sample.name, sample.labels, sample.value)
