@@ -11,9 +11,9 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks import page, process, wrk
+from benchmarks.database import database
 from benchmarks.errors import BenchmarkError
 from benchmarks.page import Counted
-from benchmarks.database import database
 from benchmarks.pending import PENDING, Pending
 from benchmarks.process import Process
 from benchmarks.progress import progress

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from benchmarks.errors import BenchmarkError
 from benchmarks.process import Process
 
+_STILL_SECONDS = 1.0
 _SETTLE_SECONDS = 10.0
 
 
@@ -49,14 +50,17 @@ def check(counted: Counted, pending: int, answered: int, in_flight: int) -> None
 
 
 def settled(process: Process) -> Counted:
-    """Waits until the counts stand still, since events in flight when wrk left are still being applied."""
+    """Waits until the counts stand still, since events in flight when wrk left are still being applied.
+
+    One of several workers hears of the others within a second.
+    """
     deadline = time.monotonic() + _SETTLE_SECONDS
     before = None
     while (now := _counted(process)) != before:
         if time.monotonic() > deadline:
             raise BenchmarkError("the server still counts long after the last event")
         before = now
-        time.sleep(0.2)
+        time.sleep(_STILL_SECONDS)
     return now
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from metrics_server.ingest.router import Gate
 from metrics_server.pairing.writer import RetireResult, Writer
 
 JSON = "application/json"
+CATCH_UP_SECONDS = 1.0  # that a scrape waits for what other servers have committed
 FEEDBACK_SCHEMA = (Path(__file__).parent / "schemas/feedback.json").read_bytes()
 
 _encode = msgspec.json.Encoder().encode
@@ -161,12 +163,21 @@ class Metrics(RenderedHandler):
 
     VARY = "Accept, Accept-Encoding"
 
-    def initialize(self, exposition: Exposition, pages: SharedPages) -> None:
+    def initialize(self, exposition: Exposition, pages: SharedPages, writer: Writer) -> None:
         self._exposition = exposition
         self._pages = pages
+        self._writer = writer
 
     async def get(self) -> None:
+        await self._caught_up()
         await self.send(self._page())
+
+    async def _caught_up(self) -> None:
+        """Waits for what other servers have committed before; without the store the last values are shown."""
+        caught_up = asyncio.Event()
+        self._writer.catch_up(lambda _: caught_up.set())
+        with suppress(TimeoutError):
+            await asyncio.wait_for(caught_up.wait(), CATCH_UP_SECONDS)
 
     async def _page(self) -> Encoded:
         accept, zipped = self.request.headers.get("Accept", ""), self.takes_gzip()

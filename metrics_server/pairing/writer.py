@@ -45,6 +45,7 @@ SubmissionResult = BatchResult | Unavailable
 OnResult = Callable[[Sequence[SubmissionResult]], None]
 RetireResult = bool | Unavailable  # whether there was such a series
 OnRetired = Callable[[RetireResult], None]
+OnCaughtUp = Callable[[None], None]
 DeliverResults = Callable[[list[tuple[Callable[[Any], None], Any]]], None]
 
 
@@ -102,6 +103,7 @@ class Writer:
         self._view = self._maintenance.view
         self._queue: deque[Submission] = deque()
         self._retiring: deque[tuple[Labels, OnRetired]] = deque()
+        self._catching_up: deque[OnCaughtUp] = deque()
         self._wake = threading.Event()
         # Since the start: what was queued is counted up in the event loop, what was taken in the writer's thread.
         self._rows_queued = self._rows_taken = 0
@@ -147,6 +149,16 @@ class Writer:
         self._retiring.append((labels, on_retired))
         self._wake.set()
 
+    def catch_up(self, on_caught_up: OnCaughtUp) -> None:
+        """Has what other writers have committed taken next, and then `on_caught_up` called with None; also when the
+        store is away.
+        """
+        if self._store.is_shared:
+            self._catching_up.append(on_caught_up)
+            self._wake.set()
+        else:
+            on_caught_up(None)
+
     @property
     def is_up(self) -> bool:
         """Tells whether the last use of the store succeeded."""
@@ -166,9 +178,9 @@ class Writer:
             self._wake.clear()
             while submissions := self._next_submissions():
                 self._apply(submissions)
-                self._retire_all()
+                self._serve_requests()
                 self._maintain()
-            self._retire_all()
+            self._serve_requests()
             if self._stopping and not self._queue and not self._retiring:
                 return
             self._maintain()
@@ -249,7 +261,24 @@ class Writer:
             self._is_broken = True  # it may or may not have been applied
             raise
 
-    # Series that are retired
+    # Requests of others than senders
+
+    def _serve_requests(self) -> None:
+        self._retire_all()
+        if self._catching_up:
+            self._catch_up_for_all()
+
+    def _catch_up_for_all(self) -> None:
+        """Catches up once for all that have asked before."""
+        asked = [self._catching_up.popleft() for _ in range(len(self._catching_up))]
+        try:
+            self._recover()
+            self._view.catch_up(self._clock())
+        except StoreUnavailable as error:
+            self._note_failure(error)
+        except Exception:  # who asks gets the last values; it must never end the writer
+            logger.exception("Maintenance failed")
+        self._deliver_results([(on_caught_up, None) for on_caught_up in asked])
 
     def _retire_all(self) -> None:
         while self._retiring:

@@ -26,8 +26,8 @@ def arguments_of(change: Change, known_series: Collection[int], components: Mapp
     new_series = [row for row in change.series.values() if row.id not in known_series]
     used_series = [row for row in change.series.values() if row.id in known_series]
     records = sorted(change.records.items())
-    new = [(key, one.expiry_queue, float(one.expires_at), one.value) for key, one in records if not one.version]
-    old = [(key, one.version, float(one.expires_at), one.value) for key, one in records if one.version]
+    new = [(key, one.expiry_queue, one.expires_at, one.value) for key, one in records if not one.version]
+    old = [(key, one.version, one.expires_at, one.value) for key, one in records if one.version]
     return [
         *_columns([(row.id, row.identity, *_times(row)) for row in new_series], 6),
         *_columns([(key, encoded(name), encoded(value)) for (key, name), value in sorted(change.claims.items())], 3),
@@ -41,14 +41,11 @@ def arguments_of(change: Change, known_series: Collection[int], components: Mapp
 
 
 def _register_rows(change: Change) -> list[tuple[int, bytes, float, float]]:
-    return [
-        (series_id, encoded(name), float(register.at), float(register.value))
-        for (series_id, name), register in change.registers.items()
-    ]
+    return [(series_id, encoded(name), *register) for (series_id, name), register in change.registers.items()]
 
 
 def _times(row: StoredSeries) -> tuple[float, float, float, float]:
-    return float(row.created_at), float(row.seen_at), float(row.predicted_at), float(row.labelled_at)
+    return row.created_at, row.seen_at, row.predicted_at, row.labelled_at
 
 
 def _sum_columns(change: Change, components: Mapping[str, int]) -> Columns:
@@ -63,7 +60,7 @@ def _sum_columns(change: Change, components: Mapping[str, int]) -> Columns:
         widths += [bucket.width] * count
         starts += [bucket.start] * count
         numbers += [components[name] for name in sums]
-        values += map(float, sums.values())
+        values += sums.values()
     return [series, widths, starts, numbers, values]
 
 

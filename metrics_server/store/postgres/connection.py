@@ -6,6 +6,8 @@ import psycopg
 from psycopg import Connection
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from metrics_server.store.postgres.arrays import register
+
 # Seconds, but for the last, which is milliseconds. What the URL says goes first.
 _DEFAULTS = {
     "connect_timeout": "5",
@@ -35,6 +37,7 @@ def connect(url: str, purpose: str) -> Connection:
     # Statements are not prepared: poolers between us and the server need not know of them.
     connection = psycopg.connect(make_conninfo(url, **options, **name), autocommit=True, prepare_threshold=None)
     try:
+        register(connection)
         connection.execute("; ".join(_SETTINGS).encode())
         if connection.execute("SHOW synchronous_commit").fetchone() in (("off",), ("local",)):
             connection.execute("SET synchronous_commit = on")  # what is acknowledged must not be lost

@@ -331,8 +331,7 @@ INSERT INTO catalog (schema_version, epoch, deletions) VALUES ({SCHEMA_VERSION},
 INSERT INTO upkeep (writer, until) VALUES (0, '-infinity');
 """
 
-_ARGUMENTS = (
-    *["bigint"] * 4,
+ARRAYS = (
     *("bigint[]", "bytea[]", *["float8[]"] * 4),
     *("bigint[]", "bytea[]", "bytea[]"),
     *("bytea[]", "smallint[]", "float8[]", "bytea[]"),
@@ -342,8 +341,8 @@ _ARGUMENTS = (
     *("bigint[]", "bytea[]", "float8[]", "float8[]"),
     *("bigint[]", "float8[]", "float8[]", "float8[]"),
 )
-COMMIT = f"SELECT commit_batch({', '.join(f'%s::{kind}' for kind in _ARGUMENTS)})"
-LOAD = "SELECT key, version, value FROM records WHERE key = ANY(%s)"
+COMMIT = f"SELECT commit_batch(%s, %s, %s, %s, {', '.join(f'%s::{kind}' for kind in ARRAYS)})"
+LOAD = "SELECT key, version, value FROM records WHERE key = ANY(%s::bytea[])"
 ENROL = """INSERT INTO writers (schema_version, session, seq, seen_at) VALUES (%s, 1, 0, now())
 RETURNING id, session, seq"""
 TAKE_OVER = """UPDATE writers SET session = session + 1, seen_at = now() WHERE id = %s AND session > 0

@@ -21,11 +21,13 @@ from metrics_server.errors import StoreRefused, StoreUnavailable
 from metrics_server.metrics.sums import Sums
 from metrics_server.metrics.window import Bucket
 from metrics_server.store.interface import Change, News, Record, Register, StepSumsStream, StoredSeries, never
+from metrics_server.store.postgres.arrays import array
 from metrics_server.store.postgres.batch import Delta, arguments_of
 from metrics_server.store.postgres.components import Components, decoded
 from metrics_server.store.postgres.connection import connect, first_line
 from metrics_server.store.postgres.history import LAST_START, HistoryReader
 from metrics_server.store.postgres.sql import (
+    ARRAYS,
     COMMIT,
     CONFLICT,
     CUMULATIVE,
@@ -157,7 +159,7 @@ class PostgresStore:
         if not keys:
             return {}
         with self._guarded() as connection:
-            rows = connection.execute(LOAD, (list(keys),), binary=True).fetchall()
+            rows = connection.execute(LOAD, (array("bytea[]", list(keys)),), binary=True).fetchall()
         return {key: Record(version, value) for key, version, value in rows}
 
     def commit(self, change: Change) -> bool:
@@ -178,8 +180,9 @@ class PostgresStore:
     def _call_commit(self, seq: int, arguments: Sequence[Any]) -> int:
         connection = self._connection or self._connect()
         self._is_unsure = False
+        arrays = map(array, ARRAYS, arguments)
         with self._watchdog.within(self._answer_seconds, connection):
-            row = connection.execute(COMMIT, (self._writer, self._session, seq, self._epoch, *arguments)).fetchone()
+            row = connection.execute(COMMIT, (self._writer, self._session, seq, self._epoch, *arrays)).fetchone()
         if self._is_unsure:
             raise psycopg.OperationalError("the standby has not confirmed a commit")
         assert row is not None
