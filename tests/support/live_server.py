@@ -6,7 +6,6 @@ import http.client
 import json
 import os
 import signal
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -15,7 +14,7 @@ from typing import NamedTuple
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support.running import FEEDBACK, RESPONSE, ce, launch
+from tests.support.running import FEEDBACK, RESPONSE, ServerProcess, ce, launch
 
 
 class Request(NamedTuple):
@@ -122,7 +121,7 @@ class LiveServer:
         self._options = ["--store", store or f"sqlite:///{self.database}", *options]
         self._wrapper = list(wrapper)
         self.port = 0
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: ServerProcess | None = None
 
     def start(self) -> None:
         self.process, self.port = launch(self.log, *self._options, wrapper=self._wrapper)

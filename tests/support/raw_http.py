@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support.running import launch
+from tests.support.running import ServerProcess, launch
 
 ANSWER_SECONDS = 3.0
 
@@ -151,7 +151,7 @@ class Page(NamedTuple):
 class Served:
     """A running server process."""
 
-    def __init__(self, port: int, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, port: int, process: ServerProcess) -> None:
         self.port = port
         self.process = process
         self.url = f"http://127.0.0.1:{port}"
