@@ -81,6 +81,7 @@ def test_a_server_that_comes_late_gets_all(programs: Path, serve: Serve, tmp_pat
         assert server.value("model_labels_total", status="matched", **IRIS) == 5
 
 
+@pytest.mark.long
 def test_a_stop_tells_what_waits(programs: Path, serve: Serve, tmp_path: Path) -> None:
     """After SIGTERM the process tells the predictions that it has answered, and then ends. The server stands still
     until then, so that they do wait."""

@@ -582,7 +582,7 @@ def test_a_long_list_of_pending_statements_holds_nobody_up(serve: Serve) -> None
         rows = [{"request_id": f"r{n}", "row": MAX_ROWS - 1, "truth": 1} for n in range(4000)]
         started = time.monotonic()
         assert told(server, rows) == ["pending"] * len(rows)
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 15
         assert server.value("metrics_server_lookups_total", outcome="dropped") == len(rows) - MAX_WAITING
         elastic.gate.set()
         server.process.kill()
@@ -720,7 +720,7 @@ def test_replies_to_feedback_without_an_id_are_told_apart(serve: Serve) -> None:
         for _ in range(2):
             server.post(PAIR, JSON, "/api/v1.0/feedback")
         known = [server.post(PAIR, ce(FEEDBACK, "1", "r")).headers["ce-id"] for _ in range(2)]
-        sent = {Sink.ids.get(timeout=10) for _ in range(5)}
+        sent = {Sink.ids.get(timeout=30) for _ in range(5)}
         sink.shutdown()
     assert len(sent) == 5
     assert sent > {*bare, *known}

@@ -147,10 +147,10 @@ class LiveServer:
                 self.signal(signal.SIGKILL)
             except (IndexError, ProcessLookupError):
                 self.process.kill()
-            self.process.wait(10)
+            self.process.wait(30)
 
     def get(self, path: str) -> Reply:
-        return send(self.port, None, path, timeout=10)
+        return send(self.port, None, path, timeout=30)
 
     def post(self, request: Request, timeout: float = 15.0) -> Reply:
         return send(self.port, request, timeout=timeout)
