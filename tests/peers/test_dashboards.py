@@ -34,6 +34,7 @@ from tests.support.dashboards import (
     variables,
 )
 from tests.support.running import RESPONSE, ROOT, RunningServer, ce, free_port, peer
+from tests.support.waiting import until
 
 # Queries that find nothing here, by what stands in them.
 EMPTY = {
@@ -292,4 +293,5 @@ def test_the_queries_of_the_page_find_data(prometheus: Prometheus) -> None:
     queries = [query for query in re.findall(r"```promql\n(.*?)```", page, re.DOTALL) if "seldon_api" in query]
     assert len(queries) == 2
     for query in (*queries, "simulated_rows_total", "simulated_output", "rate(simulated_predict_count[1m])"):
-        assert prometheus.values(query.replace("[5m]", "[30s]")), query
+        asked = query.replace("[5m]", "[30s]")
+        until(lambda asked=asked: prometheus.values(asked), 40, query)

@@ -12,8 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from prometheus_client.parser import text_string_to_metric_families
-
+from tests.support.exposed import samples_of
 from tests.support.running import FEEDBACK, RESPONSE, ServerProcess, ce, launch
 
 
@@ -74,7 +73,7 @@ class Page:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+        self.samples = samples_of(text)
 
     def value(self, name: str, **labels: str) -> float:
         """The sum over all samples of this name that have these labels."""

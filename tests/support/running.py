@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
+from tests.support.exposed import samples_of
 from tests.support.forked_server import ForkedServer
 
 PROGRAM = (sys.executable, "-m", "metrics_server")
@@ -205,11 +205,7 @@ class RunningServer:
     def samples(self) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
         """Every sample of the page."""
         text = self.get("/v1/metrics").body.decode()
-        return {
-            (sample.name, frozenset(sample.labels.items())): sample.value
-            for family in text_string_to_metric_families(text)
-            for sample in family.samples
-        }
+        return {(sample.name, frozenset(sample.labels.items())): sample.value for sample in samples_of(text)}
 
     def value(self, name: str, **labels: str) -> float | None:
         """The sum of the samples with this name and these labels; None if there is none."""
