@@ -9,6 +9,7 @@ import math
 import queue
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -491,9 +492,9 @@ def test_a_locked_store(serve: Serve, tmp_path: Path) -> None:
     server = serve("--store", f"sqlite:///{tmp_path / 'state.db'}")
     rows = [{"request_id": f"r{n}", "truth": 1, "prediction": 1, "labelled_at": 1772440000 + n} for n in range(3)]
     seldon = {"truth": {"strData": "1"}, "response": {"strData": "1"}}
-    with locked(tmp_path / "state.db"):
-        for body, path in ((rows[0], "/v1/feedback"), ([*rows, {}], "/v1/feedback"), (seldon, "/api/v1.0/feedback")):
-            answer = server.post(body, {**JSON, "Seldon-Puid": "p"}, path)
+    posts = ((rows[0], "/v1/feedback"), ([*rows, {}], "/v1/feedback"), (seldon, "/api/v1.0/feedback"))
+    with locked(tmp_path / "state.db"), ThreadPoolExecutor(len(posts)) as pool:
+        for answer in pool.map(lambda post: server.post(post[0], {**JSON, "Seldon-Puid": "p"}, post[1]), posts):
             assert (answer.status, answer.reason, answer.headers["Retry-After"]) == (503, "unavailable", "1")
     assert told(server, rows) == ["accepted"] * 3
     assert told(server, rows) == ["duplicate"] * 3
