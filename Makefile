@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 # One more than there are processors: tests of servers and peers mostly wait.
 WORKERS ?= $(shell expr $$(nproc) + 1)
 PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS)
+# Each worker would compile every test and each server itself, where the environment keeps Python from writing it down.
+unexport PYTHONDONTWRITEBYTECODE
 # A file is one worker's, so that its servers and peers start once; the longest come first (tests/support/scheduling.py).
 BY_FILE := --dist loadfile --no-loadscope-reorder
 # Helm of this machine, else built from its module; tests/peers/test_chart.py names the same version.

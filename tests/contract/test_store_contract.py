@@ -781,11 +781,20 @@ def _do(store: Store, what: str, how: Any) -> object:
     return is_gone
 
 
+@pytest.mark.parametrize("examples", [20, pytest.param(60, marks=pytest.mark.long)])
 @pytest.mark.parametrize("name", [name for name in STORES if name != "memory"])
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(taken=st.lists(steps, max_size=25))
-def test_all_stores_do_the_same(name: str, taken: list[tuple[str, Any]]) -> None:
+def test_all_stores_do_the_same(name: str, examples: int) -> None:
     """After any history of changes, sweeps and roll-ups every store has given the same answers as the one in memory."""
+
+    @settings(max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @given(taken=st.lists(steps, max_size=25))
+    def holds(taken: list[tuple[str, Any]]) -> None:
+        _assert_same(name, taken)
+
+    holds()
+
+
+def _assert_same(name: str, taken: list[tuple[str, Any]]) -> None:
     expiries: dict[bytes, float] = {}
     with tempfile.TemporaryDirectory() as directory:
         model, store = CountedVersions(MemoryStore(), {}), opened_store(name, Path(directory))

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
@@ -135,41 +136,66 @@ def test_damaged_bodies(
     )
 
 
-@settings(fuzzed, max_examples=400)
-@given(payloads)
-@example({"reward": 10**400})
-@example({"truth": {"data": {"tensor": {"shape": [2, 0], "values": []}}}, "reward": 1})
-def test_any_json_as_feedback(payload: Any) -> None:
+@pytest.mark.parametrize("examples", [100, pytest.param(400, marks=pytest.mark.long)])
+def test_any_json_as_feedback(examples: int) -> None:
     """Any JSON in the form of a feedback, or nearly, is taken or refused, and the page stays readable."""
-    check("application/json", "", {}, written(payload))
+
+    @settings(fuzzed, max_examples=examples)
+    @given(payloads)
+    @example({"reward": 10**400})
+    @example({"truth": {"data": {"tensor": {"shape": [2, 0], "values": []}}}, "reward": 1})
+    def holds(payload: Any) -> None:
+        check("application/json", "", {}, written(payload))
+
+    holds()
 
 
-@fuzzed
-@given(headers, payloads)
-def test_any_json_in_a_binary_event(sent: dict[str, str], payload: Any) -> None:
+@pytest.mark.parametrize("examples", [60, pytest.param(200, marks=pytest.mark.long)])
+def test_any_json_in_a_binary_event(examples: int) -> None:
     """Any JSON under any attributes is taken or refused, and the page stays readable."""
-    check("application/json", "", sent, written(payload))
+
+    @settings(fuzzed, max_examples=examples)
+    @given(headers, payloads)
+    def holds(sent: dict[str, str], payload: Any) -> None:
+        check("application/json", "", sent, written(payload))
+
+    holds()
 
 
-@fuzzed
-@given(st.lists(envelopes | values, max_size=4))
-def test_any_json_in_a_batch(batch: list[Any]) -> None:
+@pytest.mark.parametrize("examples", [60, pytest.param(200, marks=pytest.mark.long)])
+def test_any_json_in_a_batch(examples: int) -> None:
     """Any JSON in the place of events is taken or refused element by element, and the page stays readable."""
-    check(BATCH, "", {}, written(batch))
-    for element in batch[:1]:
-        check(STRUCTURED, "", {}, written(element))
+
+    @settings(fuzzed, max_examples=examples)
+    @given(st.lists(envelopes | values, max_size=4))
+    def holds(batch: list[Any]) -> None:
+        check(BATCH, "", {}, written(batch))
+        for element in batch[:1]:
+            check(STRUCTURED, "", {}, written(element))
+
+    holds()
 
 
-@settings(fuzzed, max_examples=100)
-@given(pairs, st.sampled_from([*KINDS]), st.lists(st.sampled_from(["r", "q"]), min_size=1, max_size=4))
-def test_what_is_accepted_leaves_a_readable_page(pair: dict[str, Any], kind: str, requests: list[str]) -> None:
+@pytest.mark.parametrize("examples", [30, pytest.param(100, marks=pytest.mark.long)])
+def test_what_is_accepted_leaves_a_readable_page(examples: int) -> None:
     """Good feedback, logged responses and corrections of any usual kind leave a page without doubles or NaN."""
+
+    @settings(fuzzed, max_examples=examples)
+    @given(pairs, st.sampled_from([*KINDS]), st.lists(st.sampled_from(["r", "q"]), min_size=1, max_size=4))
+    def holds(pair: dict[str, Any], kind: str, requests: list[str]) -> None:
+        check(BATCH, "", {}, written(_batch_about(pair, kind, requests)))
+
+    holds()
+
+
+def _batch_about(pair: dict[str, Any], kind: str, requests: list[str]) -> list[dict[str, Any]]:
+    """Feedback and a logged response of each request, all of one pair."""
     batch: list[dict[str, Any]] = []
     for number, request_id in enumerate(requests):
         event = {"specversion": "1.0", "source": "s", "requestid": request_id}
         batch.append({**event, "id": f"f{number}", "type": "io.seldon.serving.feedback", "data": pair})
         batch.append({**event, "id": f"l{number}", "type": kind, "data": pair["response"]})
-    check(BATCH, "", {}, written(batch))
+    return batch
 
 
 def test_an_absurd_shape_is_refused_at_once() -> None:

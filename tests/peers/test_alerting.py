@@ -148,6 +148,7 @@ def _simulation(server: RunningServer, directory: Path) -> Iterator[None]:
             process.wait(20)
 
 
+@pytest.mark.long
 def test_a_canary_that_turns_bad_is_told_and_then_resolved(serve: Serve, stack: ExitStack, tmp_path: Path) -> None:
     """A canary as good as the main predictor is no news; one that turns bad is, within seconds; one that is good again
     resolves it."""

@@ -16,6 +16,7 @@ from tests.support.running import RESPONSE, RunningServer, ce
 
 REFRESH = 5_000  # milliseconds between two looks of the page at the server
 WINE, _, FRAUD, HOUSES = (f"/ui/models/{path}" for path in SERIES)
+COMPARED = "/ui/deployments/shop/wine"
 
 FIGURES = "[...document.querySelectorAll('figure[data-chart]')]"
 # One document of Bokeh's for each figure, and nothing left to draw.
@@ -75,7 +76,7 @@ def put_forward(tab: Tab, milliseconds: int = REFRESH + 100) -> None:
 
 def refresh(tab: Tab, shown: str = "true") -> None:
     """Lets the page look at the server until it shows this, its charts too; a view is up to a second old."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 40
     is_shown = False
     while not is_shown:
         assert time.monotonic() < deadline, f"this is not shown: {shown}"
@@ -132,13 +133,13 @@ VIEWS = {
     "strings": ("/ui/models/shop/beer/main/classifier", 4),
     "a slice": ("/ui/models/shop/beer/main/classifier?slice=tenant%3Da", 1),
     "unlabelled": ("/ui/models/shop/unlabelled/main/classifier", 1),
-    "compared": ("/ui/deployments/shop/wine", 1),
+    "compared": (COMPARED, 1),
     "server": ("/ui/health", 0),
 }
 
 
 # Views that are made of the same parts as others.
-ALIKE = ("binary", "regression", "strings", "a slice")
+ALIKE = ("binary", "regression", "strings", "a slice", "unlabelled", "compared", "server")
 
 
 @pytest.mark.parametrize(
@@ -368,7 +369,7 @@ def test_a_refresh_leaves_people_where_they_are(stocked: RunningServer, open_tab
     tab.assert_clean()
 
 
-@pytest.mark.parametrize("path", ["/ui", WINE])
+@pytest.mark.parametrize("path", ["/ui", pytest.param(WINE, marks=pytest.mark.long)])
 def test_the_keyboard_reaches_everything(stocked: RunningServer, open_tab: OpenTab, path: str) -> None:
     """Tab leads from the way past the header through all that can be used, in the order of the page, and its place is
     seen."""
@@ -451,7 +452,7 @@ def test_a_chart_tells_what_is_under_the_pointer(hostile: RunningServer, open_ta
 
 def test_the_theme_is_remembered(stocked: RunningServer, open_tab: OpenTab) -> None:
     """The button leads from the system's colours to light and dark; charts follow, and so does the next page."""
-    tab = open_drawn(open_tab(stocked.url, color_scheme="dark"), WINE)
+    tab = open_drawn(open_tab(stocked.url, color_scheme="dark"), COMPARED)
     assert text(tab, "#theme") == "Theme: auto"
     await_look(tab, "dark")
     hold(tab)
@@ -461,9 +462,18 @@ def test_the_theme_is_remembered(stocked: RunningServer, open_tab: OpenTab) -> N
     tab.open("/ui/health")
     assert text(tab, "#theme") == "Theme: light"
     assert tab.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
-    tab.open(WINE)
+    tab.open(COMPARED)
     await_look(tab, "light")
+    tab.assert_clean()
+
+
+@pytest.mark.long
+def test_charts_follow_a_theme_that_changes_while_they_are_drawn(stocked: RunningServer, open_tab: OpenTab) -> None:
+    """Whatever is under way when the button is pressed, each chart is there once, in the colours of the last press."""
+    tab = open_drawn(open_tab(stocked.url, color_scheme="dark"), WINE)
     hold(tab)
+    tab.do(lambda page: page.locator("#theme").click())
+    await_look(tab, "light")
     tab.evaluate(
         """() => {
           const ask = window.fetch;

@@ -80,7 +80,7 @@ def _source(source: str) -> Path:
 
 
 def _get(url: str) -> Any:
-    with urllib.request.urlopen(url, timeout=10) as answer:
+    with urllib.request.urlopen(url, timeout=30) as answer:
         return json.loads(answer.read())
 
 
@@ -326,8 +326,8 @@ def test_an_alert_reaches_the_stand_in_for_slack(native: Native) -> None:
     listed."""
     request = urllib.request.Request(native.url("alertmanager", "/api/v2/alerts"), json.dumps([CRITICAL]).encode())
     request.add_header("Content-Type", "application/json")
-    urllib.request.urlopen(request, timeout=10).close()
-    deadline = time.monotonic() + 20
+    urllib.request.urlopen(request, timeout=30).close()
+    deadline = time.monotonic() + 40
     while "ModelTest" not in native.log("slack").read_text():
         assert time.monotonic() < deadline, native.log("alertmanager").read_text()
         time.sleep(0.1)
@@ -337,7 +337,7 @@ def test_an_alert_reaches_the_stand_in_for_slack(native: Native) -> None:
 
 
 def _page_value(native: Native, service: str, page: str, name: str, **labels: str) -> float:
-    with urllib.request.urlopen(native.url(service, page), timeout=10) as answer:
+    with urllib.request.urlopen(native.url(service, page), timeout=30) as answer:
         return Page(answer.read().decode()).value(name, **labels)
 
 
@@ -488,7 +488,7 @@ def test_the_stand_in_answers_as_slack(tmp_path: Path) -> None:
 
 def _posted(url: str, body: bytes) -> tuple[int, bytes]:
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, body, JSON_TYPE), timeout=10) as answer:
+        with urllib.request.urlopen(urllib.request.Request(url, body, JSON_TYPE), timeout=30) as answer:
             return answer.status, answer.read()
     except urllib.error.HTTPError as error:
         with error:

@@ -35,6 +35,7 @@ from tests.support.dashboards import (
     variables,
 )
 from tests.support.running import RESPONSE, ROOT, RunningServer, ce, free_port, peer
+from tests.support.waiting import until
 
 # Queries that find nothing here, by what stands in them.
 EMPTY = {
@@ -301,4 +302,5 @@ def test_the_queries_of_the_page_find_data(prometheus: Prometheus) -> None:
         'true_pos{job="wrappers"}',
     )
     for query in (*queries, *scraped):
-        assert prometheus.values(query.replace("[5m]", "[30s]")), query
+        asked = query.replace("[5m]", "[30s]")
+        until(lambda asked=asked: prometheus.values(asked), 40, query)

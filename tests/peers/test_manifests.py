@@ -178,7 +178,7 @@ def test_the_printer_says_what_could_not_be_delivered(tmp_path: Path) -> None:
                 time.sleep(0.05)
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(30)
     (line,) = log.read_text().splitlines()
     assert "id='17' requestid='r'" in line
     assert "knativeerrorcode='422'" in line

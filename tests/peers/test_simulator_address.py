@@ -51,7 +51,7 @@ def _is_answered(host: str, port: int) -> bool:
     ("options", "answered", "shown"),
     [
         ([], {"127.0.0.1"}, "127.0.0.1"),
-        (["--ingress_host", "127.0.0.2"], {"127.0.0.2"}, "127.0.0.2"),
+        pytest.param(["--ingress_host", "127.0.0.2"], {"127.0.0.2"}, "127.0.0.2", marks=pytest.mark.long),
         (["--ingress_host", "0.0.0.0"], {"127.0.0.1", "127.0.0.2"}, "127.0.0.1"),
     ],
     ids=["default", "one", "all"],

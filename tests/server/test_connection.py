@@ -195,7 +195,7 @@ def test_unfinished_bodies_leave_nothing_behind(data: bytes) -> None:
                 client.answer()
         assert server.ask(post()).status == 200
         server.process.terminate()
-        assert server.process.wait(5) == 0
+        assert server.process.wait(30) == 0
 
 
 def test_a_refused_event_leaves_nothing_behind() -> None:
@@ -207,7 +207,7 @@ def test_a_refused_event_leaves_nothing_behind() -> None:
         ):
             assert server.ask(post(body)).status != 0
         server.process.terminate()
-        assert server.process.wait(5) == 0
+        assert server.process.wait(30) == 0
 
 
 # slow clients
@@ -223,7 +223,7 @@ def test_slow_clients_hold_nobody_up(server: Served) -> None:
         for _ in range(20):
             assert server.ask(post()).status == 200
             assert server.ask(get("/healthz", close=True)).status == 200
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < connection.BODY_SECONDS / 2
 
 
 @pytest.fixture
@@ -270,10 +270,10 @@ def test_a_header_sent_drop_by_drop_gains_no_time(hasty: Inside) -> None:
     with Client(hasty.port) as client:
         started = time.monotonic()
         with contextlib.suppress(ConnectionError):
-            while time.monotonic() - started < 3:
+            while time.monotonic() - started < 20:
                 client.socket.sendall(b"X")
                 time.sleep(0.02)
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 10
 
 
 def test_a_client_that_does_not_read_is_let_go(hasty: Inside) -> None:
@@ -283,7 +283,7 @@ def test_a_client_that_does_not_read_is_let_go(hasty: Inside) -> None:
         client.socket.setblocking(False)
         started = time.monotonic()
         cut = False
-        while not cut and time.monotonic() - started < 5:
+        while not cut and time.monotonic() - started < 20:
             try:
                 client.socket.send(get("/v1/metrics") * 50)
             except BlockingIOError:
@@ -432,4 +432,4 @@ def test_a_client_that_does_not_read_keeps_no_shutdown_waiting() -> None:
         client.socket.settimeout(0.5)
         client.send(get("/v1/metrics") * 20 + post() * 5)
         server.process.terminate()
-        assert server.process.wait(10) == 0
+        assert server.process.wait(30) == 0

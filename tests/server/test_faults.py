@@ -24,6 +24,7 @@ from metrics_server.series.evaluator import Evaluator
 from metrics_server.series.registry import SeriesRegistry
 from metrics_server.series.series import Scoring
 from metrics_server.series.totals import Totals
+from metrics_server.store.sqlite.store import BUSY_SECONDS
 from metrics_server.telemetry import Telemetry
 from tests.support.live_server import (
     LiveServer,
@@ -189,7 +190,7 @@ class Sender(threading.Thread):
     def _try(self, request: Request) -> int | None:
         try:
             if self._connection is None:
-                self._connection = http.client.HTTPConnection("127.0.0.1", self._server.port, timeout=10)
+                self._connection = http.client.HTTPConnection("127.0.0.1", self._server.port, timeout=30)
             self._connection.request("POST", "/", request.body, dict(request.headers))
             reply = self._connection.getresponse()
             reply.read()
@@ -279,7 +280,7 @@ async def _at_once(port: int, request: Request, count: int) -> Counter[int]:
 
 
 @pytest.mark.parametrize("request_id", ["one", ""], ids=["with a request id", "without"])
-@pytest.mark.parametrize("store", ["sqlite", "memory://"])
+@pytest.mark.parametrize("store", ["sqlite", pytest.param("memory://", marks=pytest.mark.long)])
 def test_a_storm_of_duplicates_counts_once(tmp_path: Path, store: str, request_id: str) -> None:
     """Five hundred copies of one event at the same time are all answered 200, and one of them counts."""
     with live_server(tmp_path, "--log_level", "WARNING", store="" if store == "sqlite" else store) as server:
@@ -306,14 +307,14 @@ def test_a_locked_database_is_waited_out(tmp_path: Path) -> None:
         with locked(server.database):
             started = time.monotonic()
             reply = server.post(held)
-            assert time.monotonic() - started < 5
+            assert time.monotonic() - started < BUSY_SECONDS + 10
             assert (reply.status, reply.headers.get("Retry-After")) == (503, "1")
             assert json.loads(reply.body)["error"]["reason"] == "unavailable"
             assert server.get("/healthz").status == 200
             page = server.page()
             assert page.model_lines() == kept
             assert page.value("metrics_server_events_total", outcome="unavailable") == 1.0
-        until(lambda: server.post(held).status == 200, 10, "the event was not taken after the release")
+        until(lambda: server.post(held).status == 200, 30, "the event was not taken after the release")
         page = server.page()
         assert page.by("model_confusion_total", "truth", "prediction") == {("cat", "cat"): 1.0, ("cat", "dog"): 1.0}
         assert page.value("metrics_server_store_up") == 1.0
@@ -333,7 +334,7 @@ def test_a_server_is_not_ready_while_the_database_is_locked(tmp_path: Path) -> N
                 states[server.get("/readyz").status, server.page().value("metrics_server_store_up")] += 1
                 time.sleep(0.05)
             assert set(states) == {(503, 0.0)}, states
-        until(lambda: server.get("/readyz").status == 200, 10, "the server did not get ready again")
+        until(lambda: server.get("/readyz").status == 200, 30, "the server did not get ready again")
 
 
 def test_a_full_queue_turns_away_at_once(tmp_path: Path) -> None:
@@ -352,11 +353,11 @@ def test_a_full_queue_turns_away_at_once(tmp_path: Path) -> None:
         with locked(server.database), ThreadPoolExecutor(len(events)) as pool:
             list(pool.map(post, events))
         assert {status for _, status, _ in taken} == {503}
-        at_once = [body for seconds, _, body in taken if seconds < 1]
+        at_once = [body for seconds, _, body in taken if seconds < BUSY_SECONDS]
         assert len(at_once) >= len(events) - 4
         assert all(b"--max_queue_events" in body for body in at_once)
         for request in events:
-            until(lambda request=request: server.post(request).status == 200, 10, "not taken after the release")
+            until(lambda request=request: server.post(request).status == 200, 30, "not taken after the release")
         page = server.page()
         assert page.value("model_confusion_total", prediction="dog") == len(events)
         assert_all_answers_counted(page)
@@ -368,7 +369,7 @@ def test_a_full_queue_turns_away_at_once(tmp_path: Path) -> None:
 def test_stopping_under_load(tmp_path: Path) -> None:
     """SIGTERM: not ready but serving for the shutdown delay, then no connections; exit 0 in time, and all that was
     answered 200 is kept."""
-    with live_server(tmp_path, "--shutdown_delay", "0.7", "--drain_seconds", "10", "--log_level", "WARNING") as server:
+    with live_server(tmp_path, "--shutdown_delay", "2", "--drain_seconds", "10", "--log_level", "WARNING") as server:
         stop = threading.Event()
         answered: list[Request] = []
         after_term: list[float] = []
@@ -400,15 +401,15 @@ def test_stopping_under_load(tmp_path: Path) -> None:
             until(lambda: len(answered) > 100, 20, "no load")
             terminated_at = time.monotonic()
             server.signal(signal.SIGTERM)
-            until(lambda: server.get("/readyz").status == 503, 0.5, "still ready")
+            until(lambda: server.get("/readyz").status == 503, 1.8, "still ready")
             page = server.page()
-            assert server.wait(15) == 0
+            assert server.wait(30) == 0
             stopped_after = time.monotonic() - terminated_at
         finally:
             stop.set()
             for worker in workers:
                 worker.join(20)
-        assert 0.6 < stopped_after < 0.7 + 10
+        assert 1.9 < stopped_after < 2 + 10
         assert max(after_term) > 0.4, "events are taken during the shutdown delay"
         assert set(statuses) <= {200, 503, "refused"}
         assert statuses["refused"]
@@ -434,8 +435,8 @@ def test_stopping_idle(tmp_path: Path, number: signal.Signals) -> None:
     with live_server(tmp_path) as server:
         started = time.monotonic()
         server.signal(number)
-        assert server.wait(10) == 0
-        assert time.monotonic() - started < 3
+        assert server.wait(30) == 0
+        assert time.monotonic() - started < 10, "of 20 s to drain"
 
 
 # Starting again
@@ -468,7 +469,7 @@ def test_a_restart_shows_the_same(tmp_path: Path, end: signal.Signals) -> None:
             32.0,
         ]
         server.signal(end)
-        server.wait(10)
+        server.wait(30)
         server.start()
         assert server.page().model_lines() == before.model_lines()
         for name in ages:
@@ -550,5 +551,5 @@ def test_the_invariant_holds_in_every_scrape() -> None:
             assert_all_answers_counted(Page(exposition.render("")[0].decode()))
     finally:
         stop.set()
-        answering.join(10)
+        answering.join(30)
         sys.setswitchinterval(interval)

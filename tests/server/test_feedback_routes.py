@@ -9,6 +9,7 @@ import math
 import queue
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -491,9 +492,9 @@ def test_a_locked_store(serve: Serve, tmp_path: Path) -> None:
     server = serve("--store", f"sqlite:///{tmp_path / 'state.db'}")
     rows = [{"request_id": f"r{n}", "truth": 1, "prediction": 1, "labelled_at": 1772440000 + n} for n in range(3)]
     seldon = {"truth": {"strData": "1"}, "response": {"strData": "1"}}
-    with locked(tmp_path / "state.db"):
-        for body, path in ((rows[0], "/v1/feedback"), ([*rows, {}], "/v1/feedback"), (seldon, "/api/v1.0/feedback")):
-            answer = server.post(body, {**JSON, "Seldon-Puid": "p"}, path)
+    posts = ((rows[0], "/v1/feedback"), ([*rows, {}], "/v1/feedback"), (seldon, "/api/v1.0/feedback"))
+    with locked(tmp_path / "state.db"), ThreadPoolExecutor(len(posts)) as pool:
+        for answer in pool.map(lambda post: server.post(post[0], {**JSON, "Seldon-Puid": "p"}, post[1]), posts):
             assert (answer.status, answer.reason, answer.headers["Retry-After"]) == (503, "unavailable", "1")
     assert told(server, rows) == ["accepted"] * 3
     assert told(server, rows) == ["duplicate"] * 3
@@ -582,7 +583,7 @@ def test_a_long_list_of_pending_statements_holds_nobody_up(serve: Serve) -> None
         rows = [{"request_id": f"r{n}", "row": MAX_ROWS - 1, "truth": 1} for n in range(4000)]
         started = time.monotonic()
         assert told(server, rows) == ["pending"] * len(rows)
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 15
         assert server.value("metrics_server_lookups_total", outcome="dropped") == len(rows) - MAX_WAITING
         elastic.gate.set()
         server.process.kill()
@@ -720,7 +721,7 @@ def test_replies_to_feedback_without_an_id_are_told_apart(serve: Serve) -> None:
         for _ in range(2):
             server.post(PAIR, JSON, "/api/v1.0/feedback")
         known = [server.post(PAIR, ce(FEEDBACK, "1", "r")).headers["ce-id"] for _ in range(2)]
-        sent = {Sink.ids.get(timeout=10) for _ in range(5)}
+        sent = {Sink.ids.get(timeout=30) for _ in range(5)}
         sink.shutdown()
     assert len(sent) == 5
     assert sent > {*bare, *known}

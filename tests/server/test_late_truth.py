@@ -284,7 +284,7 @@ def test_when_the_last_prediction_and_label_came(serve: Serve) -> None:
         assert at is not None
         assert before <= at <= time.time()
     server.process.kill()
-    server.process.wait(10)
+    server.process.wait(30)
     logged.server = paired.server = serve()
     assert [[one.page()(name) for name in names] for one in (logged, paired)] == told
 
@@ -723,7 +723,7 @@ def _post_all(port: int, events: list[tuple[Mapping[str, str], bytes]], refused:
     connection.close()
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.long) for seed in (2, 3))])
 def test_a_storm_of_duplicates(serve: Serve, seed: int) -> None:
     """Every event five times, shuffled, over four connections at once: the numbers are those of every event once."""
     server = serve()

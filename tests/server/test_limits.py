@@ -25,6 +25,11 @@ BATCH = {"Content-Type": "application/cloudevents-batch+json"}
 JSON = {"Content-Type": "application/json"}
 STRUCTURED = {"Content-Type": "application/cloudevents+json"}
 
+# What is kept is decided above the stores, whose own promises are those of the contract.
+stores = pytest.mark.parametrize(
+    "store", ["sqlite:///metrics-server.db", pytest.param("memory://", marks=pytest.mark.long)]
+)
+
 
 def envelope(shop: Deployment, kind: str, name: str, data: Any, *, joins: bool = True) -> dict[str, Any]:
     names = {"namespace": "shop", "inferenceservicename": shop.name, "endpoint": "main", "modelid": "classifier"}
@@ -73,7 +78,7 @@ def dropped_rows(server: RunningServer, kind: str, cause: str) -> float | None:
 # Too much
 
 
-@pytest.mark.parametrize("store", ["memory://", "sqlite:///metrics-server.db"])
+@stores
 def test_beyond_max_pending_the_oldest_predictions_leave(serve: Serve, store: str) -> None:
     """Of 1000 the youngest 100 stay, as many as are allowed; the others are counted, find no truth any more, and change
     nothing made."""
@@ -170,7 +175,7 @@ def test_a_row_beside_the_limit_of_bytes_is_still_applied(serve: Serve) -> None:
     assert shop.page()("model_predictions_total") == 1
 
 
-@pytest.mark.parametrize("store", ["memory://", "sqlite:///metrics-server.db"])
+@stores
 def test_beyond_max_dedupe_keys_the_oldest_leave(serve: Serve, store: str) -> None:
     """Of events without a request id the youngest are known when they come again; the oldest would count again, and no
     pair is lost."""
@@ -199,7 +204,7 @@ def test_beyond_max_dedupe_keys_the_oldest_leave(serve: Serve, store: str) -> No
 # Too long
 
 
-@pytest.mark.parametrize("store", ["memory://", "sqlite:///metrics-server.db"])
+@stores
 def test_what_waits_longer_than_the_retention_leaves(serve: Serve, store: str) -> None:
     """Predictions and truths expire, each counted; pairs stay in every number; a late truth waits and expires in its
     turn."""

@@ -115,8 +115,8 @@ def test_an_unread_log_is_bounded_and_says_what_is_missing(piped: Piped) -> None
         dropped = piped.dropped()
     until(lambda: any(DROPPED.search(line) for line in list(lines)), 20, "nothing was said of the lines dropped")
     piped.process.send_signal(signal.SIGTERM)
-    assert piped.process.wait(10) == 0
-    reader.join(10)
+    assert piped.process.wait(30) == 0
+    reader.join(30)
     told = [int(found[1]) for line in lines if (found := DROPPED.search(line))]
     assert len(told) >= 1
     assert told[0] >= dropped - 1
@@ -132,8 +132,8 @@ def test_the_end_does_not_wait_for_a_log_that_nobody_reads(piped: Piped, number:
         assert piped.ask(_batch(1000)).status == 200
     started = time.monotonic()
     piped.process.send_signal(number)
-    assert piped.process.wait(10) == 0
-    assert time.monotonic() - started < 4
+    assert piped.process.wait(30) == 0
+    assert time.monotonic() - started < 10
 
 
 def test_a_log_whose_reader_has_gone_ends_nothing(piped: Piped) -> None:
@@ -142,7 +142,7 @@ def test_a_log_whose_reader_has_gone_ends_nothing(piped: Piped) -> None:
     for _ in range(3):
         assert piped.ask(_batch(1000)).status == 200
     piped.process.send_signal(signal.SIGTERM)
-    assert piped.process.wait(10) == 0
+    assert piped.process.wait(30) == 0
 
 
 def test_every_line_of_a_log_that_is_read_is_there_in_order(tmp_path: Path) -> None:
@@ -157,10 +157,10 @@ def test_every_line_of_a_log_that_is_read_is_there_in_order(tmp_path: Path) -> N
             assert server.ask(_batch(BATCH)).status == 200
         assert server.dropped() == 0
         server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(10) == 0
+        assert server.process.wait(30) == 0
     finally:
         server.process.kill()
-        reader.join(10)
+        reader.join(30)
     form = re.compile(r"\[[IW] \d{4}-\d\d-\d\d \d\d:\d\d:\d\d [\w.]+\] \S.*")
     assert all(form.fullmatch(line) for line in lines)
     assert sum(line.endswith(f"] {LINE}") for line in lines) == 5 * BATCH

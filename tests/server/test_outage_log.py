@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-import threading
 from contextlib import closing
 
 import pytest
 
 from metrics_server.telemetry import OutageLog
 from tests.conftest import Serve
-from tests.support.running import FEEDBACK, RunningServer, ce
+from tests.support.running import FEEDBACK, ce
+from tests.support.waiting import until
 
 PAIR = {"response": {"data": {"ndarray": [1]}}, "truth": {"data": {"ndarray": [1]}}}
 logger = logging.getLogger("tests.outage")
@@ -59,14 +59,7 @@ def test_the_level_is_that_of_the_outage(lines: pytest.LogCaptureFixture) -> Non
     assert _shown(lines) == ["E away", "I back"]
 
 
-def _await_status(server: RunningServer, path: str, status: int) -> None:
-    for _ in range(200):
-        if server.get(path).status == status:
-            return
-        threading.Event().wait(0.05)
-    raise AssertionError(server.log.read_text())
-
-
+@pytest.mark.long
 def test_a_store_that_is_away_is_told_once_for_each_outage(serve: Serve) -> None:
     """Two outages with several failed events each are four lines of the log."""
     server = serve("--store", "sqlite:///outage.db")
@@ -76,7 +69,7 @@ def test_a_store_that_is_away_is_told_once_for_each_outage(serve: Serve) -> None
             for number in (1, 2):
                 assert server.post(PAIR, ce(FEEDBACK, f"{outage}.{number}", f"r{outage}.{number}")).status == 503
             other.execute("ROLLBACK")
-        _await_status(server, "/readyz", 200)
+        until(lambda: server.get("/readyz").status == 200, 30, "it does not get ready again")
     assert server.stop() == 0
     log = server.log.read_text()
     assert log.count("The store is unavailable, events are answered 503") == 2

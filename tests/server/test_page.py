@@ -27,7 +27,7 @@ from tests.support.pages import (
     statements_of_four_series,
     stocked_server,
 )
-from tests.support.running import RESPONSE, RunningServer, ce, peer
+from tests.support.running import PROGRAM, RESPONSE, RunningServer, ce, peer
 
 
 @pytest.fixture(scope="module")
@@ -351,7 +351,7 @@ def test_the_empty_page_says_what_to_do(serve: Any, tmp_path: Path) -> None:
 def test_without_bokeh_the_page_shows_the_data(serve: Any, tmp_path: Path) -> None:
     """The extra is not needed: tables stand open in the place of charts, and nothing is asked for that is not there."""
     (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['bokeh'] = None\n")
-    server = serve("--store", "memory://", environment={"PYTHONPATH": str(tmp_path)})
+    server = serve("--store", "memory://", environment={"PYTHONPATH": str(tmp_path)}, program=PROGRAM)
     assert server.post(list(statements_of_four_series(2)), JSON, "/v1/feedback").status == 200
     page = html(server, f"/ui/models/{SERIES[0]}")
     assert page.all("body") == [{"data-bokeh": ""}]

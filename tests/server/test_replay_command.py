@@ -90,32 +90,32 @@ def test_a_closed_pipe_is_no_error(tmp_path: Path) -> None:
     assert (process.returncode, process.stderr) == (1, "")
 
 
-def test_progress_is_for_terminals(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "name", ["a.jsonl", *(pytest.param(name, marks=pytest.mark.long) for name in ("a.jsonl.gz", ""))]
+)
+def test_progress_is_for_terminals(tmp_path: Path, name: str) -> None:
     """On a terminal a bar counts the bytes of the file, compressed or not, or of all files of a directory; elsewhere
     nothing is written."""
-    pairs = pair_lines(20_000)
-    plain = written(tmp_path / "a.jsonl", pairs)
-    zipped = tmp_path / "a.jsonl.gz"
-    zipped.write_bytes(gzip.compress(plain.read_bytes()))
-    for path in (plain, zipped, tmp_path):
-        terminal, end = os.openpty()
-        termios.tcsetwinsize(end, (24, 100))
-        command = [sys.executable, "-m", "metrics_server", "replay", str(path)]
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=end) as process:
-            os.close(end)
-            shown = b""
-            try:
-                while part := os.read(terminal, 4096):
-                    shown += part
-            except OSError:  # how a terminal tells that all others have left
-                pass
-        os.close(terminal)
-        assert process.returncode == 0
-        shares = [int(share) for share in re.findall(rb"\r *(\d+)%", shown)]
-        assert shares == sorted(shares)
-        assert 50 < shares[-1] <= 100
-        assert b"B/s" in shown
-    with _command(str(plain)) as quiet:
+    plain = written(tmp_path / "a.jsonl", pair_lines(20_000))
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(plain.read_bytes()))
+    terminal, end = os.openpty()
+    termios.tcsetwinsize(end, (24, 100))
+    command = [sys.executable, "-m", "metrics_server", "replay", str(tmp_path / name)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=end) as process:
+        os.close(end)
+        shown = b""
+        try:
+            while part := os.read(terminal, 4096):
+                shown += part
+        except OSError:  # how a terminal tells that all others have left
+            pass
+    os.close(terminal)
+    assert process.returncode == 0
+    shares = [int(share) for share in re.findall(rb"\r *(\d+)%", shown)]
+    assert shares == sorted(shares)
+    assert 50 < shares[-1] <= 100
+    assert b"B/s" in shown
+    with _command(str(tmp_path / name)) as quiet:
         output, errors = quiet.communicate(timeout=60)
     assert "model_accuracy_ratio" in output
     assert errors == ""

@@ -17,12 +17,12 @@ from tests.support.waiting import until
 
 def _post(url: str, headers: dict[str, str], body: object) -> None:
     request = urllib.request.Request(url, data=json.dumps(body).encode(), headers=headers, method="POST")
-    with urllib.request.urlopen(request, timeout=10) as response:
+    with urllib.request.urlopen(request, timeout=30) as response:
         assert response.status == 200
 
 
 def _get(url: str, headers: dict[str, str] | None = None) -> str:
-    with urllib.request.urlopen(urllib.request.Request(url, headers=headers or {}), timeout=10) as response:
+    with urllib.request.urlopen(urllib.request.Request(url, headers=headers or {}), timeout=30) as response:
         return str(response.read().decode())
 
 

@@ -350,7 +350,7 @@ def test_a_flat_truth_is_corrected_as_a_whole(own_server: RunningServer, predict
     events = row, feedback("a", first, endpoint=predictor), feedback("a", second, at=200, endpoint=predictor)
     for order, page in in_every_order(own_server, *events):
         assert standings_on(page) == expect_rows([0], [2], predictor).standings(), order
-    until(lambda: pending(own_server) == (0, 0), 10, "rows wait that are none")
+    until(lambda: pending(own_server) == (0, 0), 30, "rows wait that are none")
 
 
 def test_an_id_of_an_item_takes_a_flat_truth_as_a_row(server: RunningServer) -> None:

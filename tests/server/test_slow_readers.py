@@ -123,7 +123,7 @@ def test_a_client_that_stalls_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
                 assert time.monotonic() < deadline
                 time.sleep(0.2)
             assert cut == 1
-            client.settimeout(5)
+            client.settimeout(30)
             with contextlib.suppress(ConnectionError):
                 while client.recv(65536):
                     pass
@@ -198,7 +198,7 @@ class _Gated:
     def make(self) -> Encoded:
         seen = self.acknowledged
         self.begun.release()
-        assert self.may_end.acquire(timeout=10)
+        assert self.may_end.acquire(timeout=30)
         self.made += 1
         return Encoded(str(seen).encode(), "text/plain", is_zipped=False, etag="")
 
@@ -279,9 +279,10 @@ def test_a_stop_does_not_wait_for_scrapes() -> None:
         started = time.monotonic()
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(30) == 0
-        assert time.monotonic() - started < 2 + 3
+        assert time.monotonic() - started < 2 + 8
 
 
+@pytest.mark.long
 def test_too_many_scrapes_are_told_to_come_again() -> None:
     """Beyond a hundred different pages that wait a scrape is 503 with Retry-After, at once; events do not notice."""
     with _large() as server, contextlib.ExitStack() as stack:

@@ -117,6 +117,7 @@ def test_what_cannot_be_used_is_refused_and_labels_no_row(server: RunningServer)
     assert server.value("metrics_server_events_total", outcome="rejected") == len(REFUSED)
 
 
+@pytest.mark.long
 def test_as_many_rows_as_an_event_may_have(server: RunningServer) -> None:
     """20,000 truths of one request are taken at once, and labelled."""
     log(server, "r", *[1] * MAX_ROWS)

@@ -41,7 +41,7 @@ FLAGS = (
     "--disable-sync",
     "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1 , EXCLUDE localhost",  # nothing leaves the machine
 )
-TIMEOUT = 10_000.0  # milliseconds for one step
+TIMEOUT = 30_000.0  # milliseconds for one step
 COMPLAINTS = ("error", "warning", "assert")
 UNLOADED = "net::ERR_ABORTED"  # a page that was left takes its requests with it
 

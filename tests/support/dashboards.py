@@ -55,7 +55,7 @@ class Prometheus(NamedTuple):
         """The data of an answer; an error fails the test."""
         try:
             with urllib.request.urlopen(
-                f"{self.url}/api/v1/{path}?{urllib.parse.urlencode(parameters)}", timeout=10
+                f"{self.url}/api/v1/{path}?{urllib.parse.urlencode(parameters)}", timeout=30
             ) as answer:
                 return json.load(answer)["data"]
         except urllib.error.HTTPError as error:

@@ -10,8 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from prometheus_client.parser import text_string_to_metric_families as strict_text
-
+from tests.support.exposed import samples_of_parts
 from tests.support.running import FEEDBACK, RESPONSE, Answer, RunningServer, ce
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
@@ -35,7 +34,7 @@ class Page:
 
     def __init__(self, text: str, deployment: str) -> None:
         own = [line for line in text.splitlines(keepends=True) if f'deployment_name="{deployment}"' in line]
-        self.samples = [sample for family in strict_text("".join(own)) for sample in family.samples]
+        self.samples = samples_of_parts(own)
 
     def __call__(self, name: str, **labels: str) -> float | None:
         """The sum of the samples with this name and these labels, None without any."""

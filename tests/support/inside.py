@@ -26,7 +26,7 @@ class Inside:
 
     def __enter__(self) -> Inside:
         self._thread.start()
-        assert self._ready.wait(10)
+        assert self._ready.wait(30)
         return self
 
     def __exit__(self, *unused: object) -> None:
@@ -36,7 +36,7 @@ class Inside:
         """Stops and says whether every request had been answered."""
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stop.set)
-            self._thread.join(10)
+            self._thread.join(30)
         return self.drained
 
     async def _serve(self) -> None:

@@ -51,7 +51,7 @@ MOCK = """
 import sys
 from confluent_kafka import Producer
 producer = Producer({"test.mock.num.brokers": 1, "bootstrap.servers": "mock", "log_level": 2})
-(broker,) = producer.list_topics(timeout=10).brokers.values()
+(broker,) = producer.list_topics(timeout=30).brokers.values()
 print(f"{broker.host}:{broker.port}", flush=True)
 sys.stdin.read()
 """
@@ -93,7 +93,7 @@ class Broker:
         """The sum of a group's committed offsets."""
         consumer = Consumer({"bootstrap.servers": self.address, "group.id": group, "log_level": 2})
         try:
-            places = consumer.committed([TopicPartition(topic, number) for number in range(partitions)], timeout=10)
+            places = consumer.committed([TopicPartition(topic, number) for number in range(partitions)], timeout=30)
             return sum(max(0, place.offset) for place in places)
         finally:
             consumer.close()
@@ -162,11 +162,11 @@ class MockKafka(Broker):
     def topic(self, partitions: int = 3, name: str = "") -> str:
         name = name or f"t{uuid4().hex}"
         admin = AdminClient({"bootstrap.servers": self.address, "log_level": 2, "allow.auto.create.topics": True})
-        admin.list_topics(name, timeout=10)
+        admin.list_topics(name, timeout=30)
         return name
 
     def stop(self) -> None:
-        self._process.communicate(timeout=10)
+        self._process.communicate(timeout=30)
 
 
 def _jars() -> Path:

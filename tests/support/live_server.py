@@ -6,16 +6,14 @@ import http.client
 import json
 import os
 import signal
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from prometheus_client.parser import text_string_to_metric_families
-
-from tests.support.running import FEEDBACK, RESPONSE, ce, launch
+from tests.support.exposed import samples_of
+from tests.support.running import FEEDBACK, RESPONSE, ServerProcess, ce, launch
 
 
 class Request(NamedTuple):
@@ -75,7 +73,7 @@ class Page:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+        self.samples = samples_of(text)
 
     def value(self, name: str, **labels: str) -> float:
         """The sum over all samples of this name that have these labels."""
@@ -122,7 +120,7 @@ class LiveServer:
         self._options = ["--store", store or f"sqlite:///{self.database}", *options]
         self._wrapper = list(wrapper)
         self.port = 0
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: ServerProcess | None = None
 
     def start(self) -> None:
         self.process, self.port = launch(self.log, *self._options, wrapper=self._wrapper)
@@ -148,10 +146,10 @@ class LiveServer:
                 self.signal(signal.SIGKILL)
             except (IndexError, ProcessLookupError):
                 self.process.kill()
-            self.process.wait(10)
+            self.process.wait(30)
 
     def get(self, path: str) -> Reply:
-        return send(self.port, None, path, timeout=10)
+        return send(self.port, None, path, timeout=30)
 
     def post(self, request: Request, timeout: float = 15.0) -> Reply:
         return send(self.port, request, timeout=timeout)

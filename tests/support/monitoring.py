@@ -34,7 +34,7 @@ def hurried(document: Any) -> Any:
 def fetched(url: str, body: Any = None) -> Any:
     data = None if body is None else json.dumps(body).encode()
     with urllib.request.urlopen(
-        urllib.request.Request(url, data, {"Content-Type": "application/json"}), timeout=10
+        urllib.request.Request(url, data, {"Content-Type": "application/json"}), timeout=30
     ) as answer:
         return json.loads(answer.read() or "null")
 

@@ -12,11 +12,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from prometheus_client.parser import text_string_to_metric_families
+from tests.support.exposed import samples_of
+from tests.support.running import ServerProcess, launch
 
-from tests.support.running import launch
-
-ANSWER_SECONDS = 3.0
+ANSWER_SECONDS = 20.0
 
 
 class Answer(NamedTuple):
@@ -151,7 +150,7 @@ class Page(NamedTuple):
 class Served:
     """A running server process."""
 
-    def __init__(self, port: int, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, port: int, process: ServerProcess) -> None:
         self.port = port
         self.process = process
         self.url = f"http://127.0.0.1:{port}"
@@ -165,8 +164,8 @@ class Served:
     def page(self) -> Page:
         answer = self.ask(request("/v1/metrics", method="GET"))
         assert answer.status == 200
-        families = text_string_to_metric_families(answer.body.decode())
-        return Page({(s.name, frozenset(s.labels.items())): s.value for family in families for s in family.samples})
+        samples = samples_of(answer.body.decode())
+        return Page({(s.name, frozenset(s.labels.items())): s.value for s in samples})
 
 
 @contextlib.contextmanager

@@ -22,8 +22,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
+from tests.support.exposed import samples_of
+from tests.support.forked_server import ForkedServer
+
+PROGRAM = (sys.executable, "-m", "metrics_server")
 ROOT = Path(__file__).resolve().parent.parent.parent
 FEEDBACK = "io.seldon.serving.feedback"
 RESPONSE = "io.seldon.serving.inference.response"
@@ -105,9 +108,12 @@ class PortTaken(AssertionError):
     """Somebody else has come to listen where the server was to."""
 
 
-def launch(log: Path, *options: str, port: int | None = None, **how: Any) -> tuple[subprocess.Popen[bytes], int]:
+ServerProcess = subprocess.Popen[bytes] | ForkedServer
+
+
+def launch(log: Path, *options: str, port: int | None = None, **how: Any) -> tuple[ServerProcess, int]:
     """A ready `python -m metrics_server` on this port or a free one, in the directory of its log, untouched by this
-    process's environment."""
+    process's environment. It is forked, but where a program or a wrapper is named."""
     if port is not None:
         return _launch(log, port, *options, **how)
     while True:
@@ -120,24 +126,17 @@ def _launch(
     port: int,
     *options: str,
     wrapper: Sequence[str] = (),
-    program: Sequence[str] = (sys.executable, "-m", "metrics_server"),
+    program: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
     drop_in: bool = False,
     scheme: str = "http",
-) -> tuple[subprocess.Popen[bytes], int]:
-    words = [*wrapper, *program, "--http_port", str(port), *options, *(["MetricsServer"] if drop_in else [])]
+) -> tuple[ServerProcess, int]:
+    words = ["--http_port", str(port), *options, *(["MetricsServer"] if drop_in else [])]
     clean = {
         name: value for name, value in os.environ.items() if not re.match("METRICS_SERVER_|PORT$|SELDON_|PREDICT", name)
     }
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            words,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            cwd=log.parent,
-            env={**clean, **(environment or {})},
-        )
+    command = [*wrapper, *(program or PROGRAM)] if wrapper or program else []
+    process = _start(command, words, log, {**clean, **(environment or {})})
     try:
         _await_ready(process, f"{scheme}://127.0.0.1:{port}", log)
     except BaseException:
@@ -147,7 +146,22 @@ def _launch(
     return process, port
 
 
-def _await_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+def _start(command: Sequence[str], words: Sequence[str], log: Path, environment: Mapping[str, str]) -> ServerProcess:
+    log.touch()
+    if not command:
+        return ForkedServer(words, log, environment)
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            [*command, *words],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            cwd=log.parent,
+            env=environment,
+        )
+
+
+def _await_ready(process: ServerProcess, url: str, log: Path) -> None:
     unverified = ssl._create_unverified_context()  # a test that cares looks itself
     deadline = time.monotonic() + 60
     while True:
@@ -191,11 +205,7 @@ class RunningServer:
     def samples(self) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
         """Every sample of the page."""
         text = self.get("/v1/metrics").body.decode()
-        return {
-            (sample.name, frozenset(sample.labels.items())): sample.value
-            for family in text_string_to_metric_families(text)
-            for sample in family.samples
-        }
+        return {(sample.name, frozenset(sample.labels.items())): sample.value for sample in samples_of(text)}
 
     def value(self, name: str, **labels: str) -> float | None:
         """The sum of the samples with this name and these labels; None if there is none."""

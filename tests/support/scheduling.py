@@ -12,9 +12,11 @@ LONGEST = (
     "test_kafka",
     "test_real_senders",
     "test_simulator",
-    "test_rules",
-    "test_dashboards",
     "test_compose",
+    "test_dashboards",
+    "test_rules",
+    "test_bad_canary",
+    "test_simulator_address",
 )
 
 
