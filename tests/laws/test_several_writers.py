@@ -113,7 +113,7 @@ def test_a_series_that_another_uses_is_not_idle(two: Two) -> None:
 def test_a_clock_that_is_ahead_takes_nothing_from_the_windows_of_others(two: Two) -> None:
     """A quarter of an hour early, the edge of another's window of six hours still lies among minutes."""
     first, second = two
-    at = NOW - 6 * HOUR + 10 * MINUTE
+    at = NOW - 6 * HOUR + 90
     for number in range(3):
         first.send(pair(f"a{number}", at=at))
     second.view.catch_up(NOW)
