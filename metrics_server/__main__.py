@@ -25,6 +25,7 @@ from metrics_server.http.prefork import Workers, worker_place
 from metrics_server.ingest.pod import default_labels, image_of
 from metrics_server.settings import Settings, load
 from metrics_server.store import open_store, place_of
+from metrics_server.store.migration import refuse_unfinished
 
 logger = logging.getLogger("metrics_server")
 
@@ -58,6 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from metrics_server.replay.command import main as replay
 
         return replay(words[1:])
+    if words[:1] == ["migrate"]:
+        from metrics_server.store.migrate import main as migrate
+
+        return migrate(words[1:])
     log = _set_up_logging()
     try:
         settings = load(words, os.environ)
@@ -203,6 +208,7 @@ async def _serve(settings: Settings, log: LogHandler) -> int:
         loop.add_reader(worker.parent_pipe, stop.set)  # it has an end with the parent
     store = open_store(settings.store)
     try:
+        refuse_unfinished(store)
         ancestor = AncestorLabels(settings.event_type or "NOT_IMPLEMENTED", *image_of(os.environ))
         server = Server(
             settings,

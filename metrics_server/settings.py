@@ -358,7 +358,7 @@ def parser() -> argparse.ArgumentParser:
         " or as a key of the --config file.\n"
         "Hyphens and underscores in options are the same. A switch is turned off by --no-<option>.\n"
         "`metrics-server simulate --help` tells about the demonstration, `metrics-server replay --help` about"
-        " computing from a file.",
+        " computing from a file,\n`metrics-server migrate --help` about moving to another store.",
         argument_default=argparse.SUPPRESS,
         add_help=True,
     )

@@ -152,6 +152,9 @@ class Store(Protocol):
     def tidy(self) -> None:
         """Does a part of the store's own upkeep."""
 
+    def other_writers(self) -> int:
+        """Counts the other writers that live."""
+
     def load(self, keys: Collection[bytes]) -> Mapping[bytes, Record]:
         """Returns the records of these keys; absent ones are left out."""
 
@@ -209,6 +212,13 @@ class Store(Protocol):
         A queue is in the order in which expiries were set, which with one retention is the order of expiry. The result
         ends before the first record that has not expired by `before`. Expired records are returned again until they are
         deleted or their expiry is changed.
+        """
+
+    def scan(self, position: bytes, limit: int) -> tuple[Mapping[bytes, Write], bytes]:
+        """Reads records, at most `limit`, each expiry queue in its order, from a position on; b"" is the beginning.
+
+        Returns them with their versions, and the position after them, b"" at the end. What is written meanwhile may be
+        among them or not.
         """
 
     def forget_series(self, series_id: int, used_since: float = math.inf) -> bool:

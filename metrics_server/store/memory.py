@@ -183,6 +183,16 @@ class MemoryStore(SoleWriter):
             expired[key] = record
         return expired
 
+    def scan(self, position: bytes, limit: int) -> tuple[Mapping[bytes, Write], bytes]:
+        start = int(position or b"0")
+        keys = [(key, queue) for queue in sorted(self._expiry_queues) for key in self._expiry_queues[queue]]
+        found = {}
+        for key, queue in keys[start : start + limit]:
+            record, expires_at = self._records[key]
+            found[key] = Write(record.version, record.value, expires_at, queue)
+        end = start + len(found)
+        return found, b"%d" % end if end < len(keys) else b""
+
     def forget_series(self, series_id: int, used_since: float = math.inf) -> bool:
         if series_id in self._series and self._series[series_id].seen_at >= used_since:
             return False

@@ -28,3 +28,6 @@ class SoleWriter:
 
     def tidy(self) -> None:
         pass
+
+    def other_writers(self) -> int:
+        return 0

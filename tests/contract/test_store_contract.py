@@ -621,6 +621,25 @@ def test_a_later_expiry_counts(store: Store) -> None:
     assert found == {b"a"}
 
 
+def test_all_records_are_read_in_the_order_of_their_expiry(store: Store) -> None:
+    """Portion by portion, each queue by itself, with all that is needed to put them elsewhere in that order."""
+    for number in range(25):
+        key = b"%02d" % (number * 7 % 25)
+        store.commit(Change({key: Write(0, b"of " + key, float(NOW + number), number % 2)}))
+    found: list[tuple[bytes, Write]] = []
+    position, portions = b"", 0
+    while position or not portions:
+        records, position = store.scan(position, 4)
+        found += records.items()
+        portions += 1
+    assert portions == 7
+    assert [one.expiry_queue for _, one in found] == [0] * 13 + [1] * 12
+    assert [one.expires_at for _, one in found] == [float(NOW + n) for n in (*range(0, 25, 2), *range(1, 25, 2))]
+    stored = store.load([key for key, _ in found])
+    assert {key: one.value for key, one in found} == {key: record.value for key, record in stored.items()}
+    assert len(stored) == 25
+
+
 # Life
 
 

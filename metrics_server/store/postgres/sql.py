@@ -46,7 +46,7 @@ CREATE TABLE records (
     key bytea PRIMARY KEY, version bigint NOT NULL, expiry_queue smallint NOT NULL, expires_at float8 NOT NULL,
     value bytea NOT NULL
 ) WITH (fillfactor = 85);
-CREATE INDEX records_expiry ON records (expiry_queue, expires_at);
+CREATE INDEX records_expiry ON records (expiry_queue, expires_at, key);
 CREATE TABLE series (
     id bigint PRIMARY KEY, identity bytea NOT NULL, created_at float8 NOT NULL, seen_at float8 NOT NULL,
     predicted_at float8 NOT NULL, labelled_at float8 NOT NULL, epoch bigint NOT NULL
@@ -347,6 +347,8 @@ ENROL = """INSERT INTO writers (schema_version, session, seq, seen_at) VALUES (%
 RETURNING id, session, seq"""
 TAKE_OVER = """UPDATE writers SET session = session + 1, seen_at = now() WHERE id = %s AND session > 0
 RETURNING id, session, seq"""
+LEAVE = """WITH mine AS (UPDATE writers SET session = -1 WHERE id = %(me)s AND session = %(session)s RETURNING id)
+UPDATE upkeep SET until = '-infinity' FROM mine WHERE writer = mine.id"""
 # What other writers have committed beyond the numbers given, and how far each is, all of one moment.
 NEWS = """
 SELECT catalog.epoch, catalog.deletions, writers.id, writers.seq, deltas.seq, deltas.series, deltas.width, deltas.start,
@@ -383,6 +385,11 @@ WHERE series = %(series)s AND width IN ({_WIDTHS}) AND start >= %(since)s AND st
 GROUP BY 1, 2 ORDER BY 1"""
 EXPIRED = """SELECT key, version, value FROM records WHERE expiry_queue = %s AND expires_at <= %s
 ORDER BY expires_at, key LIMIT %s"""
+SCAN = """SELECT expiry_queue, expires_at, key, version, value FROM records
+WHERE (expiry_queue, expires_at, key) > (%s::smallint, %s::float8, %s::bytea)
+ORDER BY expiry_queue, expires_at, key LIMIT %s"""
+OTHER_WRITERS = """SELECT count(*) FROM writers
+WHERE id <> %s AND session > 0 AND seen_at > clock_timestamp() - interval '10 s'"""
 NAME_COMPONENTS = "INSERT INTO components (name) SELECT unnest(%s::bytea[]) ON CONFLICT (name) DO NOTHING"
 COMPONENTS_NAMED = "SELECT id, name FROM components WHERE name = ANY(%s::bytea[])"
 COMPONENTS_OF = "SELECT id, name FROM components WHERE id = ANY(%s::integer[])"

@@ -14,13 +14,14 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
+import msgspec
 import psycopg
 from psycopg import Connection, errors
 
 from metrics_server.errors import StoreRefused, StoreUnavailable
 from metrics_server.metrics.sums import Sums
 from metrics_server.metrics.window import Bucket
-from metrics_server.store.interface import Change, News, Record, Register, StepSumsStream, StoredSeries, never
+from metrics_server.store.interface import Change, News, Record, Register, StepSumsStream, StoredSeries, Write, never
 from metrics_server.store.postgres.arrays import array
 from metrics_server.store.postgres.batch import Delta, arguments_of
 from metrics_server.store.postgres.components import Components, decoded
@@ -34,10 +35,13 @@ from metrics_server.store.postgres.sql import (
     ENROL,
     EXPIRED,
     FENCED,
+    LEAVE,
     LOAD,
     NEWS,
+    OTHER_WRITERS,
     PARAMETERS,
     REGISTERS,
+    SCAN,
     SCHEMA_VERSION,
     SERIES,
     SIZE,
@@ -388,6 +392,18 @@ class PostgresStore:
             rows = connection.execute(EXPIRED, (expiry_queue, before, limit), binary=True).fetchall()
         return {key: Record(version, value) for key, version, value in rows}
 
+    def scan(self, position: bytes, limit: int) -> tuple[Mapping[bytes, Write], bytes]:
+        after = msgspec.msgpack.decode(position, type=tuple[int, float, bytes]) if position else (-1, 0.0, b"")
+        with self._guarded() as connection:
+            rows = connection.execute(SCAN, (*after, limit), binary=True).fetchall()
+        found = {key: Write(version, value, expires_at, queue) for queue, expires_at, key, version, value in rows}
+        return found, msgspec.msgpack.encode(rows[-1][:3]) if len(rows) == limit else b""
+
+    def other_writers(self) -> int:
+        with self._guarded() as connection:
+            row = connection.execute(OTHER_WRITERS, (self._writer,)).fetchone()
+        return int(row[0]) if row else 0
+
     def forget_series(self, series_id: int, used_since: float = math.inf) -> bool:
         with self._guarded(READ_SECONDS) as connection:
             row = connection.execute("SELECT delete_series(%s, %s)", (series_id, used_since)).fetchone()
@@ -413,5 +429,8 @@ class PostgresStore:
 
     def close(self) -> None:
         self._history.close()
+        if self._connection is not None:  # the upkeep goes to another at once
+            with suppress(psycopg.Error), self._watchdog.within(self._answer_seconds, self._connection):
+                self._connection.execute(LEAVE, {"me": self._writer, "session": self._session})
         self.recover()
         self._watchdog.close()

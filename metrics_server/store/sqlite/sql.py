@@ -78,6 +78,7 @@ PUT_REGISTERS = """INSERT INTO registers (series, name, at, value) VALUES {rows}
 ON CONFLICT (series, name) DO UPDATE SET at = excluded.at, value = excluded.value
 WHERE (excluded.at, excluded.value) > (at, value)"""
 OLDEST = "SELECT expires_at, key, version, value FROM records WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?"
+SCAN = "SELECT id, key, version, value, expires_at FROM records WHERE id > ? ORDER BY id LIMIT ?"
 PUT_SERIES = """INSERT INTO series (id, identity, created_at, seen_at, predicted_at, labelled_at) VALUES {rows}
 ON CONFLICT (id) DO UPDATE SET seen_at = max(seen_at, excluded.seen_at),
 predicted_at = max(predicted_at, excluded.predicted_at), labelled_at = max(labelled_at, excluded.labelled_at)"""

@@ -21,7 +21,7 @@ from urllib.parse import quote
 from metrics_server.errors import StoreRefused, StoreUnavailable
 from metrics_server.metrics.sums import Sums
 from metrics_server.metrics.window import Bucket
-from metrics_server.store.interface import Change, Record, Register, StepSumsStream, StoredSeries, never
+from metrics_server.store.interface import Change, Record, Register, StepSumsStream, StoredSeries, Write, never
 from metrics_server.store.sole_writer import SoleWriter
 from metrics_server.store.sqlite.history import HistoryReader
 from metrics_server.store.sqlite.sql import (
@@ -31,6 +31,7 @@ from metrics_server.store.sqlite.sql import (
     DELETE_RECORDS,
     DELETE_SERIES,
     DELETE_SUMS,
+    EXPIRY_QUEUE_BITS,
     LAST_ID,
     LAST_START,
     MIGRATIONS,
@@ -41,6 +42,7 @@ from metrics_server.store.sqlite.sql import (
     PUT_REGISTERS,
     PUT_SERIES,
     ROLL_UP,
+    SCAN,
     SCHEMA,
     SCHEMA_VERSION,
     TOUCH,
@@ -304,6 +306,15 @@ WHERE width IN {WIDTHS} AND start >= ? AND start < ? GROUP BY 1, 2"""  # noqa: S
             if rows and rows[0][0] <= before:
                 rows = connection.execute(OLDEST, (*ids_of(expiry_queue), limit)).fetchall()
         return {key: Record(version, value) for _, key, version, value in takewhile(lambda row: row[0] <= before, rows)}
+
+    def scan(self, position: bytes, limit: int) -> tuple[Mapping[bytes, Write], bytes]:
+        with self._guarded_connection() as connection:
+            rows = connection.execute(SCAN, (int(position or b"-1"), limit)).fetchall()
+        found = {
+            key: Write(version, value, expires_at, row_id >> EXPIRY_QUEUE_BITS)
+            for row_id, key, version, value, expires_at in rows
+        }
+        return found, b"%d" % rows[-1][0] if len(rows) == limit else b""
 
     def forget_series(self, series_id: int, used_since: float = math.inf) -> bool:
         with self._transaction() as connection:
