@@ -92,18 +92,7 @@ class Server:
         replies = Replies(settings.event_type, settings.event_source) if has_replies else None
         self._forwarder = Forwarder(settings.reply_url, self._telemetry) if settings.reply_url and replies else None
         self._lookup = self._elasticsearch(elastic_key) if settings.elasticsearch_uri else None
-        self._ingest = Ingest(
-            self._writer,
-            self._telemetry,
-            defaults,
-            clock=self._store.now,
-            max_body_bytes=settings.max_body_bytes,
-            slicing=SlicingRules(dimensions_of(settings.slices), frozenset(settings.score_models)),
-            rules_of=settings.sender_rules(self._build),
-            replies=replies,
-            forwarder=self._forwarder,
-            look_up=self._lookup.look_up if self._lookup else None,
-        )
+        self._ingest = self._make_ingest(defaults, replies)
         self._kafka = self._consumer() if settings.kafka_brokers else None
         self._gate = Gate(
             self._ingest,
@@ -141,6 +130,21 @@ class Server:
             series_retention=seconds_of(settings.series_retention),
             limits=UsageLimits(settings.max_pending, settings.max_pending_bytes, settings.max_dedupe_keys),
             deliver_results=self._deliver,
+        )
+
+    def _make_ingest(self, defaults: Labels, replies: Replies | None) -> Ingest:
+        settings = self._settings
+        return Ingest(
+            self._writer,
+            self._telemetry,
+            defaults,
+            clock=self._store.now,
+            max_body_bytes=settings.max_body_bytes,
+            slicing=SlicingRules(dimensions_of(settings.slices), frozenset(settings.score_models)),
+            rules_of=settings.sender_rules(self._build),
+            replies=replies,
+            forwarder=self._forwarder,
+            look_up=self._lookup.look_up if self._lookup else None,
         )
 
     def _elasticsearch(self, key: str) -> PredictionLookup:
