@@ -151,7 +151,7 @@ def doubled_and_shuffled(events: Sequence[Event], chance: random.Random) -> list
 
 
 class Flow:
-    """Batches of stories that are told on the way, until it is ended: every event twice, far from in order."""
+    """Batches of stories that are told on the way, until it is ended: half of the events twice, far from in order."""
 
     def __init__(self, stories: Stories, seed: int, largest: int = 16, waiting: int = 300) -> None:
         self._stories = stories
@@ -168,7 +168,8 @@ class Flow:
     def __next__(self) -> list[Event]:
         with self._lock:
             if not self._is_over and len(self._waiting) < self._least:
-                self._waiting += doubled_and_shuffled(self._stories.events(20), self._chance)
+                events = self._stories.events(20)
+                self._waiting += [*events, *self._chance.sample(events, len(events) // 2)]
                 self._chance.shuffle(self._waiting)
             batch = self._waiting[: self._chance.randint(1, self._largest)]
             del self._waiting[: len(batch)]
