@@ -28,14 +28,18 @@ class Fleet:
 
     def __init__(self, directory: Path, store: str, *options: str) -> None:
         self._directory = directory
-        self._options = ("--store", store, "--log_level", "WARNING", *options)
+        self._store = store
+        self._options = ("--log_level", "WARNING", *options)
         self.servers: list[RunningServer] = []
 
-    def start(self, count: int = 1, **how: Any) -> RunningServer:
+    def start(self, count: int = 1, store: str = "", **how: Any) -> RunningServer:
         """Starts so many more; returns the last."""
         for _ in range(count):
-            self.servers.append(RunningServer(self._directory, *self._options, **how))
+            self.servers.append(self._started(store or self._store, **how))
         return self.servers[-1]
+
+    def _started(self, store: str, **how: Any) -> RunningServer:
+        return RunningServer(self._directory, "--store", store, *self._options, **how)
 
     def ports(self) -> list[int]:
         return [server.port for server in list(self.servers)]
@@ -50,7 +54,7 @@ class Fleet:
 
     def replace(self, server: RunningServer) -> RunningServer:
         """Starts a server on the port of one that is dead."""
-        started = RunningServer(self._directory, *self._options, port=server.port)
+        started = self._started(self._store, port=server.port)
         self.servers[self.servers.index(server)] = started
         return started
 

@@ -119,14 +119,16 @@ class Postgres:
     def signal_all(self, number: int) -> None:
         """Signals every one of its processes, the first of them first, so that it makes no more."""
         assert self.process is not None
+        children = self._children() if number == signal.SIGKILL else []
         os.kill(self.process.pid, number)
-        for child in self._children():
+        for child in children or self._children():
             with suppress(ProcessLookupError):
                 os.kill(child, number)
 
     def kill_all(self) -> None:
         """Ends all its processes by SIGKILL, and waits until none is left that a restart would meet."""
-        assert self.process is not None
+        if self.process is None or self.process.poll() is not None:
+            return
         children = self._children()
         self.signal_all(signal.SIGKILL)
         self.process.wait(20)
@@ -144,7 +146,7 @@ class Postgres:
         copy.start()
         self.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
         self.execute("SELECT pg_reload_conf()")
-        is_synchronous = "SELECT FROM pg_stat_replication WHERE sync_state = 'sync'"
+        is_synchronous = "SELECT 1 FROM pg_stat_replication WHERE sync_state = 'sync'"
         until(lambda: self.execute(is_synchronous), 20, "the standby does not follow")
         return copy
 
