@@ -294,6 +294,7 @@ class Writer:
     def _retire(self, labels: Labels) -> bool:
         """Deletes the series of these labels, and those of older configurations, which would be back with these."""
         self._recover()
+        self._view.catch_up(self._clock())  # there may be series that only another server has seen yet
         stored = (self._registry.get(row.id) for row in self._store.series())
         leaving = [series for series in stored if series and series.labels == labels]
         # The parent last: as long as it is there, a request that failed half-way can be repeated.

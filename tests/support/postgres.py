@@ -116,6 +116,44 @@ class Postgres:
                 self.process.kill()
                 self.process.wait(20)
 
+    def signal_all(self, number: int) -> None:
+        """Signals every one of its processes, the first of them first, so that it makes no more."""
+        assert self.process is not None
+        children = self._children() if number == signal.SIGKILL else []
+        os.kill(self.process.pid, number)
+        for child in children or self._children():
+            with suppress(ProcessLookupError):
+                os.kill(child, number)
+
+    def kill_all(self) -> None:
+        """Ends all its processes by SIGKILL, and waits until none is left that a restart would meet."""
+        if self.process is None or self.process.poll() is not None:
+            return
+        children = self._children()
+        self.signal_all(signal.SIGKILL)
+        self.process.wait(20)
+        until(lambda: not any(map(_is_running, children)), 20, "processes of PostgreSQL are still there")
+
+    def _children(self) -> list[int]:
+        assert self.process is not None
+        pid = self.process.pid
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+    def standby(self) -> Postgres:
+        """Makes and starts a server that follows this one; commits wait for it from then on."""
+        copy = Postgres(self.settings, self.programs)
+        copy.run("pg_basebackup", "-d", self.url(), "-D", str(copy.data), "-R", "--checkpoint=fast", "--no-sync")
+        copy.start()
+        self.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
+        self.execute("SELECT pg_reload_conf()")
+        is_synchronous = "SELECT 1 FROM pg_stat_replication WHERE sync_state = 'sync'"
+        until(lambda: self.execute(is_synchronous), 20, "the standby does not follow")
+        return copy
+
+    def promote(self) -> None:
+        """Makes a standby the primary."""
+        self.execute("SELECT pg_promote()")
+
     def stop(self) -> None:
         """Ends it and deletes its directory."""
         self.end()
@@ -128,6 +166,13 @@ def shared_postgres() -> Postgres:
     server = Postgres().create()
     atexit.register(server.stop)
     return server
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def _unprivileged() -> str:

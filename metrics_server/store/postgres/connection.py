@@ -16,6 +16,8 @@ _DEFAULTS = {
     "keepalives_count": "3",
     "tcp_user_timeout": "15000",
     "target_session_attrs": "read-write",  # of several hosts the primary
+    # An old primary that is back and nobody has fenced finishes no write: the next attempt must find the other one.
+    "load_balance_hosts": "random",
 }
 _SETTINGS = (
     # A server of ours that is stopped in a transaction must not hold locks for ever.
