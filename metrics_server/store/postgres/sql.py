@@ -348,6 +348,11 @@ ENROL = """INSERT INTO writers (schema_version, session, seq, seen_at) VALUES (%
 RETURNING id, session, seq"""
 TAKE_OVER = """UPDATE writers SET session = session + 1, seen_at = now() WHERE id = %s AND session > 0
 RETURNING id, session, seq"""
+# A writer commits without gaps, so the numbers tell how much is not folded yet; counting deltas would read them.
+BEAT = """SELECT heartbeat(%s, %s), extract(epoch FROM clock_timestamp())::float8, (
+    SELECT coalesce(sum(writers.seq - coalesce(folded.seq, 0)), 0)::bigint
+    FROM writers LEFT JOIN folded ON folded.writer = writers.id
+)"""
 # What other writers have committed beyond the numbers given, and how far each is, all of one moment.
 NEWS = """
 SELECT catalog.epoch, catalog.deletions, writers.id, writers.seq, deltas.seq, deltas.series, deltas.width, deltas.start,

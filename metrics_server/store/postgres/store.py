@@ -20,12 +20,13 @@ from psycopg import Connection, errors
 from metrics_server.errors import StoreRefused, StoreUnavailable
 from metrics_server.metrics.sums import Sums
 from metrics_server.metrics.window import Bucket
-from metrics_server.store.interface import Change, News, Record, Register, StepSumsStream, StoredSeries, never
+from metrics_server.store.interface import Change, News, Record, Register, Sharing, StepSumsStream, StoredSeries, never
 from metrics_server.store.postgres.batch import Delta, arguments_of
 from metrics_server.store.postgres.components import Components, decoded
 from metrics_server.store.postgres.connection import connect, first_line
 from metrics_server.store.postgres.history import LAST_START, HistoryReader
 from metrics_server.store.postgres.sql import (
+    BEAT,
     COMMIT,
     CONFLICT,
     CUMULATIVE,
@@ -86,7 +87,7 @@ class PostgresStore:
         self._heads: dict[int, int] | None = None  # the last commit of each writer that was told of; None before any
         self._epoch = self._deletions = 0  # of the catalog, as it was told of
         self._series_ids: set[int] = set()
-        self._clock_offset = 0.0
+        self.sharing = Sharing()
         self._is_upkeeper = False
         self._beat_at = -math.inf
         self._size, self._sized_at = 0, -math.inf
@@ -195,6 +196,8 @@ class PostgresStore:
         if error.sqlstate in _REFUSALS or isinstance(error, _COLLISIONS):
             if error.sqlstate == FENCED:
                 self._start_anew()
+            else:
+                self.sharing.conflicts += 1
             return False
         if error.sqlstate is None and not isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError)):
             raise error
@@ -300,7 +303,7 @@ class PostgresStore:
     # Other writers
 
     def now(self) -> float:
-        return time.time() + self._clock_offset
+        return time.time() + self.sharing.clock_offset
 
     def catch_up(self) -> News:
         with self._guarded(READ_SECONDS) as connection:
@@ -308,6 +311,7 @@ class PostgresStore:
             told = self._news_of(connection, rows)
         self._heads = {row.writer: row.head for row in rows}
         self._epoch, self._deletions = rows[0].epoch, rows[0].deletions
+        self.sharing.caught_up_at = time.monotonic()
         return told
 
     def _news_rows(self, connection: Connection) -> list[tuple[Any, ...]]:
@@ -345,15 +349,13 @@ class PostgresStore:
     def _beat(self) -> None:
         asked = time.time()
         with self._guarded() as connection:
-            row = connection.execute(
-                "SELECT heartbeat(%s, %s), extract(epoch FROM clock_timestamp())::float8", (self._writer, self._session)
-            ).fetchone()
+            row = connection.execute(BEAT, (self._writer, self._session)).fetchone()
         assert row is not None
         self._beat_at = time.monotonic()
-        is_upkeeper, database_time = row
+        is_upkeeper, database_time, self.sharing.unfolded = row
         offset = database_time - (asked + time.time()) / 2
-        if abs(offset - self._clock_offset) > CLOCK_JITTER_SECONDS:
-            self._clock_offset = offset
+        if abs(offset - self.sharing.clock_offset) > CLOCK_JITTER_SECONDS:
+            self.sharing.clock_offset = offset
         self._is_upkeeper = bool(is_upkeeper)
         if is_upkeeper is None:
             self._start_anew()
@@ -361,13 +363,14 @@ class PostgresStore:
     @property
     def clock_offset(self) -> float:
         """How much the clock of the database is ahead of this machine's, in seconds."""
-        return self._clock_offset
+        return self.sharing.clock_offset
 
     # Upkeep
 
     def tidy(self) -> None:
         with self._guarded() as connection:
             connection.execute("SELECT tidy(%s)", (FOLDED_AT_ONCE,))
+        self.sharing.upkeep_at = time.monotonic()
 
     def roll_up(self, fine: int, coarse: int, before: int) -> bool:
         return self._merge_bucket(fine, coarse, before)
