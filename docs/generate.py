@@ -17,7 +17,7 @@ import yaml
 from metrics_server.errors import Reason
 from metrics_server.series.families import COUNTER, MODEL, SELDON, Family
 from metrics_server.settings import DEFAULTS, ENVIRONMENT_PREFIX, HELP, OPTIONS, written
-from metrics_server.telemetry import KafkaTelemetry, RequestTally, Telemetry
+from metrics_server.telemetry import all_families
 
 REFERENCE = Path(__file__).resolve().parent / "reference"
 CHART = REFERENCE.parents[1] / "deploy/helm"
@@ -58,10 +58,7 @@ def telemetry() -> str:
 
 
 def _telemetry() -> Iterator[tuple[str, str, Sequence[str], str]]:
-    telemetry = Telemetry()
-    telemetry.followed_requests = {("shop", "wine"): RequestTally()}  # or its labels would not show
-    KafkaTelemetry(telemetry.registry)
-    for family in telemetry.registry.collect():
+    for family in all_families():
         labels = {label: None for sample in family.samples for label in sample.labels if label not in _FORMAT_LABELS}
         yield family.name, family.type, tuple(labels), family.documentation
 

@@ -45,7 +45,7 @@ from metrics_server.series.series import Labels
 from metrics_server.series.totals import Totals
 from metrics_server.settings import Settings
 from metrics_server.store.interface import Store
-from metrics_server.telemetry import KafkaTelemetry, Telemetry
+from metrics_server.telemetry import KafkaTelemetry, SharingTelemetry, Telemetry
 from metrics_server.web.handlers import Site
 from metrics_server.web.self_sampler import EVERY_SECONDS, SelfSampler
 
@@ -77,6 +77,8 @@ class Server:
         self._loop = asyncio.get_running_loop()
         self._state = State()
         self._telemetry = Telemetry()
+        if store.sharing is not None:
+            SharingTelemetry(store.sharing, self._telemetry.registry)
         self._sampler = SelfSampler(self._telemetry)
         self._is_worker = worker is not None
         self._periodic = [PeriodicCallback(self._sampler.sample, EVERY_SECONDS * 1000)]

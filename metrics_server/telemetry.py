@@ -5,7 +5,8 @@ dashboards sum the counters.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import product
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from prometheus_client.registry import Collector
 from metrics_server import __version__
 from metrics_server.errors import Reason
 from metrics_server.metrics.labels import DroppedMetric, EventKind, LabelStatus, Outcome
+from metrics_server.store.interface import Sharing
 
 # Of events, as they are counted: one whose truth waits was accepted.
 COUNTED: tuple[Outcome, ...] = tuple(outcome for outcome in Outcome if outcome is not Outcome.PENDING)
@@ -204,6 +206,55 @@ class KafkaTelemetry(Collector):
         if self.lag is not None:
             lag.add_metric([], self.lag)
         yield lag
+
+
+class SharingTelemetry(Collector):
+    """What a server tells of a store that it shares with others: in the registry of a server that does."""
+
+    def __init__(
+        self, sharing: Sharing, registry: CollectorRegistry, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._sharing = sharing
+        self._clock = clock
+        registry.register(self)
+
+    def collect(self) -> Iterable[Metric]:
+        """All of them, with ages as of now."""
+        sharing, now = self._sharing, self._clock()
+        yield GaugeMetricFamily(
+            "metrics_server_shared_store_lag_seconds",
+            "Time since this server last took what the others have committed: the age of the values that it shows.",
+            now - sharing.caught_up_at,
+        )
+        yield GaugeMetricFamily(
+            "metrics_server_shared_store_upkeep_age_seconds",
+            "Time since this server last did the upkeep of the store. Of all servers one does it, so the least counts.",
+            now - sharing.upkeep_at,
+        )
+        yield GaugeMetricFamily(
+            "metrics_server_shared_store_clock_offset_seconds",
+            "How much the database's clock, by which all servers go, is ahead of this machine's; to 0.25 s.",
+            sharing.clock_offset,
+        )
+        yield GaugeMetricFamily(
+            "metrics_server_shared_store_unfolded_commits",
+            "Commits of all servers that the upkeep has not added up yet. Reading takes longer, the more there are.",
+            sharing.unfolded,
+        )
+        yield CounterMetricFamily(
+            "metrics_server_shared_store_conflicts",
+            "Commits of this server that were computed again, because another had come first.",
+            sharing.conflicts,
+        )
+
+
+def all_families() -> list[Metric]:
+    """Returns every family that a server can tell of itself, whatever it is started with."""
+    telemetry = Telemetry()
+    telemetry.followed_requests = {("", ""): RequestTally()}  # or its labels would not show
+    KafkaTelemetry(telemetry.registry)
+    SharingTelemetry(Sharing(), telemetry.registry)
+    return list(telemetry.registry.collect())
 
 
 class OutageLog:

@@ -15,6 +15,7 @@ on.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -123,6 +124,25 @@ class News(NamedTuple):
     is_complete: bool = True
 
 
+@dataclass
+class Sharing:
+    """How a writer of a shared store stands to the others. The writer's thread sets it, any thread may read it.
+
+    Attributes:
+        caught_up_at: when it last took what others have committed, as `time.monotonic()` says.
+        upkeep_at: when it last did the upkeep, as `time.monotonic()` says; of all writers one does it.
+        clock_offset: how much the time of all writers is ahead of this machine's clock, in seconds.
+        unfolded: commits of all writers that are not added up yet.
+        conflicts: commits of its own that were refused because another writer was first.
+    """
+
+    caught_up_at: float = field(default_factory=time.monotonic)
+    upkeep_at: float = field(default_factory=time.monotonic)
+    clock_offset: float = 0.0
+    unfolded: int = 0
+    conflicts: int = 0
+
+
 class Store(Protocol):
     """Durable state.
 
@@ -136,6 +156,10 @@ class Store(Protocol):
 
     is_shared: bool
     upkeep_delay: float
+
+    @property
+    def sharing(self) -> Sharing | None:
+        """How this writer stands to the others; None where there are none."""
 
     def now(self) -> float:
         """Returns the time of all writers."""

@@ -13,6 +13,7 @@ class SoleWriter:
 
     is_shared = False
     upkeep_delay = 0.0
+    sharing = None
 
     def now(self) -> float:
         return time.time()

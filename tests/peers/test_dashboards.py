@@ -15,12 +15,11 @@ from itertools import product
 from pathlib import Path
 
 import pytest
-from prometheus_client import CollectorRegistry
 
 from metrics_server.metrics.confidence import of_difference
 from metrics_server.series.families import MODEL
 from metrics_server.simulation.feedback_counts import NAMES as COUNTS
-from metrics_server.telemetry import KafkaTelemetry, Telemetry
+from metrics_server.telemetry import all_families
 from tests.support.dashboards import (
     BOARDS,
     DASHBOARDS,
@@ -40,6 +39,7 @@ from tests.support.waiting import until
 # Queries that find nothing here, by what stands in them.
 EMPTY = {
     "metrics_server_kafka": "there is no Kafka",
+    "metrics_server_shared_store": "the store is not shared",
     "ALERTS{": "this Prometheus has no rules",
 }
 # Beside what the simulation has: a ranking, ratings, a correction, a reward, and a prediction that nobody labels.
@@ -226,9 +226,7 @@ def test_promtool_reads_every_query(tmp_path: Path) -> None:
 
 def test_every_metric_is_one_that_the_server_shows() -> None:
     """A name in a query is a family's, and a pattern of names fits some; those of the platform are not ours."""
-    registry = CollectorRegistry()
-    KafkaTelemetry(registry)
-    families = [*MODEL, *(family.name for source in (Telemetry().registry, registry) for family in source.collect())]
+    families = [*MODEL, *(family.name for family in all_families())]
     names = {name + suffix for name in families for suffix in ("", "_total", "_bucket", "_sum", "_count", "_created")}
     names |= {*COUNTS}  # custom metrics, which models have
     for _, expression in (found for name in OF_SERVER for found in expressions(BOARDS[name])):

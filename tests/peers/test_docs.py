@@ -17,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.conftest import Serve
 from tests.support.docs_pages import DOCS, PAGES, README, blocks, page
 from tests.support.numbers import assert_same_text
+from tests.support.postgres import shared_postgres
 from tests.support.running import FEEDBACK, REQUEST, RESPONSE, RunningServer, ce, peer
 
 CHOICE = DOCS / "how-to/choose-a-metric-model.md"
@@ -34,7 +35,7 @@ def test_every_family_of_a_real_page_is_documented(serve: Serve, tmp_path: Path)
     """Whatever all tasks, corrections and rewards bring to the page has a line in the reference, with its type."""
     config = tmp_path / "models.yaml"
     config.write_text(_configuration())
-    server = serve("--store", "memory://", "--kafka_brokers", "127.0.0.1:1", "--config", str(config))
+    server = serve("--store", shared_postgres().fresh(), "--kafka_brokers", "127.0.0.1:1", "--config", str(config))
     server.post({"data": {"ndarray": [[5.1, 3.5, 1.4, 0.2]]}}, ce(REQUEST, "0", "r"))
     server.post({"data": {"ndarray": [[0.1, 0.2, 0.7]]}}, ce(RESPONSE, "1", "r"))
     for number, truth in enumerate((1, 2, None)):

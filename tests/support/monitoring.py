@@ -105,9 +105,16 @@ class Alertmanager(Program):
 
 
 class Prometheus(Program):
-    """Scrapes one server every second, and evaluates our rules every second."""
+    """Scrapes a server every second, or several, and evaluates our rules every second."""
 
-    def __init__(self, directory: Path, server_port: int, alertmanager: Alertmanager | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        server_port: int,
+        alertmanager: Alertmanager | None = None,
+        *,
+        further_ports: Sequence[int] = (),
+    ) -> None:
         port = free_port()
         rules = directory / "rules"
         rules.mkdir()
@@ -116,7 +123,7 @@ class Prometheus(Program):
         job = {
             "job_name": "feedback-metrics-server",
             "metrics_path": "/v1/metrics",
-            "static_configs": [{"targets": [f"127.0.0.1:{server_port}"]}],
+            "static_configs": [{"targets": [f"127.0.0.1:{each}" for each in (server_port, *further_ports)]}],
         }
         told = [{"static_configs": [{"targets": [alertmanager.url.removeprefix("http://")]}]}] if alertmanager else []
         configuration = {

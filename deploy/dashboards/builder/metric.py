@@ -5,10 +5,8 @@ The sources are the metric families of the server, and its telemetry.
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry
-
 from metrics_server.series.families import COUNTER, MODEL
-from metrics_server.telemetry import KafkaTelemetry, Telemetry
+from metrics_server.telemetry import all_families
 
 PER_SECOND = "suffix: /s"
 LESS_TAKEN_BACK = " Less what was taken back."
@@ -18,10 +16,7 @@ _WORDS = {"roc": "ROC", "auc": "AUC", "f1": "F1", "r2": "R²", "ndcg": "nDCG"}
 
 
 def _telemetry() -> dict[str, tuple[str, str]]:
-    registry = CollectorRegistry()
-    KafkaTelemetry(registry)
-    families = [*Telemetry().registry.collect(), *registry.collect()]
-    return {family.name: (family.type, family.documentation) for family in families}
+    return {family.name: (family.type, family.documentation) for family in all_families()}
 
 
 # Type and help of every family that the server exposes.

@@ -127,6 +127,26 @@ def _kafka() -> Row:
     return Row("Kafka", [lag, _rates("metrics_server_kafka_errors", "job", "errors", span=12)], folded=True)
 
 
+def _sharing() -> Row:
+    lag, upkeep, offset, unfolded, conflicts = (
+        f"metrics_server_shared_store_{name}"
+        for name in ("lag_seconds", "upkeep_age_seconds", "clock_offset_seconds", "unfolded_commits", "conflicts")
+    )
+
+    def each(name: str) -> Panel:
+        query = Query(f"max by (instance) ({own(name)})", "{{instance}}")
+        return graph(title_of(name), help_of(name), unit_of(name), query, span=THIRD)
+
+    panels = [
+        each(lag),
+        _level(upkeep, "min", span=THIRD),
+        each(offset),
+        _level(unfolded, span=12),
+        _rates(conflicts, "job", "conflicts", span=12),
+    ]
+    return Row("Store of several servers", panels, folded=True)
+
+
 def _scrapes() -> Row:
     series = Query(f"max by (instance) ({own('scrape_samples_scraped')})", "{{instance}}")
     seconds = Query(f"max by (instance) ({own('scrape_duration_seconds')})", "{{instance}}")
@@ -149,5 +169,5 @@ def board() -> Board:
         "The server itself: what it is sent, what it refuses, and whether its store keeps up.",
         [source(), job()],
         [firing("MetricsServer.*"), starts("Starts", own(f"{COMMIT}_created"), "{{instance}} started")],
-        [_now(), _events(), _store(), _kept(), _edges(), _scrapes(), _kafka()],
+        [_now(), _events(), _store(), _kept(), _edges(), _scrapes(), _kafka(), _sharing()],
     )

@@ -349,6 +349,11 @@ TAKE_OVER = """UPDATE writers SET session = session + 1, seen_at = now() WHERE i
 RETURNING id, session, seq"""
 LEAVE = """WITH mine AS (UPDATE writers SET session = -1 WHERE id = %(me)s AND session = %(session)s RETURNING id)
 UPDATE upkeep SET until = '-infinity' FROM mine WHERE writer = mine.id"""
+# A writer commits without gaps, so the numbers tell how much is not folded yet; counting deltas would read them.
+BEAT = """SELECT heartbeat(%s, %s), extract(epoch FROM clock_timestamp())::float8, (
+    SELECT coalesce(sum(writers.seq - coalesce(folded.seq, 0)), 0)::bigint
+    FROM writers LEFT JOIN folded ON folded.writer = writers.id
+)"""
 # What other writers have committed beyond the numbers given, and how far each is, all of one moment.
 NEWS = """
 SELECT catalog.epoch, catalog.deletions, writers.id, writers.seq, deltas.seq, deltas.series, deltas.width, deltas.start,

@@ -21,7 +21,17 @@ from psycopg import Connection, errors
 from metrics_server.errors import StoreRefused, StoreUnavailable
 from metrics_server.metrics.sums import Sums
 from metrics_server.metrics.window import Bucket
-from metrics_server.store.interface import Change, News, Record, Register, StepSumsStream, StoredSeries, Write, never
+from metrics_server.store.interface import (
+    Change,
+    News,
+    Record,
+    Register,
+    Sharing,
+    StepSumsStream,
+    StoredSeries,
+    Write,
+    never,
+)
 from metrics_server.store.postgres.arrays import array
 from metrics_server.store.postgres.batch import Delta, arguments_of
 from metrics_server.store.postgres.components import Components, decoded
@@ -29,6 +39,7 @@ from metrics_server.store.postgres.connection import connect, first_line
 from metrics_server.store.postgres.history import LAST_START, HistoryReader
 from metrics_server.store.postgres.sql import (
     ARRAYS,
+    BEAT,
     COMMIT,
     CONFLICT,
     CUMULATIVE,
@@ -92,7 +103,7 @@ class PostgresStore:
         self._heads: dict[int, int] | None = None  # the last commit of each writer that was told of; None before any
         self._epoch = self._deletions = 0  # of the catalog, as it was told of
         self._series_ids: set[int] = set()
-        self._clock_offset = 0.0
+        self.sharing = Sharing()
         self._is_upkeeper = False
         self._beat_at = -math.inf
         self._size, self._sized_at = 0, -math.inf
@@ -202,6 +213,8 @@ class PostgresStore:
         if error.sqlstate in _REFUSALS or isinstance(error, _COLLISIONS):
             if error.sqlstate == FENCED:
                 self._start_anew()
+            else:
+                self.sharing.conflicts += 1
             return False
         if error.sqlstate is None and not isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError)):
             raise error
@@ -307,7 +320,7 @@ class PostgresStore:
     # Other writers
 
     def now(self) -> float:
-        return time.time() + self._clock_offset
+        return time.time() + self.sharing.clock_offset
 
     def catch_up(self) -> News:
         with self._guarded(READ_SECONDS) as connection:
@@ -315,6 +328,7 @@ class PostgresStore:
             told = self._news_of(connection, rows)
         self._heads = {row.writer: row.head for row in rows}
         self._epoch, self._deletions = rows[0].epoch, rows[0].deletions
+        self.sharing.caught_up_at = time.monotonic()
         return told
 
     def _news_rows(self, connection: Connection) -> list[tuple[Any, ...]]:
@@ -352,15 +366,13 @@ class PostgresStore:
     def _beat(self) -> None:
         asked = time.time()
         with self._guarded() as connection:
-            row = connection.execute(
-                "SELECT heartbeat(%s, %s), extract(epoch FROM clock_timestamp())::float8", (self._writer, self._session)
-            ).fetchone()
+            row = connection.execute(BEAT, (self._writer, self._session)).fetchone()
         assert row is not None
         self._beat_at = time.monotonic()
-        is_upkeeper, database_time = row
+        is_upkeeper, database_time, self.sharing.unfolded = row
         offset = database_time - (asked + time.time()) / 2
-        if abs(offset - self._clock_offset) > CLOCK_JITTER_SECONDS:
-            self._clock_offset = offset
+        if abs(offset - self.sharing.clock_offset) > CLOCK_JITTER_SECONDS:
+            self.sharing.clock_offset = offset
         self._is_upkeeper = bool(is_upkeeper)
         if is_upkeeper is None:
             self._start_anew()
@@ -368,13 +380,14 @@ class PostgresStore:
     @property
     def clock_offset(self) -> float:
         """How much the clock of the database is ahead of this machine's, in seconds."""
-        return self._clock_offset
+        return self.sharing.clock_offset
 
     # Upkeep
 
     def tidy(self) -> None:
         with self._guarded() as connection:
             connection.execute("SELECT tidy(%s)", (FOLDED_AT_ONCE,))
+        self.sharing.upkeep_at = time.monotonic()
 
     def roll_up(self, fine: int, coarse: int, before: int) -> bool:
         return self._merge_bucket(fine, coarse, before)
