@@ -24,6 +24,9 @@ from typing import NamedTuple, Protocol, TypeAlias
 from metrics_server.metrics.sums import Sums
 from metrics_server.metrics.window import Bucket
 
+# Numbers what stands in records, which only pairing understands: one more whenever a field is added.
+RECORD_SCHEMA = 1
+
 
 class Record(NamedTuple):
     """Stored bytes of one key; `version` is positive and differs with every write of the key, also after a delete."""
@@ -134,6 +137,8 @@ class Sharing:
         clock_offset: how much the time of all writers is ahead of this machine's clock, in seconds.
         unfolded: commits of all writers that are not added up yet.
         conflicts: commits of its own that were refused because another writer was first.
+        record_schema: the lowest `RECORD_SCHEMA` of all writers that live. One that does not know a field drops it when
+            it writes the record, so a new field is not set as long as this is lower than the number that it came with.
     """
 
     caught_up_at: float = field(default_factory=time.monotonic)
@@ -141,6 +146,7 @@ class Sharing:
     clock_offset: float = 0.0
     unfolded: int = 0
     conflicts: int = 0
+    record_schema: int = RECORD_SCHEMA
 
 
 class Store(Protocol):

@@ -10,6 +10,11 @@ from __future__ import annotations
 from metrics_server.metrics.window import COARSEST, LEVELS
 
 SCHEMA_VERSION = 1
+USABLE_FROM = 1  # the oldest version whose servers can go on with tables of this one
+
+# Statements that bring tables to the next version, by the version that they have. Servers of both versions use them
+# while servers are replaced one by one: so they only add, and what is in the way goes with a later version.
+MIGRATIONS: dict[int, str] = {}
 
 # SQLSTATEs of ours.
 CONFLICT = "FM001"  # something that the change was computed from has changed since
@@ -33,13 +38,14 @@ _WIDTHS = ", ".join(str(width) for width in (*(width for width, _ in LEVELS), CO
 SCHEMA = """
 CREATE TABLE catalog (
     one boolean PRIMARY KEY DEFAULT true CHECK (one),
-    schema_version integer NOT NULL, epoch bigint NOT NULL, deletions bigint NOT NULL
+    schema_version integer NOT NULL, usable_from integer NOT NULL, -- by servers of this version and later ones
+    epoch bigint NOT NULL, deletions bigint NOT NULL
 );
 CREATE TABLE upkeep (
     one boolean PRIMARY KEY DEFAULT true CHECK (one), writer bigint NOT NULL, until timestamptz NOT NULL
 );
 CREATE TABLE writers (
-    id bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY, schema_version integer NOT NULL, session bigint NOT NULL,
+    id bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY, record_schema integer NOT NULL, session bigint NOT NULL,
     seq bigint NOT NULL, seen_at timestamptz NOT NULL -- session -1: given up
 ) WITH (fillfactor = 50);
 CREATE TABLE records (
@@ -327,7 +333,7 @@ END $body$;
 """
 
 SET_UP = f"""
-INSERT INTO catalog (schema_version, epoch, deletions) VALUES ({SCHEMA_VERSION}, 0, 0);
+INSERT INTO catalog (schema_version, usable_from, epoch, deletions) VALUES ({SCHEMA_VERSION}, {USABLE_FROM}, 0, 0);
 INSERT INTO upkeep (writer, until) VALUES (0, '-infinity');
 """
 
@@ -343,7 +349,7 @@ ARRAYS = (
 )
 COMMIT = f"SELECT commit_batch(%s, %s, %s, %s, {', '.join(f'%s::{kind}' for kind in ARRAYS)})"
 LOAD = "SELECT key, version, value FROM records WHERE key = ANY(%s::bytea[])"
-ENROL = """INSERT INTO writers (schema_version, session, seq, seen_at) VALUES (%s, 1, 0, now())
+ENROL = """INSERT INTO writers (record_schema, session, seq, seen_at) VALUES (%s, 1, 0, now())
 RETURNING id, session, seq"""
 TAKE_OVER = """UPDATE writers SET session = session + 1, seen_at = now() WHERE id = %s AND session > 0
 RETURNING id, session, seq"""
@@ -353,7 +359,7 @@ UPDATE upkeep SET until = '-infinity' FROM mine WHERE writer = mine.id"""
 BEAT = """SELECT heartbeat(%s, %s), extract(epoch FROM clock_timestamp())::float8, (
     SELECT coalesce(sum(writers.seq - coalesce(folded.seq, 0)), 0)::bigint
     FROM writers LEFT JOIN folded ON folded.writer = writers.id
-)"""
+), (SELECT min(record_schema) FROM writers WHERE session > 0)"""
 # What other writers have committed beyond the numbers given, and how far each is, all of one moment.
 NEWS = """
 SELECT catalog.epoch, catalog.deletions, writers.id, writers.seq, deltas.seq, deltas.series, deltas.width, deltas.start,

@@ -22,6 +22,7 @@ from metrics_server.errors import StoreRefused, StoreUnavailable
 from metrics_server.metrics.sums import Sums
 from metrics_server.metrics.window import Bucket
 from metrics_server.store.interface import (
+    RECORD_SCHEMA,
     Change,
     News,
     Record,
@@ -53,7 +54,6 @@ from metrics_server.store.postgres.sql import (
     PARAMETERS,
     REGISTERS,
     SCAN,
-    SCHEMA_VERSION,
     SERIES,
     SIZE,
     STALE_CATALOG,
@@ -103,7 +103,7 @@ class PostgresStore:
         self._heads: dict[int, int] | None = None  # the last commit of each writer that was told of; None before any
         self._epoch = self._deletions = 0  # of the catalog, as it was told of
         self._series_ids: set[int] = set()
-        self.sharing = Sharing()
+        self.sharing = Sharing(record_schema=0)  # not known before the first heartbeat
         self._is_upkeeper = False
         self._beat_at = -math.inf
         self._size, self._sized_at = 0, -math.inf
@@ -138,7 +138,7 @@ class PostgresStore:
         self._is_unsure = False
         row = connection.execute(TAKE_OVER, (self._writer,)).fetchone() if self._writer else None
         if row is None:  # new, or given up meanwhile
-            row = connection.execute(ENROL, (SCHEMA_VERSION,)).fetchone()
+            row = connection.execute(ENROL, (RECORD_SCHEMA,)).fetchone()
             assert row is not None
             self._heads = None
         if self._is_unsure:
@@ -369,7 +369,7 @@ class PostgresStore:
             row = connection.execute(BEAT, (self._writer, self._session)).fetchone()
         assert row is not None
         self._beat_at = time.monotonic()
-        is_upkeeper, database_time, self.sharing.unfolded = row
+        is_upkeeper, database_time, self.sharing.unfolded, self.sharing.record_schema = row
         offset = database_time - (asked + time.time()) / 2
         if abs(offset - self.sharing.clock_offset) > CLOCK_JITTER_SECONDS:
             self.sharing.clock_offset = offset
