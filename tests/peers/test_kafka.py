@@ -32,6 +32,7 @@ from tests.conftest import Serve
 from tests.support.kafka_broker import ApacheKafka, Broker, broker
 from tests.support.live_server import Page, live_server
 from tests.support.locks import locked
+from tests.support.postgres import shared_postgres
 from tests.support.running import FEEDBACK, REQUEST, RESPONSE, RunningServer
 from tests.support.waiting import until
 
@@ -351,6 +352,37 @@ def test_partitions_that_move_lose_and_double_nothing(apache: ApacheKafka, serve
     until(lambda: counted(kept) + counted(second) >= sent["records"], 30, "records are lost")
     await_lag(second)
     assert counted(kept) + counted(second) == sent["records"]
+
+
+@pytest.mark.long
+def test_servers_of_a_group_on_one_database_come_and_go(apache: ApacheKafka, serve: Serve) -> None:
+    """Three servers of one group share a database: one is killed, one comes, one goes, and each record counts once."""
+    topic, group, url = apache.topic(), uuid4().hex, shared_postgres().fresh()
+
+    def started() -> RunningServer:
+        return serve("--store", url, *options(apache, topic, group))
+
+    def counted(server: RunningServer) -> float:
+        return server.value("model_labels_total", status="matched") or 0
+
+    def until_more(server: RunningServer, what: str) -> None:
+        before = counted(server)
+        until(lambda: counted(server) > before + 500, 40, what)
+
+    with stream(apache, [whole(topic, number) for number in range(60)]) as sent:
+        killed, stopped, stays = started(), started(), started()
+        until_more(stays, "nothing comes")
+        killed.process.kill()
+        killed.process.wait(10)
+        until_more(stays, "nothing comes after a kill")
+        comes = started()
+        until_more(comes, "nothing comes after a start")
+        assert stopped.stop() == 0
+        until_more(stays, "nothing comes after a stop")
+    until(lambda: counted(stays) >= sent["records"], 60, "records are lost")
+    await_lag(stays)
+    await_lag(comes)
+    assert counted(stays) == counted(comes) == sent["records"]
 
 
 def test_a_locked_store_is_waited_out(kafka: Broker, serve: Serve, tmp_path: Path) -> None:
