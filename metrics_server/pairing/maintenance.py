@@ -49,6 +49,7 @@ class Maintenance:
         self._minute = 0
         self._swept_at = self._tidied_at = 0.0
         self._has_more = False
+        self._is_untidy = False  # the store
         self._evicted_up_to = 0  # when the newest case was received that had to go before its time
         self._rolling_at: float | None = None
 
@@ -74,8 +75,8 @@ class Maintenance:
                 self._delete_records(now)
             self._tell(now)
             self._swept_at = now
-        if has_upkeep and _is_due(self._tidied_at, TIDY_SECONDS, now):
-            self._store.tidy()
+        if self._is_untidy or _is_due(self._tidied_at, TIDY_SECONDS, now):
+            self._is_untidy = has_upkeep and self._store.tidy()
             self._tidied_at = now
 
     def note_restored(self, now: float) -> None:
@@ -89,7 +90,7 @@ class Maintenance:
     @property
     def is_busy(self) -> bool:
         """Tells whether more is due at once."""
-        return self._rolling_at is not None or self._has_more
+        return self._rolling_at is not None or self._has_more or self._is_untidy
 
     def _roll_up_one(self, now: float) -> bool:
         """Rolls up or deletes one bucket; tells whether there was one."""

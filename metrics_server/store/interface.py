@@ -179,8 +179,8 @@ class Store(Protocol):
     def takes_upkeep(self) -> bool:
         """Says that this writer lives, and tells whether the upkeep is its own: of all writers one has it at a time."""
 
-    def tidy(self) -> None:
-        """Does a part of the store's own upkeep."""
+    def tidy(self) -> bool:
+        """Does a part of the store's own upkeep, and tells whether there is more to do."""
 
     def other_writers(self) -> int:
         """Counts the other writers that live."""

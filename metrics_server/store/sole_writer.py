@@ -27,8 +27,8 @@ class SoleWriter:
     def takes_upkeep(self) -> bool:
         return True
 
-    def tidy(self) -> None:
-        pass
+    def tidy(self) -> bool:
+        return False
 
     def other_writers(self) -> int:
         return 0

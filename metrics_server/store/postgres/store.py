@@ -384,10 +384,11 @@ class PostgresStore:
 
     # Upkeep
 
-    def tidy(self) -> None:
+    def tidy(self) -> bool:
         with self._guarded() as connection:
-            connection.execute("SELECT tidy(%s)", (FOLDED_AT_ONCE,))
+            row = connection.execute("SELECT tidy(%s)", (FOLDED_AT_ONCE,)).fetchone()
         self.sharing.upkeep_at = time.monotonic()
+        return row is not None and row[0] == FOLDED_AT_ONCE
 
     def roll_up(self, fine: int, coarse: int, before: int) -> bool:
         return self._merge_bucket(fine, coarse, before)
