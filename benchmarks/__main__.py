@@ -37,6 +37,8 @@ PARTS: dict[str, tuple[str, ...]] = {
         "workers-batch",
         "sqlite-late-batch",
         "workers-late-batch",
+        "slow-flush",
+        "workers-slow-flush",
     ),
     "start": (),
     "families": (),

@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks import page, process, wrk
-from benchmarks.database import database
+from benchmarks.database import DATABASES, database
 from benchmarks.errors import BenchmarkError
 from benchmarks.page import Counted
 from benchmarks.pending import PENDING, Pending
@@ -31,7 +31,9 @@ DROP_IN = ("--event_type", REPLY_TYPE, "--event_source", "io.seldon.serving.feed
 
 @dataclass(frozen=True)
 class Contestant:
-    """A server and the load that it is sent. An empty store stands for the do-nothing Tornado handler."""
+    """A server and the load that it is sent. An empty store stands for the do-nothing Tornado handler; others are of
+    `DATABASES`.
+    """
 
     name: str
     what: str
@@ -47,8 +49,8 @@ class Contestant:
             with process.baseline(directory) as server:
                 yield server
             return
-        if self.store == "postgres":
-            with process.metrics_server(directory, database().fresh(), self.options) as server:
+        if self.store in DATABASES:
+            with process.metrics_server(directory, database(self.store).fresh(), self.options) as server:
                 yield server
             return
         path = pending.copy() if self.pending else directory / f"{uuid.uuid4().hex}.db"
@@ -86,6 +88,8 @@ CONTESTANTS = {
         Contestant(
             "workers-late-batch", "the same in PostgreSQL, two workers", "postgres", LATE_BATCHED, options=WORKERS
         ),
+        Contestant("slow-flush", "single events, a flush takes 3 ms", "slow-postgres"),
+        Contestant("workers-slow-flush", "the same, four workers", "slow-postgres", options=("--workers", "4")),
     )
 }
 

@@ -1,4 +1,4 @@
-"""A PostgreSQL for the time of a run: as safe as one in production, with fsync on, and with defaults but for memory."""
+"""PostgreSQL for the time of a run: as safe as in production, with fsync on, and with defaults but for memory."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from functools import lru_cache
 from tests.support.postgres import Postgres
 
 # The defaults write a checkpoint for every gigabyte, which a run of seconds is full of.
-SETTINGS = {"fsync": "on", "synchronous_commit": "on", "shared_buffers": "256MB", "max_wal_size": "4GB"}
+_SETTINGS = {"fsync": "on", "synchronous_commit": "on", "shared_buffers": "256MB", "max_wal_size": "4GB"}
+
+# With commit_delay (microseconds) the server waits before each flush, as for a disk in a network.
+DATABASES = {"postgres": {}, "slow-postgres": {"commit_delay": "3000", "commit_siblings": "0"}}
 
 
 @lru_cache
-def database() -> Postgres:
-    """Starts it; it ends with this process."""
-    server = Postgres(SETTINGS).create()
+def database(name: str) -> Postgres:
+    """Starts one of `DATABASES`; it ends with this process."""
+    server = Postgres(_SETTINGS | DATABASES[name]).create()
     atexit.register(server.stop)
     return server
