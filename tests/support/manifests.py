@@ -47,6 +47,7 @@ def servers_of(directory: Path) -> list[tuple[Object, Object]]:
 
 
 STARTED = ["deploy/base", "deploy/overlays/plain", "knative/serving"]
+REPLICATED = ["deploy/overlays/replicated", "deploy/overlays/replicated-trial"]
 
 
 def triggers_of(directory: Path) -> list[Object]:

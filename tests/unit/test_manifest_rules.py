@@ -20,6 +20,7 @@ from tests.support.kustomize import Object
 from tests.support.manifests import (
     DEPLOY,
     KNATIVE,
+    REPLICATED,
     SERVER,
     STARTED,
     every_set,
@@ -33,6 +34,7 @@ from tests.support.running import ROOT
 
 PLAIN = DEPLOY / "overlays/plain"
 EXAMPLES = sorted((DEPLOY / "examples").rglob("*.yaml"))
+DATABASE = "feedback-metrics-postgres-rw"
 OPERATOR = "operator.prometheus.io/name"  # on pods that the Prometheus operator makes, of which no template is here
 LABELS = {f"app.kubernetes.io/{name}" for name in ("name", "instance", "part-of")}
 
@@ -99,7 +101,8 @@ def test_names_labels_and_ports_agree(directory: Path) -> None:
             for name in port.values()
         }
         if directory != PLAIN:
-            assert [port["name"] for port in service["spec"]["ports"]] == ["http"]
+            is_database = service["metadata"]["name"] == DATABASE
+            assert [port["name"] for port in service["spec"]["ports"]] == ["postgres" if is_database else "http"]
             assert {port["targetPort"] for port in service["spec"]["ports"]} <= ports
     for found in objects_of(objects, "PodDisruptionBudget", "NetworkPolicy"):
         selector = (found["spec"].get("selector") or found["spec"]["podSelector"])["matchLabels"]
@@ -184,7 +187,8 @@ def test_pods_are_hardened(directory: Path) -> None:
     for found in kustomize.build(directory):
         for template in kustomize.pods(found):
             for container in template["spec"]["containers"]:
-                assert container["image"] in (f"{SERVER}:{__version__}", f"{SERVER}-demo:{__version__}")
+                ours = (f"{SERVER}:{__version__}", f"{SERVER}-demo:{__version__}")
+                assert container["image"] in ours or found["kind"] == "StatefulSet"
                 if directory == PLAIN:
                     continue
                 security = {**template["spec"].get("securityContext", {}), **container["securityContext"]}
@@ -293,7 +297,7 @@ def test_the_plain_overlay_swaps_the_image_and_nothing_else() -> None:
 @every_set
 def test_every_server_is_one_of_those_that_are_started(directory: Path) -> None:
     """No set has a server whose container is not tried below."""
-    tried = [container for name in STARTED for _, container in servers_of(ROOT / name)]
+    tried = [container for name in (*STARTED, *REPLICATED) for _, container in servers_of(ROOT / name)]
     assert all(container in tried for _, container in servers_of(directory))
 
 
