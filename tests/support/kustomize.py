@@ -119,7 +119,8 @@ def _transform(found: Object, plan: Object) -> None:
 
 
 def _patch(found: Object, op: str, path: str, value: Any = None) -> None:
-    *way, last = [int(part) if part.isdigit() else part for part in path.strip("/").split("/")]
+    parts = [part.replace("~1", "/") for part in path.strip("/").split("/")]  # RFC 6901, 4
+    *way, last = [int(part) if part.isdigit() else part for part in parts]
     at: Any = found
     for part in way:
         at = at[part]
