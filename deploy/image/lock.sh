@@ -3,7 +3,7 @@
 # the version of the image.
 set -eu
 cd "$(dirname "$0")/../.."
-server="--extra web --extra protobuf --extra kafka"
+server="--extra web --extra protobuf --extra kafka --extra postgres"
 demo=$(mktemp)
 trap 'rm -f "$demo"' EXIT
 

@@ -27,7 +27,8 @@ import yaml
 
 from tests.support.live_server import Page
 from tests.support.peers.environments import programs_of
-from tests.support.running import ROOT, free_port, peer
+from tests.support.postgres import Postgres
+from tests.support.running import ROOT, RunningServer, free_port, peer
 from tests.support.waiting import until
 
 COMPOSE = ROOT / "deploy/compose"
@@ -40,6 +41,8 @@ JSON_TYPE = {"Content-Type": "application/json"}
 GRAFANA = COMPOSE / "grafana"
 LOADS = ("locust", "locust-ingress")  # what ends by itself
 
+REPLICAS = [name for name, service in SERVICES.items() if "PGHOST" in service.get("environment", {})]
+
 PORTS = {
     "server": 8080,
     "simulator": 8003,
@@ -50,6 +53,7 @@ PORTS = {
     "grafana": 3000,
     "node-exporter": 9100,
 }
+PUBLISHED = dict(zip(REPLICAS, ("8081:8080", "8082:8080", "8083:8080"), strict=True))  # of one machine
 OURS = [sys.executable, "-m", "metrics_server"]  # what the entry point of our images starts
 # What the entry point of an image is here, and how it is told to listen on a port of the test's.
 PROGRAMS = {
@@ -93,7 +97,8 @@ def test_every_service_is_confined(name: str) -> None:
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert re.fullmatch(r"[a-z/-]+:v?\d+\.\d+[\w.-]*", service["image"])
-    assert set(service.get("ports", [])) <= {f"127.0.0.1:{PORTS.get(name)}:{PORTS.get(name)}"}
+    published = PUBLISHED.get(name, f"{PORTS.get(name)}:{PORTS.get(name)}")
+    assert set(service.get("ports", [])) <= {f"127.0.0.1:{published}"}
 
 
 @pytest.mark.parametrize("name", sorted(SERVICES))
@@ -289,6 +294,33 @@ def _program(name: str) -> str:
     if name == "uvicorn":
         return str(programs_of(*(MODEL_SERVER / "requirements.txt").read_text().split()) / name)
     return peer(name)
+
+
+def test_the_servers_of_the_profile_are_equal(tmp_path: Path) -> None:
+    """Each of the three, as it is started, shows what another was sent; Prometheus scrapes each by its name."""
+    assert all(SERVICES[name]["profiles"] == ["replicated"] for name in [*REPLICAS, "postgres"])
+    assert PROMETHEUS["scrape_configs"][0]["dns_sd_configs"] == [{"names": REPLICAS, "type": "A", "port": 8080}]
+    database = SERVICES["postgres"]["environment"]
+    postgres = Postgres().create()
+    postgres.execute(f"CREATE ROLE {database['POSTGRES_USER']} LOGIN")
+    postgres.execute(f"CREATE DATABASE {database['POSTGRES_DB']} OWNER {database['POSTGRES_USER']}")
+    here = {"postgres": "127.0.0.1", database["POSTGRES_PASSWORD"]: "metrics"}
+    servers: list[RunningServer] = []
+    try:
+        for name in REPLICAS:
+            environment = {key: here.get(value, value) for key, value in SERVICES[name]["environment"].items()}
+            environment["PGPORT"] = str(postgres.port)
+            servers.append(RunningServer(tmp_path, *SERVICES[name]["command"], environment=environment))
+        statement = {"deployment": "wine", "prediction": 0, "truth": 0}
+        assert servers[0].post(statement, JSON_TYPE, "/v1/feedback").status == 200
+        for server in servers:
+            until(
+                lambda at=server: at.value("model_decisions_total", deployment_name="wine"), 10, "it does not show it"
+            )
+    finally:
+        for server in servers:
+            server.stop()
+        postgres.stop()
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,7 @@ from tests.support.running import ARGUMENTS, ROOT, free_port, peer
 
 IMAGE = ROOT / "deploy/image"
 HEALTHCHECK = IMAGE / "healthcheck.py"
-SERVER_EXTRAS = ("web", "protobuf", "kafka")
+SERVER_EXTRAS = ("web", "protobuf", "kafka", "postgres")
 MAX_MEGABYTES = 250
 ANCESTORS_USER = 8888  # of the walkthrough's manifest
 

@@ -126,7 +126,7 @@ def test_no_trigger_takes_our_replies_for_input(name: str, serve: Serve) -> None
     server = serve("--store", "memory://", *(word for pair in arguments for word in pair))
     answer = server.post(PAIR, ce(FEEDBACK, "1", "r"))
     reply = from_binary_event(HTTPMessage(dict(answer.headers.items()), answer.body))  # type: ignore[attr-defined]
-    for directory in (KNATIVE / "deployment", KNATIVE / "serving", KNATIVE / "sequence"):
+    for directory in (KNATIVE / "deployment", KNATIVE / "serving", KNATIVE / "serving-postgres", KNATIVE / "sequence"):
         triggers = triggers_of(directory)
         assert triggers
         for trigger in triggers:
@@ -138,7 +138,7 @@ def test_no_trigger_takes_our_replies_for_input(name: str, serve: Serve) -> None
             ), kind
 
 
-@pytest.mark.parametrize("name", ["deployment", "serving", "sequence"])
+@pytest.mark.parametrize("name", ["deployment", "serving", "serving-postgres", "sequence"])
 def test_brokers_triggers_and_sinks_are_there(name: str) -> None:
     """Triggers name the Broker, subscribers and dead letter sinks exist, and the replies lead to no server."""
     objects = kustomize.build(KNATIVE / name)

@@ -16,6 +16,7 @@ KEYS = {
     "images", "patches", "configurations", "replacements",
 }  # fmt: skip
 CLUSTER_WIDE = ("Namespace", "ClusterRoleBinding")
+DELETE = "$patch: delete"
 LOCAL = "config.kubernetes.io/local-config"  # of objects that other objects are made with, and no cluster sees
 
 
@@ -39,6 +40,7 @@ def _accumulate(directory: Path, objects: list[Object]) -> list[Object]:
         objects.append(_generated(directory, generator, plan.get("generatorOptions", {})))
     for name in plan.get("components", []):
         objects = _accumulate(directory / name, objects)
+    objects = [found for found in objects if not _is_deleted(found, plan)]
     for found in objects:
         _transform(found, plan)
     for replacement in plan.get("replacements", []):
@@ -92,9 +94,14 @@ def _is(found: Object, selector: Object) -> bool:
     return found["kind"] == selector["kind"] and bool(re.fullmatch(selector["name"], found["metadata"]["name"]))
 
 
+def _is_deleted(found: Object, plan: Object) -> bool:
+    deleting = [patch for patch in plan.get("patches", []) if patch["patch"].startswith(DELETE)]
+    return any(_is(found, patch["target"]) for patch in deleting)
+
+
 def _transform(found: Object, plan: Object) -> None:
     for patch in plan.get("patches", []):
-        if _is(found, patch["target"]):
+        if _is(found, patch["target"]) and not patch["patch"].startswith(DELETE):
             for operation in yaml.safe_load(patch["patch"]):
                 _patch(found, **operation)
     if "namespace" in plan and found["kind"] not in CLUSTER_WIDE:
@@ -112,11 +119,12 @@ def _transform(found: Object, plan: Object) -> None:
 
 
 def _patch(found: Object, op: str, path: str, value: Any = None) -> None:
-    *way, last = [int(part) if part.isdigit() else part for part in path.strip("/").split("/")]
+    parts = [part.replace("~1", "/") for part in path.strip("/").split("/")]  # RFC 6901, 4
+    *way, last = [int(part) if part.isdigit() else part for part in parts]
     at: Any = found
     for part in way:
         at = at[part]
-    assert op == "add" or last in at
+    assert op == "add" or last in (range(len(at)) if isinstance(at, list) else at)
     if op == "remove":
         del at[last]
     else:

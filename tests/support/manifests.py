@@ -47,6 +47,8 @@ def servers_of(directory: Path) -> list[tuple[Object, Object]]:
 
 
 STARTED = ["deploy/base", "deploy/overlays/plain", "knative/serving"]
+REPLICATED = ["deploy/overlays/replicated", "deploy/overlays/replicated-trial"]
+SHARING = [*REPLICATED, "knative/serving-postgres"]  # a PostgreSQL
 
 
 def triggers_of(directory: Path) -> list[Object]:

@@ -21,6 +21,7 @@ from tests.support.manifests import (
     DEPLOY,
     KNATIVE,
     SERVER,
+    SHARING,
     STARTED,
     every_set,
     object_named,
@@ -33,6 +34,7 @@ from tests.support.running import ROOT
 
 PLAIN = DEPLOY / "overlays/plain"
 EXAMPLES = sorted((DEPLOY / "examples").rglob("*.yaml"))
+DATABASE = "feedback-metrics-postgres-rw"
 OPERATOR = "operator.prometheus.io/name"  # on pods that the Prometheus operator makes, of which no template is here
 LABELS = {f"app.kubernetes.io/{name}" for name in ("name", "instance", "part-of")}
 
@@ -99,7 +101,8 @@ def test_names_labels_and_ports_agree(directory: Path) -> None:
             for name in port.values()
         }
         if directory != PLAIN:
-            assert [port["name"] for port in service["spec"]["ports"]] == ["http"]
+            is_database = service["metadata"]["name"] == DATABASE
+            assert [port["name"] for port in service["spec"]["ports"]] == ["postgres" if is_database else "http"]
             assert {port["targetPort"] for port in service["spec"]["ports"]} <= ports
     for found in objects_of(objects, "PodDisruptionBudget", "NetworkPolicy"):
         selector = (found["spec"].get("selector") or found["spec"]["podSelector"])["matchLabels"]
@@ -184,7 +187,8 @@ def test_pods_are_hardened(directory: Path) -> None:
     for found in kustomize.build(directory):
         for template in kustomize.pods(found):
             for container in template["spec"]["containers"]:
-                assert container["image"] in (f"{SERVER}:{__version__}", f"{SERVER}-demo:{__version__}")
+                ours = (f"{SERVER}:{__version__}", f"{SERVER}-demo:{__version__}")
+                assert container["image"] in ours or found["kind"] == "StatefulSet"
                 if directory == PLAIN:
                     continue
                 security = {**template["spec"].get("securityContext", {}), **container["securityContext"]}
@@ -293,7 +297,7 @@ def test_the_plain_overlay_swaps_the_image_and_nothing_else() -> None:
 @every_set
 def test_every_server_is_one_of_those_that_are_started(directory: Path) -> None:
     """No set has a server whose container is not tried below."""
-    tried = [container for name in STARTED for _, container in servers_of(ROOT / name)]
+    tried = [container for name in (*STARTED, *SHARING) for _, container in servers_of(ROOT / name)]
     assert all(container in tried for _, container in servers_of(directory))
 
 
@@ -312,9 +316,24 @@ def test_one_process_owns_the_state() -> None:
     """No set runs two servers on one state, not for the moment of an update either."""
     (server,) = objects_of(kustomize.build(DEPLOY / "base"), "Deployment")
     assert (server["spec"]["replicas"], server["spec"]["strategy"]) == (1, {"type": "Recreate"})
-    (service,) = [found for found in kustomize.load(KNATIVE / "serving/service.yaml") if found["kind"] == "Service"]
+    assert _scales("serving") == ("1", "1")
+
+
+def _scales(directory: str) -> tuple[str, str]:
+    (service,) = [
+        found
+        for found in kustomize.build(KNATIVE / directory)
+        if (found["apiVersion"], found["kind"]) == ("serving.knative.dev/v1", "Service")
+    ]
     scales = service["spec"]["template"]["metadata"]["annotations"]
-    assert (scales["autoscaling.knative.dev/min-scale"], scales["autoscaling.knative.dev/max-scale"]) == ("1", "1")
+    return scales["autoscaling.knative.dev/min-scale"], scales["autoscaling.knative.dev/max-scale"]
+
+
+def test_a_knative_service_on_a_database_goes_down_to_zero() -> None:
+    """Its state is in no pod, so that there may be none, and several."""
+    assert _scales("serving-postgres") == ("0", "9")
+    ((service, _),) = servers_of(KNATIVE / "serving-postgres")
+    assert [volume["name"] for volume in service["spec"]["template"]["spec"]["volumes"]] == ["tmp"]
 
 
 def test_triggers_filter_by_types_that_no_reply_may_have() -> None:
