@@ -138,7 +138,8 @@ def test_a_cancelled_wait_for_the_standby_is_no_acknowledgement(tmp_path: Path, 
         pair.standby.start()
         pair.standby.promote()
         day.go_on()
-        day.settle()
+        # PostgreSQL shows such a commit to others, so they may have shown it before it was lost.
+        day.settle(counters_may_fall=True)
 
 
 @long

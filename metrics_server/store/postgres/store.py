@@ -114,6 +114,9 @@ class PostgresStore:
         except BaseException:
             connection.close()
             raise
+        # A standby that has taken over may lack commits that were seen before, if a wait for it was cancelled, and give
+        # their numbers and those of components to others: all is read anew.
+        self._heads, self._components = None, Components()
         self._connection = connection
         return connection
 
@@ -123,7 +126,6 @@ class PostgresStore:
         if row is None:  # new, or given up meanwhile
             row = connection.execute(ENROL, (SCHEMA_VERSION,)).fetchone()
             assert row is not None
-            self._heads = None
         if self._is_unsure:
             raise StoreUnavailable("PostgreSQL: the standby has not confirmed a write")
         self._writer, self._session, self._seq = row
