@@ -81,7 +81,7 @@ class PostgresStore:
         self._components = Components()
         self._connection: Connection | None = None
         self._watchdog = Watchdog()
-        self._history = HistoryReader(url)
+        self._history = HistoryReader(url, self._watchdog)
         self._writer = self._session = self._seq = 0  # no writer yet
         self._heads: dict[int, int] | None = None  # the last commit of each writer that was told of; None before any
         self._epoch = self._deletions = 0  # of the catalog, as it was told of
@@ -105,7 +105,7 @@ class PostgresStore:
 
     def _connect(self) -> Connection:
         """Connects, and makes this connection the one that commits for its writer."""
-        connection = connect(self._url, "writer")
+        connection = connect(self._url, "writer", self._watchdog)
         try:
             connection.add_notice_handler(self._note_notice)
             with self._watchdog.within(self._answer_seconds, connection):
