@@ -7,6 +7,9 @@ from psycopg import Connection
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from metrics_server.store.postgres.arrays import register
+from metrics_server.store.postgres.watchdog import Watchdog
+
+SETTING_SECONDS = 5.0  # for what is set on a new connection
 
 # Seconds, but for the last, which is milliseconds. What the URL says goes first.
 _DEFAULTS = {
@@ -27,7 +30,7 @@ _SETTINGS = (
 )
 
 
-def connect(url: str, purpose: str) -> Connection:
+def connect(url: str, purpose: str, watchdog: Watchdog) -> Connection:
     """Connects in autocommit mode.
 
     Raises:
@@ -40,9 +43,10 @@ def connect(url: str, purpose: str) -> Connection:
     connection = psycopg.connect(make_conninfo(url, **options, **name), autocommit=True, prepare_threshold=None)
     try:
         register(connection)
-        connection.execute("; ".join(_SETTINGS).encode())
-        if connection.execute("SHOW synchronous_commit").fetchone() in (("off",), ("local",)):
-            connection.execute("SET synchronous_commit = on")  # what is acknowledged must not be lost
+        with watchdog.within(SETTING_SECONDS, connection):
+            connection.execute("; ".join(_SETTINGS).encode())
+            if connection.execute("SHOW synchronous_commit").fetchone() in (("off",), ("local",)):
+                connection.execute("SET synchronous_commit = on")  # what is acknowledged must not be lost
     except BaseException:
         connection.close()
         raise

@@ -18,18 +18,22 @@ from metrics_server.store.interface import StepSums, StepSumsStream
 from metrics_server.store.postgres.components import decoded
 from metrics_server.store.postgres.connection import connect, first_line
 from metrics_server.store.postgres.sql import HISTORY, STEPS
+from metrics_server.store.postgres.watchdog import Watchdog
 
 LAST_START = 2**62  # beyond all
 ROWS_AT_ONCE = 2000  # fetched from the server
 CANCEL_SECONDS = 2.0
+READ_SECONDS = 60.0  # for a query; beyond it the database is taken to hang
+PROBE_SECONDS = 3.0  # for a look at an idle connection
 IDLE_READERS = 2  # connections kept open for the next query
 
 
 class HistoryReader:
     """Reads a database until it is closed."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, watchdog: Watchdog) -> None:
         self._url = url
+        self._watchdog = watchdog
         self._readers: set[Connection] = set()
         self._idle: list[Connection] = []
         self._lock = threading.Lock()  # guards the readers and the idle ones
@@ -67,7 +71,8 @@ class HistoryReader:
         connection: Connection | None = None
         try:
             connection = self._taken()
-            yield connection
+            with self._watchdog.within(READ_SECONDS, connection):
+                yield connection
             self._give_back(connection)
         except psycopg.Error as error:
             raise StoreUnavailable(f"PostgreSQL: {first_line(error)}") from error
@@ -81,10 +86,10 @@ class HistoryReader:
             if self._is_closed:
                 raise StoreUnavailable("PostgreSQL: the store is closed")
             connection = self._idle.pop() if self._idle else None
-        if connection is not None and not _is_alive(connection):
+        if connection is not None and not self._is_alive(connection):
             connection.close()
             connection = None
-        connection = connection or connect(self._url, "reader")
+        connection = connection or connect(self._url, "reader", self._watchdog)
         with self._lock:
             self._readers.add(connection)
         return connection
@@ -114,11 +119,11 @@ class HistoryReader:
             with suppress(psycopg.Error):
                 connection.cancel_safe(timeout=CANCEL_SECONDS)
 
-
-def _is_alive(connection: Connection) -> bool:
-    """Tells whether a connection that was idle can still be used, before a query depends on it."""
-    try:
-        connection.execute("SELECT 1")
-    except psycopg.Error:
-        return False
-    return True
+    def _is_alive(self, connection: Connection) -> bool:
+        """Tells whether a connection that was idle can still be used, before a query depends on it."""
+        try:
+            with self._watchdog.within(PROBE_SECONDS, connection):
+                connection.execute("SELECT 1")
+        except psycopg.Error:
+            return False
+        return True

@@ -98,7 +98,7 @@ class PostgresStore:
         self._components = Components()
         self._connection: Connection | None = None
         self._watchdog = Watchdog()
-        self._history = HistoryReader(url)
+        self._history = HistoryReader(url, self._watchdog)
         self._writer = self._session = self._seq = 0  # no writer yet
         self._heads: dict[int, int] | None = None  # the last commit of each writer that was told of; None before any
         self._epoch = self._deletions = 0  # of the catalog, as it was told of
@@ -122,7 +122,7 @@ class PostgresStore:
 
     def _connect(self) -> Connection:
         """Connects, and makes this connection the one that commits for its writer."""
-        connection = connect(self._url, "writer")
+        connection = connect(self._url, "writer", self._watchdog)
         try:
             connection.add_notice_handler(self._note_notice)
             with self._watchdog.within(self._answer_seconds, connection):
@@ -131,6 +131,9 @@ class PostgresStore:
         except BaseException:
             connection.close()
             raise
+        # A standby that has taken over may lack commits that were seen before, if a wait for it was cancelled, and give
+        # their numbers and those of components to others: all is read anew.
+        self._heads, self._components = None, Components()
         self._connection = connection
         return connection
 
@@ -140,7 +143,6 @@ class PostgresStore:
         if row is None:  # new, or given up meanwhile
             row = connection.execute(ENROL, (RECORD_SCHEMA,)).fetchone()
             assert row is not None
-            self._heads = None
         if self._is_unsure:
             raise StoreUnavailable("PostgreSQL: the standby has not confirmed a write")
         self._writer, self._session, self._seq = row

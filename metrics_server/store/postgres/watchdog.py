@@ -14,18 +14,18 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+import psycopg
 from psycopg import Connection
 
 LOOK_SECONDS = 0.25
 
 
 class Watchdog:
-    """Shuts a connection that does not answer in time. One thread at a time may be `within` a limit."""
+    """Shuts connections that do not answer in time."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._deadline = math.inf
-        self._descriptor = -1
+        self._deadlines: dict[Connection, float] = {}
         self._is_closed = threading.Event()
         threading.Thread(target=self._watch, name="postgres-watchdog", daemon=True).start()
 
@@ -33,13 +33,16 @@ class Watchdog:
     def within(self, seconds: float, connection: Connection) -> Iterator[None]:
         """Lets what is done within take so long at most; the limit of what it is part of goes on afterwards."""
         with self._lock:
-            outer, self._deadline = self._deadline, time.monotonic() + seconds
-            self._descriptor = connection.fileno()
+            outer = self._deadlines.get(connection)
+            self._deadlines[connection] = time.monotonic() + seconds
         try:
             yield
         finally:
             with self._lock:
-                self._deadline = outer
+                if outer is None:
+                    del self._deadlines[connection]
+                else:
+                    self._deadlines[connection] = outer
 
     def close(self) -> None:
         """Ends the watch."""
@@ -48,8 +51,9 @@ class Watchdog:
     def _watch(self) -> None:
         while not self._is_closed.wait(LOOK_SECONDS):
             with self._lock:
-                if time.monotonic() > self._deadline:
-                    self._deadline = math.inf
+                now = time.monotonic()
+                for connection in [one for one, deadline in self._deadlines.items() if now > deadline]:
+                    self._deadlines[connection] = math.inf
                     # Of a copy: closing it leaves the connection its own descriptor.
-                    with suppress(OSError), socket.socket(fileno=os.dup(self._descriptor)) as copy:
+                    with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as copy:
                         copy.shutdown(socket.SHUT_RDWR)
