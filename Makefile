@@ -14,7 +14,7 @@ BY_FILE := --dist loadfile --no-loadscope-reorder
 HELM ?= $(or $(shell command -v helm),go run helm.sh/helm/v3/cmd/helm@v3.18.6)
 INSTALLED := $(VENV)/.installed
 
-.PHONY: check fast test long coverage run bench build format lint types docs notebooks screenshots clean
+.PHONY: check fast test long bad-days coverage run bench build format lint types docs notebooks screenshots clean
 .DEFAULT_GOAL := check
 
 check: lint types test
@@ -33,7 +33,10 @@ test: $(INSTALLED)
 	$(PYTEST) $(BY_FILE) -m 'not long'
 
 long: $(INSTALLED)
-	$(PYTEST) $(BY_FILE) -m long
+	$(PYTEST) $(BY_FILE) -m 'long and not bad_day'
+
+bad-days: $(INSTALLED)
+	$(PYTEST) --dist worksteal -m bad_day
 
 coverage: $(INSTALLED)
 	$(BIN)/coverage erase

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -20,7 +20,9 @@ from tests.support.postgres import FAST, Postgres
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.waiting import until
 
-long = pytest.mark.long
+
+def long(test: Callable[..., None]) -> Callable[..., None]:
+    return pytest.mark.bad_day(pytest.mark.long(test))
 
 
 @pytest.fixture

@@ -43,6 +43,8 @@ OF_LABELS = (
     '__name__="${ratio}_',  # the coverage, which stands for all shares here, has no interval
     "ALERTS{",
     "metrics_server_kafka",
+    "metrics_server_shared_store",
+    "true_pos",  # what a model says of itself it knows by feedback
     "rate(metrics_server_",
 )
 

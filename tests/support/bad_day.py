@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.fleet import Fleet, agreed, assert_shows, fleet
 from tests.support.live_server import send
+from tests.support.running import RunningServer
 from tests.support.spread_load import Flow, Stories, finished, sending
 from tests.support.waiting import until
 
@@ -35,11 +37,12 @@ class Watch(threading.Thread):
 
     def run(self) -> None:
         while not self._halt.wait(0.1):
-            for port in self._servers.ports():
+            for server in list(self._servers.servers):
                 try:
-                    self._look(port)
-                except OSError as error:
-                    self.pages[type(error).__name__] += 1
+                    self._look(server.port)
+                except (OSError, HTTPException) as error:
+                    if not _is_dying(server):
+                        self.pages[type(error).__name__] += 1
 
     def _look(self, port: int) -> None:
         self.ready[send(port, None, "/readyz", timeout=PAGE_SECONDS).status] += 1
@@ -60,17 +63,24 @@ class Watch(threading.Thread):
         self.join(60)
 
 
+def _is_dying(server: RunningServer) -> bool:
+    """Tells whether a server ends within a moment, after it has failed to answer."""
+    with suppress(subprocess.TimeoutExpired):
+        server.process.wait(1)
+        return True
+    return False
+
+
 class BadDay:
     """A load that goes on until `settle`, and what came of it."""
 
-    def __init__(self, servers: Fleet) -> None:
+    def __init__(self, servers: Fleet, largest: int = 8) -> None:
         self.servers = servers
         self.told = Stories(16)
-        self.flow = Flow(self.told, 16, largest=8)
+        self.flow = Flow(self.told, 16, largest)
         self.senders = sending(servers.ports, self.flow, pause=0.05)
         self.watch = Watch(servers)
         self.watch.start()
-        self.answers: Counter[int | None] = Counter()
 
     @property
     def acknowledged(self) -> int:
@@ -90,28 +100,37 @@ class BadDay:
         refused, unready = self.refused, self.watch.ready[503]
         until(lambda: self.refused > refused and self.watch.ready[503] > unready, seconds, f"no 503: {self._tell()}")
 
-    def settle(self, seconds: float = 150, *, counters_may_fall: bool = False) -> None:
-        """Ends the load, and checks that every event counts once, everywhere, and that no counter has fallen."""
+    def settle(self, seconds: float = 150, *, counters_may_fall: bool = False, others: str = "") -> None:
+        """Ends the load, and checks that every event counts once, everywhere, and that no counter has fallen; the
+        events of another load are of another deployment.
+        """
         self.flow.end()
-        self.answers = finished(self.senders, seconds)
+        finished(self.senders, seconds)
         for server in self.servers.servers:
             until(lambda server=server: server.get("/readyz").status == 200, 60, "not ready again")  # type: ignore[misc]
         samples = agreed(self.servers)
         self.watch.end()
-        assert_shows(samples, self.told.expected)
+        assert_shows(
+            {key: value for key, value in samples.items() if ("deployment_name", others) not in key[1]},
+            self.told.expected,
+        )
         assert counters_may_fall or self.watch.falls == []
         assert set(self.watch.pages) <= {200}, self.watch.pages
         print(self._tell())
 
     def _tell(self) -> str:
-        return f"{time.strftime('%X')} acknowledged {self.acknowledged}, answers {self.answers}, {self.watch.pages}"
+        answers = sum((sender.answers for sender in self.senders), Counter())
+        rows, counted = sum(self.told.expected.predictions.values()), sum(self.told.expected.pairs.values())
+        return (
+            f"{self.acknowledged} events acknowledged, answers to batches {answers}; {rows} rows, {counted} pairs told"
+        )
 
 
 @contextmanager
-def bad_day(directory: Path, store: str, count: int = 2, *options: str) -> Iterator[BadDay]:
-    """So many servers on a store, under load."""
-    with fleet(directory, store, count, *options) as servers:
-        day = BadDay(servers)
+def bad_day(directory: Path, store: str, count: int = 2, largest: int = 8) -> Iterator[BadDay]:
+    """So many servers on a store, under a load of batches of this size at most."""
+    with fleet(directory, store, count) as servers:
+        day = BadDay(servers, largest)
         try:
             day.go_on(50)
             yield day

@@ -49,6 +49,10 @@ class Stories:
         self._count = 0
         self.expected = Expected(Counter(), Counter())
 
+    def add_deployments(self, count: int) -> None:
+        """Lets stories be about so many deployments more."""
+        self._deployments += count
+
     def events(self, stories: int) -> list[Event]:
         """The events of the next stories, in the order in which they happened."""
         return [event for _ in range(stories) for event in self._next()]
