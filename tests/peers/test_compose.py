@@ -204,6 +204,14 @@ def test_compose_yaml_keeps_the_specification() -> None:
     assert done.returncode == 0, done.stdout
 
 
+def _copy(source: Path, path: Path) -> None:
+    """Copies a file or a directory, without what Python has compiled."""
+    if source.is_dir():
+        shutil.copytree(source, path, ignore=shutil.ignore_patterns("__pycache__"))
+    else:
+        shutil.copy(source, path)
+
+
 class Native:
     """The services as processes: mounts become copies below a root for each, names and ports those of this machine."""
 
@@ -258,9 +266,7 @@ class Native:
             path = root / target[1:]
             path.parent.mkdir(parents=True, exist_ok=True)
             if source[0] == ".":
-                shutil.copytree(_source(source), path) if _source(source).is_dir() else shutil.copy(
-                    _source(source), path
-                )
+                _copy(_source(source), path)
             elif source[0] != "/":
                 path.mkdir()
         for path in (path for path in root.rglob("*") if path.is_file()):
