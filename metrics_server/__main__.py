@@ -24,7 +24,7 @@ from metrics_server.errors import BadConfiguration, StoreRefused, StoreUnavailab
 from metrics_server.http.prefork import Workers, worker_place
 from metrics_server.ingest.pod import default_labels, image_of
 from metrics_server.settings import Settings, load
-from metrics_server.store import open_store, place_of
+from metrics_server.store import open_store, redacted
 from metrics_server.store.migration import refuse_unfinished
 
 logger = logging.getLogger("metrics_server")
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         return replay(words[1:])
     if words[:1] == ["migrate"]:
-        from metrics_server.store.migrate import main as migrate
+        from metrics_server.store.migration_command import main as migrate
 
         return migrate(words[1:])
     log = _set_up_logging()
@@ -246,7 +246,7 @@ def _state_file(store: str) -> Path | None:
 def _greet(settings: Settings) -> None:
     file = _state_file(settings.store)
     logger.info("Registering model:%s", settings.model_name)
-    location = f"{settings.store.partition(':///')[0]}:///{file}" if file else place_of(settings.store)
+    location = f"{settings.store.partition(':///')[0]}:///{file}" if file else redacted(settings.store)
     logger.info("Listening on port %d (%s), state in %s", settings.http_port, settings.host, location)
     if file and in_container(os.environ) and not on_volume(file):
         logger.info("The state goes with this container; a volume at %s would keep it longer", file.parent)

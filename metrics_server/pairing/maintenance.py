@@ -141,7 +141,7 @@ class Maintenance:
         since = now - self._series_retention
         for series_id in self._registry.idle(since):
             if self._store.forget_series(series_id, since):
-                self.view.drop([series_id])
+                self.view.drop(series_id)
 
 
 def _is_due(last: float, seconds: float, now: float) -> bool:

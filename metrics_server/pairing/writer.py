@@ -153,7 +153,7 @@ class Writer:
         """Has what other writers have committed taken next, and then `on_caught_up` called with None; also when the
         store is away.
         """
-        if self._store.is_shared:
+        if self._store.sharing is not None:
             self._catching_up.append(on_caught_up)
             self._wake.set()
         else:
@@ -172,7 +172,7 @@ class Writer:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        idle_seconds = LOOK_SECONDS if self._store.is_shared else IDLE_SECONDS
+        idle_seconds = IDLE_SECONDS if self._store.sharing is None else LOOK_SECONDS
         while True:
             self._wake.wait(BUSY_SECONDS if self._maintenance.is_busy else idle_seconds)
             self._wake.clear()
@@ -237,7 +237,7 @@ class Writer:
 
     def _take_refusal(self, change: Change, attempt: int) -> None:
         """Takes what another writer has committed first; the more often, the longer it leaves the others alone."""
-        if not self._store.is_shared:
+        if self._store.sharing is None:
             self._restore()
             return
         time.sleep(random.uniform(0.0, BACK_OFF_SECONDS * attempt))  # noqa: S311 - it only has to differ
@@ -300,7 +300,7 @@ class Writer:
         # The parent last: as long as it is there, a request that failed half-way can be repeated.
         for series in sorted(leaving, key=lambda series: not series.identity.slice):
             self._store.forget_series(series.id)
-            self._view.drop([series.id])
+            self._view.drop(series.id)
         return bool(leaving)
 
     # What is kept in memory

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from metrics_server.series.registry import SeriesRegistry
 from metrics_server.series.totals import Totals
@@ -59,12 +59,10 @@ class StoreView:
         self._totals.add(change.sums)
         self._totals.put(change.registers)
 
-    def drop(self, series_ids: Iterable[int]) -> None:
-        """Forgets series that were deleted from the store."""
-        series_ids = list(series_ids)
-        for series_id in series_ids:
-            self._registry.drop(series_id)
-        self._totals.drop(series_ids)
+    def drop(self, series_id: int) -> None:
+        """Forgets a series that was deleted from the store."""
+        self._registry.drop(series_id)
+        self._totals.drop([series_id])
 
     def _take(self, news: News) -> None:
         if news.series:

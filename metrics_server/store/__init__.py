@@ -20,13 +20,13 @@ def open_store(url: str) -> Store:
     scheme, separator, rest = url.partition("://")
     if separator and scheme in _OPENERS:
         return _OPENERS[scheme](rest)
-    raise BadConfiguration(f"--store {place_of(url)}: want one of " + ", ".join(f"{scheme}://" for scheme in _OPENERS))
+    raise BadConfiguration(f"--store {redacted(url)}: want one of " + ", ".join(f"{scheme}://" for scheme in _OPENERS))
 
 
-def place_of(url: str) -> str:
+def redacted(url: str) -> str:
     """Returns the URL of a store as it may be logged: without a password.
 
-    >>> place_of("postgresql://metrics:secret@db/metrics?password=x&sslmode=require")
+    >>> redacted("postgresql://metrics:secret@db/metrics?password=x&sslmode=require")
     'postgresql://metrics:…@db/metrics?password=…&sslmode=require'
     """
     return re.sub(r"((?:://[^/?@]*:)|[?&]password=)[^@&/]+(?=[@&]|$)", r"\1…", url)

@@ -117,7 +117,7 @@ class News(NamedTuple):
     """What other writers have committed since the last look.
 
     Attributes:
-        changes: sums and registers alone, in the order of their commits for each writer.
+        changes: sums, registers and the times at which series were used, in the order of each writer's commits.
         series: those that are new, or have new parameters.
         is_complete: False when not all can be told any more; everything has to be read anew.
     """
@@ -155,12 +155,10 @@ class Store(Protocol):
     One thread at a time may call it. `history`, `steps` and `now` alone may be called by any thread, at any time.
 
     Attributes:
-        is_shared: whether there may be other writers.
         upkeep_delay: how much later than its time a bucket is rolled up or deleted, in seconds, for writers that have
             not moved the edges of their windows yet.
     """
 
-    is_shared: bool
     upkeep_delay: float
 
     @property

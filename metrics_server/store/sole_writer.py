@@ -11,7 +11,6 @@ from metrics_server.store.interface import News
 class SoleWriter:
     """A store that no other process writes to: nobody has news, and all upkeep is its own."""
 
-    is_shared = False
     upkeep_delay = 0.0
     sharing = None
 

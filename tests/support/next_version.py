@@ -35,7 +35,7 @@ session = _changed(
     "metrics_server.pairing.session",
     "        record, expiry_changed = loaded.record, True\n",
     "        record, expiry_changed = loaded.record, True\n"
-    "        if self._store.is_shared and self._store.sharing.record_schema >= 2:\n"
+    "        if self._store.sharing and self._store.sharing.record_schema >= 2:\n"
     '            record.color = "red"\n',
 )
 

@@ -43,7 +43,7 @@ HOMES = {
     "yaml": ("settings",),
     "google": ("ingest.payload.protobuf", "ingest.payload.pb"),
     "confluent_kafka": ("ingest.kafka.consumer",),
-    "tqdm": ("replay.command", "store.migrate"),
+    "tqdm": ("replay.command", "store.migration_command"),
     "pyarrow": ("replay.location", "replay.source"),
     "bokeh": ("web.figure",),
     "sklearn": ("simulation.cluster",),

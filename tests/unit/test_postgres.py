@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from metrics_server.errors import BadConfiguration, StoreRefused
-from metrics_server.store import open_store, place_of
+from metrics_server.store import open_store, redacted
 from metrics_server.store.interface import Change, Write
 from metrics_server.store.postgres.store import PostgresStore
 from tests.support.postgres import shared_postgres
@@ -37,7 +37,7 @@ def test_a_database_that_cannot_be_reached_is_told_without_the_password() -> Non
     with pytest.raises(StoreRefused) as refused:
         open_store(url)
     assert "PostgreSQL cannot be used" in str(refused.value)
-    assert "secret" not in str(refused.value) + place_of(url)
+    assert "secret" not in str(refused.value) + redacted(url)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_a_database_that_cannot_be_reached_is_told_without_the_password() -> Non
     ],
 )  # fmt: skip
 def test_urls_are_told_without_passwords(written: str, told: str) -> None:
-    assert place_of(written) == told
+    assert redacted(written) == told
 
 
 def test_an_unknown_option_of_the_url_is_told() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from metrics_server.metrics.sums import Sums
 from metrics_server.metrics.window import Bucket
 from metrics_server.store.interface import Change, Register, StoredSeries
 from metrics_server.store.postgres.components import decoded, encoded
@@ -108,8 +107,4 @@ class Delta(NamedTuple):
                 self.used_series, self.seen_at, self.predicted_at, self.labelled_at, strict=True
             )
         }
-        return Change(sums=_typed(sums), registers=registers, series=used)
-
-
-def _typed(sums: dict[tuple[int, Bucket], dict[str, float]]) -> dict[tuple[int, Bucket], Sums]:
-    return dict(sums)
+        return Change(sums=dict(sums), registers=registers, series=used)

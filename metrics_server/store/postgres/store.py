@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -21,6 +21,7 @@ from psycopg import Connection, errors
 from metrics_server.errors import StoreRefused, StoreUnavailable
 from metrics_server.metrics.sums import Sums
 from metrics_server.metrics.window import Bucket
+from metrics_server.store.connected import ConnectedStore
 from metrics_server.store.interface import (
     RECORD_SCHEMA,
     Change,
@@ -28,10 +29,8 @@ from metrics_server.store.interface import (
     Record,
     Register,
     Sharing,
-    StepSumsStream,
     StoredSeries,
     Write,
-    never,
 )
 from metrics_server.store.postgres.arrays import array
 from metrics_server.store.postgres.batch import Delta, arguments_of
@@ -82,14 +81,13 @@ _REFUSALS = (CONFLICT, STALE_CATALOG, FENCED)
 _CONNECTION_ENDS = ("08", "57")
 
 
-class PostgresStore:
+class PostgresStore(ConnectedStore[Connection]):
     """The contract of `Store` over one database, with other writers.
 
     Raises (on opening):
         StoreRefused: the database cannot be reached, or holds a newer version.
     """
 
-    is_shared = True
     upkeep_delay = 3600.0  # for clocks that differ and servers that were stopped
 
     def __init__(self, url: str, answer_seconds: float = ANSWER_SECONDS) -> None:
@@ -311,14 +309,6 @@ class PostgresStore:
                 by_series.setdefault(series_id, {})[decoded(name)] = Register(at, value)
         return by_series
 
-    def history(self, series_id: int, since: int, until: int | None = None) -> Mapping[Bucket, Sums]:
-        return self._history.history(series_id, since, until)
-
-    def steps(
-        self, series_id: int, since: int, until: int, step: int, is_over: Callable[[], bool] = never
-    ) -> StepSumsStream:
-        return self._history.steps(series_id, since, until, step, is_over)
-
     # Other writers
 
     def now(self) -> float:
@@ -379,11 +369,6 @@ class PostgresStore:
         if is_upkeeper is None:
             self._start_anew()
 
-    @property
-    def clock_offset(self) -> float:
-        """How much the clock of the database is ahead of this machine's, in seconds."""
-        return self.sharing.clock_offset
-
     # Upkeep
 
     def tidy(self) -> bool:
@@ -436,12 +421,6 @@ class PostgresStore:
 
     def ready(self) -> None:
         self._beat()
-
-    def recover(self) -> None:
-        """Drops the connection; the next call opens a new one."""
-        if self._connection is not None:
-            connection, self._connection = self._connection, None
-            connection.close()
 
     def close(self) -> None:
         self._history.close()

@@ -12,7 +12,7 @@ import fcntl
 import math
 import os
 import sqlite3
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import takewhile
 from pathlib import Path
@@ -21,7 +21,8 @@ from urllib.parse import quote
 from metrics_server.errors import StoreRefused, StoreUnavailable
 from metrics_server.metrics.sums import Sums
 from metrics_server.metrics.window import Bucket
-from metrics_server.store.interface import Change, Record, Register, StepSumsStream, StoredSeries, Write, never
+from metrics_server.store.connected import ConnectedStore
+from metrics_server.store.interface import Change, Record, Register, StoredSeries, Write
 from metrics_server.store.sole_writer import SoleWriter
 from metrics_server.store.sqlite.history import HistoryReader
 from metrics_server.store.sqlite.sql import (
@@ -63,7 +64,7 @@ _ADVICE = "Nothing was changed; restore a backup, or name another file"
 _TRANSIENT = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
-class SqliteStore(SoleWriter):
+class SqliteStore(SoleWriter, ConnectedStore[sqlite3.Connection]):
     """The contract of `Store` over one file. A second process on the same file is refused by a lock beside it.
 
     Raises (on opening):
@@ -272,14 +273,6 @@ WHERE width IN {WIDTHS} AND start >= ? AND start < ? GROUP BY 1, 2"""  # noqa: S
                 by_series.setdefault(series_id, {})[name] = value
         return dict(by_series)
 
-    def history(self, series_id: int, since: int, until: int | None = None) -> Mapping[Bucket, Sums]:
-        return self._history.history(series_id, since, until)
-
-    def steps(
-        self, series_id: int, since: int, until: int, step: int, is_over: Callable[[], bool] = never
-    ) -> StepSumsStream:
-        return self._history.steps(series_id, since, until, step, is_over)
-
     def roll_up(self, fine: int, coarse: int, before: int) -> bool:
         return self._delete_oldest(fine, before, into=coarse)
 
@@ -331,12 +324,6 @@ WHERE width IN {WIDTHS} AND start >= ? AND start < ? GROUP BY 1, 2"""  # noqa: S
     def ready(self) -> None:
         with self._transaction() as connection:
             connection.execute(TOUCH)
-
-    def recover(self) -> None:
-        """Drops the connection; the next call opens a new one."""
-        if self._connection is not None:
-            connection, self._connection = self._connection, None
-            connection.close()
 
     def close(self) -> None:
         self._history.close()

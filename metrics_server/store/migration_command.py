@@ -10,7 +10,7 @@ from contextlib import closing
 from tqdm import tqdm
 
 from metrics_server.errors import BadConfiguration, StoreRefused, StoreUnavailable
-from metrics_server.store import open_store, place_of
+from metrics_server.store import open_store, redacted
 from metrics_server.store.interface import Store
 from metrics_server.store.migration import Migration
 
@@ -20,14 +20,14 @@ def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     try:
         with closing(open_store(options.source)) as source, closing(open_store(options.target)) as target:
-            _migrate(source, target, place_of(options.source))
+            _migrate(source, target, redacted(options.source))
     except (BadConfiguration, StoreRefused, StoreUnavailable) as error:
         print(f"metrics-server migrate: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("Stopped; the same command goes on from here.", file=sys.stderr)
         return 130
-    print(f"All is in {place_of(options.target)}; start the servers with --store of it.", file=sys.stderr)
+    print(f"All is in {redacted(options.target)}; start the servers with --store of it.", file=sys.stderr)
     return 0
 
 
