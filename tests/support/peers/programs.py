@@ -9,7 +9,7 @@ import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,12 @@ class Program:
         until(answers, 90, f"no answer at {url}; see {self._log}")
 
     def stop(self) -> None:
-        os.killpg(self._process.pid, signal.SIGKILL)
+        """Asks it to end, for it may have started what is in no group of its own, and ends the group after that."""
+        self._process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(10)
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait(20)
 
 
