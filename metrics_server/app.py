@@ -141,6 +141,7 @@ class Server:
             self._telemetry,
             defaults,
             clock=self._store.now,
+            call_soon=self._loop.call_soon,
             max_body_bytes=settings.max_body_bytes,
             slicing=SlicingRules(dimensions_of(settings.slices), frozenset(settings.score_models)),
             rules_of=settings.sender_rules(self._build),

@@ -58,7 +58,6 @@ class Connection(asyncio.Protocol):
         self._reading: Exchange | None = None
         self._method = self._target = b""
         self._headers: RawHeaders = []
-        self._header_bytes = 0
         self._hosts: list[bytes] = []
         self._valid_host: bytes | None = None  # the last one; a client says the same in each request
         self._unframed_bytes = 0
@@ -159,16 +158,14 @@ class Connection(asyncio.Protocol):
     # httptools' callbacks, in the order of a message
 
     def on_message_begin(self) -> None:
-        self._target, self._headers, self._header_bytes, self._hosts = b"", [], 0, []
+        self._target, self._headers, self._hosts = b"", [], []
 
     def on_url(self, url: bytes) -> None:
         self._target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._headers.append((name, value))
-        length = len(name)
-        self._header_bytes += length + len(value) + 4
-        if length == 4 and name in _HOST_NAMES:
+        if len(name) == 4 and name in _HOST_NAMES:
             self._hosts.append(value)
 
     def on_headers_complete(self) -> None:
@@ -184,7 +181,7 @@ class Connection(asyncio.Protocol):
             self._headers,
             keep_alive=parser.should_keep_alive(),
         )
-        exchange.head_bytes = self._header_bytes + len(self._target)
+        exchange.head_bytes = sum([len(name) + len(value) + 4 for name, value in self._headers]) + len(self._target)
         if self._can_write:  # else the deadline is that of a client which does not read
             self.deadline = self._server.now() + BODY_SECONDS
         self._reading = exchange

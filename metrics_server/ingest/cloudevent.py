@@ -12,6 +12,7 @@ import binascii
 import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Annotated, Literal
 from urllib.parse import unquote_to_bytes
@@ -109,6 +110,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
         return blake2b(identity.encode(), digest_size=16).digest()
 
 
+@lru_cache(256)
 def media_type(content_type: str) -> str:
     """A content type without its parameters, in lower case."""
     return content_type.partition(";")[0].strip().lower()
@@ -132,7 +134,7 @@ def decode(content_type: str, headers: Mapping[str, str], body: bytes) -> list[E
         if mode == "application/cloudevents+json":
             return [_structured(body)]
         raise Rejected(Reason.UNSUPPORTED_FORMAT, f"{mode} is not read; send application/cloudevents+json")
-    if not any(name in headers for name in REQUIRED):
+    if headers.keys().isdisjoint(REQUIRED):
         return [Event(kind=EventKind.FEEDBACK, content_type=content_type, data=body)]
     return [_binary(headers, content_type, body)]
 
@@ -198,7 +200,8 @@ def _binary(headers: Mapping[str, str], content_type: str, body: bytes) -> Event
     attributes = dict(headers)
     if not text.isascii() or "%" in text or '"' in text:
         attributes = {name: _decoded(name, value) for name, value in headers.items()}
-    _check_same_type(attributes.pop("datacontenttype", content_type), content_type)
+    if (stated := attributes.pop("datacontenttype", content_type)) != content_type:
+        _check_same_type(stated, content_type)
     return event_of(attributes, content_type, body)
 
 
@@ -282,10 +285,14 @@ def event_of(attributes: dict[str, str], content_type: str, data: bytes | msgspe
     Raises:
         Rejected: a required attribute is missing or unusable.
     """
-    specversion, event_id, source, event_type = (attributes.pop(name, "") for name in REQUIRED)
-    return _event(
-        specversion, event_id, source, event_type, attributes.pop("time", None), attributes, content_type, data
+    take = attributes.pop
+    specversion, event_id, source, event_type = (
+        take("specversion", ""),
+        take("id", ""),
+        take("source", ""),
+        take("type", ""),
     )
+    return _event(specversion, event_id, source, event_type, take("time", None), attributes, content_type, data)
 
 
 def _event(  # noqa: PLR0917 - called for every element of a batch: names would cost more than the checks

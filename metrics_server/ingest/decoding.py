@@ -67,6 +67,8 @@ def decompressed(body: bytes, encoding: str, limit: int) -> bytes:
     Raises:
         Rejected: unknown encoding, damaged gzip, or more than `limit` bytes; never more than that is decompressed.
     """
+    if not encoding and not body.startswith(GZIP_MAGIC):  # as nearly all are
+        return body
     encoding = encoding.strip().lower()
     if encoding not in ("", "identity", "gzip", "x-gzip"):
         raise Rejected(Reason.UNSUPPORTED_ENCODING, "Content-Encoding must be gzip or absent")
@@ -74,6 +76,11 @@ def decompressed(body: bytes, encoding: str, limit: int) -> bytes:
         if "gzip" in encoding:
             raise Rejected(Reason.MALFORMED_GZIP, "Content-Encoding says gzip, the body is not")
         return body
+    return _members_of(body, limit)
+
+
+def _members_of(body: bytes, limit: int) -> bytes:
+    """Decompresses the members of a gzip body, one after the other."""
     parts: list[bytes] = []
     left = limit + 1
     for _ in range(MAX_MEMBERS):

@@ -115,7 +115,9 @@ class Ingest:
         forwarder: Forwarder | None = None,
         look_up: Callable[[Observation, Mapping[str, str]], None] | None = None,
         clock: Callable[[], float] = time.time,
+        call_soon: Callable[[Callable[[], None]], object] = lambda callback: callback(),
     ) -> None:
+        """`call_soon` calls back when the event loop has read what has come meanwhile."""
         self._writer = writer
         self._telemetry = telemetry
         self._defaults = defaults
@@ -126,6 +128,8 @@ class Ingest:
         self._forwarder = forwarder
         self._look_up = look_up
         self._clock = clock
+        self._call_soon = call_soon
+        self._unlogged = 0  # feedback that was taken since the last line of the log
         self.rejections = Rejections()
 
     def respond_rejected(self, error: Rejected, respond: Respond, kind: EventKind = EventKind.UNKNOWN) -> None:
@@ -220,7 +224,16 @@ class Ingest:
 
     def accept_event(self, event: Event | Rejected, respond: Respond) -> None:
         """Takes one decoded event; `respond` is called once, now or after the commit, in the event loop."""
-        self._submit([self._part(event, self._clock())], lambda responses: respond(responses[0]))
+        part = self._part(event, self._clock())
+        if isinstance(part, Response):
+            respond(part)
+            return
+        observation, response_of = part
+        self._announce(observation)
+        try:
+            self._writer.submit(Submission([observation], lambda results: respond(response_of(results[0]))))
+        except Unavailable as error:
+            respond(response_of(error))
 
     def _accept_batch(self, events: Sequence[Event | Rejected], respond: Respond) -> None:
         now, rows, parts = self._clock(), 0, list[_Part]()
@@ -261,7 +274,8 @@ class Ingest:
             respond(responses)
 
         observations = [observation for _, observation, _ in waiting]
-        self._announce(observations)
+        for observation in observations:
+            self._announce(observation)
         if not observations:
             respond(responses)
             return
@@ -270,15 +284,19 @@ class Ingest:
         except Unavailable as error:
             on_result([error] * len(observations))
 
-    def _announce(self, observations: Sequence[Observation]) -> None:
-        clamped = feedback = 0
-        for observation in observations:
-            clamped += observation.clamped
-            feedback += observation.kind == FEEDBACK
-        if clamped:
-            self._telemetry.clamped.inc(clamped)
-        if feedback:  # a line for each: users of the ancestor grep and count them
-            logger.info("PROCESSING Feedback Event.", extra={"times": feedback})
+    def _announce(self, observation: Observation) -> None:
+        """Counts an event whose time is not believed, and has a feedback logged."""
+        if observation.clamped:
+            self._telemetry.clamped.inc()
+        if observation.kind is FEEDBACK:
+            self._unlogged += 1
+            if self._unlogged == 1:
+                self._call_soon(self._log_feedback)
+
+    def _log_feedback(self) -> None:
+        """Logs a line for each feedback: users of the ancestor grep and count them. One record stands for all."""
+        times, self._unlogged = self._unlogged, 0
+        logger.info("PROCESSING Feedback Event.", extra={"times": times})
 
     def _respond_to_item(self, observation: Observation, result: SubmissionResult) -> Response:
         if not isinstance(result, str):

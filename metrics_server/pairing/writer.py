@@ -13,8 +13,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from itertools import islice
 from typing import Any
 
@@ -49,17 +47,21 @@ OnCaughtUp = Callable[[None], None]
 DeliverResults = Callable[[list[tuple[Callable[[Any], None], Any]]], None]
 
 
-@dataclass(frozen=True)
 class Submission:
-    """Observations that came together on their way into the store, and who wants to know what became of each."""
+    """Observations that came together on their way into the store, and who wants to know what became of each.
 
-    observations: Sequence[Observation]
-    on_result: OnResult
+    Attributes:
+        observations: in the order in which they are applied.
+        on_result: is called once with what became of each of them.
+        rows: of all of them together.
+    """
 
-    @cached_property
-    def rows(self) -> int:
-        """Counts the rows; asked when it is queued and again when it is taken."""
-        return sum(len(observation.rows) for observation in self.observations)
+    __slots__ = ("observations", "on_result", "rows")
+
+    def __init__(self, observations: Sequence[Observation], on_result: OnResult) -> None:
+        self.observations = observations
+        self.on_result = on_result
+        self.rows = sum([len(observation.rows) for observation in observations])
 
 
 class Writer:

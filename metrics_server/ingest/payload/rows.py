@@ -114,7 +114,7 @@ def rows_of_json(value: Any, what: str) -> list[Row]:
     if not isinstance(value, list):
         return [row_of(value, what)]
     check_rows(len(value), what)
-    return [row_of(element, what) for element in value]
+    return [_columns(element, what) if type(element) is list else row_of(element, what) for element in value]
 
 
 def check_rows(count: int, what: str) -> None:
