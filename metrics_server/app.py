@@ -224,6 +224,7 @@ class Server:
             "protocol": self._settings.protocol,
             "site": Site(*seen, windows=self._windows, has_token=has_token, is_store_up=lambda: self._writer.is_up),
             "state": self._state,
+            "telemetry": self._telemetry,
             "writer": self._writer,
         }
 

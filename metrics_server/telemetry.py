@@ -72,6 +72,7 @@ class Telemetry(Collector):
         )
 
     def _register_pairing(self) -> None:
+        self.erased_requests = self._counter("erased_requests", "Requests erased by DELETE /v1/requests/….")
         self.queue_events = self._gauge("queue_events", "Events waiting to be applied.")
         self.pending_predictions = self._gauge("pending_predictions", "Rows of the request log that wait for a truth.")
         self.pending_truths = self._gauge("pending_truths", "Rows of truth that wait for a prediction.")

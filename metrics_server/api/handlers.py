@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from metrics_server.api import parameters as query
 from metrics_server.api.exposition import Exposition
-from metrics_server.api.parameters import labels_of
+from metrics_server.api.parameters import Parameter, labels_of
 from metrics_server.api.routes import SCHEMA, Route, serves
 from metrics_server.api.service import Api
 from metrics_server.errors import BadRequest, Rejected, Unavailable
@@ -21,11 +23,22 @@ from metrics_server.http.response import error_response, rejected_response, unav
 from metrics_server.http.worker_pools import Deadline, PooledHandler, SharedPages, WorkerPool, WorkerPools
 from metrics_server.ingest.pipeline import Ingest
 from metrics_server.ingest.router import Gate
-from metrics_server.pairing.writer import RetireResult, Writer
+from metrics_server.metrics.labels import Outcome
+from metrics_server.pairing.observation import digest_of
+from metrics_server.pairing.writer import RetireResult, SubmissionResult, Writer
+from metrics_server.series.series import Labels
+from metrics_server.telemetry import Telemetry
 
 JSON = "application/json"
 CATCH_UP_SECONDS = 1.0  # that a scrape waits for what other servers have committed
+NOTHING_KEPT = (
+    "nothing is kept of this request: it has not come here, or it was erased, or it has left with --retention or"
+    " --max_pending. In that last case what it has contributed cannot be taken back: it cannot be told from the rest of"
+    " the sums, which hold no ids, and leaves with --history"
+)
 FEEDBACK_SCHEMA = (Path(__file__).parent / "schemas/feedback.json").read_bytes()
+
+logger = logging.getLogger(__name__)
 
 _encode = msgspec.json.Encoder().encode
 
@@ -58,8 +71,63 @@ class Deployment(Answering):
         await self.answer_json(self._pools.readings, lambda _: self._api.deployment(parts, self.request.query))
 
 
+class OwnerOnly(Handler):
+    """A route that does what only the owner of the server may have done."""
+
+    _gate: Gate
+
+    def allowed(self, parameters: Sequence[Parameter] = ()) -> dict[str, Any] | None:
+        """Reads the query of who may; None for who may not, or a query that cannot be read: these are answered."""
+        try:
+            self._gate.check_owner(self.request.headers.get("Authorization", ""), self.request.query)
+            return query.read(self.request.query, (*parameters, *query.TOKEN))
+        except Rejected as error:
+            self.answer(rejected_response(error))
+        except BadRequest as error:
+            self.answer(error_response(error.status, error.reason, error.detail))
+        return None
+
+    def answer_done(self) -> None:
+        """Answers that it is done, and that there is nothing to say of it."""
+        self.clear_header("Content-Type")
+        self.set_status(204)
+        self.finish()
+
+
+@serves(Route.REQUEST)
+class Request(OwnerOnly):
+    """One request: erased by who has the token."""
+
+    ALLOWED = "DELETE"
+
+    def initialize(self, ingest: Ingest, gate: Gate, telemetry: Telemetry) -> None:
+        self._ingest = ingest
+        self._gate = gate
+        self._telemetry = telemetry
+
+    async def delete(self, request_id: str) -> None:
+        if (names := self.allowed(query.ERASURE)) is None:
+            return
+        labels = Labels(names.get("namespace", ""), names.get("deployment", ""), "", "")
+        told: asyncio.Future[SubmissionResult] = asyncio.get_running_loop().create_future()
+        with self._gate.open_request():  # a server that stops waits for it
+            self._ingest.erase(request_id, labels, told.set_result)
+            self._tell(request_id, await told)
+
+    def _tell(self, request_id: str, result: SubmissionResult) -> None:
+        if isinstance(result, Unavailable):
+            self.answer(unavailable_response(str(result)))
+        elif result is Outcome.ERASED:
+            self._telemetry.erased_requests.inc()
+            # The trail of an erasure must not hold what was erased: who knows the id can find the digest.
+            logger.info("Erased the request with the digest %s", digest_of(request_id).hex())
+            self.answer_done()
+        else:
+            self.answer(error_response(409, "nothing_kept", NOTHING_KEPT))
+
+
 @serves(Route.MODEL)
-class Model(Answering):
+class Model(Answering, OwnerOnly):
     """One series: read, or retired by who has the token."""
 
     ALLOWED = "GET, HEAD, DELETE"
@@ -76,15 +144,8 @@ class Model(Answering):
         )
 
     async def delete(self, *parts: str) -> None:
-        try:
-            self._gate.check_owner(self.request.headers.get("Authorization", ""), self.request.query)
-            query.read(self.request.query, query.TOKEN)
-        except Rejected as error:
-            self.answer(rejected_response(error))
-        except BadRequest as error:
-            self.answer(error_response(error.status, error.reason, error.detail))
-        else:
-            with self._gate.open_request():  # a server that stops waits for it
+        if self.allowed() is not None:
+            with self._gate.open_request():
                 self._tell(await self._retired(parts))
 
     async def _retired(self, parts: Sequence[str]) -> RetireResult:
@@ -94,9 +155,7 @@ class Model(Answering):
 
     def _tell(self, outcome: RetireResult) -> None:
         if outcome is True:
-            self.clear_header("Content-Type")
-            self.set_status(204)
-            self.finish()
+            self.answer_done()
         elif isinstance(outcome, Unavailable):
             self.answer(unavailable_response(str(outcome)))
         else:

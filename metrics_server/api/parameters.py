@@ -152,6 +152,10 @@ MODEL_PAGE = (
 DEPLOYMENT_PAGE = (*(parameter for parameter in DEPLOYMENT if parameter.name != "compare"), _METRIC, _FIGURES)
 TREND = (WINDOW, Parameter("at", "When the list was made: so that a browser asks anew now and then.", _TIME, _time))
 HEALTH_PAGE = (_FIGURES,)
+ERASURE = (
+    Parameter("namespace", "Of the deployment, where `--request_id_from` is configured for it.", _TEXT, str),
+    Parameter("deployment", "Its name, likewise.", _TEXT, str),
+)
 TOKEN = (Parameter("access_token", "The token, where no header can be sent.", _TEXT, str),)
 
 

@@ -206,6 +206,25 @@ class Route(Enum):
             ),
         },
     )
+    REQUEST = (
+        "/v1/requests/{id}",
+        {
+            "delete": Operation(
+                "Erases a request, by any of its ids: what it has contributed leaves all windows, and nothing is taken"
+                " of it any more for `--retention`.",
+                {
+                    204: ("It has left, durably.", None),
+                    409: ("Nothing is kept of it; what that means for the sums.", ERROR),
+                    401: _REFUSED[401],
+                    403: ("The server has no token; it is not done without.", ERROR),
+                    **_BAD_QUERY,
+                    **_UNAVAILABLE,
+                },
+                query.ERASURE,
+                who="owner",
+            )
+        },
+    )
     OVERVIEW_PAGE = ("/ui", {"get": _page("The page of all series.", query.OVERVIEW_PAGE)})
     MODEL_PAGE = (f"/ui/models{_SERIES}", {"get": _page("The page of a series.", query.MODEL_PAGE)})
     TREND = (

@@ -247,7 +247,7 @@ class FailedElement(msgspec.Struct):
 class Status(msgspec.Struct):
     """What became of one statement."""
 
-    status: Literal["accepted", "pending", "duplicate", "rejected"]
+    status: Literal["accepted", "pending", "duplicate", "erased", "rejected"]
     reason: str | UnsetType = UNSET
     detail: str | UnsetType = UNSET
 

@@ -54,6 +54,13 @@ class Handler(RequestHandler):
         self.set_header("Content-Type", "application/json")
         self.finish(json.dumps(value))
 
+    def answer(self, answer: Response) -> None:
+        """Sends an answer that is made already."""
+        self.set_status(answer.status)
+        for name, value in answer.headers.items():
+            self.set_header(name, value)
+        self.finish(answer.body)
+
 
 class NotFound(Handler):
     """Any other path."""
@@ -119,13 +126,6 @@ class RenderedHandler(Handler):
     def compute_etag(self) -> str | None:
         """The one that was made beside the event loop: to digest a page of 15 MB takes 20 ms."""
         return self._etag or super().compute_etag()
-
-    def answer(self, answer: Response) -> None:
-        """Sends an answer that is made already."""
-        self.set_status(answer.status)
-        for name, value in answer.headers.items():
-            self.set_header(name, value)
-        self.finish(answer.body)
 
 
 def encoded(make: Callable[[], Rendered], *, zipped: bool) -> Encoded:

@@ -21,13 +21,13 @@ from metrics_server.ingest.cloudevent import MAX_ATTRIBUTE, seconds_at
 from metrics_server.ingest.decoding import read
 from metrics_server.ingest.normalize import EVERYTHING
 from metrics_server.ingest.payload.rows import MAX_ROWS, check_rows, checked, is_label, row_of
-from metrics_server.ingest.request_id import Digest, aliases_of, digest_within
+from metrics_server.ingest.request_id import Digest, aliases_of, digest_for
 from metrics_server.ingest.sender_rules import RulesOf, as_sent
 from metrics_server.ingest.slicing import SlicingRules
 from metrics_server.metrics.labels import EventKind
 from metrics_server.metrics.task import RowValue
 from metrics_server.metrics.window import FUTURE_TOLERANCE
-from metrics_server.pairing.observation import Observation, RowObservation, digest_of, row_key
+from metrics_server.pairing.observation import Observation, RowObservation, row_key
 from metrics_server.pairing.record import Prediction, Truth
 from metrics_server.series.series import Labels
 
@@ -170,7 +170,7 @@ def _observation_of(
     told = (item.row or 0, truths[0], predictions[0]) if item.truths is None else (None, truths, predictions)
     weighed = [weight] if weight != 1 else []
     event = b"" if labelled_at is None else _identity(request_id, *told, labelled_at, predicted_at, *stated, *weighed)
-    keys, aliases = _filed(request_id, item.row or 0, len(rows), _digest(labels, rules_of))
+    keys, aliases = _filed(request_id, item.row or 0, len(rows), digest_for(labels, rules_of))
     return Observation(EventKind.FEEDBACK, event, labels, time, True, keys, aliases, rows, clamped, request_id)
 
 
@@ -179,11 +179,6 @@ def _filed(request_id: str, first: int, rows: int, digested: Digest) -> tuple[li
     digest = digested(request_id)
     aliases = [] if first else aliases_of([request_id], EventKind.FEEDBACK, rows, digested)
     return [row_key(digest, row) for row in range(first, first + rows)], aliases
-
-
-def _digest(labels: Labels, rules_of: RulesOf) -> Digest:
-    is_default = rules_of is as_sent  # as of nearly all servers
-    return digest_of if is_default or not rules_of(labels).request_id_from else digest_within(labels)
 
 
 @lru_cache(4096)

@@ -32,10 +32,11 @@ from metrics_server.ingest.feedback import is_list, observations_of
 from metrics_server.ingest.normalize import EVERYTHING, observation_of
 from metrics_server.ingest.payload import grpc_frames
 from metrics_server.ingest.reply import Forwarder, Replies
+from metrics_server.ingest.request_id import digest_for
 from metrics_server.ingest.sender_rules import RulesOf, as_sent
 from metrics_server.ingest.slicing import SlicingRules
 from metrics_server.metrics.labels import FEEDBACK, OTHER, EventKind, Outcome
-from metrics_server.pairing.observation import Observation
+from metrics_server.pairing.observation import Erasure, Observation
 from metrics_server.pairing.writer import Submission, SubmissionResult, Writer
 from metrics_server.series.series import Labels
 from metrics_server.telemetry import Telemetry
@@ -53,7 +54,7 @@ T = TypeVar("T")
 # What is answered for a feedback item that was taken.
 ITEM_RESPONSES = {
     outcome: Response(200, JSON, json.dumps({"status": outcome}).encode())
-    for outcome in (ACCEPTED, Outcome.DUPLICATE, PENDING)
+    for outcome in (ACCEPTED, Outcome.DUPLICATE, Outcome.ERASED, PENDING)
 }
 # A browser asks before it sends JSON to another site, and sends anything else unasked.
 FEEDBACK_TYPES = frozenset(("", "application/json"))
@@ -93,6 +94,11 @@ class Rejections:
             ids["requestid"] = event.attributes["requestid"]
         clipped = {name: value[:256] for name, value in ids.items() if value}
         self._latest.append({"time": now, "reason": error.reason.label, "detail": error.detail, **clipped})
+
+    def forget(self, request_id: str) -> None:
+        """Takes out what is told of a request."""
+        for kept in [one for one in self._latest if one.get("requestid") == request_id[:256]]:
+            self._latest.remove(kept)
 
     def latest(self) -> list[dict[str, Any]]:
         """Newest first."""
@@ -244,6 +250,23 @@ class Ingest:
             parts.append(part := self._part(event, now))
             rows += 0 if isinstance(part, Response) else len(part[0].rows) + part[0].more_rows
         self._submit(parts, lambda responses: respond(batch_response(responses, refusals)))
+
+    def erase(self, request_id: str, labels: Labels, on_result: Callable[[SubmissionResult], None]) -> None:
+        """Takes back everything that is kept of a request, durably before the result is told: ERASED, IGNORED where
+        nothing is kept of it, or `Unavailable`.
+
+        Args:
+            request_id: any id of it.
+            labels: of its deployment, which tells by what rules the id is digested.
+            on_result: is called once, in the event loop.
+        """
+        labels = Labels(*(part or default for part, default in zip(labels, self._defaults, strict=True)))
+        digest = digest_for(labels, self._rules_of)(request_id)
+        self.rejections.forget(request_id)
+        try:
+            self._writer.submit(Submission([Erasure(digest, request_id)], lambda results: on_result(results[0])))
+        except Unavailable as error:
+            on_result(error)
 
     def _part(self, event: Event | Rejected, now: float) -> _Part:
         """Normalizes an event, and says how to respond to its result; or makes its response, if that is known."""

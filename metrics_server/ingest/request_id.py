@@ -13,8 +13,9 @@ from metrics_server.ingest.cloudevent import MAX_ATTRIBUTE, SHARED_ID_PREFIX, Ev
 from metrics_server.ingest.payload.body_id import id_in_body
 from metrics_server.ingest.payload.parsed import ParsedPayload
 from metrics_server.ingest.place import Place, value_at
+from metrics_server.ingest.sender_rules import RulesOf, as_sent
 from metrics_server.metrics.labels import EventKind
-from metrics_server.pairing.observation import DIGEST_BYTES
+from metrics_server.pairing.observation import DIGEST_BYTES, digest_of
 from metrics_server.series.series import Labels
 
 # Looked up once: an attribute of an enum takes 0.1 µs, and these are asked for several times an event.
@@ -73,6 +74,12 @@ def digest_within(labels: Labels) -> Digest:
     digested with the names of its own.
     """
     return partial(_digest_in, labels.namespace, labels.deployment)
+
+
+def digest_for(labels: Labels, rules_of: RulesOf) -> Digest:
+    """Returns what digests an id that is stated for a deployment, by the rules for that."""
+    is_default = rules_of is as_sent  # as of nearly all servers
+    return digest_of if is_default or not rules_of(labels).request_id_from else digest_within(labels)
 
 
 def _digest_in(namespace: str, deployment: str, request_id: str) -> bytes:

@@ -28,6 +28,7 @@ class Outcome(StrEnum):
     ACCEPTED = "accepted"
     PENDING = "pending"  # accepted, and its truth waits for the prediction; counted as accepted
     DUPLICATE = "duplicate"
+    ERASED = "erased"  # its request was erased, so that nothing is taken of it any more
     IGNORED = "ignored"
     REJECTED = "rejected"
     UNAVAILABLE = "unavailable"

@@ -12,9 +12,9 @@ from metrics_server.metrics.labels import FEEDBACK, REQUEST, RESPONSE, DroppedMe
 from metrics_server.metrics.window import USAGE
 from metrics_server.pairing.aggregator import Aggregator
 from metrics_server.pairing.latency import RequestLatencies
-from metrics_server.pairing.matching import match_alias, match_listed, match_row
-from metrics_server.pairing.merging import AliasFiling, Filed, Filing, Merger, RowFiling, keys_of
-from metrics_server.pairing.observation import Observation, RowObservation
+from metrics_server.pairing.matching import erase, match_alias, match_listed, match_row
+from metrics_server.pairing.merging import AliasFiling, ErasureFiling, Filed, Filing, Merger, RowFiling, keys_of
+from metrics_server.pairing.observation import Entry, Observation, RowObservation
 from metrics_server.pairing.record import PairingRecord
 from metrics_server.pairing.session import LoadedRecord, RecordSession
 from metrics_server.series.registry import SeriesRegistry
@@ -58,15 +58,16 @@ class Batch:
         self._now = now
         self._latencies = latencies or RequestLatencies()
 
-    def apply(self, observations: Sequence[Observation]) -> list[BatchResult]:
-        """Pairs the observations in their order.
+    def apply(self, entries: Sequence[Entry]) -> list[BatchResult]:
+        """Pairs observations, and erases requests, in their order.
 
         Returns:
-            What became of each, provided that `change` is then committed.
+            What became of each, provided that `change` is then committed. Of an erasure ERASED, or IGNORED where
+            nothing is kept of the request.
         """
-        self._session.load(keys_of(observations))
-        filed = list(map(self._merger.file, observations))
-        return list(map(self._match, observations, filed))
+        self._session.load(keys_of(entries))
+        filed = list(map(self._merger.file, entries))
+        return list(map(self._match, entries, filed))
 
     def change(self) -> Change:
         """Makes the change that the store has to apply."""
@@ -86,9 +87,20 @@ class Batch:
         """Counts the custom metrics that were dropped, by reason."""
         return self._aggregator.dropped_custom_metrics
 
-    def _match(self, observation: Observation, filed: Filed) -> BatchResult:
-        if not isinstance(filed, (LoadedRecord, list)):
-            return filed
+    def _match(self, entry: Entry, filed: Filed) -> BatchResult:
+        if isinstance(filed, (LoadedRecord, list)):
+            assert isinstance(entry, Observation)
+            return self._match_observation(entry, filed)
+        return self._erase(filed) if isinstance(filed, ErasureFiling) else filed
+
+    def _erase(self, filed: ErasureFiling) -> BatchResult:
+        self._latencies.forget(filed.request_id)
+        for loaded in map(self._current, filed.records):
+            erase(loaded.record, self._aggregator)
+            loaded.clear()
+        return Outcome.ERASED
+
+    def _match_observation(self, observation: Observation, filed: LoadedRecord | list[Filing]) -> BatchResult:
         if observation.request_id and observation.kind != FEEDBACK:
             self._time(observation)
         if observation.custom_metrics is not None:

@@ -48,6 +48,12 @@ class RequestCompleteness:
         if (followed := self._followed.get(deployment)) and followed.pop(key, None) is not None:
             self._count(deployment, answered=1)
 
+    def forget(self, request_id: str) -> None:
+        """Takes out a request that is followed; it is counted as neither."""
+        for followed in self._followed.values():
+            for key in [key for key in followed if key[0] == request_id]:
+                del followed[key]
+
     def judged(self, now: float) -> Mapping[Deployment, RequestTally]:
         """Counts the requests that have waited too long as unanswered; returns the tallies of all deployments."""
         for deployment, followed in self._followed.items():

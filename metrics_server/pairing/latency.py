@@ -48,6 +48,13 @@ class RequestLatencies:
         _put(self._matched, key, None, MAX_MATCHED)
         return max(0.0, time - other[0] if answered else other[0] - time)
 
+    def forget(self, request_id: str) -> None:
+        """Takes out what is kept of a request."""
+        for table in (self._waiting, self._matched):
+            for key in [key for key in table if key[0] == request_id]:
+                del table[key]
+        self.completeness.forget(request_id)
+
 
 def _put(table: OrderedDict[RequestKey, Value], key: RequestKey, value: Value, most: int) -> None:
     """Adds an entry; the oldest makes room for it."""

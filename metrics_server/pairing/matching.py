@@ -116,6 +116,17 @@ def match_alias(record: PairingRecord, key_indexes: bytes, sink: EffectSink) -> 
     settle(record, sink)
 
 
+def erase(record: PairingRecord, sink: EffectSink) -> None:
+    """Takes back everything that a record has contributed."""
+    for prediction in record.predictions:
+        _retract(prediction, sink)
+        if prediction.row is not None:
+            sink.retract_row(prediction.row)
+    for reward in record.rewards:
+        if reward.applied is not None:
+            sink.retract_reward(reward.applied)
+
+
 def settle(
     record: PairingRecord, sink: EffectSink, changed: Prediction | None = None, arrived: Truth | None = None
 ) -> bool:

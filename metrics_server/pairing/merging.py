@@ -14,6 +14,8 @@ from metrics_server.errors import Rejected
 from metrics_server.metrics.labels import REQUEST, RESPONSE, Outcome
 from metrics_server.pairing.observation import (
     FIRST_ROW,
+    Entry,
+    Erasure,
     Observation,
     RowObservation,
     request_of,
@@ -48,16 +50,25 @@ class ListFiling(NamedTuple):
     truth: Truth
 
 
+class ErasureFiling(NamedTuple):
+    """The records of a request that is to be erased, and the id that it was named by."""
+
+    records: Sequence[LoadedRecord]
+    request_id: str
+
+
 Filing: TypeAlias = "RowFiling | AliasFiling | ListFiling"
 # What becomes of an observation: the record in which its single row was filed under a single key, as nearly all are;
-# where its rows were filed; or its result, if that is known.
-Filed: TypeAlias = "LoadedRecord | list[Filing] | Outcome | Rejected"
+# where its rows were filed; what an erasure concerns; or its result, if that is known.
+Filed: TypeAlias = "LoadedRecord | list[Filing] | ErasureFiling | Outcome | Rejected"
 
 
-def keys_of(observations: Sequence[Observation]) -> set[bytes]:
+def keys_of(entries: Sequence[Entry]) -> set[bytes]:
     """Collects the keys of all records and events that a batch is sure to need."""
     keys: set[bytes] = set()
-    for observation in observations:
+    for observation in entries:
+        if isinstance(observation, Erasure):
+            continue
         keys.update(observation.keys or (observation.event,))
         if observation.joins and not observation.keys[0].endswith(FIRST_ROW):  # which is noted in the first row
             keys.add(request_of(observation.keys[0]) + FIRST_ROW)
@@ -75,11 +86,17 @@ class Merger:
         self._session = session
         self._admit = admit
 
-    def file(self, observation: Observation) -> Filed:
-        """Files an observation, unless it is a duplicate or its series is refused."""
+    def file(self, entry: Entry) -> Filed:
+        """Files an observation, unless it is a duplicate, its request was erased, or its series is refused."""
+        return self._erase(entry) if isinstance(entry, Erasure) else self._file(entry)
+
+    def _file(self, observation: Observation) -> Filed:
         loaded = self._session.find(observation.keys[0]) if observation.joins else None
-        if loaded is not None and observation.event and observation.event in loaded.record.event_digests:
-            return Outcome.DUPLICATE
+        if loaded is not None:
+            if observation.event and observation.event in loaded.record.event_digests:
+                return Outcome.DUPLICATE
+            if loaded.record.is_erased or self._is_erased_elsewhere(observation):
+                return Outcome.ERASED
         if observation.rows and _brings_counts(observation.rows[0]):
             try:
                 self._admit(observation.labels)
@@ -98,6 +115,25 @@ class Merger:
         filings = list(self._filings(observation, loaded))
         _note(observation, self._session.find(observation.keys[0]))  # a later row may have taken the record in
         return filings
+
+    def _erase(self, erasure: Erasure) -> Filed:
+        """Files an erasure: from now on nothing is taken of the request."""
+        records = [loaded for loaded in self._session.load_request(erasure.request) if not loaded.record.is_erased]
+        if not records:
+            return Outcome.IGNORED
+        first = self._session.find(erasure.request + FIRST_ROW)
+        for loaded in (*records, first):  # of whatever row: an event that comes again looks at the first
+            loaded.record.is_erased = loaded.is_touched = True
+        return ErasureFiling([*records, first], erasure.request_id)
+
+    def _is_erased_elsewhere(self, observation: Observation) -> bool:
+        """Tells whether a request was erased under another id than that of this observation, or by another row."""
+        if not observation.aliases and observation.keys[0].endswith(FIRST_ROW):
+            return False
+        keys = [row_key(alias, row) for alias, row in observation.aliases]
+        if not observation.keys[0].endswith(FIRST_ROW):
+            keys.append(request_of(observation.keys[0]) + FIRST_ROW)
+        return any(self._session.find(key).record.is_erased for key in keys)
 
     def _filings(self, observation: Observation, first: LoadedRecord) -> Iterator[Filing]:
         if observation.kind == REQUEST:

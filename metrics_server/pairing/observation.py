@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from copy import copy
 from hashlib import blake2b
+from typing import TypeAlias
 
 import msgspec
 
@@ -79,6 +81,26 @@ class Observation(msgspec.Struct, frozen=True, gc=False):
     def alias_row_keys(self) -> list[bytes]:
         """The keys of its rows under the ids that it is known by besides."""
         return [row_key(alias, first + row) for alias, first in self.aliases for row in range(len(self.keys))]
+
+
+class Erasure(msgspec.Struct, frozen=True, gc=False):
+    """Takes back everything that is kept of one request. It goes through a batch in order, among observations.
+
+    Attributes:
+        request: the digest of an id of the request.
+        request_id: the id itself.
+    """
+
+    request: bytes
+    request_id: str
+
+    @property
+    def rows(self) -> Sequence[RowObservation]:
+        """Brings none."""
+        return ()
+
+
+Entry: TypeAlias = "Observation | Erasure"  # of a batch
 
 
 def row_key(request: bytes, row: int) -> bytes:

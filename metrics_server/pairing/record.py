@@ -278,6 +278,8 @@ class PairingRecord(msgspec.Struct, array_like=True, gc=False):
         numbered_keys: in the record of the first row: indexes of the keys under which feedback names further rows.
         flat_truths: in the record of the first row: flat lists that are not filed under their other rows, because
             nothing says yet that there are any.
+        is_erased: whether the request was erased, so that nothing is taken of it any more. Its other fields are empty,
+            but for the keys that lead here.
     """
 
     event_digests: list[bytes] = []
@@ -290,6 +292,7 @@ class PairingRecord(msgspec.Struct, array_like=True, gc=False):
     row_count: int = 1
     flat_truths: list[Truth] = []
     numbered_keys: bytes = b""
+    is_erased: bool = False
 
 
 _encode = msgspec.msgpack.Encoder().encode

@@ -42,6 +42,10 @@ class LoadedRecord:
         self.redirect_to = redirect_to
         self.is_touched = False
 
+    def clear(self) -> None:
+        """Empties it for good: what leads here is kept, and that nothing is taken any more."""
+        self.record = PairingRecord(alias_keys=self.record.alias_keys, is_erased=True)
+
     def index_of(self, key: bytes) -> int:
         """Finds the index by which content of this record names one of the keys it is filed under."""
         if key == self.key:
@@ -78,6 +82,15 @@ class RecordSession:
         self._asked |= new
         if new:
             self._stored.update(self._store.load(new))
+
+    def load_request(self, request: bytes) -> list[LoadedRecord]:
+        """Finds the records of all rows of a request, stored or new in this batch."""
+        stored = self._store.load_prefix(request)
+        self._stored.update({key: record for key, record in stored.items() if key not in self._asked})
+        self._asked |= stored.keys()
+        keys = {*stored, *(key for key in self._records if key.startswith(request))}
+        found = {id(loaded): loaded for loaded in map(self.find, sorted(keys))}
+        return list(found.values())
 
     def is_new_event(self, event: bytes) -> bool:
         """Tells whether an event that joins nothing comes for the first time; its key is kept from now on."""

@@ -20,7 +20,7 @@ from metrics_server.errors import StoreUnavailable, Unavailable
 from metrics_server.pairing.batch import Batch, BatchResult, Retention
 from metrics_server.pairing.latency import RequestLatencies
 from metrics_server.pairing.maintenance import Maintenance
-from metrics_server.pairing.observation import Observation
+from metrics_server.pairing.observation import Entry
 from metrics_server.pairing.usage import UsageLimits
 from metrics_server.series.registry import SeriesRegistry
 from metrics_server.series.series import Labels
@@ -48,20 +48,20 @@ DeliverResults = Callable[[list[tuple[Callable[[Any], None], Any]]], None]
 
 
 class Submission:
-    """Observations that came together on their way into the store, and who wants to know what became of each.
+    """Entries that came together on their way into the store, and who wants to know what became of each.
 
     Attributes:
-        observations: in the order in which they are applied.
+        entries: observations and erasures, in the order in which they are applied.
         on_result: is called once with what became of each of them.
         rows: of all of them together.
     """
 
-    __slots__ = ("observations", "on_result", "rows")
+    __slots__ = ("entries", "on_result", "rows")
 
-    def __init__(self, observations: Sequence[Observation], on_result: OnResult) -> None:
-        self.observations = observations
+    def __init__(self, entries: Sequence[Entry], on_result: OnResult) -> None:
+        self.entries = entries
         self.on_result = on_result
-        self.rows = sum([len(observation.rows) for observation in observations])
+        self.rows = sum([len(entry.rows) for entry in entries])
 
 
 class Writer:
@@ -137,7 +137,7 @@ class Writer:
             raise Unavailable(f"{waiting} events wait already, the limit of --max_queue_events")
         if self._rows_queued - self._rows_taken >= QUEUE_ROWS:
             raise Unavailable(f"events with {QUEUE_ROWS} rows wait already")
-        self._events_queued += len(submission.observations)
+        self._events_queued += len(submission.entries)
         self._rows_queued += submission.rows
         self._queue.append(submission)
         if not self._wake.is_set():
@@ -195,7 +195,7 @@ class Writer:
         size = 0
         while self._queue and size < BATCH_ROWS:
             taken.append(self._queue.popleft())
-            events, rows = len(taken[-1].observations), taken[-1].rows
+            events, rows = len(taken[-1].entries), taken[-1].rows
             self._events_taken += events
             self._rows_taken += rows
             size += max(events, rows)
@@ -203,38 +203,38 @@ class Writer:
 
     def _apply(self, submissions: list[Submission]) -> None:
         self._telemetry.queue_events.set(self._events_queued - self._events_taken)
-        observations = [observation for submission in submissions for observation in submission.observations]
+        entries = [entry for submission in submissions for entry in submission.entries]
         started = time.perf_counter()
-        results = iter([result for part in _parts(observations) for result in self._applied(part)])
+        results = iter([result for part in _parts(entries) for result in self._applied(part)])
         self._telemetry.commit_seconds.observe(time.perf_counter() - started)
-        self._telemetry.commit_events.observe(len(observations))
-        self._deliver_results([(one.on_result, list(islice(results, len(one.observations)))) for one in submissions])
+        self._telemetry.commit_events.observe(len(entries))
+        self._deliver_results([(one.on_result, list(islice(results, len(one.entries)))) for one in submissions])
 
-    def _applied(self, observations: list[Observation]) -> Sequence[SubmissionResult]:
+    def _applied(self, entries: list[Entry]) -> Sequence[SubmissionResult]:
         """Applies a batch. One that cannot be applied, by a fault of ours, is found by halving, and fails alone."""
         try:
-            return self._commit(observations)
+            return self._commit(entries)
         except StoreUnavailable as error:
             self._note_failure(error)
-            return [Unavailable(str(error))] * len(observations)
+            return [Unavailable(str(error))] * len(entries)
         except Exception as error:  # noqa: BLE001 - whatever it was, the others must not suffer
-            if len(observations) > 1:
-                return [result for half in _halves(observations) for result in self._applied(half)]
+            if len(entries) > 1:
+                return [result for half in _halves(entries) for result in self._applied(half)]
             self._note_failure(error)
             return [Unavailable("internal error")]
 
-    def _commit(self, observations: list[Observation]) -> Sequence[SubmissionResult]:
+    def _commit(self, entries: list[Entry]) -> Sequence[SubmissionResult]:
         self._recover()
         for attempt in range(ATTEMPTS):
-            batch, results, change = self._compute(observations)
+            batch, results, change = self._compute(entries)
             if self._commit_change(change):
                 self._view.add(change)
                 self._maintenance.note_pending(batch.pending_by_second)
                 self._telemetry.count_dropped_metrics(batch.dropped_custom_metrics)
                 return results
             self._take_refusal(change, attempt)
-            if attempt >= WHOLE_ATTEMPTS and len(observations) > 1:
-                return [result for half in _halves(observations) for result in self._applied(half)]
+            if attempt >= WHOLE_ATTEMPTS and len(entries) > 1:
+                return [result for half in _halves(entries) for result in self._applied(half)]
         raise StoreUnavailable(f"other writers came first {ATTEMPTS} times")
 
     def _take_refusal(self, change: Change, attempt: int) -> None:
@@ -247,11 +247,11 @@ class Writer:
         if change.series or change.claims:  # made for this change, and not stored
             self._view.restore_registry()
 
-    def _compute(self, observations: list[Observation]) -> tuple[Batch, list[BatchResult], Change]:
+    def _compute(self, entries: list[Entry]) -> tuple[Batch, list[BatchResult], Change]:
         """Pairs a batch with what is stored. Nothing is stored yet: a failure leaves but series made in vain."""
         batch = Batch(self._store, self._registry, self._retention, self._clock(), self._latencies)
         try:
-            return batch, batch.apply(observations), batch.change()
+            return batch, batch.apply(entries), batch.change()
         except BaseException:
             self._is_registry_ahead = True
             raise
@@ -351,18 +351,18 @@ class Writer:
             logger.exception("Maintenance failed")
 
 
-def _halves(observations: list[Observation]) -> tuple[list[Observation], list[Observation]]:
-    middle = len(observations) // 2
-    return observations[:middle], observations[middle:]
+def _halves(entries: list[Entry]) -> tuple[list[Entry], list[Entry]]:
+    middle = len(entries) // 2
+    return entries[:middle], entries[middle:]
 
 
-def _parts(observations: list[Observation]) -> Iterator[list[Observation]]:
-    """Cuts observations into portions of about BATCH_ROWS rows."""
-    part: list[Observation] = []
+def _parts(entries: list[Entry]) -> Iterator[list[Entry]]:
+    """Cuts entries into portions of about BATCH_ROWS rows."""
+    part: list[Entry] = []
     rows = 0
-    for observation in observations:
-        part.append(observation)
-        rows += max(1, len(observation.rows))
+    for entry in entries:
+        part.append(entry)
+        rows += max(1, len(entry.rows))
         if rows >= BATCH_ROWS:
             yield part
             part, rows = [], 0

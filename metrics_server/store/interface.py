@@ -27,6 +27,8 @@ from metrics_server.metrics.window import Bucket
 # Numbers what stands in records, which only pairing understands: one more whenever a field is added.
 RECORD_SCHEMA = 1
 
+LONGEST_KEY = 64  # bytes of a record's key
+
 
 class Record(NamedTuple):
     """Stored bytes of one key; `version` is positive and differs with every write of the key, also after a delete."""
@@ -84,6 +86,16 @@ class StepSums(NamedTuple):
 
 
 StepSumsStream: TypeAlias = Generator[StepSums, None, None]
+
+
+def end_of_prefix(prefix: bytes) -> bytes:
+    """Returns the first key, in their order, that is behind all those that begin with this.
+
+    >>> list(end_of_prefix(bytes([7, 1, 255])))
+    [7, 2]
+    """
+    kept = prefix.rstrip(b"\xff")
+    return kept[:-1] + bytes([kept[-1] + 1]) if kept else b"\xff" * LONGEST_KEY
 
 
 def never() -> bool:
@@ -185,6 +197,9 @@ class Store(Protocol):
 
     def load(self, keys: Collection[bytes]) -> Mapping[bytes, Record]:
         """Returns the records of these keys; absent ones are left out."""
+
+    def load_prefix(self, prefix: bytes) -> Mapping[bytes, Record]:
+        """Returns the records of all keys that begin with this; a prefix of no bytes is not asked for."""
 
     def commit(self, change: Change) -> bool:
         """Applies the change, durably before it returns, unless something it was computed from has changed meanwhile.

@@ -44,6 +44,9 @@ class MemoryStore(SoleWriter):
         records = self._records
         return {key: records[key][0] for key in keys if key in records}
 
+    def load_prefix(self, prefix: bytes) -> Mapping[bytes, Record]:
+        return {key: found[0] for key, found in self._records.items() if key.startswith(prefix)}
+
     def commit(self, change: Change) -> bool:
         if self._is_stale(change):
             return False

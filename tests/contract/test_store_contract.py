@@ -133,6 +133,19 @@ def test_loading_nothing(store: Store) -> None:
     assert store.load([]) == {}
 
 
+@pytest.mark.parametrize("prefix", [b"\x01\x7f", b"\x01\xff", b"\xff\xff"])
+def test_records_are_found_by_how_their_keys_begin(store: Store, prefix: bytes) -> None:
+    """All records whose keys begin with some bytes are found, and no others, at the end of the order of keys too."""
+    ends = (b"", b"\x00", b"\x00\x01", b"\xff\xff\xff\xff")
+    others = (b"\x01", b"\x01\x7e\xff\xff", b"\x01\x80", b"\x02", b"\xff\xfe")
+    keys = {*(prefix + end for end in ends), *(key for key in others if not key.startswith(prefix))}
+    assert store.commit(Change(records={key: write(key) for key in keys}))
+    found = store.load_prefix(prefix)
+    assert {key: record.value for key, record in found.items()} == {prefix + end: prefix + end for end in ends}
+    assert found == store.load([prefix + end for end in ends])
+    assert store.load_prefix(b"\x55") == {}
+
+
 KEYS = {b"kept", b"new", b"old", b"gone"}
 
 

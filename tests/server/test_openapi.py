@@ -45,7 +45,7 @@ def test_the_document_is_served(serve: Serve) -> None:
         }
         for has_token in (False, True)
     }
-    assert secured[False] == {("/v1/models/{namespace}/{deployment}/{predictor}/{model}", "delete")}
+    assert secured[False] == {(route.template, "delete") for route in (Route.MODEL, Route.REQUEST)}
     assert secured[True] - secured[False] == {(route.template, "post") for route in Route if "post" in route.operations}
 
 

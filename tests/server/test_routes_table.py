@@ -20,7 +20,8 @@ TABLE = SERVER / "api/routes.py"
 PLAYED = {SERVER / "simulation" / name for name in ("ingress.py", "api_page.py")}
 TOKEN = {"Authorization": "Bearer s3cret", "Content-Type": "application/json"}
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "OPTIONS", "PROPFIND", "DELETE")
-PAIR = {"truth": 1, "prediction": 1}
+REQUEST_ID = "r-1"
+PAIR = {"truth": 1, "prediction": 1, "request_id": REQUEST_ID}
 SELDON_PAIR = {name: {"data": {"ndarray": [1]}} for name in ("truth", "response")}
 
 
@@ -31,8 +32,9 @@ def methods(route: Route) -> set[str]:
 
 
 def address(route: Route) -> str:
-    """An address of the route where something is: a series without names, a file of the page."""
-    return route.path(*("page.css" if name == "name" else "-" for name in route.names))
+    """An address of the route where something is: a series without names, a file of the page, a request."""
+    there = {"name": "page.css", "id": REQUEST_ID}
+    return route.path(*(there.get(name, "-") for name in route.names))
 
 
 @pytest.fixture

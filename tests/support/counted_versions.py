@@ -29,6 +29,11 @@ class CountedVersions:
                 given.append(found[key].version)
         return self._counted(found)
 
+    def load_prefix(self, prefix: bytes) -> Mapping[bytes, Record]:
+        found = self._store.load_prefix(prefix)
+        self.load(list(found))
+        return self._counted(found)
+
     def commit(self, change: Change) -> bool:
         records = {
             key: write._replace(version=self._stored(key, write.version)) for key, write in change.records.items()

@@ -349,6 +349,7 @@ ARRAYS = (
 )
 COMMIT = f"SELECT commit_batch(%s, %s, %s, %s, {', '.join(f'%s::{kind}' for kind in ARRAYS)})"
 LOAD = "SELECT key, version, value FROM records WHERE key = ANY(%s::bytea[])"
+LOAD_PREFIX = "SELECT key, version, value FROM records WHERE key >= %s AND key < %s"
 ENROL = """INSERT INTO writers (record_schema, session, seq, seen_at) VALUES (%s, 1, 0, now())
 RETURNING id, session, seq"""
 TAKE_OVER = """UPDATE writers SET session = session + 1, seen_at = now() WHERE id = %s AND session > 0

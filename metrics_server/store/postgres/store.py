@@ -31,6 +31,7 @@ from metrics_server.store.interface import (
     Sharing,
     StoredSeries,
     Write,
+    end_of_prefix,
 )
 from metrics_server.store.postgres.arrays import array
 from metrics_server.store.postgres.batch import Delta, arguments_of
@@ -48,6 +49,7 @@ from metrics_server.store.postgres.sql import (
     FENCED,
     LEAVE,
     LOAD,
+    LOAD_PREFIX,
     NEWS,
     OTHER_WRITERS,
     PARAMETERS,
@@ -175,6 +177,11 @@ class PostgresStore(ConnectedStore[Connection]):
             return {}
         with self._guarded() as connection:
             rows = connection.execute(LOAD, (array("bytea[]", list(keys)),), binary=True).fetchall()
+        return {key: Record(version, value) for key, version, value in rows}
+
+    def load_prefix(self, prefix: bytes) -> Mapping[bytes, Record]:
+        with self._guarded() as connection:
+            rows = connection.execute(LOAD_PREFIX, (prefix, end_of_prefix(prefix)), binary=True).fetchall()
         return {key: Record(version, value) for key, version, value in rows}
 
     def commit(self, change: Change) -> bool:

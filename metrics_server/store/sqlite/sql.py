@@ -77,6 +77,7 @@ ON CONFLICT (width, start, series, component) DO UPDATE SET value = value + excl
 PUT_REGISTERS = """INSERT INTO registers (series, name, at, value) VALUES {rows}
 ON CONFLICT (series, name) DO UPDATE SET at = excluded.at, value = excluded.value
 WHERE (excluded.at, excluded.value) > (at, value)"""
+LOAD_PREFIX = "SELECT key, version, value FROM records WHERE key >= ? AND key < ?"
 OLDEST = "SELECT expires_at, key, version, value FROM records WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?"
 SCAN = "SELECT id, key, version, value, expires_at FROM records WHERE id > ? ORDER BY id LIMIT ?"
 PUT_SERIES = """INSERT INTO series (id, identity, created_at, seen_at, predicted_at, labelled_at) VALUES {rows}

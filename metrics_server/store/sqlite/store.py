@@ -22,7 +22,7 @@ from metrics_server.errors import StoreRefused, StoreUnavailable
 from metrics_server.metrics.sums import Sums
 from metrics_server.metrics.window import Bucket
 from metrics_server.store.connected import ConnectedStore
-from metrics_server.store.interface import Change, Record, Register, StoredSeries, Write
+from metrics_server.store.interface import Change, Record, Register, StoredSeries, Write, end_of_prefix
 from metrics_server.store.sole_writer import SoleWriter
 from metrics_server.store.sqlite.history import HistoryReader
 from metrics_server.store.sqlite.sql import (
@@ -35,6 +35,7 @@ from metrics_server.store.sqlite.sql import (
     EXPIRY_QUEUE_BITS,
     LAST_ID,
     LAST_START,
+    LOAD_PREFIX,
     MIGRATIONS,
     MOVE_RECORDS,
     NEW_RECORDS,
@@ -197,6 +198,11 @@ class SqliteStore(SoleWriter, ConnectedStore[sqlite3.Connection]):
                     (key, Record(version, value)) for key, version, value in connection.execute(query, chunk)
                 )
         return records
+
+    def load_prefix(self, prefix: bytes) -> Mapping[bytes, Record]:
+        with self._guarded_connection() as connection:
+            rows = connection.execute(LOAD_PREFIX, (prefix, end_of_prefix(prefix))).fetchall()
+        return {key: Record(version, value) for key, version, value in rows}
 
     def commit(self, change: Change) -> bool:
         try:

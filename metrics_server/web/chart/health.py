@@ -8,7 +8,7 @@ from typing import NamedTuple
 from metrics_server.web import formatting
 from metrics_server.web.chart.chart import MILLISECONDS, Chart, Columns, lone
 
-_OUTCOMES = ("accepted", "duplicate", "ignored", "rejected", "unavailable")
+_OUTCOMES = ("accepted", "duplicate", "erased", "ignored", "rejected", "unavailable")
 
 
 class SelfSample(NamedTuple):
