@@ -10,7 +10,6 @@ import asyncio
 import os
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -148,7 +147,7 @@ def _measured_writer(directory: Path, size: int) -> dict[str, float]:
     try:
         progress(f"batches of {size}")
         for _ in range(20):
-            core.seconds, core.events = Counter(), 0
+            core.reset()
             while core.events < 4000:
                 core.send(Traffic(together=size))
             each = {step: seconds / core.events * 1e6 for step, seconds in core.seconds.items()}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.errors import BenchmarkError
-from metrics_server.app import model_at
 from metrics_server.ingest.cloudevent import Event, decode
 from metrics_server.ingest.normalize import observation_of
 from metrics_server.metrics.window import seconds_of
 from metrics_server.pairing.batch import Batch, Retention
 from metrics_server.pairing.observation import Observation
+from metrics_server.series.families import model_at
 from metrics_server.series.registry import SeriesRegistry
 from metrics_server.series.series import Labels
 from metrics_server.series.totals import Totals
@@ -78,12 +78,17 @@ class Core:
         self._retention = Retention(*map(seconds_of, (settings.history, settings.retention, settings.dedupe_retention)))
         self._totals.rebuild(self._store, time.time())
         self._sent = 0
-        self.seconds: Counter[str] = Counter()
+        self.seconds: defaultdict[str, float] = defaultdict(float)
         self.events = 0
 
     def close(self) -> None:
         """Closes the store."""
         self._store.close()
+
+    def reset(self) -> None:
+        """Begins to add up anew."""
+        self.seconds.clear()
+        self.events = 0
 
     def send(self, traffic: Traffic) -> None:
         """Takes one batch: with late truths the predictions, and after them their truths, as two."""

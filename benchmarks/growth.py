@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -74,7 +73,7 @@ def _measured(core: Core, growth: Growth, value: int, size: int) -> float:
     """Measures the microseconds of an event, or of a row; the best of some rounds."""
     traffic = Traffic(together=size)
     if growth.traffic:
-        traffic = replace(traffic, **{growth.traffic: value})
+        traffic = replace(traffic, **{growth.traffic: value})  # type: ignore[arg-type]
     if growth.per_row:  # a batch has so many rows, in fewer events
         traffic = replace(traffic, together=max(1, size // value))
     if growth.title == "Rows that wait":
@@ -87,7 +86,7 @@ def _measured(core: Core, growth: Growth, value: int, size: int) -> float:
 
 
 def _round(core: Core, traffic: Traffic) -> float:
-    core.seconds, core.events = Counter(), 0
+    core.reset()
     while core.events * traffic.rows < MEASURED:
         core.send(traffic)
     return sum(core.seconds.values()) / core.events * 1e6
