@@ -28,7 +28,10 @@ FAST = {"fsync": "off", "full_page_writes": "off"}
 
 
 def binaries() -> Path:
-    """Where the programs of the newest installed PostgreSQL are; skips, or fails in CI, if there is none."""
+    """Where the programs of PostgreSQL are, as POSTGRES_PROGRAMS says, else of the newest that is installed; skips, or
+    fails in CI, if there is none."""
+    if named := os.environ.get("POSTGRES_PROGRAMS"):
+        return Path(named)
     installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[4]))
     return installed[-1].parent if installed else Path(peer("initdb")).parent
 
