@@ -85,8 +85,7 @@ class Pair:
     @property
     def url(self) -> str:
         """Of a schema of its own; the old primary is named first."""
-        own = f"@127.0.0.1:{self.primary.port}/"
-        return self.primary.fresh().replace(own, f"@127.0.0.1:{self.primary.port},127.0.0.1:{self.standby.port}/")
+        return self.primary.fresh_beside(self.standby)
 
     def fail_over(self) -> None:
         self.primary.kill_all()

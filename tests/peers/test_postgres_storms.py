@@ -3,11 +3,8 @@ nothing counts twice."""
 
 from __future__ import annotations
 
-import http.client
-import json
 import random
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,8 +12,8 @@ import psycopg
 import pytest
 
 from tests.support.bad_day import bad_day
-from tests.support.fleet import Fleet, pairs
 from tests.support.postgres import Postgres
+from tests.support.rows_without_ids import RowsWithoutIds
 from tests.support.waiting import until
 
 pytestmark = [pytest.mark.long, pytest.mark.bad_day]
@@ -29,39 +26,6 @@ def postgres() -> Iterator[Postgres]:
     server = Postgres().create()
     yield server
     server.stop()
-
-
-class RowsWithoutIds(threading.Thread):
-    """Posts rows that nobody could tell from others, each once; an answer may be lost."""
-
-    def __init__(self, servers: Fleet) -> None:
-        super().__init__(daemon=True)
-        self._servers = servers
-        self._chance = random.Random(3)
-        self._halt = threading.Event()
-        self.sent = self.acknowledged = 0
-
-    def run(self) -> None:
-        while not self._halt.wait(0.02):
-            rows = self._chance.randint(1, 5)
-            row = {"truth": "cat", "prediction": "dog", "namespace": "shop", "deployment": "rows"}
-            self.sent += rows
-            connection = http.client.HTTPConnection("127.0.0.1", self._chance.choice(self._servers.ports()), timeout=40)
-            try:
-                connection.request(
-                    "POST", "/v1/feedback", json.dumps([row] * rows).encode(), {"Content-Type": "application/json"}
-                )
-                reply = connection.getresponse()
-                statuses = [told["status"] for told in json.loads(reply.read())] if reply.status == 200 else []
-                self.acknowledged += statuses.count("accepted")
-            except (OSError, http.client.HTTPException):
-                pass
-            finally:
-                connection.close()
-
-    def end(self) -> None:
-        self._halt.set()
-        self.join(60)
 
 
 @pytest.mark.timeout(600)
@@ -80,10 +44,8 @@ def test_a_hundred_kills_lose_and_double_nothing(tmp_path: Path, postgres: Postg
             kills += 1
             day.go_on(chance.randint(1, 1500))
         rows.end()
-        counted = pairs(day.servers.servers[0])["rows"]
-        print(f"{kills} kills, rows without ids: {rows.acknowledged} <= {counted} <= {rows.sent}")
-        assert rows.acknowledged <= counted <= rows.sent
-        day.settle(others="rows")
+        rows.assert_counted()
+        day.settle(others=RowsWithoutIds.DEPLOYMENT)
         assert sum(sender.answers[None] for sender in day.senders) > KILLS / 2, "the kills hit nothing"
 
 

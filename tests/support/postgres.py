@@ -28,7 +28,10 @@ FAST = {"fsync": "off", "full_page_writes": "off"}
 
 
 def binaries() -> Path:
-    """Where the programs of the newest installed PostgreSQL are; skips, or fails in CI, if there is none."""
+    """Where the programs of PostgreSQL are, as POSTGRES_PROGRAMS says, else of the newest that is installed; skips, or
+    fails in CI, if there is none."""
+    if named := os.environ.get("POSTGRES_PROGRAMS"):
+        return Path(named)
     installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[4]))
     return installed[-1].parent if installed else Path(peer("initdb")).parent
 
@@ -98,6 +101,11 @@ class Postgres:
         self.execute(f"CREATE SCHEMA {schema}")
         return self.url(options=f"-csearch_path%3D{schema}")
 
+    def fresh_beside(self, other: Postgres) -> str:
+        """The same, of this server and another that may take its place; this one is named first."""
+        own = f"@127.0.0.1:{self.port}"
+        return self.fresh().replace(f"{own}/", f"{own},127.0.0.1:{other.port}/")
+
     def execute(self, statement: str, *arguments: object) -> list[tuple[Any, ...]]:
         with psycopg.connect(self.url(), autocommit=True) as connection:
             ran = connection.execute(statement.encode(), arguments or None)
@@ -119,9 +127,10 @@ class Postgres:
     def signal_all(self, number: int) -> None:
         """Signals every one of its processes, the first of them first, so that it makes no more."""
         assert self.process is not None
-        children = self._children() if number == signal.SIGKILL else []
-        os.kill(self.process.pid, number)
-        for child in children or self._children():
+        pid = self.process.pid
+        children = children_of(pid) if number == signal.SIGKILL else []
+        os.kill(pid, number)
+        for child in children or children_of(pid):
             with suppress(ProcessLookupError):
                 os.kill(child, number)
 
@@ -129,15 +138,10 @@ class Postgres:
         """Ends all its processes by SIGKILL, and waits until none is left that a restart would meet."""
         if self.process is None or self.process.poll() is not None:
             return
-        children = self._children()
+        children = children_of(self.process.pid)
         self.signal_all(signal.SIGKILL)
         self.process.wait(20)
         until(lambda: not any(map(_is_running, children)), 20, "processes of PostgreSQL are still there")
-
-    def _children(self) -> list[int]:
-        assert self.process is not None
-        pid = self.process.pid
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
     def standby(self) -> Postgres:
         """Makes and starts a server that follows this one; commits wait for it from then on."""
@@ -166,6 +170,10 @@ def shared_postgres() -> Postgres:
     server = Postgres().create()
     atexit.register(server.stop)
     return server
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def _is_running(pid: int) -> bool:

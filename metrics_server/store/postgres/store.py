@@ -280,7 +280,8 @@ class PostgresStore(ConnectedStore[Connection]):
     def _in_transaction(self, connection: Connection) -> Iterator[None]:
         """Shows one moment to several queries, unless they are in a snapshot already."""
         if connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE:
-            connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            with self._watchdog.within(self._answer_seconds, connection):  # a database that hangs is noticed here
+                connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             try:
                 yield
             finally:
@@ -291,7 +292,7 @@ class PostgresStore(ConnectedStore[Connection]):
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
-        with self._guarded() as connection, self._in_transaction(connection):
+        with self._guarded(READ_SECONDS) as connection, self._in_transaction(connection):
             yield
 
     def cumulative(self, bucket: Bucket) -> Mapping[int, Sums]:
