@@ -27,10 +27,10 @@ from metrics_server.metrics import (
     GaugeSpec,
     Interval,
     Sample,
-    of_correlation,
-    of_mean_of_ratios,
-    of_ratio,
-    wilson,
+    correlation_interval,
+    ratio_interval,
+    ratio_mean_interval,
+    wilson_interval,
 )
 
 
@@ -106,7 +106,7 @@ def readings(matrix: Matrix, exported: Sequence[str]) -> Iterator[Sample]:
             "accuracy_ratio",
             {},
             accuracy,
-            wilson(matrix.correct, matrix.pairs, matrix.effective_weight),
+            wilson_interval(matrix.correct, matrix.pairs, matrix.effective_weight),
             matrix.pairs,
         )
         yield from vocabulary.readings(matrix)
@@ -127,20 +127,24 @@ def per_class(matrix: Matrix, exported: Sequence[str]) -> Iterator[Sample]:
     for label, hits, support, predicted, within in matrix.tallies(exported):
         labels = {"class": label}
         if predicted:
-            yield Sample("precision_ratio", labels, hits / predicted, wilson(hits, predicted, share), predicted)
+            yield Sample(
+                "precision_ratio", labels, hits / predicted, wilson_interval(hits, predicted, share), predicted
+            )
         if support:
-            yield Sample("recall_ratio", labels, hits / support, wilson(hits, support, share), support)
+            yield Sample("recall_ratio", labels, hits / support, wilson_interval(hits, support, share), support)
         if both := support + predicted:
             f1 = 2 * hits / both
             spread = hits * (2 - 2 * f1) ** 2 + (both - 2 * hits) * f1 * f1
-            yield Sample("f1_ratio", labels, f1, of_ratio(f1, spread / both / both / share, both / 2 * share), both / 2)
+            yield Sample(
+                "f1_ratio", labels, f1, ratio_interval(f1, spread / both / both / share, both / 2 * share), both / 2
+            )
         if (negatives := matrix.pairs - support) > ROUNDING * matrix.pairs:
             rejected = max(0.0, negatives - predicted + within)
             yield Sample(
                 "specificity_ratio",
                 labels,
                 rejected / negatives,
-                wilson(rejected, negatives, share),
+                wilson_interval(rejected, negatives, share),
                 negatives,
             )
 
@@ -180,13 +184,13 @@ def _averages(matrix: Matrix, ratio: Ratio) -> Iterator[Overall]:
     variances = (spread * inverse * inverse / matrix.effective_weight)[defined]
     trials = (denominator / scale * matrix.effective_weight)[defined]
     yield Overall(
-        names, macro, gradient(1 / count, 0.0), partial(of_mean_of_ratios, values[defined], variances, trials)
+        names, macro, gradient(1 / count, 0.0), partial(ratio_mean_interval, values[defined], variances, trials)
     )
     support = np.where(defined, matrix.support, 0.0)
     if (total := float(support.sum())) > 0:
         weighted = float(values @ support) / total
         by_support = np.where(defined, values - weighted, 0.0) / total
-        interval = partial(of_ratio, weighted, trials=total * matrix.effective_weight)
+        interval = partial(ratio_interval, weighted, trials=total * matrix.effective_weight)
         yield Overall((f"{ratio.name}_weighted_ratio",), weighted, gradient(support / total, by_support), interval)
 
 
@@ -208,7 +212,7 @@ def _kappa(matrix: Matrix) -> Overall | None:
     )
     value = (agreed - expected) / left
     return Overall(
-        ("cohen_kappa",), value, gradient, partial(of_correlation, value, trials=n * matrix.effective_weight)
+        ("cohen_kappa",), value, gradient, partial(correlation_interval, value, trials=n * matrix.effective_weight)
     )
 
 
@@ -229,5 +233,8 @@ def _matthews(matrix: Matrix) -> Overall | None:
         correct / scale - value * n * (1 / of_predicted + 1 / of_support),
     )
     return Overall(
-        ("matthews_correlation",), value, gradient, partial(of_correlation, value, trials=n * matrix.effective_weight)
+        ("matthews_correlation",),
+        value,
+        gradient,
+        partial(correlation_interval, value, trials=n * matrix.effective_weight),
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from metrics_server.metrics import Sample, Sums, component, effective_weight, of_ratio
+from metrics_server.metrics import Sample, Sums, component, effective_weight, ratio_interval
 
 
 def summed(name: str, values: Sequence[float]) -> dict[str, float]:
@@ -37,5 +37,5 @@ def mean_of(
     mean = min(1.0, max(0.0, sums.get(kept, 0.0) / count / greatest))
     squares = sums.get(component(kept, "square"), 0.0) / count / greatest / greatest
     variance = max(0.0, squares - mean * mean) / max(1.0, trials - 1)
-    lower, upper = of_ratio(mean, variance, trials)
+    lower, upper = ratio_interval(mean, variance, trials)
     return Sample(name, labels, mean * greatest, (lower * greatest, upper * greatest), count)

@@ -41,9 +41,9 @@ from metrics_server.metrics import (
     Sums,
     component,
     effective_weight,
-    of_ratio,
-    of_skewed,
-    wilson,
+    ratio_interval,
+    skewed_mean_interval,
+    wilson_interval,
 )
 
 MAX_SCORED_COLUMNS = 30  # columns of a row up to which each has a histogram
@@ -167,7 +167,7 @@ def readings(sums: Sums, exported: Sequence[str]) -> Iterator[Sample]:
         return
     total = max(0.0, sums.get("log_loss", 0.0))
     squares, cubes = (sums.get(component("log_loss", power), 0.0) for power in ("square", "cube"))
-    yield Sample("log_loss", {}, total / pairs, of_skewed(total, squares, cubes, pairs, share), pairs)
+    yield Sample("log_loss", {}, total / pairs, skewed_mean_interval(total, squares, cubes, pairs, share), pairs)
     yield mean_of(
         "brier_score", {}, "brier", sums, pairs, greatest=2.0 if any(width > 2 for width, _ in ranks) else 1.0
     )
@@ -205,7 +205,7 @@ def _top_k(ranks: list[tuple[int, list[float]]], share: float) -> Iterator[Sampl
         counts = [found for width, found in ranks if k < width]
         if (rows := sum(map(sum, counts))) > 0:
             among = sum(sum(found[:k]) for found in counts)
-            yield Sample("top_k_accuracy_ratio", {"k": str(k)}, among / rows, wilson(among, rows, share), rows)
+            yield Sample("top_k_accuracy_ratio", {"k": str(k)}, among / rows, wilson_interval(among, rows, share), rows)
 
 
 def _areas(name: str, scores: Histograms, supports: Array, exported: Sequence[str], share: float) -> Iterator[Sample]:
@@ -217,10 +217,12 @@ def _areas(name: str, scores: Histograms, supports: Array, exported: Sequence[st
         return
     _, values, variances, each = zip(*found, strict=True)
     mean, spread, support = sum(values) / len(found), sum(map(math.sqrt, variances)) / len(found), min(each)
-    yield Sample(f"{name}_macro_ratio", {}, mean, of_ratio(mean, spread * spread, support * share), support)
+    yield Sample(f"{name}_macro_ratio", {}, mean, ratio_interval(mean, spread * spread, support * share), support)
     for label, value, variance, support in found:
         if label in exported:
-            yield Sample(f"{name}_ratio", {"class": label}, value, of_ratio(value, variance, support * share), support)
+            yield Sample(
+                f"{name}_ratio", {"class": label}, value, ratio_interval(value, variance, support * share), support
+            )
 
 
 def tables(sums: Sums, exported: Sequence[str]) -> dict[str, list[dict[str, str | float]]]:

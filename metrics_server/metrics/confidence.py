@@ -45,7 +45,7 @@ def holding(value: float, interval: Interval) -> Interval:
     return min(value, lower), max(value, upper)
 
 
-def wilson(successes: float, trials: float, share: float = 1.0) -> Interval:
+def wilson_interval(successes: float, trials: float, share: float = 1.0) -> Interval:
     """The score interval of a proportion (Wilson 1927).
 
     With p = successes / trials, n trials and z = 1.96: (p + z²/2n ± z sqrt(p (1 - p) / n + z²/4n²)) / (1 + z²/n).
@@ -62,23 +62,23 @@ def wilson(successes: float, trials: float, share: float = 1.0) -> Interval:
     return holding(value, (max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)))
 
 
-def of_ratio(value: float, variance: float, trials: float) -> Interval:
+def ratio_interval(value: float, variance: float, trials: float) -> Interval:
     """The interval of a ratio in [0, 1] with this variance; at 0 and 1, where that is 0, of a proportion of so many
     trials.
     """
     inner = value * (1 - value)
     if inner > ROUNDING and variance * trials > ROUNDING * inner:
         trials = inner / variance
-    return holding(value, wilson(value * trials, trials))
+    return holding(value, wilson_interval(value * trials, trials))
 
 
-def of_correlation(value: float, variance: float, trials: float) -> Interval:
+def correlation_interval(value: float, variance: float, trials: float) -> Interval:
     """The interval of a coefficient in [-1, 1], by that of (1 + value) / 2."""
-    lower, upper = of_ratio((1 + value) / 2, variance / 4, trials)
+    lower, upper = ratio_interval((1 + value) / 2, variance / 4, trials)
     return holding(value, (2 * lower - 1, 2 * upper - 1))
 
 
-def of_mean_of_ratios(
+def ratio_mean_interval(
     values: npt.NDArray[Any], variances: npt.NDArray[Any], trials: npt.NDArray[Any], variance: float
 ) -> Interval:
     """The interval of the plain mean of ratios in [0, 1].
@@ -99,10 +99,10 @@ def of_mean_of_ratios(
     observed, expected = float(variances[varied].sum()), float((shares * (1 - shares) / trials).sum())
     together = variance / observed if observed > 0 else 1 / values.size**2
     # At 0 and 1 as much is known as from the ratios' own trials together.
-    return of_ratio(float(values.mean()), expected * together, values.size**2 / float((1 / trials).sum()))
+    return ratio_interval(float(values.mean()), expected * together, values.size**2 / float((1 / trials).sum()))
 
 
-def of_mean(
+def mean_interval(
     total: float, squares: float, count: float, share: float = 1.0, least: float = -math.inf
 ) -> Interval | None:
     """Student's interval of a mean; None for fewer than four values.
@@ -115,10 +115,12 @@ def of_mean(
         least: what no value is below.
     """
     mean, trials = total / count, count * share
-    return of_estimate(mean, max(0.0, squares / count - mean * mean) / max(1.0, trials - 1), trials, least)
+    return estimate_interval(mean, max(0.0, squares / count - mean * mean) / max(1.0, trials - 1), trials, least)
 
 
-def of_skewed(total: float, squares: float, cubes: float, count: float, share: float = 1.0) -> Interval | None:
+def skewed_mean_interval(
+    total: float, squares: float, cubes: float, count: float, share: float = 1.0
+) -> Interval | None:
     """The interval of a mean of values >= 0, a few of which may be far larger than the others; None for fewer than four
     values.
 
@@ -140,7 +142,8 @@ def of_skewed(total: float, squares: float, cubes: float, count: float, share: f
     skewness = (cubes / count / mean / mean / mean - 3 * spread - 1) / spread**1.5
     error, slope = mean * math.sqrt(spread / (trials - 1)), max(0.0, skewness) / math.sqrt(trials)
     lower, upper = (
-        mean - error * _straight(quantile, slope) for quantile in (student(trials - 1), -student(trials - 1))
+        mean - error * _straight(quantile, slope)
+        for quantile in (student_quantile(trials - 1), -student_quantile(trials - 1))
     )
     return holding(mean, (max(0.0, lower), upper))
 
@@ -150,13 +153,13 @@ def _straight(at: float, slope: float) -> float:
     return 3 * (math.cbrt(1 + slope * (at - slope / 6)) - 1) / slope if slope > 1e-6 else at
 
 
-def of_estimate(value: float, variance: float, trials: float, least: float = -math.inf) -> Interval | None:
+def estimate_interval(value: float, variance: float, trials: float, least: float = -math.inf) -> Interval | None:
     """Student's interval of a value with this variance, which was estimated from so many trials; None for fewer than
     four.
     """
     if trials < FEWEST:
         return None
-    spread = student(trials - 1) * math.sqrt(variance)
+    spread = student_quantile(trials - 1) * math.sqrt(variance)
     return holding(value, (max(least, value - spread), value + spread))
 
 
@@ -176,7 +179,7 @@ def quotient_variance(
     return max(0.0, aa - 2 * ratio * ab + ratio * ratio * bb) / (denominator * denominator * share)
 
 
-def student(freedom: float) -> float:
+def student_quantile(freedom: float) -> float:
     """The 97.5 % quantile of Student's distribution, to 1 % from 3 degrees of freedom on (Cornish and Fisher 1938)."""
     z, v = Z95, max(1.0, freedom)
     first = (z**3 + z) / (4 * v)
@@ -184,7 +187,7 @@ def student(freedom: float) -> float:
     return z + first + second + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * v**3)
 
 
-def of_difference(value: float, interval: Interval, other: float, other_interval: Interval) -> Interval:
+def difference_interval(value: float, interval: Interval, other: float, other_interval: Interval) -> Interval:
     """The interval of `value - other`, of independent pairs, from the intervals of both (Zou and Donner 2008; Newcombe
     1998).
     """

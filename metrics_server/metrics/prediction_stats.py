@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from metrics_server.metrics.confidence import holding, of_mean, wilson
+from metrics_server.metrics.confidence import holding, mean_interval, wilson_interval
 from metrics_server.metrics.log_histogram import NEARLY_ZERO, LogHistogram, Moments, bin_counts
 from metrics_server.metrics.model import OTHER_CLASSES, Sample
 from metrics_server.metrics.sums import Sums, component
@@ -53,7 +53,7 @@ def compute(sums: Sums) -> Iterable[Sample]:
     rows, moments = sums.get(ROWS, 0.0), Moments(sums.get(SUM, 0.0), sums.get(SQUARE, 0.0))
     if rows > 0 and (histogram := LogHistogram.of(NAME, sums, moments)) is not None:
         mean = histogram.mean
-        bounds = of_mean(moments.total, moments.squares, rows)
+        bounds = mean_interval(moments.total, moments.squares, rows)
         yield Sample("output_mean", {}, mean, None if bounds is None else holding(mean, bounds), rows)
         yield Sample("output_min", {}, histogram.quantile(0.0), support=rows)
         yield Sample("output_max", {}, histogram.quantile(1.0), support=rows)
@@ -78,4 +78,6 @@ def shares(sums: Sums, known: Iterable[str], most: int) -> Iterable[Sample]:
         *((label, classes[label]) for label in classes if label in shown),
         *([(OTHER_CLASSES, others)] if others else []),
     ]:
-        yield Sample("predicted_class_ratio", {"class": label}, count / predicted, wilson(count, predicted), predicted)
+        yield Sample(
+            "predicted_class_ratio", {"class": label}, count / predicted, wilson_interval(count, predicted), predicted
+        )

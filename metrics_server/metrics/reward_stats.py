@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from metrics_server.metrics.confidence import of_mean, wilson
+from metrics_server.metrics.confidence import mean_interval, wilson_interval
 from metrics_server.metrics.model import Sample
 from metrics_server.metrics.sums import Sums, component
 
@@ -44,6 +44,6 @@ def compute(sums: Sums) -> Iterable[Sample]:
     """Their mean and the share of each value; nothing before the first."""
     if (rewards := sums.get(REWARDS, 0.0)) > 0:
         total = sums.get(SUM, 0.0)
-        yield Sample("reward_mean", {}, total / rewards, of_mean(total, sums.get(SQUARE, 0.0), rewards), rewards)
+        yield Sample("reward_mean", {}, total / rewards, mean_interval(total, sums.get(SQUARE, 0.0), rewards), rewards)
         for value, count in counts(sums):
-            yield Sample("reward_ratio", {"value": value}, count / rewards, wilson(count, rewards), rewards)
+            yield Sample("reward_ratio", {"value": value}, count / rewards, wilson_interval(count, rewards), rewards)
