@@ -35,7 +35,9 @@ from metrics_server.metrics import (
 
 
 class Gradient(NamedTuple):
-    """The derivatives of a value by the hits, support and predictions of each class, and by the number of pairs."""
+    """The derivatives of a value by the hits, support and predictions of each class, shape (k,), and by the number of
+    pairs.
+    """
 
     hits: Array
     support: Array
@@ -52,7 +54,7 @@ class Ratio(NamedTuple):
     predicted: float
 
     def denominator(self, matrix: Matrix) -> Array:
-        """The denominator, by class."""
+        """Returns the denominator by class, in pairs, shape (k,); 0 where the ratio is undefined."""
         return matrix.support * self.support + matrix.predicted * self.predicted
 
 
@@ -90,7 +92,14 @@ FAMILIES: Families = {
 
 
 class Overall(NamedTuple):
-    """A value of the whole matrix, and its interval by its variance."""
+    """A value of the whole matrix.
+
+    Attributes:
+        names: of its gauges; macro recall is balanced accuracy too.
+        value: a share from 0 to 1, or a coefficient from -1 to 1.
+        gradient: of which `readings` makes the variance, for all values at once.
+        interval: makes the 95 % interval of the variance.
+    """
 
     names: tuple[str, ...]
     value: float
@@ -99,7 +108,12 @@ class Overall(NamedTuple):
 
 
 def readings(matrix: Matrix, exported: Sequence[str]) -> Iterator[Sample]:
-    """All values, the accuracy first. Nothing before the first pair."""
+    """Yields all values of a matrix, the accuracy first; nothing before the first pair.
+
+    Args:
+        matrix: of a window.
+        exported: the classes with values of their own.
+    """
     if matrix.pairs > 0:
         accuracy = matrix.correct / matrix.pairs
         yield Sample(
@@ -122,7 +136,11 @@ def readings(matrix: Matrix, exported: Sequence[str]) -> Iterator[Sample]:
 
 
 def per_class(matrix: Matrix, exported: Sequence[str]) -> Iterator[Sample]:
-    """Precision, recall, F1 and specificity of the exported classes, and of the others together."""
+    """Yields precision, recall, F1 and specificity of the exported classes, and of the others together: each with the
+    pairs in its denominator as its support (of F1 half of them), and not while there are none.
+
+    Intervals: Wilson's; of F1 by the delta method.
+    """
     share = matrix.effective_weight
     for label, hits, support, predicted, within in matrix.tallies(exported):
         labels = {"class": label}

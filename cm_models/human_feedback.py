@@ -94,7 +94,7 @@ class HumanFeedback:
             yield _share("rating_ratio", {"value": value}, count, pairs, share)
 
     def counts(self, sums: Sums) -> Iterable[Sample]:
-        """Ratings by value."""
+        """Yields how many ratings there are of each value, a whole number from -10 to 10 or "other"."""
         for value, count in _ratings(sums):
             yield Sample("ratings", {"value": value}, count)
 

@@ -90,7 +90,13 @@ _RANK = component("rank", "")
 
 
 def of_scores(y_true: Iterable[float], y_score: Iterable[float], label: str) -> dict[str, float]:
-    """Sums of the probability of one class against whether the truth is that class, 1, or not, 0."""
+    """Returns the sums of probabilities of one class: -ln p of what came true, (p - y)², and both histograms.
+
+    Args:
+        y_true: whether the truth is that class, 1, or not, 0; n of them, n >= 0.
+        y_score: the probabilities, n of them in [0, 1].
+        label: the class.
+    """
     sums: dict[str, float] = {}
     losses, distances = [], []
     histogram = names_of(label, "-"), names_of(label, "+")
@@ -119,10 +125,10 @@ def _scored(losses: Sequence[float], distances: Sequence[float]) -> dict[str, fl
 
 
 def of_rows(truths: Iterable[int], rows: Iterable[Sequence[float]], labels: Sequence[str]) -> dict[str, float]:
-    """Sums of rows of scores against the column of the true class, one that no column stands for being beyond the last.
+    """Returns the sums of rows of scores against the column of the true class.
 
     Args:
-        truths: the columns, n of them.
+        truths: the columns, n of them; a class that no column stands for is beyond the last.
         rows: n rows of equal length k. One that is no row of probabilities only counts for the top-k accuracy.
         labels: the classes of the k columns.
     """
@@ -158,7 +164,12 @@ def _ranks(width: int) -> tuple[str, ...]:
 
 
 def readings(sums: Sums, exported: Sequence[str]) -> Iterator[Sample]:
-    """All values; nothing before the first score."""
+    """Yields top-k accuracy, log loss (in nats), Brier score, calibration error and areas; nothing before the first.
+
+    Args:
+        sums: of a window.
+        exported: the classes with areas of their own.
+    """
     share = effective_weight(sums, sums.get("pairs", 0.0))
     ranks = _ranked(sums)
     yield from _top_k(ranks, share)
@@ -226,7 +237,9 @@ def _areas(name: str, scores: Histograms, supports: Array, exported: Sequence[st
 
 
 def tables(sums: Sums, exported: Sequence[str]) -> dict[str, list[dict[str, str | float]]]:
-    """Curves by name: "reliability"; and by class "discrimination", areas with their error bounds, and "thresholds"."""
+    """Returns curves by name: "reliability"; and by exported class "discrimination", areas with the bounds of the error
+    that the bins make, and "thresholds".
+    """
     scores = _histograms(sums)
     reliability: list[dict[str, str | float]] = [
         {"pairs": pairs, "mean_score": mean, "positive_ratio": positive} for pairs, mean, positive in _reliability(sums)

@@ -28,8 +28,11 @@ FEWEST = 4  # values that say anything of their own variance
 
 
 def effective_weight(sums: Sums, pairs: float) -> float:
-    """How much a pair tells: 1 without weights, else Σw / Σw², so that `pairs * effective_weight` unweighted ones would
-    tell as much.
+    """Returns how much a pair tells: 1 without weights, else Σw / Σw², so that `pairs * effective_weight` unweighted
+    pairs would tell as much (Kish 1965).
+
+    >>> effective_weight({}, 10.0), effective_weight({WEIGHT_EXCESS: 4.0}, 4.0)  # ten of 1; two of weight 2
+    (1.0, 0.5)
 
     Args:
         sums: of the pairs.
@@ -40,7 +43,7 @@ def effective_weight(sums: Sums, pairs: float) -> float:
 
 
 def holding(value: float, interval: Interval) -> Interval:
-    """The interval, widened by what rounding has put the value outside."""
+    """Returns the interval, widened to the value where rounding has put that outside."""
     lower, upper = interval
     return min(value, lower), max(value, upper)
 
@@ -63,8 +66,12 @@ def wilson_interval(successes: float, trials: float, share: float = 1.0) -> Inte
 
 
 def ratio_interval(value: float, variance: float, trials: float) -> Interval:
-    """The interval of a ratio in [0, 1] with this variance; at 0 and 1, where that is 0, of a proportion of so many
-    trials.
+    """Returns the interval of a ratio in [0, 1]: Wilson's, of as many trials as give its variance.
+
+    Args:
+        value: the ratio.
+        variance: of the ratio, estimated from the pairs.
+        trials: used in its place where the value is 0 or 1, since the variance is 0 there.
     """
     inner = value * (1 - value)
     if inner > ROUNDING and variance * trials > ROUNDING * inner:
@@ -73,7 +80,7 @@ def ratio_interval(value: float, variance: float, trials: float) -> Interval:
 
 
 def correlation_interval(value: float, variance: float, trials: float) -> Interval:
-    """The interval of a coefficient in [-1, 1], by that of (1 + value) / 2."""
+    """Returns the interval of a coefficient in [-1, 1], by that of the ratio (1 + value) / 2; arguments as there."""
     lower, upper = ratio_interval((1 + value) / 2, variance / 4, trials)
     return holding(value, (2 * lower - 1, 2 * upper - 1))
 
@@ -87,9 +94,9 @@ def ratio_mean_interval(
     the variance that it would have with one more trial of either outcome (Laplace's rule).
 
     Args:
-        values: the ratios.
-        variances: of each.
-        trials: of how many trials each is, for those at 0 and 1.
+        values: the ratios, shape (k,), k >= 1.
+        variances: of each, shape (k,).
+        trials: of how many trials each is, for those at 0 and 1; shape (k,), above 0.
         variance: of their mean, which differs from that of independent ratios when they are wrong together.
     """
     inner = values * (1 - values)
@@ -154,8 +161,13 @@ def _straight(at: float, slope: float) -> float:
 
 
 def estimate_interval(value: float, variance: float, trials: float, least: float = -math.inf) -> Interval | None:
-    """Student's interval of a value with this variance, which was estimated from so many trials; None for fewer than
-    four.
+    """Returns Student's interval of an estimate, in its unit; None for fewer than four trials.
+
+    Args:
+        value: the estimate.
+        variance: of the estimate (not of one trial), in its unit squared.
+        trials: from how many the variance was estimated.
+        least: what the estimated quantity is never below.
     """
     if trials < FEWEST:
         return None
@@ -180,7 +192,12 @@ def quotient_variance(
 
 
 def student_quantile(freedom: float) -> float:
-    """The 97.5 % quantile of Student's distribution, to 1 % from 3 degrees of freedom on (Cornish and Fisher 1938)."""
+    """Returns the 97.5 % quantile of Student's distribution, to 1 % from 3 degrees of freedom on (the expansion of
+    Cornish and Fisher 1938 to the third order).
+
+    >>> round(student_quantile(10), 3), round(student_quantile(1e6), 3)
+    (2.228, 1.96)
+    """
     z, v = Z95, max(1.0, freedom)
     first = (z**3 + z) / (4 * v)
     second = (5 * z**5 + 16 * z**3 + 3 * z) / (96 * v**2)
@@ -188,8 +205,13 @@ def student_quantile(freedom: float) -> float:
 
 
 def difference_interval(value: float, interval: Interval, other: float, other_interval: Interval) -> Interval:
-    """The interval of `value - other`, of independent pairs, from the intervals of both (Zou and Donner 2008; Newcombe
-    1998).
+    """Returns the interval of `value - other` from the intervals of both, whose pairs are independent.
+
+    From the difference d it reaches down by √((value - lower)² + (other_upper - other)²), and up alike (Zou and Donner
+    2008; of proportions Newcombe 1998).
+
+    >>> [round(end, 3) for end in difference_interval(0.9, (0.86, 0.93), 0.8, (0.77, 0.83))]
+    [0.05, 0.142]
     """
     (lower, upper), (other_lower, other_upper) = interval, other_interval
     difference = value - other

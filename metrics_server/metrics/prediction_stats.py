@@ -29,7 +29,11 @@ CLASS = component(NAME, "class", "")
 
 
 def increments(values: Iterable[tuple[str | None, float | None]]) -> Sums:
-    """Sums of predictions, each given by its class, if it is one, and its number, if it is one."""
+    r"""Returns the sums of predictions, each given as (class, number), where None is what it is not.
+
+    >>> sorted(increments([("cat", None), (None, 2.0)]).items())[:2]
+    [('output\x1fbin\x1f+15', 1.0), ('output\x1fclass\x1fcat', 1.0)]
+    """
     sums: dict[str, float] = {}
     numbers = []
     for label, number in values:
@@ -49,7 +53,10 @@ def increments(values: Iterable[tuple[str | None, float | None]]) -> Sums:
 
 
 def compute(sums: Sums) -> Iterable[Sample]:
-    """Mean, minimum, maximum and quantiles of numbers; nothing before the first of them."""
+    """Yields mean, minimum, maximum and quantiles of numeric predictions, in their unit; nothing before the first.
+
+    The mean has Student's interval; how exact the others are says the top of this module.
+    """
     rows, moments = sums.get(ROWS, 0.0), Moments(sums.get(SUM, 0.0), sums.get(SQUARE, 0.0))
     if rows > 0 and (histogram := LogHistogram.of(NAME, sums, moments)) is not None:
         mean = histogram.mean
@@ -62,7 +69,7 @@ def compute(sums: Sums) -> Iterable[Sample]:
 
 
 def shares(sums: Sums, known: Iterable[str], most: int) -> Iterable[Sample]:
-    """The share of each class.
+    """Yields the share of each class among predictions that are classes, from 0 to 1, with Wilson's interval.
 
     Args:
         sums: of the predictions.

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 
 import cm_models
+import metrics_server.metrics
 from cm_models.multiclass_numeric import MultiClassNumeric
 from cm_models.multiclass_one_hot import MulticlassOneHot
 from metrics_server.metrics.confidence import wilson_interval
 
 MODULES = [
     *(module.name for module in pkgutil.iter_modules(cm_models.__path__, "cm_models.")),
-    *("metrics_server.metrics.log_histogram", "metrics_server.metrics.model", "metrics_server.metrics.task"),
+    *(module.name for module in pkgutil.iter_modules(metrics_server.metrics.__path__, "metrics_server.metrics.")),
 ]
 
 
