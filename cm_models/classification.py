@@ -27,15 +27,17 @@ from metrics_server.metrics import (
     GaugeSpec,
     Interval,
     Sample,
-    of_correlation,
-    of_mean_of_ratios,
-    of_ratio,
-    wilson,
+    correlation_interval,
+    ratio_interval,
+    ratio_mean_interval,
+    wilson_interval,
 )
 
 
 class Gradient(NamedTuple):
-    """The derivatives of a value by the hits, support and predictions of each class, and by the number of pairs."""
+    """The derivatives of a value by the hits, support and predictions of each class, shape (k,), and by the number of
+    pairs.
+    """
 
     hits: Array
     support: Array
@@ -52,7 +54,7 @@ class Ratio(NamedTuple):
     predicted: float
 
     def denominator(self, matrix: Matrix) -> Array:
-        """The denominator, by class."""
+        """Returns the denominator by class, in pairs, shape (k,); 0 where the ratio is undefined."""
         return matrix.support * self.support + matrix.predicted * self.predicted
 
 
@@ -90,7 +92,14 @@ FAMILIES: Families = {
 
 
 class Overall(NamedTuple):
-    """A value of the whole matrix, and its interval by its variance."""
+    """A value of the whole matrix.
+
+    Attributes:
+        names: of its gauges; macro recall is balanced accuracy too.
+        value: a share from 0 to 1, or a coefficient from -1 to 1.
+        gradient: of which `readings` makes the variance, for all values at once.
+        interval: makes the 95 % interval of the variance.
+    """
 
     names: tuple[str, ...]
     value: float
@@ -99,14 +108,19 @@ class Overall(NamedTuple):
 
 
 def readings(matrix: Matrix, exported: Sequence[str]) -> Iterator[Sample]:
-    """All values, the accuracy first. Nothing before the first pair."""
+    """Yields all values of a matrix, the accuracy first; nothing before the first pair.
+
+    Args:
+        matrix: of a window.
+        exported: the classes with values of their own.
+    """
     if matrix.pairs > 0:
         accuracy = matrix.correct / matrix.pairs
         yield Sample(
             "accuracy_ratio",
             {},
             accuracy,
-            wilson(matrix.correct, matrix.pairs, matrix.effective_weight),
+            wilson_interval(matrix.correct, matrix.pairs, matrix.effective_weight),
             matrix.pairs,
         )
         yield from vocabulary.readings(matrix)
@@ -122,25 +136,33 @@ def readings(matrix: Matrix, exported: Sequence[str]) -> Iterator[Sample]:
 
 
 def per_class(matrix: Matrix, exported: Sequence[str]) -> Iterator[Sample]:
-    """Precision, recall, F1 and specificity of the exported classes, and of the others together."""
+    """Yields precision, recall, F1 and specificity of the exported classes, and of the others together: each with the
+    pairs in its denominator as its support (of F1 half of them), and not while there are none.
+
+    Intervals: Wilson's; of F1 by the delta method.
+    """
     share = matrix.effective_weight
     for label, hits, support, predicted, within in matrix.tallies(exported):
         labels = {"class": label}
         if predicted:
-            yield Sample("precision_ratio", labels, hits / predicted, wilson(hits, predicted, share), predicted)
+            yield Sample(
+                "precision_ratio", labels, hits / predicted, wilson_interval(hits, predicted, share), predicted
+            )
         if support:
-            yield Sample("recall_ratio", labels, hits / support, wilson(hits, support, share), support)
+            yield Sample("recall_ratio", labels, hits / support, wilson_interval(hits, support, share), support)
         if both := support + predicted:
             f1 = 2 * hits / both
             spread = hits * (2 - 2 * f1) ** 2 + (both - 2 * hits) * f1 * f1
-            yield Sample("f1_ratio", labels, f1, of_ratio(f1, spread / both / both / share, both / 2 * share), both / 2)
+            yield Sample(
+                "f1_ratio", labels, f1, ratio_interval(f1, spread / both / both / share, both / 2 * share), both / 2
+            )
         if (negatives := matrix.pairs - support) > ROUNDING * matrix.pairs:
             rejected = max(0.0, negatives - predicted + within)
             yield Sample(
                 "specificity_ratio",
                 labels,
                 rejected / negatives,
-                wilson(rejected, negatives, share),
+                wilson_interval(rejected, negatives, share),
                 negatives,
             )
 
@@ -180,13 +202,13 @@ def _averages(matrix: Matrix, ratio: Ratio) -> Iterator[Overall]:
     variances = (spread * inverse * inverse / matrix.effective_weight)[defined]
     trials = (denominator / scale * matrix.effective_weight)[defined]
     yield Overall(
-        names, macro, gradient(1 / count, 0.0), partial(of_mean_of_ratios, values[defined], variances, trials)
+        names, macro, gradient(1 / count, 0.0), partial(ratio_mean_interval, values[defined], variances, trials)
     )
     support = np.where(defined, matrix.support, 0.0)
     if (total := float(support.sum())) > 0:
         weighted = float(values @ support) / total
         by_support = np.where(defined, values - weighted, 0.0) / total
-        interval = partial(of_ratio, weighted, trials=total * matrix.effective_weight)
+        interval = partial(ratio_interval, weighted, trials=total * matrix.effective_weight)
         yield Overall((f"{ratio.name}_weighted_ratio",), weighted, gradient(support / total, by_support), interval)
 
 
@@ -208,7 +230,7 @@ def _kappa(matrix: Matrix) -> Overall | None:
     )
     value = (agreed - expected) / left
     return Overall(
-        ("cohen_kappa",), value, gradient, partial(of_correlation, value, trials=n * matrix.effective_weight)
+        ("cohen_kappa",), value, gradient, partial(correlation_interval, value, trials=n * matrix.effective_weight)
     )
 
 
@@ -229,5 +251,8 @@ def _matthews(matrix: Matrix) -> Overall | None:
         correct / scale - value * n * (1 / of_predicted + 1 / of_support),
     )
     return Overall(
-        ("matthews_correlation",), value, gradient, partial(of_correlation, value, trials=n * matrix.effective_weight)
+        ("matthews_correlation",),
+        value,
+        gradient,
+        partial(correlation_interval, value, trials=n * matrix.effective_weight),
     )

@@ -53,7 +53,13 @@ _PREFIX = component("confusion", "")
 
 
 def increments_of(y_true: Iterable[str], y_pred: Iterable[str], known: Collection[str] | None) -> dict[str, float]:
-    """Sums of labelled predictions; with `known` classes given, every other label goes to `__other__`."""
+    """Returns the sums of labelled predictions.
+
+    Args:
+        y_true: the labels, n of them, n >= 0.
+        y_pred: as many.
+        known: the classes with cells of their own, every other label goes to `__other__`; None takes all labels.
+    """
     cells = Counter(zip(y_true, y_pred, strict=True))
     if not cells:
         return {}
@@ -67,7 +73,7 @@ def increments_of(y_true: Iterable[str], y_pred: Iterable[str], known: Collectio
 
 
 def cells_of(sums: Sums) -> dict[tuple[str, str], float]:
-    """The cells of the matrix, (truth, prediction) -> pairs, without the empty ones."""
+    """Returns the cells of the matrix, (truth, prediction) -> pairs, without those that are empty but for rounding."""
     least = sums.get("pairs", 0.0) * ROUNDING
     return {cell: count for name, count in sums.items() if (cell := _cell_of(name)) is not None and count > least}
 
@@ -123,6 +129,7 @@ class Matrix:
 
     @classmethod
     def of(cls, sums: Sums) -> Matrix:
+        """Makes the matrix of all cells in sums, in the order of their classes there."""
         pairs = sums.get("pairs", 0.0)
         correct = min(
             max(0.0, sums.get("correct", 0.0)), pairs or math.inf
@@ -166,7 +173,7 @@ class Matrix:
         return bool(((truth == prediction) & (hit == 0) & (count > 0)).any())
 
     def tallies(self, exported: Sequence[str]) -> Iterator[Tally]:
-        """The tally of each exported class; the other classes are one, `__other__`."""
+        """Yields the tally of each exported class that occurs, then of all other classes together, as `__other__`."""
         wanted = set(exported)
         others = [row for row, label in enumerate(self.labels) if label not in wanted]
         columns = self.hits.tolist(), self.support.tolist(), self.predicted.tolist()
@@ -188,7 +195,9 @@ def _columns(rows: list[tuple[int, int, bool, float]]) -> Iterable[Iterable[floa
 
 
 def counts_of(sums: Sums, exported: Sequence[str]) -> Iterator[Sample]:
-    """Right and wrong pairs, and the cells of the matrix; those of classes that are not exported are `__other__`."""
+    """Yields the right and the wrong pairs, and the cells of the matrix; those of classes that are not exported are
+    cells of `__other__`.
+    """
     cells = cells_of(sums)
     correct = sums.get("correct", 0.0)
     yield Sample("decisions", {"correct": "true"}, correct)

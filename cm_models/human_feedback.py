@@ -16,8 +16,8 @@ from metrics_server.metrics import (
     Sums,
     component,
     effective_weight,
-    of_mean,
-    wilson,
+    mean_interval,
+    wilson_interval,
 )
 
 VALUES = range(-10, 11)  # ratings that are counted each, for every scale in use: thumbs, stars, 0 to 10, -5 to 5
@@ -85,7 +85,7 @@ class HumanFeedback:
             return
         total, share = sums.get("value", 0.0), effective_weight(sums, pairs)
         yield Sample(
-            "rating_mean", {}, total / pairs, of_mean(total, sums.get("value_square", 0.0), pairs, share), pairs
+            "rating_mean", {}, total / pairs, mean_interval(total, sums.get("value_square", 0.0), pairs, share), pairs
         )
         ratings = dict(_ratings(sums))
         if ratings.keys() <= THUMBS:
@@ -94,7 +94,7 @@ class HumanFeedback:
             yield _share("rating_ratio", {"value": value}, count, pairs, share)
 
     def counts(self, sums: Sums) -> Iterable[Sample]:
-        """Ratings by value."""
+        """Yields how many ratings there are of each value, a whole number from -10 to 10 or "other"."""
         for value, count in _ratings(sums):
             yield Sample("ratings", {"value": value}, count)
 
@@ -109,4 +109,4 @@ def _ratings(sums: Sums) -> Iterator[tuple[str, float]]:
 
 def _share(name: str, labels: dict[str, str], count: float, pairs: float, share: float) -> Sample:
     count = min(count, pairs)
-    return Sample(name, labels, count / pairs, wilson(count, pairs, share), pairs)
+    return Sample(name, labels, count / pairs, wilson_interval(count, pairs, share), pairs)

@@ -20,9 +20,9 @@ from metrics_server.metrics import (
     Sums,
     component,
     effective_weight,
-    of_ratio,
     quotient_variance,
-    wilson,
+    ratio_interval,
+    wilson_interval,
 )
 
 COUNTS = ("hits", "support", "predicted")
@@ -108,7 +108,7 @@ class MultiLabel:
             return
         share = effective_weight(sums, pairs)
         exact = min(pairs, max(0.0, sums.get("exact", 0.0)))
-        yield Sample("exact_match_ratio", {}, exact / pairs, wilson(exact, pairs, share), pairs)
+        yield Sample("exact_match_ratio", {}, exact / pairs, wilson_interval(exact, pairs, share), pairs)
         yield mean_of("hamming_loss", {}, "wrong", sums, pairs)
         if (labelled := sums.get("labelled", 0.0)) > ROUNDING * pairs:
             yield mean_of("jaccard_samples_ratio", {}, "jaccard", sums, labelled)
@@ -200,7 +200,7 @@ class _Labels:
         trials = (
             denominator * denominator / max(squares[2], denominator * denominator / self.pairs) * self.effective_weight
         )
-        bounds = of_ratio(
+        bounds = ratio_interval(
             above / denominator, quotient_variance(above, denominator, squares, self.effective_weight), trials
         )
         return Sample(f"{ratio.name}_micro_ratio", {}, above / denominator, bounds, self.pairs)
@@ -227,7 +227,7 @@ class _Labels:
         deviation = float(np.sqrt(np.maximum(0.0, second - first * first / self.pairs)).sum())
         # At 0 and 1, where no label varies, as much is known as from the labels' own numbers if they err together.
         trials = 1 / (float(weights @ inverse) * (ratio.support + ratio.predicted))
-        bounds = of_ratio(mean, deviation * deviation / self.effective_weight, trials * self.effective_weight)
+        bounds = ratio_interval(mean, deviation * deviation / self.effective_weight, trials * self.effective_weight)
         return Sample(name, {}, mean, bounds, self.pairs)
 
     def each(self, names: list[str]) -> Iterator[Sample]:
@@ -244,10 +244,10 @@ class _Labels:
 
 
 def _proportion(name: str, labels: dict[str, str], hits: float, trials: float, share: float) -> Sample:
-    return Sample(name, labels, hits / trials, wilson(hits, trials, share), trials)
+    return Sample(name, labels, hits / trials, wilson_interval(hits, trials, share), trials)
 
 
 def _f1(labels: dict[str, str], hits: float, both: float, share: float) -> Sample:
     f1 = 2 * hits / both
     variance = (hits * (2 - 2 * f1) ** 2 + (both - 2 * hits) * f1 * f1) / both / both / share
-    return Sample("f1_ratio", labels, f1, of_ratio(f1, variance, both / 2 * share), both / 2)
+    return Sample("f1_ratio", labels, f1, ratio_interval(f1, variance, both / 2 * share), both / 2)

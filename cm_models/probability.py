@@ -41,9 +41,9 @@ from metrics_server.metrics import (
     Sums,
     component,
     effective_weight,
-    of_ratio,
-    of_skewed,
-    wilson,
+    ratio_interval,
+    skewed_mean_interval,
+    wilson_interval,
 )
 
 MAX_SCORED_COLUMNS = 30  # columns of a row up to which each has a histogram
@@ -90,7 +90,13 @@ _RANK = component("rank", "")
 
 
 def of_scores(y_true: Iterable[float], y_score: Iterable[float], label: str) -> dict[str, float]:
-    """Sums of the probability of one class against whether the truth is that class, 1, or not, 0."""
+    """Returns the sums of probabilities of one class: -ln p of what came true, (p - y)², and both histograms.
+
+    Args:
+        y_true: whether the truth is that class, 1, or not, 0; n of them, n >= 0.
+        y_score: the probabilities, n of them in [0, 1].
+        label: the class.
+    """
     sums: dict[str, float] = {}
     losses, distances = [], []
     histogram = names_of(label, "-"), names_of(label, "+")
@@ -119,10 +125,10 @@ def _scored(losses: Sequence[float], distances: Sequence[float]) -> dict[str, fl
 
 
 def of_rows(truths: Iterable[int], rows: Iterable[Sequence[float]], labels: Sequence[str]) -> dict[str, float]:
-    """Sums of rows of scores against the column of the true class, one that no column stands for being beyond the last.
+    """Returns the sums of rows of scores against the column of the true class.
 
     Args:
-        truths: the columns, n of them.
+        truths: the columns, n of them; a class that no column stands for is beyond the last.
         rows: n rows of equal length k. One that is no row of probabilities only counts for the top-k accuracy.
         labels: the classes of the k columns.
     """
@@ -158,7 +164,12 @@ def _ranks(width: int) -> tuple[str, ...]:
 
 
 def readings(sums: Sums, exported: Sequence[str]) -> Iterator[Sample]:
-    """All values; nothing before the first score."""
+    """Yields top-k accuracy, log loss (in nats), Brier score, calibration error and areas; nothing before the first.
+
+    Args:
+        sums: of a window.
+        exported: the classes with areas of their own.
+    """
     share = effective_weight(sums, sums.get("pairs", 0.0))
     ranks = _ranked(sums)
     yield from _top_k(ranks, share)
@@ -167,7 +178,7 @@ def readings(sums: Sums, exported: Sequence[str]) -> Iterator[Sample]:
         return
     total = max(0.0, sums.get("log_loss", 0.0))
     squares, cubes = (sums.get(component("log_loss", power), 0.0) for power in ("square", "cube"))
-    yield Sample("log_loss", {}, total / pairs, of_skewed(total, squares, cubes, pairs, share), pairs)
+    yield Sample("log_loss", {}, total / pairs, skewed_mean_interval(total, squares, cubes, pairs, share), pairs)
     yield mean_of(
         "brier_score", {}, "brier", sums, pairs, greatest=2.0 if any(width > 2 for width, _ in ranks) else 1.0
     )
@@ -205,7 +216,7 @@ def _top_k(ranks: list[tuple[int, list[float]]], share: float) -> Iterator[Sampl
         counts = [found for width, found in ranks if k < width]
         if (rows := sum(map(sum, counts))) > 0:
             among = sum(sum(found[:k]) for found in counts)
-            yield Sample("top_k_accuracy_ratio", {"k": str(k)}, among / rows, wilson(among, rows, share), rows)
+            yield Sample("top_k_accuracy_ratio", {"k": str(k)}, among / rows, wilson_interval(among, rows, share), rows)
 
 
 def _areas(name: str, scores: Histograms, supports: Array, exported: Sequence[str], share: float) -> Iterator[Sample]:
@@ -217,14 +228,18 @@ def _areas(name: str, scores: Histograms, supports: Array, exported: Sequence[st
         return
     _, values, variances, each = zip(*found, strict=True)
     mean, spread, support = sum(values) / len(found), sum(map(math.sqrt, variances)) / len(found), min(each)
-    yield Sample(f"{name}_macro_ratio", {}, mean, of_ratio(mean, spread * spread, support * share), support)
+    yield Sample(f"{name}_macro_ratio", {}, mean, ratio_interval(mean, spread * spread, support * share), support)
     for label, value, variance, support in found:
         if label in exported:
-            yield Sample(f"{name}_ratio", {"class": label}, value, of_ratio(value, variance, support * share), support)
+            yield Sample(
+                f"{name}_ratio", {"class": label}, value, ratio_interval(value, variance, support * share), support
+            )
 
 
 def tables(sums: Sums, exported: Sequence[str]) -> dict[str, list[dict[str, str | float]]]:
-    """Curves by name: "reliability"; and by class "discrimination", areas with their error bounds, and "thresholds"."""
+    """Returns curves by name: "reliability"; and by exported class "discrimination", areas with the bounds of the error
+    that the bins make, and "thresholds".
+    """
     scores = _histograms(sums)
     reliability: list[dict[str, str | float]] = [
         {"pairs": pairs, "mean_score": mean, "positive_ratio": positive} for pairs, mean, positive in _reliability(sums)

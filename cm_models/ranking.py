@@ -18,7 +18,7 @@ from metrics_server.metrics import (
     Sums,
     component,
     effective_weight,
-    wilson,
+    wilson_interval,
 )
 
 FAMILIES: Families = {
@@ -129,7 +129,7 @@ class Ranking:
                 yield mean_of(name, {"k": str(k)}, component(kept, str(k)), sums, ranked)
         for k in sorted(self.k, reverse=True):
             hits = min(ranked, max(0.0, sums.get(component("hits", str(k)), 0.0)))
-            yield Sample("hit_ratio", {"k": str(k)}, hits / ranked, wilson(hits, ranked, share), ranked)
+            yield Sample("hit_ratio", {"k": str(k)}, hits / ranked, wilson_interval(hits, ranked, share), ranked)
         yield mean_of("mean_reciprocal_rank", {}, "reciprocal_rank", sums, ranked)
 
 

@@ -21,10 +21,10 @@ from metrics_server.metrics import (
     bin_counts,
     bin_rows,
     effective_weight,
-    of_estimate,
-    of_mean,
-    of_skewed,
+    estimate_interval,
+    mean_interval,
     quotient_variance,
+    skewed_mean_interval,
 )
 
 QUANTILES = (0.9, 0.95, 0.99)
@@ -131,10 +131,12 @@ class Regression:
         squared = max(0.0, sums.get("squared_error", 0.0))
         absolute = max(0.0, sums.get("abs_error", 0.0))
         error = sums.get("error", 0.0)
-        squares = of_skewed(squared, sums.get("fourth_error", 0.0), sums.get("sixth_error", 0.0), pairs, share)
-        bounds = of_skewed(absolute, squared, sums.get("cubed_error", 0.0), pairs, share)
+        squares = skewed_mean_interval(
+            squared, sums.get("fourth_error", 0.0), sums.get("sixth_error", 0.0), pairs, share
+        )
+        bounds = skewed_mean_interval(absolute, squared, sums.get("cubed_error", 0.0), pairs, share)
         yield Sample("mean_absolute_error", {}, absolute / pairs, bounds, pairs)
-        yield Sample("mean_error", {}, error / pairs, of_mean(error, squared, pairs, share), pairs)
+        yield Sample("mean_error", {}, error / pairs, mean_interval(error, squared, pairs, share), pairs)
         yield Sample("mean_squared_error", {}, squared / pairs, squares, pairs)
         roots = None if squares is None else (math.sqrt(squares[0]), math.sqrt(squares[1]))
         yield Sample("root_mean_squared_error", {}, math.sqrt(squared / pairs), roots, pairs)
@@ -168,13 +170,13 @@ def _relative(sums: Sums, pairs: float, absolute: float, squared: float, share: 
     """MAPE, the mean of |e / y_true|, and WAPE, Σ |e| / Σ |y_true|."""
     if (nonzero := sums.get("nonzero", 0.0)) > ROUNDING * pairs:
         relative = max(0.0, sums.get("relative", 0.0))
-        bounds = of_mean(relative, sums.get("relative_square", 0.0), nonzero, share, least=0.0)
+        bounds = mean_interval(relative, sums.get("relative_square", 0.0), nonzero, share, least=0.0)
         yield Sample("mean_absolute_percentage_error_ratio", {}, relative / nonzero, bounds, nonzero)
     # Of small truths nothing is left in the sum once far larger ones were taken back.
     if nonzero > ROUNDING * pairs and (size := sums.get("abs_truth", 0.0)) > 0:
         products = squared, sums.get("abs_truth_error", 0.0), sums.get("abs_truth_square", 0.0)
         variance = quotient_variance(absolute, size, products, share)
-        bounds = of_estimate(absolute / size, variance, pairs * share, least=0.0)
+        bounds = estimate_interval(absolute / size, variance, pairs * share, least=0.0)
         yield Sample("weighted_absolute_percentage_error_ratio", {}, absolute / size, bounds, pairs)
 
 

@@ -86,8 +86,14 @@ def bin_of(score: float) -> int:
 
 @dataclass(frozen=True)
 class Histograms:
-    """The histograms of several classes. Arrays by bin have a row for each class and a column for each bin, from 0
-    up.
+    """The histograms of the scores of k classes.
+
+    Values by class have the shape (k,).
+
+    Attributes:
+        labels: the classes.
+        positive: pairs that truly are of the class, by class and bin from score 0 up; shape (k, `BINS`).
+        negative: the same of all other pairs.
     """
 
     labels: tuple[str, ...]
@@ -96,7 +102,9 @@ class Histograms:
 
     @classmethod
     def of(cls, sums: Sums, least: float = 0.0) -> Histograms:
-        """All that are in these sums. Bins of not more than `least` are the rounding of weights."""
+        """Makes the histograms of all classes that occur in sums, without bins of at most `least` pairs: those are the
+        rounding of weights.
+        """
         found: dict[str, list[float]] = {}
         for name, value in sums.items():
             if (place := _place_of(name)) is not None and value > least:
@@ -109,12 +117,12 @@ class Histograms:
 
     @cached_property
     def positives(self) -> Array:
-        """Counts how many pairs are positive."""
+        """Counts the pairs that truly are of the class, shape (k,)."""
         return self.positive.sum(axis=1)
 
     @cached_property
     def negatives(self) -> Array:
-        """Counts how many are not."""
+        """Counts the pairs that are not of the class, shape (k,)."""
         return self.negative.sum(axis=1)
 
     @cached_property
@@ -124,15 +132,15 @@ class Histograms:
 
     @cached_property
     def roc_auc(self) -> Array:
-        """The share of (positive, negative) for which the positive has the higher score, ties half; 0 where there are
-        none.
+        """Returns the area under the ROC curve, shape (k,): the share of (positive, negative) for which the positive
+        has the higher score, ties half (Hanley and McNeil 1982). 0 where there are none.
         """
         return (self.positive * self._negatives_below).sum(axis=1) / self._crossings
 
     @property
     def roc_auc_error(self) -> Array:
-        """How far `roc_auc` is from that of the scores themselves at most: half the share of (positive, negative) in
-        one bin.
+        """Returns how far `roc_auc` is at most from that of the scores themselves, shape (k,): half the share of
+        (positive, negative) in one bin.
         """
         return (self.positive * self.negative).sum(axis=1) / 2 / self._crossings
 
@@ -142,7 +150,12 @@ class Histograms:
         return np.cumsum(self.negative, axis=1) - self.negative / 2
 
     def roc_auc_variance(self, effective_weight: float) -> Array:
-        """The variance of `roc_auc` (DeLong, DeLong, Clarke-Pearson 1988), drawn to that of Hanley and McNeil 1982."""
+        """Returns the variance of `roc_auc` (DeLong, DeLong, Clarke-Pearson 1988), drawn to that of Hanley and McNeil
+        1982; shape (k,).
+
+        Args:
+            effective_weight: see `metrics_server.metrics.confidence`.
+        """
         positives, negatives = (np.maximum(each, TINY) for each in (self.positives, self.negatives))
         by_positive = self._negatives_below / negatives[:, None] - self.roc_auc[:, None]
         above = 1 - (np.cumsum(self.positive, axis=1) - self.positive / 2) / positives[:, None] - self.roc_auc[:, None]
@@ -177,8 +190,8 @@ class Histograms:
 
     @cached_property
     def average_precision(self) -> Array:
-        """Σ (Rn - Rn-1) Pn over the scores, those of a bin evenly mixed, but for those that are 0 or 1; 0 without
-        positives.
+        """Returns the average precision, shape (k,): Σ (Rn - Rn-1) Pn over the scores, as scikit-learn's, those of a
+        bin evenly mixed but for those that are 0 or 1. 0 without positives.
 
         After `above` others of which `before` are positive, p positives among n add ∫ p (before + p u) / (above + n u)
         du from 0 to 1.
@@ -194,7 +207,7 @@ class Histograms:
 
     @property
     def average_precision_error(self) -> Array:
-        """Tells how far `average_precision` is from that of the scores themselves at most.
+        """Returns how far `average_precision` is at most from that of the scores themselves, shape (k,).
 
         In each bin the positives may all stand above the negatives, or all below. Of p positives, after t others and f
         negatives, the i-th adds the precision (t + i) / (t + i + f): that is at most that of the last, and all of them
@@ -211,7 +224,11 @@ class Histograms:
         return np.maximum(*errors)
 
     def average_precision_variance(self, effective_weight: float) -> Array:
-        """The variance of `average_precision`, by the delta method over the bins."""
+        """Returns the variance of `average_precision`, by the delta method over the bins; shape (k,).
+
+        Args:
+            effective_weight: see `metrics_server.metrics.confidence`.
+        """
         reached, precision = self._from_above[1], self._precision
         share = self.positive / np.maximum(reached, TINY)
         # A score counts for all thresholds below it.
@@ -221,7 +238,12 @@ class Histograms:
         return spread / np.maximum(self.positives, TINY) ** 2 / effective_weight
 
     def thresholds(self, row: int) -> Iterator[dict[str, float]]:
-        """At each edge that separates scores: what deciding "positive" from there on would give."""
+        """Yields for each edge that separates scores, ascending, what deciding "positive" from there on would give: the
+        edge as "threshold", pairs by "tp", "fp", "fn" and "tn", precision, and recall unless there are no positives.
+
+        Args:
+            row: the place of the class in `labels`.
+        """
         hits, reached = (part[row] for part in self._from_above)
         positives, negatives = float(self.positives[row]), float(self.negatives[row])
         for at in np.flatnonzero(self.positive[row] + self.negative[row]).tolist():

@@ -88,6 +88,7 @@ class Rejected(MetricsServerError):
 
     @property
     def status(self) -> int:
+        """Returns the HTTP status of the answer, which the reason settles."""
         return self.reason.status
 
     def without_traceback(self) -> Rejected:

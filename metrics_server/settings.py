@@ -93,9 +93,11 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     @property
     def is_of_whole_deployments(self) -> bool:
+        """Tells whether the entry holds for all predictors and models of the deployments that it matches."""
         return not (self.predictor or self.model)
 
     def matches(self, labels: Labels) -> bool:
+        """Tells whether the entry is for series with these labels: each part of it is left out or the same."""
         wanted = (self.namespace, self.deployment, self.predictor, self.model)
         return all(want in ("", got) for want, got in zip(wanted, labels, strict=True))
 

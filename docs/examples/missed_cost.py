@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from metrics_server.metrics import GaugeSpec, Sample, effective_weight, of_mean
+from metrics_server.metrics import GaugeSpec, Sample, effective_weight, mean_interval
 
 MISS, FALSE_ALARM = 50.0, 1.0
 FAMILIES = {"mean_cost": GaugeSpec("Mean cost of a decision.", has_interval=True, better=-1)}
@@ -38,5 +38,7 @@ class MissedCost:
         """Nothing before the first pair: an undefined value is no sample, never 0."""
         if pairs := sums.get("pairs"):
             cost = sums.get("cost", 0.0)
-            interval = of_mean(cost, sums.get("cost_square", 0.0), pairs, effective_weight(sums, pairs), least=0.0)
+            interval = mean_interval(
+                cost, sums.get("cost_square", 0.0), pairs, effective_weight(sums, pairs), least=0.0
+            )
             yield Sample("mean_cost", {}, cost / pairs, interval, support=pairs)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from metrics_server.api.responses import headline_among, interval_of
 from metrics_server.api.schema import Comparison, Difference, Headline, MetricValue, PredictorReport
-from metrics_server.metrics.confidence import of_difference
+from metrics_server.metrics.confidence import difference_interval
 from metrics_server.series.series import Labels
 
 _Key = tuple[str, tuple[tuple[str, str], ...]]
@@ -84,7 +84,7 @@ def _differences(values: Iterable[MetricValue], of_baseline: Iterable[MetricValu
         ours, theirs = interval_of(value), None if other is None else interval_of(other)
         if other is None or ours is None or theirs is None:
             continue
-        lower, upper = of_difference(value.value, ours, other.value, theirs)
+        lower, upper = difference_interval(value.value, ours, other.value, theirs)
         difference = value.value - other.value
         yield Difference(name=value.name, labels=value.labels, difference=difference, lower=lower, upper=upper)
 

@@ -1,22 +1,22 @@
 """The algebra of metrics, and what a metric model is made of: all that a metric model of your own imports stands here.
 
 A model turns labelled predictions into `Sums` and sums into `Sample`s (see `MetricModel`), and may say in `families`
-what its samples mean (`GaugeSpec`, `CounterSpec`). The functions from `wilson` to `of_difference` make 95 % intervals,
-a `LogHistogram` reads quantiles.
+what its samples mean (`GaugeSpec`, `CounterSpec`). The functions named `…_interval` make 95 % intervals, a
+`LogHistogram` reads quantiles.
 """
 
 from metrics_server.metrics.confidence import (
     Interval,
+    correlation_interval,
+    difference_interval,
     effective_weight,
-    of_correlation,
-    of_difference,
-    of_estimate,
-    of_mean,
-    of_mean_of_ratios,
-    of_ratio,
-    of_skewed,
+    estimate_interval,
+    mean_interval,
     quotient_variance,
-    wilson,
+    ratio_interval,
+    ratio_mean_interval,
+    skewed_mean_interval,
+    wilson_interval,
 )
 from metrics_server.metrics.log_histogram import NEARLY_ZERO, LogHistogram, Moments, bin_counts, bin_rows
 from metrics_server.metrics.model import (
@@ -56,14 +56,14 @@ __all__ = [
     "bin_counts",
     "bin_rows",
     "component",
+    "correlation_interval",
+    "difference_interval",
     "effective_weight",
-    "of_correlation",
-    "of_difference",
-    "of_estimate",
-    "of_mean",
-    "of_mean_of_ratios",
-    "of_ratio",
-    "of_skewed",
+    "estimate_interval",
+    "mean_interval",
     "quotient_variance",
-    "wilson",
+    "ratio_interval",
+    "ratio_mean_interval",
+    "skewed_mean_interval",
+    "wilson_interval",
 ]

@@ -28,8 +28,11 @@ FEWEST = 4  # values that say anything of their own variance
 
 
 def effective_weight(sums: Sums, pairs: float) -> float:
-    """How much a pair tells: 1 without weights, else Σw / Σw², so that `pairs * effective_weight` unweighted ones would
-    tell as much.
+    """Returns how much a pair tells: 1 without weights, else Σw / Σw², so that `pairs * effective_weight` unweighted
+    pairs would tell as much (Kish 1965).
+
+    >>> effective_weight({}, 10.0), effective_weight({WEIGHT_EXCESS: 4.0}, 4.0)  # ten of 1; two of weight 2
+    (1.0, 0.5)
 
     Args:
         sums: of the pairs.
@@ -40,12 +43,12 @@ def effective_weight(sums: Sums, pairs: float) -> float:
 
 
 def holding(value: float, interval: Interval) -> Interval:
-    """The interval, widened by what rounding has put the value outside."""
+    """Returns the interval, widened to the value where rounding has put that outside."""
     lower, upper = interval
     return min(value, lower), max(value, upper)
 
 
-def wilson(successes: float, trials: float, share: float = 1.0) -> Interval:
+def wilson_interval(successes: float, trials: float, share: float = 1.0) -> Interval:
     """The score interval of a proportion (Wilson 1927).
 
     With p = successes / trials, n trials and z = 1.96: (p + z²/2n ± z sqrt(p (1 - p) / n + z²/4n²)) / (1 + z²/n).
@@ -62,23 +65,27 @@ def wilson(successes: float, trials: float, share: float = 1.0) -> Interval:
     return holding(value, (max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)))
 
 
-def of_ratio(value: float, variance: float, trials: float) -> Interval:
-    """The interval of a ratio in [0, 1] with this variance; at 0 and 1, where that is 0, of a proportion of so many
-    trials.
+def ratio_interval(value: float, variance: float, trials: float) -> Interval:
+    """Returns the interval of a ratio in [0, 1]: Wilson's, of as many trials as give its variance.
+
+    Args:
+        value: the ratio.
+        variance: of the ratio, estimated from the pairs.
+        trials: used in its place where the value is 0 or 1, since the variance is 0 there.
     """
     inner = value * (1 - value)
     if inner > ROUNDING and variance * trials > ROUNDING * inner:
         trials = inner / variance
-    return holding(value, wilson(value * trials, trials))
+    return holding(value, wilson_interval(value * trials, trials))
 
 
-def of_correlation(value: float, variance: float, trials: float) -> Interval:
-    """The interval of a coefficient in [-1, 1], by that of (1 + value) / 2."""
-    lower, upper = of_ratio((1 + value) / 2, variance / 4, trials)
+def correlation_interval(value: float, variance: float, trials: float) -> Interval:
+    """Returns the interval of a coefficient in [-1, 1], by that of the ratio (1 + value) / 2; arguments as there."""
+    lower, upper = ratio_interval((1 + value) / 2, variance / 4, trials)
     return holding(value, (2 * lower - 1, 2 * upper - 1))
 
 
-def of_mean_of_ratios(
+def ratio_mean_interval(
     values: npt.NDArray[Any], variances: npt.NDArray[Any], trials: npt.NDArray[Any], variance: float
 ) -> Interval:
     """The interval of the plain mean of ratios in [0, 1].
@@ -87,9 +94,9 @@ def of_mean_of_ratios(
     the variance that it would have with one more trial of either outcome (Laplace's rule).
 
     Args:
-        values: the ratios.
-        variances: of each.
-        trials: of how many trials each is, for those at 0 and 1.
+        values: the ratios, shape (k,), k >= 1.
+        variances: of each, shape (k,).
+        trials: of how many trials each is, for those at 0 and 1; shape (k,), above 0.
         variance: of their mean, which differs from that of independent ratios when they are wrong together.
     """
     inner = values * (1 - values)
@@ -99,10 +106,10 @@ def of_mean_of_ratios(
     observed, expected = float(variances[varied].sum()), float((shares * (1 - shares) / trials).sum())
     together = variance / observed if observed > 0 else 1 / values.size**2
     # At 0 and 1 as much is known as from the ratios' own trials together.
-    return of_ratio(float(values.mean()), expected * together, values.size**2 / float((1 / trials).sum()))
+    return ratio_interval(float(values.mean()), expected * together, values.size**2 / float((1 / trials).sum()))
 
 
-def of_mean(
+def mean_interval(
     total: float, squares: float, count: float, share: float = 1.0, least: float = -math.inf
 ) -> Interval | None:
     """Student's interval of a mean; None for fewer than four values.
@@ -115,10 +122,12 @@ def of_mean(
         least: what no value is below.
     """
     mean, trials = total / count, count * share
-    return of_estimate(mean, max(0.0, squares / count - mean * mean) / max(1.0, trials - 1), trials, least)
+    return estimate_interval(mean, max(0.0, squares / count - mean * mean) / max(1.0, trials - 1), trials, least)
 
 
-def of_skewed(total: float, squares: float, cubes: float, count: float, share: float = 1.0) -> Interval | None:
+def skewed_mean_interval(
+    total: float, squares: float, cubes: float, count: float, share: float = 1.0
+) -> Interval | None:
     """The interval of a mean of values >= 0, a few of which may be far larger than the others; None for fewer than four
     values.
 
@@ -140,7 +149,8 @@ def of_skewed(total: float, squares: float, cubes: float, count: float, share: f
     skewness = (cubes / count / mean / mean / mean - 3 * spread - 1) / spread**1.5
     error, slope = mean * math.sqrt(spread / (trials - 1)), max(0.0, skewness) / math.sqrt(trials)
     lower, upper = (
-        mean - error * _straight(quantile, slope) for quantile in (student(trials - 1), -student(trials - 1))
+        mean - error * _straight(quantile, slope)
+        for quantile in (student_quantile(trials - 1), -student_quantile(trials - 1))
     )
     return holding(mean, (max(0.0, lower), upper))
 
@@ -150,13 +160,18 @@ def _straight(at: float, slope: float) -> float:
     return 3 * (math.cbrt(1 + slope * (at - slope / 6)) - 1) / slope if slope > 1e-6 else at
 
 
-def of_estimate(value: float, variance: float, trials: float, least: float = -math.inf) -> Interval | None:
-    """Student's interval of a value with this variance, which was estimated from so many trials; None for fewer than
-    four.
+def estimate_interval(value: float, variance: float, trials: float, least: float = -math.inf) -> Interval | None:
+    """Returns Student's interval of an estimate, in its unit; None for fewer than four trials.
+
+    Args:
+        value: the estimate.
+        variance: of the estimate (not of one trial), in its unit squared.
+        trials: from how many the variance was estimated.
+        least: what the estimated quantity is never below.
     """
     if trials < FEWEST:
         return None
-    spread = student(trials - 1) * math.sqrt(variance)
+    spread = student_quantile(trials - 1) * math.sqrt(variance)
     return holding(value, (max(least, value - spread), value + spread))
 
 
@@ -176,17 +191,27 @@ def quotient_variance(
     return max(0.0, aa - 2 * ratio * ab + ratio * ratio * bb) / (denominator * denominator * share)
 
 
-def student(freedom: float) -> float:
-    """The 97.5 % quantile of Student's distribution, to 1 % from 3 degrees of freedom on (Cornish and Fisher 1938)."""
+def student_quantile(freedom: float) -> float:
+    """Returns the 97.5 % quantile of Student's distribution, to 1 % from 3 degrees of freedom on (the expansion of
+    Cornish and Fisher 1938 to the third order).
+
+    >>> round(student_quantile(10), 3), round(student_quantile(1e6), 3)
+    (2.228, 1.96)
+    """
     z, v = Z95, max(1.0, freedom)
     first = (z**3 + z) / (4 * v)
     second = (5 * z**5 + 16 * z**3 + 3 * z) / (96 * v**2)
     return z + first + second + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * v**3)
 
 
-def of_difference(value: float, interval: Interval, other: float, other_interval: Interval) -> Interval:
-    """The interval of `value - other`, of independent pairs, from the intervals of both (Zou and Donner 2008; Newcombe
-    1998).
+def difference_interval(value: float, interval: Interval, other: float, other_interval: Interval) -> Interval:
+    """Returns the interval of `value - other` from the intervals of both, whose pairs are independent.
+
+    From the difference d it reaches down by √((value - lower)² + (other_upper - other)²), and up alike (Zou and Donner
+    2008; of proportions Newcombe 1998).
+
+    >>> [round(end, 3) for end in difference_interval(0.9, (0.86, 0.93), 0.8, (0.77, 0.83))]
+    [0.05, 0.142]
     """
     (lower, upper), (other_lower, other_upper) = interval, other_interval
     difference = value - other

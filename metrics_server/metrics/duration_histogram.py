@@ -33,7 +33,11 @@ def bounds_of(name: str) -> tuple[float, ...]:
 
 
 def observed(name: str, durations: Collection[float]) -> Sums:
-    """The sums of these durations."""
+    r"""Returns the sums of these durations, which are in seconds and >= 0.
+
+    >>> {name.replace("\x1f", " / "): value for name, value in observed(DELAY, [0.5, 5.0, 6.0]).items()}
+    {'server/delay / seconds': 11.5, 'server/delay / le / 0': 1.0, 'server/delay / le / 1': 2.0}
+    """
     bounds = bounds_of(name)
     counts = Counter(bisect_left(bounds, seconds) for seconds in durations)
     return {component(name, "seconds"): sum(durations)} | {
@@ -42,7 +46,9 @@ def observed(name: str, durations: Collection[float]) -> Sums:
 
 
 def cumulated(name: str, sums: Sums) -> tuple[list[tuple[str, float]], float] | None:
-    """(bound, durations up to it) for every bound and for +Inf, and the sum in seconds; None before the first."""
+    """Returns the buckets of a Prometheus histogram, (bound in seconds, durations up to it) for every bound and +Inf,
+    and the sum of the durations in seconds; None before the first.
+    """
     bounds = bounds_of(name)
     counts = [sums.get(component(name, "le", str(index)), 0.0) for index in range(len(bounds) + 1)]
     if not any(counts):

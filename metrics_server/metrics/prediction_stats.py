@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from metrics_server.metrics.confidence import holding, of_mean, wilson
+from metrics_server.metrics.confidence import holding, mean_interval, wilson_interval
 from metrics_server.metrics.log_histogram import NEARLY_ZERO, LogHistogram, Moments, bin_counts
 from metrics_server.metrics.model import OTHER_CLASSES, Sample
 from metrics_server.metrics.sums import Sums, component
@@ -29,7 +29,11 @@ CLASS = component(NAME, "class", "")
 
 
 def increments(values: Iterable[tuple[str | None, float | None]]) -> Sums:
-    """Sums of predictions, each given by its class, if it is one, and its number, if it is one."""
+    r"""Returns the sums of predictions, each given as (class, number), where None is what it is not.
+
+    >>> sorted(increments([("cat", None), (None, 2.0)]).items())[:2]
+    [('output\x1fbin\x1f+15', 1.0), ('output\x1fclass\x1fcat', 1.0)]
+    """
     sums: dict[str, float] = {}
     numbers = []
     for label, number in values:
@@ -49,11 +53,14 @@ def increments(values: Iterable[tuple[str | None, float | None]]) -> Sums:
 
 
 def compute(sums: Sums) -> Iterable[Sample]:
-    """Mean, minimum, maximum and quantiles of numbers; nothing before the first of them."""
+    """Yields mean, minimum, maximum and quantiles of numeric predictions, in their unit; nothing before the first.
+
+    The mean has Student's interval; how exact the others are says the top of this module.
+    """
     rows, moments = sums.get(ROWS, 0.0), Moments(sums.get(SUM, 0.0), sums.get(SQUARE, 0.0))
     if rows > 0 and (histogram := LogHistogram.of(NAME, sums, moments)) is not None:
         mean = histogram.mean
-        bounds = of_mean(moments.total, moments.squares, rows)
+        bounds = mean_interval(moments.total, moments.squares, rows)
         yield Sample("output_mean", {}, mean, None if bounds is None else holding(mean, bounds), rows)
         yield Sample("output_min", {}, histogram.quantile(0.0), support=rows)
         yield Sample("output_max", {}, histogram.quantile(1.0), support=rows)
@@ -62,7 +69,7 @@ def compute(sums: Sums) -> Iterable[Sample]:
 
 
 def shares(sums: Sums, known: Iterable[str], most: int) -> Iterable[Sample]:
-    """The share of each class.
+    """Yields the share of each class among predictions that are classes, from 0 to 1, with Wilson's interval.
 
     Args:
         sums: of the predictions.
@@ -78,4 +85,6 @@ def shares(sums: Sums, known: Iterable[str], most: int) -> Iterable[Sample]:
         *((label, classes[label]) for label in classes if label in shown),
         *([(OTHER_CLASSES, others)] if others else []),
     ]:
-        yield Sample("predicted_class_ratio", {"class": label}, count / predicted, wilson(count, predicted), predicted)
+        yield Sample(
+            "predicted_class_ratio", {"class": label}, count / predicted, wilson_interval(count, predicted), predicted
+        )

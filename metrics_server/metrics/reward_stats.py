@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from metrics_server.metrics.confidence import of_mean, wilson
+from metrics_server.metrics.confidence import mean_interval, wilson_interval
 from metrics_server.metrics.model import Sample
 from metrics_server.metrics.sums import Sums, component
 
@@ -26,7 +26,7 @@ OTHER = "other"
 
 
 def increments(value: float) -> Sums:
-    """The sums of one reward."""
+    """Returns the sums of one reward, which is a finite number in the unit that the sender gives it."""
     return {REWARDS: 1.0, SUM: value, SQUARE: value * value, component_of(value): 1.0}
 
 
@@ -36,14 +36,16 @@ def component_of(value: float) -> str:
 
 
 def counts(sums: Sums) -> Iterator[tuple[str, float]]:
-    """(value, rewards of it)."""
+    """Yields each counted value, a whole number or "other", with the number of its rewards."""
     return ((name[len(VALUE) :], count) for name, count in sums.items() if name.startswith(VALUE))
 
 
 def compute(sums: Sums) -> Iterable[Sample]:
-    """Their mean and the share of each value; nothing before the first."""
+    """Yields the mean of the rewards, in their unit, and the share of each value, from 0 to 1; nothing before the first
+    reward. Intervals: Student's of the mean, Wilson's of a share.
+    """
     if (rewards := sums.get(REWARDS, 0.0)) > 0:
         total = sums.get(SUM, 0.0)
-        yield Sample("reward_mean", {}, total / rewards, of_mean(total, sums.get(SQUARE, 0.0), rewards), rewards)
+        yield Sample("reward_mean", {}, total / rewards, mean_interval(total, sums.get(SQUARE, 0.0), rewards), rewards)
         for value, count in counts(sums):
-            yield Sample("reward_ratio", {"value": value}, count / rewards, wilson(count, rewards), rewards)
+            yield Sample("reward_ratio", {"value": value}, count / rewards, wilson_interval(count, rewards), rewards)

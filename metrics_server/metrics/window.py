@@ -46,7 +46,11 @@ _UNITS = {"s": 1, "m": MINUTE, "h": HOUR, "d": DAY}
 
 
 def seconds_of(duration: str) -> int:
-    """Seconds in a duration such as 90s, 15m, 1h or 35d."""
+    """Returns the seconds in a duration such as 90s, 15m, 1h or 35d.
+
+    Raises:
+        BadConfiguration: it is no positive number with one of these units.
+    """
     match = _DURATION.fullmatch(duration.strip())
     if not match or not int(match[1]):
         raise BadConfiguration(
@@ -78,7 +82,7 @@ def roll_ups(now: float) -> list[tuple[int, int, int]]:
 
 
 def oldest_start(now: float, history: int) -> int:
-    """Buckets of the coarsest width that start before this second have left the history."""
+    """Returns the second from which on buckets of the coarsest width are within a history of so many seconds."""
     return floor(now - history, COARSEST)
 
 
@@ -93,7 +97,12 @@ def edge_of(length: int, now: float) -> int:
 
 
 def check_window(name: str, history: int) -> int:
-    """The length in seconds of a window given as a duration, or BadConfiguration when it cannot be kept exactly."""
+    """Returns the length in seconds of a window given as a duration.
+
+    Raises:
+        BadConfiguration: it is longer than the history, in seconds, or no multiple of the width of its oldest buckets,
+            so that its sums could not be kept exactly.
+    """
     length = seconds_of(name)
     width = width_at(length)
     if length % width:

@@ -117,6 +117,7 @@ class Series:
 
     @property
     def labels(self) -> Labels:
+        """Returns whose numbers these are: namespace, deployment, predictor and model."""
         return self.identity.labels
 
     def needs_persist(self, seconds: float) -> bool:

@@ -56,6 +56,7 @@ class Console:
         self.seconds = LIVE_SECONDS if self.is_terminal else LINE_SECONDS
 
     def say(self, text: str) -> None:
+        """Writes a line that stays, above the bottom line."""
         print(f"\r\x1b[K{text}" if self._live else text, flush=True)
         self.show(self._live)
 

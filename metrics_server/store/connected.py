@@ -13,19 +13,21 @@ from metrics_server.store.interface import StepSumsStream, never
 class Closable(Protocol):
     """A connection, whatever it leads to."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Closes the connection; what it had not committed is lost."""
 
 
 class HistoryReading(Protocol):
     """Reads the time buckets of a series in any thread; see `Store.history` and `Store.steps`."""
 
-    def history(self, series_id: int, since: int, until: int | None) -> Mapping[Bucket, Sums]: ...
+    def history(self, series_id: int, since: int, until: int | None) -> Mapping[Bucket, Sums]:
+        """Returns the sums by time bucket, of all buckets with since <= start < until."""
 
-    def steps(
-        self, series_id: int, since: int, until: int, step: int, is_over: Callable[[], bool]
-    ) -> StepSumsStream: ...
+    def steps(self, series_id: int, since: int, until: int, step: int, is_over: Callable[[], bool]) -> StepSumsStream:
+        """Yields the same buckets added up by step, in the order of time; `is_over` ends it."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Interrupts all readers and refuses new ones."""
 
 
 Connection = TypeVar("Connection", bound=Closable)

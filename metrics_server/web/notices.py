@@ -12,7 +12,7 @@ from msgspec import UNSET
 
 from metrics_server.api.responses import interval_of
 from metrics_server.api.schema import FollowedRequests, MetricValue, SeriesSummary, WindowSummary
-from metrics_server.metrics.confidence import of_difference
+from metrics_server.metrics.confidence import difference_interval
 from metrics_server.metrics.labels import LabelStatus
 from metrics_server.series.families import direction_of
 from metrics_server.web import formatting
@@ -111,7 +111,7 @@ def worse(value: MetricValue, than: MetricValue) -> tuple[float, float] | None:
         return None
     if min(value.support, than.support) < FEW_LABELS:  # intervals of so few pairs raise too many false alarms
         return None
-    lower, upper = sorted(-direction * end for end in of_difference(value.value, ours, than.value, theirs))
+    lower, upper = sorted(-direction * end for end in difference_interval(value.value, ours, than.value, theirs))
     return (lower, upper) if lower > 0 else None
 
 

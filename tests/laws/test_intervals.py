@@ -26,7 +26,7 @@ from cm_models.multiclass_numeric import MultiClassNumeric
 from cm_models.multiclass_one_hot import MulticlassOneHot
 from cm_models.regression import Regression
 from metrics_server.metrics import prediction_stats, reward_stats
-from metrics_server.metrics.confidence import WEIGHT_EXCESS, of_difference
+from metrics_server.metrics.confidence import WEIGHT_EXCESS, difference_interval
 from metrics_server.metrics.model import MetricModel, Sample
 from metrics_server.metrics.sums import add_into
 from metrics_server.pairing.scoring import weighted
@@ -434,7 +434,7 @@ def test_differences_hold_the_true_difference(name: str, better: str, worse: str
             dict(_intervals(population, sums))[key] for (population, _), sums in zip(sides, both, strict=True)
         )
         assert one.interval is not None is not other.interval
-        lower, upper = of_difference(one.value, one.interval, other.value, other.interval)  # type: ignore[arg-type]
+        lower, upper = difference_interval(one.value, one.interval, other.value, other.interval)  # type: ignore[arg-type]
         held.append(lower <= difference <= upper)
     assert LEAST <= sum(held) / RUNS <= GREATEST
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from metrics_server.metrics.confidence import of_difference
+from metrics_server.metrics.confidence import difference_interval
 from metrics_server.series.families import MODEL
 from metrics_server.simulation.feedback_counts import NAMES as COUNTS
 from metrics_server.telemetry import all_families
@@ -219,7 +219,7 @@ def test_the_canary_is_compared_with_what_it_may_replace(prometheus: Prometheus)
         for target in panels["$metric"] + panels["Difference of $metric"]
     }
     candidate, baseline = ((ends[f"{name} lower"], ends[f"{name} upper"]) for name in ("candidate", "baseline"))
-    lower, upper = of_difference(ends["candidate"], candidate, ends["baseline"], baseline)
+    lower, upper = difference_interval(ends["candidate"], candidate, ends["baseline"], baseline)
     assert (ends["difference lower"], ends["difference upper"]) == pytest.approx((lower, upper))
     assert lower < ends["difference"] == pytest.approx(ends["candidate"] - ends["baseline"])
     assert upper < 0

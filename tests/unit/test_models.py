@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 
 import cm_models
+import metrics_server.metrics
 from cm_models.multiclass_numeric import MultiClassNumeric
 from cm_models.multiclass_one_hot import MulticlassOneHot
-from metrics_server.metrics.confidence import wilson
+from metrics_server.metrics.confidence import wilson_interval
 
 MODULES = [
     *(module.name for module in pkgutil.iter_modules(cm_models.__path__, "cm_models.")),
-    *("metrics_server.metrics.log_histogram", "metrics_server.metrics.model", "metrics_server.metrics.task"),
+    *(module.name for module in pkgutil.iter_modules(metrics_server.metrics.__path__, "metrics_server.metrics.")),
 ]
 
 
@@ -59,7 +60,7 @@ def test_confusion_cells_are_exported_for_thirty_classes() -> None:
 )
 def test_wilson_interval(successes: int, trials: int, lower: float, upper: float) -> None:
     """The interval is the published one (Newcombe 1998, method 3, for 81 of 263)."""
-    assert wilson(successes, trials) == pytest.approx((lower, upper), abs=1e-4)
+    assert wilson_interval(successes, trials) == pytest.approx((lower, upper), abs=1e-4)
 
 
 def test_wilson_interval_covers() -> None:
@@ -67,7 +68,9 @@ def test_wilson_interval_covers() -> None:
     random = np.random.default_rng(1)
     for share in (0.3, 0.7, 0.9):
         drawn = random.binomial(200, share, size=4000)
-        covered = np.mean([lower <= share <= upper for lower, upper in (wilson(float(k), 200.0) for k in drawn)])
+        covered = np.mean(
+            [lower <= share <= upper for lower, upper in (wilson_interval(float(k), 200.0) for k in drawn)]
+        )
         assert 0.93 <= covered <= 0.97
 
 
