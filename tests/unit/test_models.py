@@ -12,11 +12,13 @@ import pytest
 import cm_models
 from cm_models.multiclass_numeric import MultiClassNumeric
 from cm_models.multiclass_one_hot import MulticlassOneHot
+from metrics_server.metrics import sequential
 from metrics_server.metrics.confidence import wilson
 
 MODULES = [
     *(module.name for module in pkgutil.iter_modules(cm_models.__path__, "cm_models.")),
     *("metrics_server.metrics.log_histogram", "metrics_server.metrics.model", "metrics_server.metrics.task"),
+    *(module.name for module in pkgutil.iter_modules(sequential.__path__, f"{sequential.__name__}.")),
 ]
 
 
