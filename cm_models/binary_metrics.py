@@ -9,7 +9,7 @@ from typing import ClassVar
 from cm_models import classification, confusion, probability
 from cm_models.classification import readings
 from cm_models.confusion import COUNTED, Matrix, cells_of, counts_of, increments_of
-from metrics_server.metrics import Array, Families, Sample, Sums
+from metrics_server.metrics import Array, Families, Sample, SequentialEstimate, Sums
 
 NEGATIVE, POSITIVE = CLASSES = ("0", "1")
 
@@ -55,6 +55,10 @@ class BinaryMetrics:
     def tables(self, sums: Sums) -> Mapping[str, list[dict[str, str | float]]]:
         """Reliability, discrimination and thresholds."""
         return probability.tables(sums, CLASSES)
+
+    def estimate(self, name: str, sums: Sums) -> SequentialEstimate | None:
+        """The accuracy and the averages over classes; see `cm_models.classification`."""
+        return classification.estimate(name, Matrix.of(sums))
 
     def counts(self, sums: Sums) -> Iterable[Sample]:
         """Right and wrong pairs, and the four cells of the matrix without the empty ones."""

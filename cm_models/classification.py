@@ -23,11 +23,15 @@ from cm_models.confusion import Matrix
 from metrics_server.metrics import (
     ROUNDING,
     Array,
+    AsymptoticEstimate,
     Families,
     GaugeSpec,
     Interval,
     Sample,
+    SequentialEstimate,
+    ShareEstimate,
     correlation_interval,
+    mean_estimate,
     ratio_interval,
     ratio_mean_interval,
     wilson_interval,
@@ -133,6 +137,23 @@ def readings(matrix: Matrix, exported: Sequence[str]) -> Iterator[Sample]:
             for name in overall.names:
                 yield Sample(name, {}, overall.value, bounds, matrix.pairs)
         yield from per_class(matrix, exported)
+
+
+def estimate(name: str, matrix: Matrix) -> SequentialEstimate | None:
+    """The estimate, for looks at any time, of the accuracy or of an average over classes; None of another value.
+
+    With weights the accuracy is a mean. An average asks for truths of every class that occurs.
+    """
+    if name == "accuracy_ratio" and matrix.pairs > 0:
+        if matrix.effective_weight == 1:
+            return ShareEstimate(matrix.correct, matrix.pairs)
+        return mean_estimate(matrix.correct, matrix.correct, matrix.pairs, matrix.effective_weight, bounds=(0.0, 1.0))
+    for overall in (each for ratio in RATIOS for each in _averages(matrix, ratio)):
+        if name in overall.names:
+            variance = _variances(matrix, [overall.gradient])[0]
+            truths = dict(zip(matrix.labels, (matrix.support * matrix.effective_weight).tolist(), strict=True))
+            return AsymptoticEstimate(overall.value, variance, matrix.pairs * matrix.effective_weight, truths)
+    return None
 
 
 def per_class(matrix: Matrix, exported: Sequence[str]) -> Iterator[Sample]:

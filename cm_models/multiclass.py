@@ -9,7 +9,7 @@ from typing import ClassVar
 from cm_models import classification, confusion
 from cm_models.classification import readings
 from cm_models.confusion import COUNTED, MAX_EXPORTED_CELLS, Matrix, counts_of, increments_of
-from metrics_server.metrics import OTHER_CLASSES, Array, Families, Sample, Sums
+from metrics_server.metrics import OTHER_CLASSES, Array, Families, Sample, SequentialEstimate, Sums
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,10 @@ class Multiclass:
         """The classes with series of their own."""
         names = self.classes or sorted(occurring)
         return tuple(label for label in names if label != OTHER_CLASSES)[: self.max_exported_classes]
+
+    def estimate(self, name: str, sums: Sums) -> SequentialEstimate | None:
+        """The accuracy and the averages over classes; see `cm_models.classification`."""
+        return classification.estimate(name, Matrix.of(sums))
 
     def counts(self, sums: Sums) -> Iterable[Sample]:
         """Right and wrong pairs, and the cells of the matrix; beyond 30 classes the first 30 and `__other__`."""

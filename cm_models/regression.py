@@ -17,11 +17,13 @@ from metrics_server.metrics import (
     LogHistogram,
     Moments,
     Sample,
+    SequentialEstimate,
     Sums,
     bin_counts,
     bin_rows,
     effective_weight,
     estimate_interval,
+    mean_estimate,
     mean_interval,
     quotient_variance,
     skewed_mean_interval,
@@ -53,6 +55,13 @@ FAMILIES: Families = {
     "absolute_error_quantile": GaugeSpec(
         "Quantile of |prediction - truth|, in the unit of the target, to 2.5 %.", ("q",), has_interval=True, better=-1
     ),
+}
+
+# The sums that are Σx and Σx² of a mean.
+_MEANS = {
+    "mean_absolute_error": ("abs_error", "squared_error"),
+    "mean_error": ("error", "squared_error"),
+    "mean_squared_error": ("squared_error", "fourth_error"),
 }
 
 
@@ -146,6 +155,14 @@ class Regression:
         moments = Moments(absolute, squared, lightest=1.0 if share == 1 else 0.0)
         if (histogram := LogHistogram.of_magnitudes(NAME, sums, ROUNDING * pairs, moments)) is not None:
             yield from _quantiles(histogram, pairs, share)
+
+    def estimate(self, name: str, sums: Sums) -> SequentialEstimate | None:
+        """The mean absolute, squared and signed error, as means; the other values are not sequential."""
+        pairs = sums.get("pairs", 0.0)
+        if name not in _MEANS or pairs <= 0:
+            return None
+        total, squares = (sums.get(part, 0.0) for part in _MEANS[name])
+        return mean_estimate(total, squares, pairs, effective_weight(sums, pairs))
 
     def tables(self, sums: Sums) -> dict[str, list[dict[str, str | float]]]:
         """Under "errors" how many pairs have an error from `lower` to `upper`, ascending; those nearer to 0 than 1e-12

@@ -2,7 +2,7 @@
 
 A model turns labelled predictions into `Sums` and sums into `Sample`s (see `MetricModel`), and may say in `families`
 what its samples mean (`GaugeSpec`, `CounterSpec`). The functions named `…_interval` make 95 % intervals, a
-`LogHistogram` reads quantiles.
+`LogHistogram` reads quantiles, and a `SequentialEstimate` is what a value tells to be looked at again and again.
 """
 
 from metrics_server.metrics.confidence import (
@@ -32,6 +32,13 @@ from metrics_server.metrics.model import (
     Sample,
     Tabular,
 )
+from metrics_server.metrics.sequential.estimate import (
+    AsymptoticEstimate,
+    Sequential,
+    SequentialEstimate,
+    ShareEstimate,
+    mean_estimate,
+)
 from metrics_server.metrics.sums import ROUNDING, SEPARATOR, Sums, component
 
 __all__ = [
@@ -42,6 +49,7 @@ __all__ = [
     "VOCABULARIES_DIFFER",
     "AncestorCounting",
     "Array",
+    "AsymptoticEstimate",
     "CounterSpec",
     "Counting",
     "Families",
@@ -51,6 +59,9 @@ __all__ = [
     "MetricModel",
     "Moments",
     "Sample",
+    "Sequential",
+    "SequentialEstimate",
+    "ShareEstimate",
     "Sums",
     "Tabular",
     "bin_counts",
@@ -60,6 +71,7 @@ __all__ = [
     "difference_interval",
     "effective_weight",
     "estimate_interval",
+    "mean_estimate",
     "mean_interval",
     "quotient_variance",
     "ratio_interval",

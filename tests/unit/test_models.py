@@ -13,11 +13,13 @@ import cm_models
 import metrics_server.metrics
 from cm_models.multiclass_numeric import MultiClassNumeric
 from cm_models.multiclass_one_hot import MulticlassOneHot
+from metrics_server.metrics import sequential
 from metrics_server.metrics.confidence import wilson_interval
 
 MODULES = [
     *(module.name for module in pkgutil.iter_modules(cm_models.__path__, "cm_models.")),
     *(module.name for module in pkgutil.iter_modules(metrics_server.metrics.__path__, "metrics_server.metrics.")),
+    *(module.name for module in pkgutil.iter_modules(sequential.__path__, f"{sequential.__name__}.")),
 ]
 
 
