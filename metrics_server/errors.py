@@ -16,7 +16,11 @@ class Reason(Enum):
     those: the same event may be taken once its address or --events_prefix is mended.
     """
 
-    MALFORMED_HTTP = ("malformed_http", 400, "The bytes are no HTTP/1.1 request, or its Host is missing or invalid.")
+    MALFORMED_HTTP = (
+        "malformed_http",
+        400,
+        "The bytes are no HTTP/1.1 request, its Host is missing or invalid, or its end could be taken for another.",
+    )
     MALFORMED_JSON = ("malformed_json", 400, "The body is not JSON.")
     INVALID_UTF8 = ("invalid_utf8", 400, "Text is not valid UTF-8, or holds a lone surrogate.")
     NOT_A_NUMBER = ("not_a_number", 400, "NaN or an infinity where a number is needed.")

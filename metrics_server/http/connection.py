@@ -43,6 +43,9 @@ _HOST_NAMES = frozenset("".join(letters).encode() for letters in product(*((c, c
 # RFC 9112 3.2: Host = uri-host [ ":" port ]; RFC 3986 3.2.2 says what a uri-host is. It may be empty.
 _HOST_VALUE = re.compile(rb"(?:\[(?:[\w.~!$&'()*+,;=:-]|%25)+\]|(?:[\w.~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::\d*)?")
 
+# RFC 9110 4.2.3: a scheme has no case; RFC 9112 3.2.2: behind the authority a path, or at once a query.
+_SCHEME_AND_AUTHORITY = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
+
 Route = Callable[[Exchange], Receiver]
 
 
@@ -59,6 +62,7 @@ class Connection(asyncio.Protocol):
         self._method = self._target = b""
         self._headers: RawHeaders = []
         self._hosts: list[bytes] = []
+        self._codings: list[bytes] = []
         self._valid_host: bytes | None = None  # the last one; a client says the same in each request
         self._unframed_bytes = 0
         self._can_write = True
@@ -119,7 +123,8 @@ class Connection(asyncio.Protocol):
         if any(name.lower() == b"connection" and b"close" in value.lower() for name, value in self._headers):
             kept.append((b"Connection", b"close"))
         lines = b"".join(name + b": " + value + b"\r\n" for name, value in kept)
-        head = self._method + b" " + self._target + b" HTTP/1.1\r\n" + lines + b"\r\n"
+        version = self._parser.get_http_version().encode()
+        head = self._method + b" " + self._target + b" HTTP/" + version + b"\r\n" + lines + b"\r\n"
         self._parser = httptools.HttpRequestParser(self)
         self._unframed_bytes = len(head) + rest_bytes
         self._parser.feed_data(head)
@@ -158,7 +163,7 @@ class Connection(asyncio.Protocol):
     # httptools' callbacks, in the order of a message
 
     def on_message_begin(self) -> None:
-        self._target, self._headers, self._hosts = b"", [], []
+        self._target, self._headers, self._hosts, self._codings = b"", [], [], []
 
     def on_url(self, url: bytes) -> None:
         self._target += url
@@ -167,6 +172,8 @@ class Connection(asyncio.Protocol):
         self._headers.append((name, value))
         if len(name) == 4 and name in _HOST_NAMES:
             self._hosts.append(value)
+        elif len(name) == 17 and name.lower() == b"transfer-encoding":
+            self._codings.append(value)
 
     def on_headers_complete(self) -> None:
         parser = self._parser
@@ -182,13 +189,14 @@ class Connection(asyncio.Protocol):
             keep_alive=parser.should_keep_alive(),
         )
         exchange.head_bytes = sum([len(name) + len(value) + 4 for name, value in self._headers]) + len(self._target)
+        self._headers = []  # what still comes are trailers, which are no headers (RFC 9110 6.5.1)
         if self._can_write:  # else the deadline is that of a client which does not read
             self.deadline = self._server.now() + BODY_SECONDS
         self._reading = exchange
         self._exchanges.append(exchange)
         if exchange.head_bytes > HEAD_BYTES:
             self._refuse(Reason.HEADERS_TOO_LARGE, f"request line and headers are larger than {HEAD_BYTES} bytes")
-        elif self._has_valid_host(exchange):
+        elif self._has_valid_host(exchange) and self._is_framed_for_all(exchange.version):
             exchange.receiver = self._server.route(exchange)
 
     def _has_valid_host(self, exchange: Exchange) -> bool:
@@ -204,6 +212,20 @@ class Connection(asyncio.Protocol):
             self._refuse(Reason.MALFORMED_HTTP, "the header Host is not a host with at most a port")
         else:
             self._valid_host = hosts[0] if hosts else None
+            return True
+        return False
+
+    def _is_framed_for_all(self, version: str) -> bool:
+        """Tells whether everybody on the request's way agrees where it ends; refuses it otherwise.
+
+        The parser takes any version, and in any of them a body whose last coding is `chunked`. RFC 9112 6.1 calls the
+        framing of one in HTTP/1.0 faulty, and of `gzip, chunked` the first coding would not be undone.
+        """
+        if version not in ("1.0", "1.1"):
+            self._refuse(Reason.MALFORMED_HTTP, "only HTTP/1.1 and HTTP/1.0 are spoken")
+        elif self._codings and (version == "1.0" or [one.strip().lower() for one in self._codings] != [b"chunked"]):
+            self._refuse(Reason.MALFORMED_HTTP, "the only Transfer-Encoding is chunked, in HTTP/1.1")
+        else:
             return True
         return False
 
@@ -335,10 +357,14 @@ def _finish(exchange: Exchange) -> None:
 def _origin_form(target: str) -> str:
     """The path and query of a request target; a client of a proxy writes the whole address, which every server must
     accept.
+
+    >>> _origin_form("HTTP://host:80?window=1h")
+    '/?window=1h'
     """
-    if target.startswith(("http://", "https://")):
-        return "/" + target.partition("://")[2].partition("/")[2]
-    return target
+    if target.startswith("/") or (authority := _SCHEME_AND_AUTHORITY.match(target)) is None:
+        return target
+    rest = target[authority.end() :]
+    return rest if rest.startswith("/") else f"/{rest}"
 
 
 class Guest(Protocol):
