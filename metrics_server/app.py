@@ -6,11 +6,10 @@ import asyncio
 import logging
 import re
 import ssl
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from inspect import signature
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tornado.ioloop import PeriodicCallback
@@ -27,6 +26,8 @@ from metrics_server.errors import BadConfiguration
 from metrics_server.http.connection import HttpServer
 from metrics_server.http.handler import Handler, NotFound
 from metrics_server.http.prefork import WorkerPlace
+from metrics_server.http.token import Access, TokenFile, Tokens, token_file
+from metrics_server.http.watched_files import EVERY_SECONDS as LOOK_SECONDS
 from metrics_server.http.worker_pools import SharedPages, WorkerPools
 from metrics_server.ingest.elasticsearch.lookup import PredictionLookup, address_of, checked_index, tls_of
 from metrics_server.ingest.kafka.config import configuration, topics
@@ -55,6 +56,7 @@ if TYPE_CHECKING:  # the driver is an extra
 logger = logging.getLogger(__name__)
 
 ASKED_SECONDS = 2.0  # at most, of the time to drain, for the answers of the JSON API
+TOKEN_OPTIONS = ("token_file", "send_token_file", "read_token_file", "delete_token_file")
 LOOK_UP_SECONDS = 2.0  # at most, of the time to drain, for look-ups that wait: nobody does for their answers
 
 
@@ -81,7 +83,10 @@ class Server:
             SharingTelemetry(store.sharing, self._telemetry.registry)
         self._sampler = SelfSampler(self._telemetry)
         self._is_worker = worker is not None
-        self._periodic = [PeriodicCallback(self._sampler.sample, EVERY_SECONDS * 1000)]
+        self._periodic = [
+            PeriodicCallback(self._sampler.sample, EVERY_SECONDS * 1000),
+            PeriodicCallback(self._refresh_files, LOOK_SECONDS * 1000),
+        ]
         if worker is not None:
             self._share_counts(worker)
         exported = settings.max_exported_classes
@@ -96,21 +101,17 @@ class Server:
         self._lookup = self._elasticsearch(elastic_key) if settings.elasticsearch_uri else None
         self._ingest = self._make_ingest(defaults, replies)
         self._kafka = self._consumer() if settings.kafka_brokers else None
-        self._gate = Gate(
-            self._ingest,
-            max_body_bytes=settings.max_body_bytes,
-            max_bodies_bytes=settings.max_bodies_bytes,
-            token=_token(settings.token_file),
-        )
+        self._token_files = _token_files(settings)
+        self._access = _access(self._token_files)
+        limits = {"max_body_bytes": settings.max_body_bytes, "max_bodies_bytes": settings.max_bodies_bytes}
+        self._gate = Gate(self._ingest, **limits, access=self._access)
         self._pools = WorkerPools()
-        router = self._router(self._application(*self._views(ancestor)))
-        self._http = HttpServer(
-            router.route,
-            router.refused,
-            crowded=self._telemetry.refused_connections.inc,
-            cut=self._telemetry.slow_readers.inc,
-            max_connections=settings.max_connections,
-        )
+        self._http = self._make_http(self._router(self._application(*self._views(ancestor))))
+
+    async def _refresh_files(self) -> None:
+        """Looks at the files that may change while the server runs."""
+        for files in self._token_files.values():
+            await files.refresh()
 
     def _share_counts(self, worker: WorkerPlace) -> None:
         """Lets any worker tell what all have counted."""
@@ -207,22 +208,35 @@ class Server:
             rows,
             default_handler_class=NotFound,
             log_function=lambda handler: None,  # what failed is counted, and logged where it failed
+            access=self._access,
+        )
+
+    def _make_http(self, router: Router) -> HttpServer:
+        return HttpServer(
+            router.route,
+            router.refused,
+            crowded=self._telemetry.refused_connections.inc,
+            cut=self._telemetry.slow_readers.inc,
+            max_connections=self._settings.max_connections,
         )
 
     def _parts(self, exposition: Exposition, api: Api) -> dict[str, Any]:
         """Tells what handlers may ask for, by the names that they have for it."""
-        has_token = bool(self._settings.token_file)
+        wants_token = self._access.sending.are_wanted
+        guarded = {"sender": wants_token, "reader": self._access.reading.are_wanted}
         seen = api, self._telemetry, self._sampler, self._ingest.rejections
         return {
             "api": api,
-            "document": document(self._settings.windows, has_token=has_token),
+            "document": document(
+                self._settings.windows, guarded=[who for who, is_asked in guarded.items() if is_asked]
+            ),
             "exposition": exposition,
             "gate": self._gate,
             "ingest": self._ingest,
             "pages": SharedPages(self._pools.scrapes),
             "pools": self._pools,
             "protocol": self._settings.protocol,
-            "site": Site(*seen, windows=self._windows, has_token=has_token, is_store_up=lambda: self._writer.is_up),
+            "site": Site(*seen, windows=self._windows, wants_token=wants_token, is_store_up=lambda: self._writer.is_up),
             "state": self._state,
             "writer": self._writer,
         }
@@ -331,13 +345,18 @@ def _ssl_context(settings: Settings) -> ssl.SSLContext | None:
     return context
 
 
-def _token(path: str) -> str:
-    if not path:
-        return ""
-    try:
-        token = Path(path).read_text().strip()
-    except OSError as error:
-        raise BadConfiguration(f"--token_file {path}: {error.strerror}") from error
-    if not token:
-        raise BadConfiguration(f"--token_file {path} is empty")
-    return token
+def _token_files(settings: Settings) -> dict[str, TokenFile]:
+    """The files with tokens, by the options that name them."""
+    named = {option: getattr(settings, option) for option in TOKEN_OPTIONS}
+    return {option: token_file(option, path) for option, path in named.items() if path}
+
+
+def _access(files: Mapping[str, TokenFile]) -> Access:
+    def tokens(*options: str) -> Tokens:
+        return Tokens(*(files[option] for option in options if option in files))
+
+    return Access(
+        sending=tokens("token_file", "send_token_file"),
+        reading=tokens("read_token_file"),
+        retiring=tokens("token_file", "delete_token_file"),
+    )

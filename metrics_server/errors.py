@@ -98,6 +98,15 @@ class Rejected(MetricsServerError):
         return self
 
 
+class Unauthorized(Rejected):
+    """No token was shown where one is wanted, or a wrong one."""
+
+    def __init__(self, *, is_shown: bool) -> None:
+        super().__init__(Reason.UNAUTHORIZED, "a bearer token is required")
+        # RFC 6750, 3: the scheme is never without a parameter, and a request without a token is told no error code.
+        self.challenge = 'Bearer realm="feedback metrics server"' + (', error="invalid_token"' if is_shown else "")
+
+
 class Unavailable(MetricsServerError):
     """Our fault, and passing: answered 503 with Retry-After; the sender should send the same event again."""
 

@@ -213,7 +213,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     events_prefix: Annotated[
         PathPrefix, "a path, such as /seldon-events, at which and below which events are taken as at /"
     ] = ""
-    token_file: Annotated[Text, "file with a token that event senders must present as bearer token"] = ""
+    token_file: Annotated[
+        Text, "file with tokens, one a line, of which who sends events or retires a series must show one"
+    ] = ""
+    send_token_file: Annotated[Text, "file with tokens for sending events alone, beside those of --token_file"] = ""
+    read_token_file: Annotated[
+        Text,
+        "file with tokens of which who reads /v1/metrics, the JSON API or the page must show one; empty for anyone",
+    ] = ""
+    delete_token_file: Annotated[Text, "file with tokens for retiring series alone, beside those of --token_file"] = ""
     tls_cert: Annotated[Text, "file with the certificate chain to serve HTTPS with, with --tls_key"] = ""
     tls_key: Annotated[Text, "file with the certificate's private key"] = ""
     shutdown_delay: Annotated[Seconds, "seconds to go on serving after SIGTERM, while /readyz already says 503"] = 0.0

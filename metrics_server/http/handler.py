@@ -14,9 +14,11 @@ from typing import Any, NamedTuple
 
 from tornado.web import HTTPError, RequestHandler
 
-from metrics_server.errors import BadRequest, Unavailable
+from metrics_server.errors import BadRequest, Unauthorized, Unavailable
 from metrics_server.http.response import Response, error_response, unavailable_response
+from metrics_server.http.token import Access, token_of_reader
 
+BASIC = 'Basic realm="feedback metrics server", charset="UTF-8"'  # a browser asks its user for a password (RFC 7617)
 REASONS = {401: "unauthorized", 404: "not_found", 405: "method_not_allowed"}
 
 
@@ -29,11 +31,27 @@ class Handler(RequestHandler):
     """Answers HEAD like GET, errors in our one shape, and says nothing of the software behind it."""
 
     ALLOWED = "GET, HEAD"
+    IS_GUARDED = False  # who reads it needs a token, where there are any
 
     def set_default_headers(self) -> None:
         self.clear_header("Server")
         self.set_header("Content-Type", "text/plain; charset=utf-8")
         self.set_header("X-Content-Type-Options", "nosniff")
+
+    def prepare(self) -> None:
+        """Answers who reads what is guarded without a token."""
+        access: Access = self.settings["access"]
+        if access.reading.are_wanted and self.request.method in ("GET", "HEAD") and self.is_guarded():
+            try:
+                access.reading.check(token_of_reader(self.request.headers.get("Authorization", "")))
+            except Unauthorized as error:
+                self.add_header("WWW-Authenticate", error.challenge)
+                self.add_header("WWW-Authenticate", BASIC)  # in a line of its own: browsers read one scheme of a line
+                self.answer(error_response(error.status, error.reason.label, error.detail))
+
+    def is_guarded(self) -> bool:
+        """Tells whether this request reads what is guarded."""
+        return self.IS_GUARDED
 
     async def head(self, *arguments: str) -> None:
         if type(self).get is RequestHandler.get:
@@ -48,6 +66,13 @@ class Handler(RequestHandler):
         reason = REASONS.get(status_code, "bad_request" if status_code < 500 else "internal")
         answer = error_response(status_code, reason, self._reason)
         self.set_header("Content-Type", "application/json")
+        self.finish(answer.body)
+
+    def answer(self, answer: Response) -> None:
+        """Sends an answer that is made already."""
+        self.set_status(answer.status)
+        for name, value in answer.headers.items():
+            self.set_header(name, value)
         self.finish(answer.body)
 
     def write_json(self, value: Any) -> None:
@@ -119,13 +144,6 @@ class RenderedHandler(Handler):
     def compute_etag(self) -> str | None:
         """The one that was made beside the event loop: to digest a page of 15 MB takes 20 ms."""
         return self._etag or super().compute_etag()
-
-    def answer(self, answer: Response) -> None:
-        """Sends an answer that is made already."""
-        self.set_status(answer.status)
-        for name, value in answer.headers.items():
-            self.set_header(name, value)
-        self.finish(answer.body)
 
 
 def encoded(make: Callable[[], Rendered], *, zipped: bool) -> Encoded:

@@ -4,13 +4,11 @@ Application.
 
 from __future__ import annotations
 
-import hmac
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import TypeAlias
-from urllib.parse import parse_qs
 
 from tornado.web import Application
 
@@ -18,6 +16,7 @@ from metrics_server.errors import BadRequest, Reason, Rejected
 from metrics_server.http.application import ApplicationRequest
 from metrics_server.http.exchange import Exchange, RawHeaders, Receiver
 from metrics_server.http.response import Respond, Response
+from metrics_server.http.token import Access, token_of_sender
 from metrics_server.ingest.pipeline import Ingest, RawPost
 
 MAX_HEADER_BYTES = 16 * 2**10
@@ -44,35 +43,34 @@ def _name_of(raw: bytes) -> tuple[str, bool]:
 
 
 class Gate:
-    """What all event requests of this server share: the limits, the token, and how much is being received."""
+    """What all event requests of this server share: the limits, the tokens, and how much is being received."""
 
-    def __init__(self, ingest: Ingest, *, max_body_bytes: int, max_bodies_bytes: int, token: str = "") -> None:
+    def __init__(self, ingest: Ingest, *, max_body_bytes: int, max_bodies_bytes: int, access: Access) -> None:
         self.ingest = ingest
         self.max_body_bytes = max_body_bytes
         self.max_bodies_bytes = max_bodies_bytes
         self.held_bytes = 0
         self.open_requests = 0
-        self._token = token.encode()
+        self._access = access
 
     def check_token(self, authorization: str, query: str) -> None:
-        """Raises `Rejected` unless the request carries the token as a bearer token or as access_token in the query."""
-        if not self._token:
-            return
-        scheme, _, sent = authorization.partition(" ")
-        if scheme.lower() != "bearer":
-            sent = parse_qs(query).get("access_token", [""])[0]
-        if not hmac.compare_digest(sent.strip().encode(), self._token):
-            raise Rejected(Reason.UNAUTHORIZED, "a bearer token is required")
+        """Raises `Unauthorized` unless the request carries a token of senders as a bearer token or as access_token in
+        the query.
+        """
+        if self._access.sending.are_wanted:
+            self._access.sending.check(token_of_sender(authorization, query))
 
     def check_owner(self, authorization: str, query: str) -> None:
         """As `check_token`, for what only the owner of the server may do: without a token configured nobody may, a
-        `Refusal`.
+        `BadRequest`.
         """
-        if not self._token:
+        if not self._access.retiring.are_wanted:
             raise BadRequest(
-                "this needs a token, and the server has none: start it with --token_file", 403, "forbidden"
+                "this needs a token, and the server has none for it: start it with --delete_token_file or --token_file",
+                403,
+                "forbidden",
             )
-        self.check_token(authorization, query)
+        self._access.retiring.check(token_of_sender(authorization, query))
 
     @contextmanager
     def open_request(self) -> Iterator[None]:
