@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-import ssl
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -23,11 +22,14 @@ from metrics_server.api.routes import HANDLERS, Route
 from metrics_server.api.service import Api
 from metrics_server.api.worker_counts import WorkerCounts
 from metrics_server.errors import BadConfiguration
+from metrics_server.http.access import Access
+from metrics_server.http.certificate import Certificates, Clients
 from metrics_server.http.connection import HttpServer
 from metrics_server.http.handler import Handler, NotFound
 from metrics_server.http.prefork import WorkerPlace
-from metrics_server.http.token import Access, TokenFile, Tokens, token_file
+from metrics_server.http.token import TokenFile, Tokens, token_file
 from metrics_server.http.watched_files import EVERY_SECONDS as LOOK_SECONDS
+from metrics_server.http.watched_files import WatchedFiles
 from metrics_server.http.worker_pools import SharedPages, WorkerPools
 from metrics_server.ingest.elasticsearch.lookup import PredictionLookup, address_of, checked_index, tls_of
 from metrics_server.ingest.kafka.config import configuration, topics
@@ -102,7 +104,9 @@ class Server:
         self._ingest = self._make_ingest(defaults, replies)
         self._kafka = self._consumer() if settings.kafka_brokers else None
         self._token_files = _token_files(settings)
-        self._access = _access(self._token_files)
+        self._certificates = _certificates(settings)
+        clients = Clients(are_verified=bool(settings.tls_client_ca), senders=settings.tls_clients)
+        self._access = _access(self._token_files, clients)
         limits = {"max_body_bytes": settings.max_body_bytes, "max_bodies_bytes": settings.max_bodies_bytes}
         self._gate = Gate(self._ingest, **limits, access=self._access)
         self._pools = WorkerPools()
@@ -110,7 +114,10 @@ class Server:
 
     async def _refresh_files(self) -> None:
         """Looks at the files that may change while the server runs."""
-        for files in self._token_files.values():
+        watched: list[WatchedFiles[Any]] = [*self._token_files.values()]
+        if self._certificates is not None:
+            watched.append(self._certificates)
+        for files in watched:
             await files.refresh()
 
     def _share_counts(self, worker: WorkerPlace) -> None:
@@ -255,13 +262,12 @@ class Server:
         """
         for path in self._settings.model_paths:
             self._build(path, {})  # a model that cannot be loaded stops the start, not the first event
-        context = _ssl_context(self._settings)
         self._writer.start()
         for periodic in self._periodic:
             periodic.start()
         try:
             where = self._settings.host, self._settings.http_port
-            await self._http.listen(*where, context, is_shared=self._is_worker)
+            await self._http.listen(*where, self._certificates, is_shared=self._is_worker)
         except OSError as error:
             self._writer.stop()
             raise BadConfiguration(
@@ -334,15 +340,10 @@ def _deliver_all(results: list[tuple[OnResult, Sequence[SubmissionResult]]]) -> 
             logger.exception("An answer could not be given")
 
 
-def _ssl_context(settings: Settings) -> ssl.SSLContext | None:
+def _certificates(settings: Settings) -> Certificates | None:
     if not settings.tls_cert:
         return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(settings.tls_cert, settings.tls_key)
-    except (OSError, ssl.SSLError) as error:
-        raise BadConfiguration(f"--tls_cert {settings.tls_cert} --tls_key {settings.tls_key}: {error}") from error
-    return context
+    return Certificates(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
 
 
 def _token_files(settings: Settings) -> dict[str, TokenFile]:
@@ -351,7 +352,7 @@ def _token_files(settings: Settings) -> dict[str, TokenFile]:
     return {option: token_file(option, path) for option, path in named.items() if path}
 
 
-def _access(files: Mapping[str, TokenFile]) -> Access:
+def _access(files: Mapping[str, TokenFile], clients: Clients) -> Access:
     def tokens(*options: str) -> Tokens:
         return Tokens(*(files[option] for option in options if option in files))
 
@@ -359,4 +360,5 @@ def _access(files: Mapping[str, TokenFile]) -> Access:
         sending=tokens("token_file", "send_token_file"),
         reading=tokens("read_token_file"),
         retiring=tokens("token_file", "delete_token_file"),
+        clients=clients,
     )

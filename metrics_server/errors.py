@@ -33,6 +33,7 @@ class Reason(Enum):
     DUPLICATE_HEADER = ("duplicate_header", 400, "A header that must be single was sent twice.")
     MALFORMED_GZIP = ("malformed_gzip", 400, "The body looks like gzip but cannot be decompressed.")
     UNAUTHORIZED = ("unauthorized", 401, "The bearer token is missing or wrong.")
+    CLIENT_REFUSED = ("client_refused", 403, "The client showed no certificate, or one whose name may not do this.")
     CROSS_SITE = ("cross_site", 403, "A browser sends this for a page of another site.")
     UNKNOWN_ROUTE = ("unknown_route", 404, "An event was posted to a path where none are taken.")
     BODY_TIMEOUT = ("body_timeout", 408, "The body did not arrive within 10 s; sending it again may succeed.")

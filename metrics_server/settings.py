@@ -224,6 +224,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     delete_token_file: Annotated[Text, "file with tokens for retiring series alone, beside those of --token_file"] = ""
     tls_cert: Annotated[Text, "file with the certificate chain to serve HTTPS with, with --tls_key"] = ""
     tls_key: Annotated[Text, "file with the certificate's private key"] = ""
+    tls_client_ca: Annotated[
+        Text, "file with the authorities of client certificates, one of which every request but probes then needs"
+    ] = ""
+    tls_clients: Annotated[
+        Texts,
+        "names in client certificates, separated by commas, of those who may send events and retire series; who reads"
+        " then needs none",
+    ] = ()
     shutdown_delay: Annotated[Seconds, "seconds to go on serving after SIGTERM, while /readyz already says 503"] = 0.0
     drain_seconds: Annotated[Seconds, "seconds at most to apply and answer what was received before the shutdown"] = (
         20.0
@@ -251,6 +259,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             )
         if bool(self.tls_cert) != bool(self.tls_key):
             raise BadConfiguration("--tls_cert and --tls_key: want both or none")
+        if self.tls_client_ca and not self.tls_cert:
+            raise BadConfiguration("--tls_client_ca: want --tls_cert and --tls_key too")
+        if self.tls_clients and not self.tls_client_ca:
+            raise BadConfiguration("--tls_clients: want --tls_client_ca too, to verify their certificates by")
         if self.kafka_brokers and not (self.kafka_topic.strip(", ") and self.kafka_group):
             raise BadConfiguration("--kafka_topic, --kafka_group: want both with --kafka_brokers")
         for at, entry in enumerate(self.deployments):

@@ -77,7 +77,8 @@ class Model(Answering):
 
     async def delete(self, *parts: str) -> None:
         try:
-            self._gate.check_owner(self.request.headers.get("Authorization", ""), self.request.query)
+            authorization = self.request.headers.get("Authorization", "")
+            self._gate.access.check_owner(self.client_names, authorization, self.request.query)
             query.read(self.request.query, query.TOKEN)
         except Rejected as error:
             self.answer(rejected_response(error))

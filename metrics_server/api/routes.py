@@ -71,7 +71,10 @@ _REFUSALS = {
     422: "Not usable.",
     431: "Headers.",
 }
-_UNAUTHORIZED = {401: ("The token is missing or wrong.", ERROR)}
+_UNAUTHORIZED = {
+    401: ("The token is missing or wrong.", ERROR),
+    403: ("The client's certificate is missing, or not for this.", ERROR),
+}
 _REFUSED = {status: (help_, ERROR) for status, help_ in _REFUSALS.items()} | _UNAUTHORIZED | _UNAVAILABLE
 _BAD_QUERY = {400: ("A parameter that cannot be used.", ERROR)}
 _NOT_FOUND = {404: ("There is nothing of that name.", ERROR)}
@@ -120,7 +123,12 @@ def _page(help_: str, parameters: Iterable[Parameter]) -> Operation:
     """A page for people, or with `figures` what is drawn on it."""
     wrong = {
         status: (f"A page that says so: {why}", Body((), (HTML,)))
-        for status, why in ((400, "a parameter."), (401, "the token."), (404, "no such name."))
+        for status, why in (
+            (400, "a parameter."),
+            (401, "the token."),
+            (403, "the certificate."),
+            (404, "no such name."),
+        )
     }
     later = {503: ("A page that says so: come again.", Body((), (HTML,)))}
     return Operation(
@@ -148,6 +156,7 @@ class Route(Enum):
                 {
                     200: ("The page, or `Alive`.", Body((), (HTML, TEXT))),
                     401: ("A page that says so: the token.", Body((), (HTML,))),
+                    403: ("A page that says so: the certificate.", Body((), (HTML,))),
                 },
                 who="reader",
             ),
@@ -209,8 +218,8 @@ class Route(Enum):
                 " start it anew.",
                 {
                     204: ("It has left, durably.", None),
-                    403: ("The server has no token; it is not done without.", ERROR),
                     **_NAMED,
+                    403: ("The server has no token for it, or it is not for this client.", ERROR),
                 },
                 who="owner",
             ),

@@ -10,13 +10,15 @@ import re
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from tornado.web import HTTPError, RequestHandler
 
-from metrics_server.errors import BadRequest, Unauthorized, Unavailable
+from metrics_server.errors import BadRequest, Rejected, Unauthorized, Unavailable
+from metrics_server.http.access import Access
+from metrics_server.http.certificate import ClientNames
+from metrics_server.http.exchange import Exchange
 from metrics_server.http.response import Response, error_response, unavailable_response
-from metrics_server.http.token import Access, token_of_reader
 
 BASIC = 'Basic realm="feedback metrics server", charset="UTF-8"'  # a browser asks its user for a password (RFC 7617)
 REASONS = {401: "unauthorized", 404: "not_found", 405: "method_not_allowed"}
@@ -39,15 +41,22 @@ class Handler(RequestHandler):
         self.set_header("X-Content-Type-Options", "nosniff")
 
     def prepare(self) -> None:
-        """Answers who reads what is guarded without a token."""
+        """Answers who may not read what is guarded."""
         access: Access = self.settings["access"]
-        if access.reading.are_wanted and self.request.method in ("GET", "HEAD") and self.is_guarded():
+        if self.request.method in ("GET", "HEAD") and self.is_guarded():
             try:
-                access.reading.check(token_of_reader(self.request.headers.get("Authorization", "")))
-            except Unauthorized as error:
-                self.add_header("WWW-Authenticate", error.challenge)
-                self.add_header("WWW-Authenticate", BASIC)  # in a line of its own: browsers read one scheme of a line
+                access.check_reader(self.client_names, self.request.headers.get("Authorization", ""))
+            except Rejected as error:
+                if isinstance(error, Unauthorized):
+                    self.add_header("WWW-Authenticate", error.challenge)
+                    self.add_header("WWW-Authenticate", BASIC)  # in a line of its own: browsers read one scheme of each
                 self.answer(error_response(error.status, error.reason.label, error.detail))
+
+    @property
+    def client_names(self) -> ClientNames:
+        """The names in the client's certificate."""
+        exchange = cast("Exchange", self.request.connection)
+        return exchange.context.client_names
 
     def is_guarded(self) -> bool:
         """Tells whether this request reads what is guarded."""
