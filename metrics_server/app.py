@@ -16,6 +16,7 @@ from tornado.web import Application
 
 from metrics_server.api import worker_counts
 from metrics_server.api.exposition import AncestorLabels, Exposition
+from metrics_server.api.exposure import Exposure
 from metrics_server.api.handlers import EventTarget, State
 from metrics_server.api.openapi import document
 from metrics_server.api.routes import HANDLERS, Route
@@ -36,6 +37,7 @@ from metrics_server.ingest.kafka.config import configuration, topics
 from metrics_server.ingest.pipeline import Ingest
 from metrics_server.ingest.reply import Forwarder, Replies
 from metrics_server.ingest.router import Gate, Router
+from metrics_server.ingest.sender_rules import SenderRules
 from metrics_server.ingest.slicing import SlicingRules, dimensions_of
 from metrics_server.metrics.window import seconds_of
 from metrics_server.pairing.batch import Retention
@@ -46,7 +48,7 @@ from metrics_server.series.families import model_at
 from metrics_server.series.registry import SeriesRegistry
 from metrics_server.series.series import Labels
 from metrics_server.series.totals import Totals
-from metrics_server.settings import Settings
+from metrics_server.settings import Settings, reloaded
 from metrics_server.store.interface import Store
 from metrics_server.telemetry import KafkaTelemetry, SharingTelemetry, Telemetry
 from metrics_server.web.handlers import Site
@@ -74,9 +76,13 @@ class Server:
         elastic_key: str = "",
         *,
         worker: WorkerPlace | None = None,
+        config: WatchedFiles[Settings] | None = None,
     ) -> None:
-        """`worker` is the place of this process among those that share its port; None if it has the port alone."""
+        """`worker` is the place of this process among those that share its port; None if it has the port alone.
+        `config` reads the settings again when the configuration file changes.
+        """
         self._settings = settings
+        self._config = config
         self._store = store
         self._loop = asyncio.get_running_loop()
         self._state = State()
@@ -119,6 +125,29 @@ class Server:
             watched.append(self._certificates)
         for files in watched:
             await files.refresh()
+        await self.reload(anyhow=False)
+
+    async def reload(self, *, anyhow: bool = True) -> None:
+        """Takes what may change while the server runs from the configuration file, if that has changed or `anyhow`."""
+        if self._config is None or not await self._config.refresh(anyhow=anyhow):
+            return
+        self._settings, taken, waiting = reloaded(self._settings, self._config.content)
+        if taken:
+            self._take_over()
+            logger.info("Taken from the configuration file: %s", ", ".join(taken))
+        if waiting:
+            logger.warning("Changed in the configuration file, and taken at the next start: %s", ", ".join(waiting))
+        if not taken and not waiting:
+            logger.info("The configuration file changes nothing")
+
+    def _take_over(self) -> None:
+        """Has the settings that may change taken where they were handed on; others are asked for when they count."""
+        settings = self._settings
+        self._rules_of = settings.sender_rules(self._build)
+        self._evaluator.min_support = settings.min_support
+        self._access.clients.senders = frozenset(settings.tls_clients)
+        logging.getLogger().setLevel(settings.log_level.upper())
+        self._exposition.forget()
 
     def _share_counts(self, worker: WorkerPlace) -> None:
         """Lets any worker tell what all have counted."""
@@ -144,6 +173,7 @@ class Server:
 
     def _make_ingest(self, defaults: Labels, replies: Replies | None) -> Ingest:
         settings = self._settings
+        self._rules_of = settings.sender_rules(self._build)
         return Ingest(
             self._writer,
             self._telemetry,
@@ -152,11 +182,25 @@ class Server:
             call_soon=self._loop.call_soon,
             max_body_bytes=settings.max_body_bytes,
             slicing=SlicingRules(dimensions_of(settings.slices), frozenset(settings.score_models)),
-            rules_of=settings.sender_rules(self._build),
+            rules_of=self._current_rules_of,
             replies=replies,
             forwarder=self._forwarder,
             look_up=self._lookup.look_up if self._lookup else None,
         )
+
+    # By the settings of the moment, which `reload` replaces.
+
+    def _current_rules_of(self, labels: Labels) -> SenderRules:
+        return self._rules_of(labels)
+
+    def _current_custom_metrics_of(self, labels: Labels) -> frozenset[str]:
+        return self._settings.custom_metrics_of(labels)
+
+    def _current_exposure_of(self, labels: Labels) -> Exposure:
+        return self._settings.exposure_of(labels)
+
+    def _current_baseline(self, labels: Labels) -> str | None:
+        return self._settings.declared_baseline(labels)
 
     def _elasticsearch(self, key: str) -> PredictionLookup:
         settings = self._settings
@@ -178,15 +222,19 @@ class Server:
     def _views(self, ancestor: AncestorLabels) -> tuple[Exposition, Api]:
         """Tells what shows the numbers: the page for Prometheus and the JSON API, by one reader."""
         settings = self._settings
-        evaluator = Evaluator(settings.max_exported_classes, settings.min_support, settings.custom_metrics_of)
+        self._evaluator = evaluator = Evaluator(
+            settings.max_exported_classes,
+            settings.min_support,
+            self._current_custom_metrics_of,
+        )
         shared = self._registry, self._totals
-        exposition = Exposition(
+        self._exposition = exposition = Exposition(
             *shared,
             self._telemetry,
             ancestor,
             seldon_metrics=settings.seldon_metrics,
             evaluator=evaluator,
-            exposure_of=settings.exposure_of,
+            exposure_of=self._current_exposure_of,
         )
         return exposition, Api(
             *shared,
@@ -195,7 +243,7 @@ class Server:
             self._telemetry,
             windows=self._windows,
             history=seconds_of(settings.history),
-            declared_baseline=settings.declared_baseline,
+            declared_baseline=self._current_baseline,
         )
 
     def _router(self, application: Application) -> Router:

@@ -57,19 +57,19 @@ class Clients:
     Args:
         are_verified: whether there is an authority to verify them by; without one nobody needs a certificate.
         senders: names of those who send events and retire series. If there are any, who only reads needs no
-            certificate; if there are none, whoever has one may do all.
+            certificate; if there are none, whoever has one may do all. They may be replaced.
     """
 
     def __init__(self, *, are_verified: bool = False, senders: Collection[str] = ()) -> None:
         self._are_verified = are_verified
-        self._senders = frozenset(senders)
+        self.senders = frozenset(senders)
 
     def check_sender(self, names: ClientNames) -> None:
         """Raises `Rejected` unless this client may send events and retire series."""
         if not self._are_verified:
             return
         known = _required(names)
-        if self._senders and not known & self._senders:
+        if self.senders and not known & self.senders:
             shown = ", ".join(sorted(known))[:MAX_SHOWN_NAMES]
             raise Rejected(
                 Reason.CLIENT_REFUSED, f"the certificate of this client is for {shown or 'nobody'}, who may not do this"
@@ -77,7 +77,7 @@ class Clients:
 
     def check_reader(self, names: ClientNames) -> None:
         """Raises `Rejected` unless this client may read."""
-        if self._are_verified and not self._senders:
+        if self._are_verified and not self.senders:
             _required(names)
 
 

@@ -47,10 +47,10 @@ class WatchedFiles(Generic[Content]):
             return None
         return tuple((one.st_ino, one.st_size, one.st_mtime_ns, one.st_ctime_ns) for one in found)
 
-    async def refresh(self) -> bool:
-        """Reads the files again if they have changed, beside the event loop; tells whether there is new content."""
+    async def refresh(self, *, anyhow: bool = False) -> bool:
+        """Reads the files again if they have changed, or `anyhow`, beside the event loop; tells whether it has."""
         try:
-            changed = await asyncio.get_running_loop().run_in_executor(None, self._changed)
+            changed = await asyncio.get_running_loop().run_in_executor(None, self._changed, anyhow)
         except BadConfiguration as error:
             self._outages.note_failure("What a changed file held before stays in use: %s", error)
             return False
@@ -60,6 +60,6 @@ class WatchedFiles(Generic[Content]):
         self._mark, self.content = changed
         return True
 
-    def _changed(self) -> tuple[_Mark | None, Content] | None:
+    def _changed(self, anyhow: bool) -> tuple[_Mark | None, Content] | None:  # noqa: FBT001 - of `run_in_executor`
         mark = self._mark_now()
-        return None if mark == self._mark and mark is not None else (mark, self._read())
+        return None if mark == self._mark and mark is not None and not anyhow else (mark, self._read())
