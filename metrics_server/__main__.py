@@ -22,8 +22,9 @@ from metrics_server.api.exposition import AncestorLabels
 from metrics_server.app import Server
 from metrics_server.errors import BadConfiguration, StoreRefused, StoreUnavailable
 from metrics_server.http.prefork import Workers, worker_place
+from metrics_server.http.watched_files import WatchedFiles
 from metrics_server.ingest.pod import default_labels, image_of
-from metrics_server.settings import Settings, load
+from metrics_server.settings import Settings, config_file, load
 from metrics_server.store import open_store, redacted
 from metrics_server.store.migration import refuse_unfinished
 
@@ -65,23 +66,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return migrate(words[1:])
     log = _set_up_logging()
     try:
-        settings = load(words, os.environ)
+        config = _watched_config(words)
+        settings = load(words, os.environ) if config is None else config.content
     except BadConfiguration as error:
         print(f"metrics-server: {error}\nSee metrics-server --help.", file=sys.stderr)
         return 2
     logging.getLogger().setLevel(settings.log_level.upper())
     if settings.workers > 1 and worker_place(os.environ) is None:
-        return _run_workers(words, settings)
+        return _run_workers(words, settings, reloads=config is not None)
     sys.setswitchinterval(SWITCH_SECONDS)
     gc.set_threshold(*GC_THRESHOLDS)
     try:
-        return uvloop.run(_serve(settings, log))
+        return uvloop.run(_serve(settings, log, config))
     except (BadConfiguration, StoreRefused, StoreUnavailable) as error:
         print(f"metrics-server: {error}", file=sys.stderr)
         return 1
 
 
-def _run_workers(words: Sequence[str], settings: Settings) -> int:
+def _watched_config(words: Sequence[str]) -> WatchedFiles[Settings] | None:
+    path = config_file(words, os.environ)
+    return WatchedFiles([path], lambda: load(words, os.environ)) if path else None
+
+
+def _run_workers(words: Sequence[str], settings: Settings, *, reloads: bool) -> int:
     if not settings.store.startswith("postgresql://"):
         print(
             f"metrics-server: --workers {settings.workers} needs --store postgresql://…: a store in one file or in"
@@ -97,7 +104,7 @@ def _run_workers(words: Sequence[str], settings: Settings) -> int:
             file=sys.stderr,
         )
         return 1
-    return Workers(words, settings.workers).run()
+    return Workers(words, settings.workers, reloads=reloads).run()
 
 
 class _Formatter(logging.Formatter):
@@ -198,7 +205,7 @@ def _set_up_logging() -> LogHandler:
     return handler
 
 
-async def _serve(settings: Settings, log: LogHandler) -> int:
+async def _serve(settings: Settings, log: LogHandler, config: WatchedFiles[Settings] | None) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -217,9 +224,12 @@ async def _serve(settings: Settings, log: LogHandler) -> int:
             ancestor,
             os.environ.get("ELASTICSEARCH_API_KEY", ""),
             worker=worker,
+            config=config,
         )
         log.on_dropped = server.count_dropped_log_lines
         await server.start()
+        if config is not None:  # a server without one ends with its terminal, as ever
+            loop.add_signal_handler(signal.SIGHUP, lambda: asyncio.ensure_future(server.reload()))
     except BaseException:
         store.close()
         raise

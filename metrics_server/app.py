@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-import ssl
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from inspect import signature
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tornado.ioloop import PeriodicCallback
@@ -18,21 +16,28 @@ from tornado.web import Application
 
 from metrics_server.api import worker_counts
 from metrics_server.api.exposition import AncestorLabels, Exposition
+from metrics_server.api.exposure import Exposure
 from metrics_server.api.handlers import EventTarget, State
 from metrics_server.api.openapi import document
 from metrics_server.api.routes import HANDLERS, Route
 from metrics_server.api.service import Api
 from metrics_server.api.worker_counts import WorkerCounts
 from metrics_server.errors import BadConfiguration
+from metrics_server.http.access import Access
+from metrics_server.http.certificate import Certificates, Clients
 from metrics_server.http.connection import HttpServer
 from metrics_server.http.handler import Handler, NotFound
 from metrics_server.http.prefork import WorkerPlace
+from metrics_server.http.token import TokenFile, Tokens, token_file
+from metrics_server.http.watched_files import EVERY_SECONDS as LOOK_SECONDS
+from metrics_server.http.watched_files import WatchedFiles
 from metrics_server.http.worker_pools import SharedPages, WorkerPools
 from metrics_server.ingest.elasticsearch.lookup import PredictionLookup, address_of, checked_index, tls_of
 from metrics_server.ingest.kafka.config import configuration, topics
 from metrics_server.ingest.pipeline import Ingest
 from metrics_server.ingest.reply import Forwarder, Replies
 from metrics_server.ingest.router import Gate, Router
+from metrics_server.ingest.sender_rules import SenderRules
 from metrics_server.ingest.slicing import SlicingRules, dimensions_of
 from metrics_server.metrics.window import seconds_of
 from metrics_server.pairing.batch import Retention
@@ -43,7 +48,7 @@ from metrics_server.series.families import model_at
 from metrics_server.series.registry import SeriesRegistry
 from metrics_server.series.series import Labels
 from metrics_server.series.totals import Totals
-from metrics_server.settings import Settings
+from metrics_server.settings import Settings, reloaded
 from metrics_server.store.interface import Store
 from metrics_server.telemetry import KafkaTelemetry, SharingTelemetry, Telemetry
 from metrics_server.web.handlers import Site
@@ -55,6 +60,7 @@ if TYPE_CHECKING:  # the driver is an extra
 logger = logging.getLogger(__name__)
 
 ASKED_SECONDS = 2.0  # at most, of the time to drain, for the answers of the JSON API
+TOKEN_OPTIONS = ("token_file", "send_token_file", "read_token_file", "delete_token_file")
 LOOK_UP_SECONDS = 2.0  # at most, of the time to drain, for look-ups that wait: nobody does for their answers
 
 
@@ -70,9 +76,13 @@ class Server:
         elastic_key: str = "",
         *,
         worker: WorkerPlace | None = None,
+        config: WatchedFiles[Settings] | None = None,
     ) -> None:
-        """`worker` is the place of this process among those that share its port; None if it has the port alone."""
+        """`worker` is the place of this process among those that share its port; None if it has the port alone.
+        `config` reads the settings again when the configuration file changes.
+        """
         self._settings = settings
+        self._config = config
         self._store = store
         self._loop = asyncio.get_running_loop()
         self._state = State()
@@ -81,7 +91,10 @@ class Server:
             SharingTelemetry(store.sharing, self._telemetry.registry)
         self._sampler = SelfSampler(self._telemetry)
         self._is_worker = worker is not None
-        self._periodic = [PeriodicCallback(self._sampler.sample, EVERY_SECONDS * 1000)]
+        self._periodic = [
+            PeriodicCallback(self._sampler.sample, EVERY_SECONDS * 1000),
+            PeriodicCallback(self._refresh_files, LOOK_SECONDS * 1000),
+        ]
         if worker is not None:
             self._share_counts(worker)
         exported = settings.max_exported_classes
@@ -96,21 +109,45 @@ class Server:
         self._lookup = self._elasticsearch(elastic_key) if settings.elasticsearch_uri else None
         self._ingest = self._make_ingest(defaults, replies)
         self._kafka = self._consumer() if settings.kafka_brokers else None
-        self._gate = Gate(
-            self._ingest,
-            max_body_bytes=settings.max_body_bytes,
-            max_bodies_bytes=settings.max_bodies_bytes,
-            token=_token(settings.token_file),
-        )
+        self._token_files = _token_files(settings)
+        self._certificates = _certificates(settings)
+        clients = Clients(are_verified=bool(settings.tls_client_ca), senders=settings.tls_clients)
+        self._access = _access(self._token_files, clients)
+        limits = {"max_body_bytes": settings.max_body_bytes, "max_bodies_bytes": settings.max_bodies_bytes}
+        self._gate = Gate(self._ingest, **limits, access=self._access)
         self._pools = WorkerPools()
-        router = self._router(self._application(*self._views(ancestor)))
-        self._http = HttpServer(
-            router.route,
-            router.refused,
-            crowded=self._telemetry.refused_connections.inc,
-            cut=self._telemetry.slow_readers.inc,
-            max_connections=settings.max_connections,
-        )
+        self._http = self._make_http(self._router(self._application(*self._views(ancestor))))
+
+    async def _refresh_files(self) -> None:
+        """Looks at the files that may change while the server runs."""
+        watched: list[WatchedFiles[Any]] = [*self._token_files.values()]
+        if self._certificates is not None:
+            watched.append(self._certificates)
+        for files in watched:
+            await files.refresh()
+        await self.reload(anyhow=False)
+
+    async def reload(self, *, anyhow: bool = True) -> None:
+        """Takes what may change while the server runs from the configuration file, if that has changed or `anyhow`."""
+        if self._config is None or not await self._config.refresh(anyhow=anyhow):
+            return
+        self._settings, taken, waiting = reloaded(self._settings, self._config.content)
+        if taken:
+            self._take_over()
+            logger.info("Taken from the configuration file: %s", ", ".join(taken))
+        if waiting:
+            logger.warning("Changed in the configuration file, and taken at the next start: %s", ", ".join(waiting))
+        if not taken and not waiting:
+            logger.info("The configuration file changes nothing")
+
+    def _take_over(self) -> None:
+        """Has the settings that may change taken where they were handed on; others are asked for when they count."""
+        settings = self._settings
+        self._rules_of = settings.sender_rules(self._build)
+        self._evaluator.min_support = settings.min_support
+        self._access.clients.senders = frozenset(settings.tls_clients)
+        logging.getLogger().setLevel(settings.log_level.upper())
+        self._exposition.forget()
 
     def _share_counts(self, worker: WorkerPlace) -> None:
         """Lets any worker tell what all have counted."""
@@ -136,6 +173,7 @@ class Server:
 
     def _make_ingest(self, defaults: Labels, replies: Replies | None) -> Ingest:
         settings = self._settings
+        self._rules_of = settings.sender_rules(self._build)
         return Ingest(
             self._writer,
             self._telemetry,
@@ -144,11 +182,25 @@ class Server:
             call_soon=self._loop.call_soon,
             max_body_bytes=settings.max_body_bytes,
             slicing=SlicingRules(dimensions_of(settings.slices), frozenset(settings.score_models)),
-            rules_of=settings.sender_rules(self._build),
+            rules_of=self._current_rules_of,
             replies=replies,
             forwarder=self._forwarder,
             look_up=self._lookup.look_up if self._lookup else None,
         )
+
+    # By the settings of the moment, which `reload` replaces.
+
+    def _current_rules_of(self, labels: Labels) -> SenderRules:
+        return self._rules_of(labels)
+
+    def _current_custom_metrics_of(self, labels: Labels) -> frozenset[str]:
+        return self._settings.custom_metrics_of(labels)
+
+    def _current_exposure_of(self, labels: Labels) -> Exposure:
+        return self._settings.exposure_of(labels)
+
+    def _current_baseline(self, labels: Labels) -> str | None:
+        return self._settings.declared_baseline(labels)
 
     def _elasticsearch(self, key: str) -> PredictionLookup:
         settings = self._settings
@@ -170,15 +222,19 @@ class Server:
     def _views(self, ancestor: AncestorLabels) -> tuple[Exposition, Api]:
         """Tells what shows the numbers: the page for Prometheus and the JSON API, by one reader."""
         settings = self._settings
-        evaluator = Evaluator(settings.max_exported_classes, settings.min_support, settings.custom_metrics_of)
+        self._evaluator = evaluator = Evaluator(
+            settings.max_exported_classes,
+            settings.min_support,
+            self._current_custom_metrics_of,
+        )
         shared = self._registry, self._totals
-        exposition = Exposition(
+        self._exposition = exposition = Exposition(
             *shared,
             self._telemetry,
             ancestor,
             seldon_metrics=settings.seldon_metrics,
             evaluator=evaluator,
-            exposure_of=settings.exposure_of,
+            exposure_of=self._current_exposure_of,
         )
         return exposition, Api(
             *shared,
@@ -187,7 +243,7 @@ class Server:
             self._telemetry,
             windows=self._windows,
             history=seconds_of(settings.history),
-            declared_baseline=settings.declared_baseline,
+            declared_baseline=self._current_baseline,
         )
 
     def _router(self, application: Application) -> Router:
@@ -207,22 +263,35 @@ class Server:
             rows,
             default_handler_class=NotFound,
             log_function=lambda handler: None,  # what failed is counted, and logged where it failed
+            access=self._access,
+        )
+
+    def _make_http(self, router: Router) -> HttpServer:
+        return HttpServer(
+            router.route,
+            router.refused,
+            crowded=self._telemetry.refused_connections.inc,
+            cut=self._telemetry.slow_readers.inc,
+            max_connections=self._settings.max_connections,
         )
 
     def _parts(self, exposition: Exposition, api: Api) -> dict[str, Any]:
         """Tells what handlers may ask for, by the names that they have for it."""
-        has_token = bool(self._settings.token_file)
+        wants_token = self._access.sending.are_wanted
+        guarded = {"sender": wants_token, "reader": self._access.reading.are_wanted}
         seen = api, self._telemetry, self._sampler, self._ingest.rejections
         return {
             "api": api,
-            "document": document(self._settings.windows, has_token=has_token),
+            "document": document(
+                self._settings.windows, guarded=[who for who, is_asked in guarded.items() if is_asked]
+            ),
             "exposition": exposition,
             "gate": self._gate,
             "ingest": self._ingest,
             "pages": SharedPages(self._pools.scrapes),
             "pools": self._pools,
             "protocol": self._settings.protocol,
-            "site": Site(*seen, windows=self._windows, has_token=has_token, is_store_up=lambda: self._writer.is_up),
+            "site": Site(*seen, windows=self._windows, wants_token=wants_token, is_store_up=lambda: self._writer.is_up),
             "state": self._state,
             "telemetry": self._telemetry,
             "writer": self._writer,
@@ -242,13 +311,12 @@ class Server:
         """
         for path in self._settings.model_paths:
             self._build(path, {})  # a model that cannot be loaded stops the start, not the first event
-        context = _ssl_context(self._settings)
         self._writer.start()
         for periodic in self._periodic:
             periodic.start()
         try:
             where = self._settings.host, self._settings.http_port
-            await self._http.listen(*where, context, is_shared=self._is_worker)
+            await self._http.listen(*where, self._certificates, is_shared=self._is_worker)
         except OSError as error:
             self._writer.stop()
             raise BadConfiguration(
@@ -321,24 +389,25 @@ def _deliver_all(results: list[tuple[OnResult, Sequence[SubmissionResult]]]) -> 
             logger.exception("An answer could not be given")
 
 
-def _ssl_context(settings: Settings) -> ssl.SSLContext | None:
+def _certificates(settings: Settings) -> Certificates | None:
     if not settings.tls_cert:
         return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(settings.tls_cert, settings.tls_key)
-    except (OSError, ssl.SSLError) as error:
-        raise BadConfiguration(f"--tls_cert {settings.tls_cert} --tls_key {settings.tls_key}: {error}") from error
-    return context
+    return Certificates(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
 
 
-def _token(path: str) -> str:
-    if not path:
-        return ""
-    try:
-        token = Path(path).read_text().strip()
-    except OSError as error:
-        raise BadConfiguration(f"--token_file {path}: {error.strerror}") from error
-    if not token:
-        raise BadConfiguration(f"--token_file {path} is empty")
-    return token
+def _token_files(settings: Settings) -> dict[str, TokenFile]:
+    """The files with tokens, by the options that name them."""
+    named = {option: getattr(settings, option) for option in TOKEN_OPTIONS}
+    return {option: token_file(option, path) for option, path in named.items() if path}
+
+
+def _access(files: Mapping[str, TokenFile], clients: Clients) -> Access:
+    def tokens(*options: str) -> Tokens:
+        return Tokens(*(files[option] for option in options if option in files))
+
+    return Access(
+        sending=tokens("token_file", "send_token_file"),
+        reading=tokens("read_token_file"),
+        retiring=tokens("token_file", "delete_token_file"),
+        clients=clients,
+    )

@@ -37,6 +37,7 @@ class Reason(Enum):
     DUPLICATE_HEADER = ("duplicate_header", 400, "A header that must be single was sent twice.")
     MALFORMED_GZIP = ("malformed_gzip", 400, "The body looks like gzip but cannot be decompressed.")
     UNAUTHORIZED = ("unauthorized", 401, "The bearer token is missing or wrong.")
+    CLIENT_REFUSED = ("client_refused", 403, "The client showed no certificate, or one whose name may not do this.")
     CROSS_SITE = ("cross_site", 403, "A browser sends this for a page of another site.")
     UNKNOWN_ROUTE = ("unknown_route", 404, "An event was posted to a path where none are taken.")
     BODY_TIMEOUT = ("body_timeout", 408, "The body did not arrive within 10 s; sending it again may succeed.")
@@ -101,6 +102,15 @@ class Rejected(MetricsServerError):
         """
         self.__traceback__ = self.__cause__ = self.__context__ = None
         return self
+
+
+class Unauthorized(Rejected):
+    """No token was shown where one is wanted, or a wrong one."""
+
+    def __init__(self, *, is_shown: bool) -> None:
+        super().__init__(Reason.UNAUTHORIZED, "a bearer token is required")
+        # RFC 6750, 3: the scheme is never without a parameter, and a request without a token is told no error code.
+        self.challenge = 'Bearer realm="feedback metrics server"' + (', error="invalid_token"' if is_shown else "")
 
 
 class Unavailable(MetricsServerError):

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, NoReturn, get_args, get_origin, get_type_hints
 
 import msgspec
 import yaml
@@ -215,9 +215,25 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     events_prefix: Annotated[
         PathPrefix, "a path, such as /seldon-events, at which and below which events are taken as at /"
     ] = ""
-    token_file: Annotated[Text, "file with a token that event senders must present as bearer token"] = ""
+    token_file: Annotated[
+        Text, "file with tokens, one a line, of which who sends events or retires a series must show one"
+    ] = ""
+    send_token_file: Annotated[Text, "file with tokens for sending events alone, beside those of --token_file"] = ""
+    read_token_file: Annotated[
+        Text,
+        "file with tokens of which who reads /v1/metrics, the JSON API or the page must show one; empty for anyone",
+    ] = ""
+    delete_token_file: Annotated[Text, "file with tokens for retiring series alone, beside those of --token_file"] = ""
     tls_cert: Annotated[Text, "file with the certificate chain to serve HTTPS with, with --tls_key"] = ""
     tls_key: Annotated[Text, "file with the certificate's private key"] = ""
+    tls_client_ca: Annotated[
+        Text, "file with the authorities of client certificates, one of which every request but probes then needs"
+    ] = ""
+    tls_clients: Annotated[
+        Texts,
+        "names in client certificates, separated by commas, of those who may send events and retire series; who reads"
+        " then needs none",
+    ] = ()
     shutdown_delay: Annotated[Seconds, "seconds to go on serving after SIGTERM, while /readyz already says 503"] = 0.0
     drain_seconds: Annotated[Seconds, "seconds at most to apply and answer what was received before the shutdown"] = (
         20.0
@@ -245,6 +261,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             )
         if bool(self.tls_cert) != bool(self.tls_key):
             raise BadConfiguration("--tls_cert and --tls_key: want both or none")
+        if self.tls_client_ca and not self.tls_cert:
+            raise BadConfiguration("--tls_client_ca: want --tls_cert and --tls_key too")
+        if self.tls_clients and not self.tls_client_ca:
+            raise BadConfiguration("--tls_clients: want --tls_client_ca too, to verify their certificates by")
         if self.kafka_brokers and not (self.kafka_topic.strip(", ") and self.kafka_group):
             raise BadConfiguration("--kafka_topic, --kafka_group: want both with --kafka_brokers")
         for at, entry in enumerate(self.deployments):
@@ -403,6 +423,12 @@ def load(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
     return _converted(values)
 
 
+def config_file(arguments: Sequence[str], environment: Mapping[str, str]) -> str:
+    """The path of the configuration file, "" for none."""
+    given, _ = parser().parse_known_args(list(arguments))
+    return getattr(given, "config", "") or environment.get(f"{ENVIRONMENT_PREFIX}CONFIG", "")
+
+
 def _from_file(path: str | None) -> dict[str, Any]:
     if not path:
         return {}
@@ -448,3 +474,49 @@ def _wanted(field: str, part: str = "") -> str:
     hint = get_type_hints(Deployment if part else Settings, include_extras=True)[part or field]
     annotated = hint if get_origin(hint) is Annotated else get_args(hint)[0]
     return next(text for text in annotated.__metadata__ if isinstance(text, str))
+
+
+# What may change while a server runs: neither what a series is nor what is paired depends on it.
+LIVE = frozenset(("absent_reward", "custom_metrics", "expose", "log_level", "min_support"))
+LIVE_OF_DEPLOYMENT = ("absent_reward", "baseline", "custom_metrics", "expose")
+MATCHED = ("namespace", "deployment", "predictor", "model")
+
+
+class Reloaded(NamedTuple):
+    """What becomes of changed settings.
+
+    Attributes:
+        settings: those that hold from now on.
+        taken: names of those that have changed.
+        waiting: names of those that need a restart to change.
+    """
+
+    settings: Settings
+    taken: list[str]
+    waiting: list[str]
+
+
+def reloaded(running: Settings, found: Settings) -> Reloaded:
+    """Tells what a server that runs with some settings takes of others."""
+    changed = [name for name in HELP if getattr(running, name) != getattr(found, name)]
+    taken = [name for name in changed if _is_live(name, running, found)]
+    settings = msgspec.structs.replace(running, **{name: getattr(found, name) for name in taken})
+    return Reloaded(settings, taken, [name for name in changed if name not in taken])
+
+
+def _is_live(name: str, running: Settings, found: Settings) -> bool:
+    if name == "deployments":
+        return _fixed(running.deployments) == _fixed(found.deployments)
+    if name == "tls_clients":  # they say nothing without their authority, or with another
+        return running.tls_client_ca == found.tls_client_ca
+    return name in LIVE
+
+
+def _fixed(entries: Sequence[Deployment]) -> list[Deployment]:
+    """What of entries needs a restart to change. Entries behind all others that have nothing of it change no series:
+    the first that matches counts.
+    """
+    fixed = [msgspec.structs.replace(entry, **dict.fromkeys(LIVE_OF_DEPLOYMENT)) for entry in entries]
+    while fixed and msgspec.structs.replace(fixed[-1], **dict.fromkeys(MATCHED, "")) == Deployment():
+        fixed.pop()
+    return fixed

@@ -280,8 +280,8 @@ class OutageLog:
             self._open.add(cause)
             self._logger.log(self._level, message, *args)
 
-    def note_success(self, message: str, *, causes: Collection[str] = ("",)) -> None:
+    def note_success(self, message: str, *args: object, causes: Collection[str] = ("",)) -> None:
         """Ends the outages of these causes, and logs it if there was one."""
         if not self._open.isdisjoint(causes):
             self._open.difference_update(causes)
-            self._logger.info(message)
+            self._logger.info(message, *args)

@@ -214,6 +214,11 @@ class Exposition:
         self._exposure_of = exposure_of
         # By format (whether it is OpenMetrics) and series.
         self._cache: dict[bool, dict[int, _SeriesText]] = {False: {}, True: {}}
+        self._forgotten = 0
+
+    def forget(self) -> None:
+        """Has every series rendered anew, after what is shown of series has changed."""
+        self._forgotten += 1
 
     def render(self, accept: str, names: Collection[str] = ()) -> tuple[bytes, str]:
         """Returns the page in the format that the Accept header asks for, and its content type.
@@ -236,7 +241,10 @@ class Exposition:
         return page.encode() + encoder(registry.restricted_registry(names) if names else registry), content_type
 
     def _series_text(self, series: Series, *, is_openmetrics: bool) -> _SeriesText:
-        version = self._totals.version(series.id)  # before the sums: at worst the text is rendered once more
+        version = (
+            self._forgotten,
+            self._totals.version(series.id),
+        )  # before the sums: at worst the text is rendered once more
         cached = self._cache[is_openmetrics].get(series.id)
         if cached is not None and cached.version == version:
             return cached

@@ -79,7 +79,8 @@ class OwnerOnly(Handler):
     def allowed(self, parameters: Sequence[Parameter] = ()) -> dict[str, Any] | None:
         """Reads the query of who may; None for who may not, or a query that cannot be read: these are answered."""
         try:
-            self._gate.check_owner(self.request.headers.get("Authorization", ""), self.request.query)
+            authorization = self.request.headers.get("Authorization", "")
+            self._gate.access.check_owner(self.client_names, authorization, self.request.query)
             return query.read(self.request.query, (*parameters, *query.TOKEN))
         except Rejected as error:
             self.answer(rejected_response(error))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -20,12 +20,14 @@ _PART = (
 )
 
 
-def document(windows: Iterable[str], *, has_token: bool) -> bytes:
-    """The document of a server with these windows, in JSON."""
+def document(windows: Iterable[str], *, guarded: Collection[str] = ()) -> bytes:
+    """The document of a server with these windows, in JSON. `guarded` are those that it wants a token of, as operations
+    name them.
+    """
     types = {part for operation in _operations() for body in _bodies(operation) for part in body.types}
     ordered = sorted(types, key=str)
     schemas, components = msgspec.json.schema_components(ordered, ref_template=REFERENCE)
-    made = _Document(dict(zip(ordered, schemas, strict=True)), list(windows), has_token=has_token)
+    made = _Document(dict(zip(ordered, schemas, strict=True)), list(windows), guarded)
     return msgspec.json.encode(
         {
             "openapi": "3.1.0",
@@ -35,6 +37,7 @@ def document(windows: Iterable[str], *, has_token: bool) -> bytes:
                 "schemas": components,
                 "securitySchemes": {
                     "bearer": {"type": "http", "scheme": "bearer"},
+                    "basic": {"type": "http", "scheme": "basic"},
                     "access_token": {"type": "apiKey", "in": "query", "name": "access_token"},
                 },
             },
@@ -55,10 +58,10 @@ def _bodies(operation: Operation) -> Iterator[Body]:
 class _Document:
     """Writes the parts of a document."""
 
-    def __init__(self, schemas: Mapping[Any, Any], windows: list[str], *, has_token: bool) -> None:
+    def __init__(self, schemas: Mapping[Any, Any], windows: list[str], guarded: Collection[str]) -> None:
         self._schemas = schemas
         self._windows = windows
-        self._has_token = has_token
+        self._guarded = {"owner", *guarded}
 
     def path(self, route: Route) -> dict[str, Any]:
         item: dict[str, Any] = {
@@ -84,8 +87,8 @@ class _Document:
             found["parameters"] = [self._parameter(parameter) for parameter in operation.query]
         if operation.body is not None:
             found["requestBody"] = {"required": True, "content": self._content(operation.body)}
-        if operation.who == "owner" or (operation.who == "sender" and self._has_token):
-            found["security"] = [{"bearer": []}, {"access_token": []}]
+        if operation.who in self._guarded:
+            found["security"] = [{"bearer": []}, {"basic" if operation.who == "reader" else "access_token": []}]
         return found
 
     def _parameter(self, parameter: Parameter) -> dict[str, Any]:

@@ -50,14 +50,14 @@ class Body(NamedTuple):
 
 class Operation(NamedTuple):
     """A method of a path: what it does, what may be in its query, what is sent, what it answers, and who may ask:
-    senders need the token if there is one.
+    senders and readers need a token if there are any for them.
     """
 
     help: str
     answers: Mapping[int, tuple[str, Body | None]]
     query: tuple[Parameter, ...] = ()
     body: Body | None = None
-    who: Literal["anyone", "sender", "owner"] = "anyone"
+    who: Literal["anyone", "sender", "reader", "owner"] = "anyone"
 
 
 ERROR = Body((Error,))
@@ -71,14 +71,14 @@ _REFUSALS = {
     422: "Not usable.",
     431: "Headers.",
 }
-_REFUSED = (
-    {status: (help_, ERROR) for status, help_ in _REFUSALS.items()}
-    | {401: ("The token is missing or wrong.", ERROR)}
-    | _UNAVAILABLE
-)
+_UNAUTHORIZED = {
+    401: ("The token is missing or wrong.", ERROR),
+    403: ("The client's certificate is missing, or not for this.", ERROR),
+}
+_REFUSED = {status: (help_, ERROR) for status, help_ in _REFUSALS.items()} | _UNAUTHORIZED | _UNAVAILABLE
 _BAD_QUERY = {400: ("A parameter that cannot be used.", ERROR)}
 _NOT_FOUND = {404: ("There is nothing of that name.", ERROR)}
-_NAMED = {**_BAD_QUERY, **_NOT_FOUND, **_UNAVAILABLE}
+_NAMED = {**_BAD_QUERY, **_UNAUTHORIZED, **_NOT_FOUND, **_UNAVAILABLE}
 _FEEDBACK = Operation(
     "Takes a Seldon Feedback as its ingress does.",
     {200: ("Its effect is durable.", Body((dict[str, Any],))), **_REFUSED},
@@ -88,8 +88,9 @@ _FEEDBACK = Operation(
 _INGRESS = _FEEDBACK._replace(answers={**_FEEDBACK.answers, 404: ("Not the name of a namespace or deployment.", ERROR)})
 _METRICS = Operation(
     "All series, for Prometheus.",
-    {200: ("The page.", Body((), (TEXT, "application/openmetrics-text"))), **_BAD_QUERY},
+    {200: ("The page.", Body((), (TEXT, "application/openmetrics-text"))), **_BAD_QUERY, **_UNAUTHORIZED},
     (query.SAMPLE_NAMES,),
+    who="reader",
 )
 _EVENTS = Operation(
     "Takes CloudEvents in binary, structured or batched mode, or a bare Seldon Feedback; see the reference of routes.",
@@ -122,13 +123,19 @@ def _page(help_: str, parameters: Iterable[Parameter]) -> Operation:
     """A page for people, or with `figures` what is drawn on it."""
     wrong = {
         status: (f"A page that says so: {why}", Body((), (HTML,)))
-        for status, why in ((400, "a parameter."), (404, "no such name."))
+        for status, why in (
+            (400, "a parameter."),
+            (401, "the token."),
+            (403, "the certificate."),
+            (404, "no such name."),
+        )
     }
     later = {503: ("A page that says so: come again.", Body((), (HTML,)))}
     return Operation(
         help_,
         {200: ("The page, or the figures.", Body((dict[str, Any],), (HTML, JSON))), **wrong, **later},
         tuple(parameters),
+        who="reader",
     )
 
 
@@ -145,8 +152,13 @@ class Route(Enum):
         "/",
         {
             "get": Operation(
-                "The page of `/ui` for a browser, for others a word.",
-                {200: ("The page, or `Alive`.", Body((), (HTML, TEXT)))},
+                "The page of `/ui` for a browser, for others a word that needs no token.",
+                {
+                    200: ("The page, or `Alive`.", Body((), (HTML, TEXT))),
+                    401: ("A page that says so: the token.", Body((), (HTML,))),
+                    403: ("A page that says so: the certificate.", Body((), (HTML,))),
+                },
+                who="reader",
             ),
             "post": _EVENTS,
             "options": Operation("The web hook handshake of CloudEvents.", {204: ("Any origin may send.", None)}),
@@ -173,7 +185,13 @@ class Route(Enum):
     SHORT_METRICS = ("/metrics", {"get": _METRICS})
     MODELS = (
         "/v1/models",
-        {"get": Operation("All series.", {200: ("The list.", Body((SeriesList,))), **_BAD_QUERY, **_UNAVAILABLE})},
+        {
+            "get": Operation(
+                "All series.",
+                {200: ("The list.", Body((SeriesList,))), **_BAD_QUERY, **_UNAUTHORIZED, **_UNAVAILABLE},
+                who="reader",
+            )
+        },
     )
     DEPLOYMENT = (
         "/v1/models/{namespace}/{deployment}",
@@ -182,6 +200,7 @@ class Route(Enum):
                 "The series of a deployment, or with `compare` its predictors compared.",
                 {200: ("The list, or the comparisons.", Body((SeriesList, Comparisons))), **_NAMED},
                 query.DEPLOYMENT,
+                who="reader",
             ),
         },
     )
@@ -192,15 +211,15 @@ class Route(Enum):
                 "A series in its windows, or with `from`, `to` or `step` its history.",
                 {200: ("The reading, or the history.", Body((SeriesReport, History))), **_NAMED},
                 query.MODEL,
+                who="reader",
             ),
             "delete": Operation(
                 "Retires a series: it leaves with its slices and all numbers. Events that come afterwards"
                 " start it anew.",
                 {
                     204: ("It has left, durably.", None),
-                    401: _REFUSED[401],
-                    403: ("The server has no token; it is not done without.", ERROR),
                     **_NAMED,
+                    403: ("The server has no token for it, or it is not for this client.", ERROR),
                 },
                 who="owner",
             ),
@@ -234,6 +253,7 @@ class Route(Enum):
                 "The trend of a series as a picture.",
                 {200: ("The picture.", Body((), ("image/svg+xml",))), **_NAMED},
                 query.TREND,
+                who="reader",
             )
         },
     )
@@ -255,7 +275,9 @@ class Route(Enum):
         "/v1/rejected",
         {
             "get": Operation(
-                "The latest refused events, the newest first.", {200: ("The list.", Body((list[RejectedEvent],)))}
+                "The latest refused events, the newest first.",
+                {200: ("The list.", Body((list[RejectedEvent],))), **_UNAUTHORIZED},
+                who="reader",
             )
         },
     )
@@ -304,6 +326,7 @@ def serves(*routes: Route) -> Callable[[AnyHandler], AnyHandler]:
     """Makes a handler the one of these routes."""
 
     def attach(handler: AnyHandler) -> AnyHandler:
+        handler.IS_GUARDED = any(route.operations["get"].who == "reader" for route in routes)
         HANDLERS.update(dict.fromkeys(routes, handler))
         return handler
 

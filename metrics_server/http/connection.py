@@ -24,9 +24,11 @@ from typing import Protocol, cast
 import httptools
 
 from metrics_server.errors import Reason, Rejected
+from metrics_server.http.certificate import names_in
 from metrics_server.http.exchange import NULL_RECEIVER, Context, Exchange, RawHeaders, Receiver
 from metrics_server.http.response import error_response
 from metrics_server.http.slow_readers import SlowReaders
+from metrics_server.http.watched_files import WatchedFiles
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +80,8 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)  # uvloop's are, but do not say so
         peer = transport.get_extra_info("peername")
         secure = transport.get_extra_info("sslcontext") is not None
-        self.context = Context(str(peer[0]) if peer else "", "https" if secure else "http")
+        names = names_in(transport.get_extra_info("peercert"))
+        self.context = Context(str(peer[0]) if peer else "", "https" if secure else "http", names)
         self._transport.set_write_buffer_limits(PORTION_BYTES)  # TLS would encrypt half a megabyte ahead
         self.deadline: float | None = self._server.now() + IDLE_SECONDS
         if not self._server.admit(self, self._handshake):
@@ -435,9 +438,13 @@ class HttpServer:
         self._listener: asyncio.Server | None = None
         self._sweep = self._loop.call_later(SWEEP_SECONDS, self._expire)
 
-    async def listen(self, host: str, port: int, context: ssl.SSLContext | None, *, is_shared: bool = False) -> None:
-        """Starts to listen, on a port that others may share; raises OSError when the address cannot be had."""
-        greet = (lambda: Connection(self)) if context is None else (lambda: Handshake(self, context))
+    async def listen(
+        self, host: str, port: int, certificates: WatchedFiles[ssl.SSLContext] | None, *, is_shared: bool = False
+    ) -> None:
+        """Starts to listen, on a port that others may share; raises OSError when the address cannot be had. Each new
+        connection has the certificates of its time.
+        """
+        greet = (lambda: Connection(self)) if certificates is None else (lambda: Handshake(self, certificates.content))
         self._listener = await self._loop.create_server(greet, host, port, backlog=1024, reuse_port=is_shared)
 
     def admit(self, connection: Guest, instead_of: Guest | None = None) -> bool:

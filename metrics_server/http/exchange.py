@@ -11,6 +11,7 @@ from tornado.concurrent import Future
 from tornado.httputil import HTTPConnection, HTTPHeaders, RequestStartLine, ResponseStartLine
 
 from metrics_server.errors import Rejected
+from metrics_server.http.certificate import ClientNames
 
 _EMPTY_200 = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 
@@ -50,10 +51,11 @@ class ConnectionPort(Protocol):
 
 @dataclass(frozen=True)
 class Context:
-    """What Tornado wants to know of a connection."""
+    """What Tornado wants to know of a connection, and who is at its other end."""
 
     remote_ip: str
     protocol: str
+    client_names: ClientNames = None
 
 
 class Exchange(HTTPConnection):

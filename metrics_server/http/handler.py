@@ -10,13 +10,17 @@ import re
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from tornado.web import HTTPError, RequestHandler
 
-from metrics_server.errors import BadRequest, Unavailable
+from metrics_server.errors import BadRequest, Rejected, Unauthorized, Unavailable
+from metrics_server.http.access import Access
+from metrics_server.http.certificate import ClientNames
+from metrics_server.http.exchange import Exchange
 from metrics_server.http.response import Response, error_response, unavailable_response
 
+BASIC = 'Basic realm="feedback metrics server", charset="UTF-8"'  # a browser asks its user for a password (RFC 7617)
 REASONS = {401: "unauthorized", 404: "not_found", 405: "method_not_allowed"}
 
 
@@ -29,11 +33,34 @@ class Handler(RequestHandler):
     """Answers HEAD like GET, errors in our one shape, and says nothing of the software behind it."""
 
     ALLOWED = "GET, HEAD"
+    IS_GUARDED = False  # who reads it needs a token, where there are any
 
     def set_default_headers(self) -> None:
         self.clear_header("Server")
         self.set_header("Content-Type", "text/plain; charset=utf-8")
         self.set_header("X-Content-Type-Options", "nosniff")
+
+    def prepare(self) -> None:
+        """Answers who may not read what is guarded."""
+        access: Access = self.settings["access"]
+        if self.request.method in ("GET", "HEAD") and self.is_guarded():
+            try:
+                access.check_reader(self.client_names, self.request.headers.get("Authorization", ""))
+            except Rejected as error:
+                if isinstance(error, Unauthorized):
+                    self.add_header("WWW-Authenticate", error.challenge)
+                    self.add_header("WWW-Authenticate", BASIC)  # in a line of its own: browsers read one scheme of each
+                self.answer(error_response(error.status, error.reason.label, error.detail))
+
+    @property
+    def client_names(self) -> ClientNames:
+        """The names in the client's certificate."""
+        exchange = cast("Exchange", self.request.connection)
+        return exchange.context.client_names
+
+    def is_guarded(self) -> bool:
+        """Tells whether this request reads what is guarded."""
+        return self.IS_GUARDED
 
     async def head(self, *arguments: str) -> None:
         if type(self).get is RequestHandler.get:
@@ -48,6 +75,13 @@ class Handler(RequestHandler):
         reason = REASONS.get(status_code, "bad_request" if status_code < 500 else "internal")
         answer = error_response(status_code, reason, self._reason)
         self.set_header("Content-Type", "application/json")
+        self.finish(answer.body)
+
+    def answer(self, answer: Response) -> None:
+        """Sends an answer that is made already."""
+        self.set_status(answer.status)
+        for name, value in answer.headers.items():
+            self.set_header(name, value)
         self.finish(answer.body)
 
     def write_json(self, value: Any) -> None:

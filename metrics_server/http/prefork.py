@@ -48,10 +48,11 @@ def worker_place(environment: Mapping[str, str]) -> WorkerPlace | None:
 class Workers:
     """The parent: starts workers, replaces those that fail, and ends with them."""
 
-    def __init__(self, arguments: Sequence[str], count: int) -> None:
-        """`arguments` are those of the command."""
+    def __init__(self, arguments: Sequence[str], count: int, *, reloads: bool = False) -> None:
+        """`arguments` are those of the command; `reloads` tells whether workers take SIGHUP."""
         self._command = [sys.executable, "-m", "metrics_server", *arguments]
         self._count = count
+        self._reloads = reloads
         self._stopping = False
         self._running: dict[int, tuple[subprocess.Popen[bytes], float]] = {}  # by number, with the time of the start
         self._status = 0
@@ -60,6 +61,8 @@ class Workers:
         """Runs workers until SIGTERM or Ctrl-C, or until one cannot start; returns the exit status of all."""
         for stopping in (signal.SIGTERM, signal.SIGINT):
             signal.signal(stopping, self._stop)
+        if self._reloads:
+            signal.signal(signal.SIGHUP, self._pass_on)
         reading, writing = os.pipe()
         with tempfile.TemporaryDirectory(prefix="metrics-server-") as directory:
             due = dict.fromkeys(range(self._count), 0.0)  # when a worker is to be started, by its number
@@ -92,6 +95,10 @@ class Workers:
             else:
                 logger.error("Worker %d ended with status %d; another takes its place", number, status)
         return ended
+
+    def _pass_on(self, number: int, frame: FrameType | None) -> None:
+        for process, _ in self._running.values():
+            process.send_signal(number)
 
     def _stop(self, number: int = signal.SIGTERM, frame: FrameType | None = None) -> None:
         self._stopping = True

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from metrics_server.errors import Reason, Rejected
+from metrics_server.errors import Rejected, Unauthorized
 
 RETRY_AFTER_SECONDS = 1
 JSON = {"Content-Type": "application/json"}
@@ -33,7 +33,7 @@ def error_response(status: int, reason: str, detail: str, headers: Mapping[str, 
 
 def rejected_response(error: Rejected) -> Response:
     """The answer to a sender whose fault it is."""
-    extra = {"WWW-Authenticate": "Bearer"} if error.reason is Reason.UNAUTHORIZED else None
+    extra = {"WWW-Authenticate": error.challenge} if isinstance(error, Unauthorized) else None
     return error_response(error.status, error.reason.label, error.detail, extra)
 
 

@@ -4,17 +4,16 @@ Application.
 
 from __future__ import annotations
 
-import hmac
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import TypeAlias
-from urllib.parse import parse_qs
 
 from tornado.web import Application
 
-from metrics_server.errors import BadRequest, Reason, Rejected
+from metrics_server.errors import Reason, Rejected
+from metrics_server.http.access import Access
 from metrics_server.http.application import ApplicationRequest
 from metrics_server.http.exchange import Exchange, RawHeaders, Receiver
 from metrics_server.http.response import Respond, Response
@@ -44,35 +43,15 @@ def _name_of(raw: bytes) -> tuple[str, bool]:
 
 
 class Gate:
-    """What all event requests of this server share: the limits, the token, and how much is being received."""
+    """What all event requests of this server share: the limits, who may send, and how much is being received."""
 
-    def __init__(self, ingest: Ingest, *, max_body_bytes: int, max_bodies_bytes: int, token: str = "") -> None:
+    def __init__(self, ingest: Ingest, *, max_body_bytes: int, max_bodies_bytes: int, access: Access) -> None:
         self.ingest = ingest
+        self.access = access
         self.max_body_bytes = max_body_bytes
         self.max_bodies_bytes = max_bodies_bytes
         self.held_bytes = 0
         self.open_requests = 0
-        self._token = token.encode()
-
-    def check_token(self, authorization: str, query: str) -> None:
-        """Raises `Rejected` unless the request carries the token as a bearer token or as access_token in the query."""
-        if not self._token:
-            return
-        scheme, _, sent = authorization.partition(" ")
-        if scheme.lower() != "bearer":
-            sent = parse_qs(query).get("access_token", [""])[0]
-        if not hmac.compare_digest(sent.strip().encode(), self._token):
-            raise Rejected(Reason.UNAUTHORIZED, "a bearer token is required")
-
-    def check_owner(self, authorization: str, query: str) -> None:
-        """As `check_token`, for what only the owner of the server may do: without a token configured nobody may, a
-        `Refusal`.
-        """
-        if not self._token:
-            raise BadRequest(
-                "this needs a token, and the server has none: start it with --token_file", 403, "forbidden"
-            )
-        self.check_token(authorization, query)
 
     @contextmanager
     def open_request(self) -> Iterator[None]:
@@ -215,7 +194,7 @@ class EventRequest:
                 others[name] = value.decode("latin-1")
         if self._exchange.head_bytes > MAX_HEADER_BYTES:
             raise Rejected(Reason.HEADERS_TOO_LARGE, f"the headers are larger than {MAX_HEADER_BYTES} bytes")
-        self._gate.check_token(others.get("authorization", ""), query)
+        self._gate.access.check_sender(self._exchange.context.client_names, others.get("authorization", ""), query)
         if others.get("sec-fetch-site") == "cross-site":  # only browsers say so; they send text to any site unasked
             raise Rejected(
                 Reason.CROSS_SITE, "pages of other sites may not send events through their visitors' browsers"

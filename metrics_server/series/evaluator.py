@@ -53,11 +53,11 @@ class Evaluator:
         custom_metrics_of: Callable[[Labels], Collection[str]] = lambda labels: (ALL,),
     ) -> None:
         """Values that rest on fewer than `min_support` pairs, or rows, are left out; and so are custom metrics that
-        `custom_metrics_of` does not name for their series.
+        `custom_metrics_of` does not name for their series. `min_support` may be replaced.
         """
         self._custom_metrics_of = custom_metrics_of
         self._max_exported_classes = max_exported_classes
-        self._min_support = min_support
+        self.min_support = min_support
         self._refused: set[str] = set()
         self._differing: set[Labels] = set()
 
@@ -82,7 +82,7 @@ class Evaluator:
             )
 
     def _supported(self, samples: Iterable[Sample], support: float) -> Iterator[Sample]:
-        least = self._min_support - 1e-9  # sums of weights may be off by a rounding error
+        least = self.min_support - 1e-9  # sums of weights may be off by a rounding error
         return (sample for sample in samples if (support if sample.support is None else sample.support) >= least)
 
     def counts(self, series: Series, ever: Sums, retracted: Sums) -> Iterator[Sample]:

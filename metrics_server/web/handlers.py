@@ -49,7 +49,7 @@ class Site:
     sampler: SelfSampler
     rejections: Rejections
     windows: Mapping[str, int]
-    has_token: bool
+    wants_token: bool  # of senders
     is_store_up: Callable[[], bool]
     clock: Callable[[], float] = time.time
     views: TtlCache[dict[str, Any]] = field(default_factory=lambda: TtlCache(VIEW_SECONDS, MAX_VIEWS))
@@ -88,6 +88,7 @@ class Page(SiteHandler):
 
     def prepare(self) -> None:
         self._nonce = secrets.token_urlsafe(16)
+        super().prepare()
 
     def set_default_headers(self) -> None:
         super().set_default_headers()
@@ -114,7 +115,7 @@ class Page(SiteHandler):
 
     def _html(self, template: str, now: float, context: Mapping[str, Any]) -> Rendered:
         self.set_header("Content-Security-Policy", render.POLICY.format(nonce=self._nonce))
-        credentials = " -H 'Authorization: Bearer …'" if self._site.has_token else ""
+        credentials = " -H 'Authorization: Bearer …'" if self._site.wants_token else ""
         common = {"origin": self._origin(), "credentials": credentials, "is_store_up": self._site.is_store_up()}
         root = links.root_of(self.request.path)
         return render.html(template, root, self._nonce, now, {**common, **context}), render.HTML
@@ -152,8 +153,15 @@ class Front(Overview, Root):
 
     VARY = "Accept, Accept-Encoding"
 
+    def is_guarded(self) -> bool:
+        """The line of text is open: probes ask for it."""
+        return super().is_guarded() and self._is_for_browser()
+
+    def _is_for_browser(self) -> bool:
+        return takes(self.request.headers.get("Accept", ""), "text/html")
+
     async def get(self, *segments: str) -> None:  # type: ignore[override] # that of Root is not async
-        if takes(self.request.headers.get("Accept", ""), "text/html"):
+        if self._is_for_browser():
             await super().get(*segments)
         else:
             self.set_header("Vary", self.VARY)

@@ -19,16 +19,18 @@ from tests.conftest import Serve
 from tests.support.running import RESPONSE, RunningServer, ce
 
 TOKEN = "s3cret"
+# What is read by anyone: it says nothing of models.
+OPEN = {Route.HEALTHZ, Route.READYZ, Route.PROTOCOL, Route.OPENAPI, Route.FEEDBACK_SCHEMA, Route.STATIC}
 OWNER = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
 
 
 def test_the_document_is_served(serve: Serve) -> None:
-    """/openapi.json is the document of this server, with its own windows; with a token the routes that take events ask
-    for it."""
+    """/openapi.json is the document of this server, with its own windows; with tokens for senders or readers the routes
+    that are for them ask for one."""
     server = serve("--store", "memory://", "--windows", "5h,2d")
     answer = server.get("/openapi.json")
     assert answer.headers["Content-Type"] == "application/json"
-    assert answer.body == document(["5h", "2d"], has_token=False)
+    assert answer.body == document(["5h", "2d"])
     described = json.loads(answer.body)
     assert described["openapi"] == "3.1.0"
     asked = {
@@ -37,21 +39,25 @@ def test_the_document_is_served(serve: Serve) -> None:
     }
     assert asked["window"]["schema"]["enum"] == ["5h", "2d"]
     secured = {
-        has_token: {
+        who: {
             (path, method)
-            for path, item in json.loads(document(["1h"], has_token=has_token))["paths"].items()
+            for path, item in json.loads(document(["1h"], guarded=[who]))["paths"].items()
             for method, operation in item.items()
             if "security" in operation
         }
-        for has_token in (False, True)
+        for who in ("owner", "sender", "reader")
     }
-    assert secured[False] == {(route.template, "delete") for route in (Route.MODEL, Route.REQUEST)}
-    assert secured[True] - secured[False] == {(route.template, "post") for route in Route if "post" in route.operations}
+    assert secured["owner"] == {(route.template, "delete") for route in (Route.MODEL, Route.REQUEST)}
+    sent = {(route.template, "post") for route in Route if "post" in route.operations}
+    assert secured["sender"] - secured["owner"] == sent
+    assert secured["reader"] - secured["owner"] == {(route.template, "get") for route in Route if "get" in route.operations and route not in OPEN} - {
+        (path, "get") for path, method in sent if path != "/"
+    }
 
 
 def test_every_reference_leads_somewhere() -> None:
     """Each schema that the document refers to is in it, and each that is in it is referred to."""
-    text = document(["1h"], has_token=True).decode()
+    text = document(["1h"], guarded=["sender", "reader"]).decode()
     referred = {part.split('"')[0] for part in text.split("#/components/schemas/")[1:]}
     assert referred == set(json.loads(text)["components"]["schemas"])
 

@@ -8,7 +8,7 @@ import subprocess
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -114,23 +114,27 @@ class Prometheus(Program):
         alertmanager: Alertmanager | None = None,
         *,
         further_ports: Sequence[int] = (),
+        job: Mapping[str, Any] | None = None,
+        features: Sequence[str] = (),
     ) -> None:
+        """`job` has further settings of the scrape, `features` those that are to be enabled."""
         port = free_port()
         rules = directory / "rules"
         rules.mkdir()
         for name in ("objectives.yaml", "models.yaml", "server.yaml"):
             (rules / name).write_text(yaml.safe_dump(hurried(yaml.safe_load((RULES / name).read_text()))))
-        job = {
+        scrape = {
             "job_name": "feedback-metrics-server",
             "metrics_path": "/v1/metrics",
             "static_configs": [{"targets": [f"127.0.0.1:{each}" for each in (server_port, *further_ports)]}],
+            **(job or {}),
         }
         told = [{"static_configs": [{"targets": [alertmanager.url.removeprefix("http://")]}]}] if alertmanager else []
         configuration = {
             "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
             "rule_files": [f"{rules}/*.yaml"],
             "alerting": {"alertmanagers": told},
-            "scrape_configs": [job],
+            "scrape_configs": [scrape],
         }
         (directory / "prometheus.yml").write_text(yaml.safe_dump(configuration))
         words = [
@@ -139,6 +143,7 @@ class Prometheus(Program):
             f"--storage.tsdb.path={directory / 'prometheus'}",
             f"--web.listen-address=127.0.0.1:{port}",
             "--rules.alert.resend-delay=1s",
+            *(f"--enable-feature={feature}" for feature in features),
         ]
         super().__init__(directory, words, port, "/-/ready")
 
