@@ -249,6 +249,7 @@ class Exposition:
         if cached is not None and cached.version == version:
             return cached
         exposure, totals = self._exposure_of(series.labels), self._totals.series_totals(series.id)
+        series = self._registry.latest(series)
         lines = _SeriesLines(has_created=is_openmetrics, exposure=exposure)
         self._collect(lines, series, totals)
         custom = _SeriesLines(has_created=is_openmetrics)

@@ -134,6 +134,7 @@ class Api:
         series = self._series(labels_of(segments), arguments.get("slice"))
         names = [self._window(arguments["window"])] if "window" in arguments else list(self._windows)
         totals, now = self._totals.series_totals(series.id), self._clock()
+        series = self._registry.latest(series)
         windows = {name: self._window_report(series, totals.windows[name], name, now, arguments) for name in names}
         slices = self._registry.slices_of(series.labels)
         return report_of(self._evaluator, series, slices, totals, windows)
@@ -142,12 +143,11 @@ class Api:
         """Summarizes the slices of a series in a window, by name."""
         window = self._window(window)
         parent = self._series(labels_of(segments), None)
-        return {
-            slice_.identity.slice: window_summary_of(
-                self._evaluator, slice_, self._totals.series_totals(slice_.id).windows[window]
-            )
-            for slice_ in self._registry.slices_of(parent.labels)
-        }
+        summaries = {}
+        for slice_ in self._registry.slices_of(parent.labels):
+            sums = self._totals.series_totals(slice_.id).windows[window]
+            summaries[slice_.identity.slice] = window_summary_of(self._evaluator, self._registry.latest(slice_), sums)
+        return summaries
 
     def _parents(self) -> list[Series]:
         return [series for series in self._registry.current() if not series.identity.slice]
@@ -155,7 +155,7 @@ class Api:
     def _summary(self, series: Series, baseline: str) -> SeriesSummary:
         totals = self._totals.series_totals(series.id)
         slices = self._registry.slices_of(series.labels)
-        return series_summary_of(self._evaluator, series, slices, totals, baseline)
+        return series_summary_of(self._evaluator, self._registry.latest(series), slices, totals, baseline)
 
     def _series(self, labels: Labels, slice_name: str | None) -> Series:
         series = self._registry.find(labels)
@@ -241,7 +241,8 @@ class Api:
         by_model: dict[str, dict[str, Sequence[MetricValue]]] = {}
         for series in of_deployment:
             if model is None or series.labels.model == model:
-                values = values_of(self._evaluator, series, self._totals.series_totals(series.id).windows[window])
+                sums = self._totals.series_totals(series.id).windows[window]
+                values = values_of(self._evaluator, self._registry.latest(series), sums)
                 by_model.setdefault(series.labels.model, {})[series.labels.predictor] = values
         return Comparisons(
             comparisons=[

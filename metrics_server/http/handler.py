@@ -88,13 +88,6 @@ class Handler(RequestHandler):
         self.set_header("Content-Type", "application/json")
         self.finish(json.dumps(value))
 
-    def answer(self, answer: Response) -> None:
-        """Sends an answer that is made already."""
-        self.set_status(answer.status)
-        for name, value in answer.headers.items():
-            self.set_header(name, value)
-        self.finish(answer.body)
-
 
 class NotFound(Handler):
     """Any other path."""

@@ -111,6 +111,13 @@ class SeriesRegistry:
         """Returns the series of an id, also one of an older configuration."""
         return self._by_id.get(series_id)
 
+    def latest(self, series: Series) -> Series:
+        """Returns a series as it is known now; it may have been read anew since.
+
+        To be asked after its sums were read: then every class in these is known to it.
+        """
+        return self._by_id.get(series.id, series)
+
     def admit(self, labels: Labels, now: float, rows: dict[int, StoredSeries]) -> Series:
         """Returns the current series of these labels, and creates it when there is none.
 

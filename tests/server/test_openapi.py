@@ -50,9 +50,9 @@ def test_the_document_is_served(serve: Serve) -> None:
     assert secured["owner"] == {(route.template, "delete") for route in (Route.MODEL, Route.REQUEST)}
     sent = {(route.template, "post") for route in Route if "post" in route.operations}
     assert secured["sender"] - secured["owner"] == sent
-    assert secured["reader"] - secured["owner"] == {(route.template, "get") for route in Route if "get" in route.operations and route not in OPEN} - {
-        (path, "get") for path, method in sent if path != "/"
-    }
+    assert secured["reader"] - secured["owner"] == {
+        (route.template, "get") for route in Route if "get" in route.operations and route not in OPEN
+    } - {(path, "get") for path, method in sent if path != "/"}
 
 
 def test_every_reference_leads_somewhere() -> None:

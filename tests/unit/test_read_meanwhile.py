@@ -1,0 +1,73 @@
+"""What is read while another server's commits are taken: no sums are shown by a series that does not know them yet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from metrics_server.api.exposition import AncestorLabels, Exposition
+from metrics_server.metrics.model import load
+from metrics_server.metrics.sums import component
+from metrics_server.metrics.window import CUMULATIVE, MINUTE, Bucket
+from metrics_server.series.evaluator import Evaluator
+from metrics_server.series.registry import SeriesRegistry
+from metrics_server.series.series import Identity, Labels, Scoring, Series
+from metrics_server.series.totals import Totals
+from metrics_server.store.interface import StoredSeries
+from metrics_server.store.memory import MemoryStore
+from metrics_server.telemetry import Telemetry
+
+NOW = 1_790_000_000
+MINUTE_NOW = NOW - NOW % MINUTE
+LABELS = Labels("shop", "wine", "main", "classifier")
+MODEL = "cm_models.multiclass_numeric.MultiClassNumeric"
+
+
+class MeanwhileRegistry(SeriesRegistry):
+    """A registry in which something happens between a reader's list of all series and what it does with that."""
+
+    meanwhile: Callable[[], None] = staticmethod(lambda: None)
+
+    def current(self) -> list[Series]:
+        listed = super().current()
+        self.meanwhile()
+        return listed
+
+
+def pairs(label: str) -> dict[str, float]:
+    """The sums of a pair of this class on both sides."""
+    return {"pairs": 1.0, "correct": 1.0, component("confusion", label, label): 1.0, component("server", "pairs"): 1.0}
+
+
+def claimed(*classes: str) -> StoredSeries:
+    """The row of the series with these classes."""
+    identity = Identity(LABELS, Scoring())
+    named = {f"class/{slot}": name for slot, name in enumerate(classes)}
+    return StoredSeries(identity.id, identity.encoded, NOW, NOW, {"model": MODEL, **named})
+
+
+def test_a_page_knows_the_classes_of_the_sums_that_it_shows() -> None:
+    """A class that another server has claimed while a page is made has its own name on it, on this page and later."""
+    registry = MeanwhileRegistry(lambda labels: Scoring(), lambda path, parameters: load(path, parameters), 10)
+    totals = Totals({"1h": 3600})
+    totals.rebuild(MemoryStore(), NOW)
+    exposition = Exposition(
+        registry,
+        totals,
+        Telemetry(),
+        AncestorLabels("", "", "", ""),
+        seldon_metrics=True,
+        evaluator=Evaluator(30, 1),
+    )
+
+    def take(*classes: str) -> None:
+        row = claimed(*classes)
+        registry.update([row])
+        totals.add({(row.id, bucket): pairs(classes[-1]) for bucket in (Bucket(MINUTE, MINUTE_NOW), CUMULATIVE)})
+
+    take("ale")
+    registry.meanwhile = lambda: take("ale", "beer")  # type: ignore[method-assign]
+    first = exposition.render("", ())[0].decode()
+    registry.meanwhile = lambda: None  # type: ignore[method-assign]
+    for text in (first, exposition.render("", ())[0].decode()):
+        assert 'truth="beer",prediction="beer"} 1.0' in text
+        assert "__other__" not in text
