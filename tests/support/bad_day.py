@@ -114,7 +114,7 @@ class BadDay:
             {key: value for key, value in samples.items() if ("deployment_name", others) not in key[1]},
             self.told.expected,
         )
-        assert counters_may_fall or self.watch.falls == []
+        assert counters_may_fall or self.watch.falls == [], self.watch.falls
         assert set(self.watch.pages) <= {200}, self.watch.pages
         print(self._tell())
 

@@ -126,9 +126,12 @@ def by_deployment(samples: Samples, name: str, **labels: str) -> Counter[str]:
 
 def assert_shows(samples: Samples, expected: Expected) -> None:
     """The page says what the authors of the stories say."""
-    assert cells(samples) == expected.cells
-    assert by_deployment(samples, "model_predictions_total") == expected.predictions
-    assert by_deployment(samples, "model_support", window="1d") == +expected.pairs
+    for found, told in (
+        (cells(samples), expected.cells),
+        (by_deployment(samples, "model_predictions_total"), expected.predictions),
+        (by_deployment(samples, "model_support", window="1d"), +expected.pairs),
+    ):
+        assert found == told, differences(found, told)
 
 
 def is_same(one: Any, other: Any) -> bool:
