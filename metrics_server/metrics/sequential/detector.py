@@ -17,8 +17,11 @@ M is their mean, which keeps the promises as well.
 An e-value is of the labels that an hour had when it entered. What is corrected later must not change it: who looked at
 the evidence may have acted on it.
 
-What breaks it: labels that come sooner, or at all, where the prediction was wrong; rows that are alike; and, of the
-asymptotic e-values, hours with a few values that are far larger than what came before.
+What breaks it: labels that come sooner, or at all, where the prediction was wrong; rows that are alike.
+
+Values without bounds have no e-value here. The normal one, exp(λ √n z - λ² n / 2), is above 1 on average for skewed
+values, and hours multiply that: of exponential errors, 20 an hour, 14 % of years had a false alarm where 10 % were
+promised, of lognormal ones 55 %. Set an objective for the share of errors within a tolerance.
 """
 
 from __future__ import annotations
@@ -33,8 +36,7 @@ from metrics_server.metrics.model import Array
 
 HOURS_A_YEAR = 8766.0
 SPAN_HOURS = 8 * 24  # starts that are looked at
-FALLS = tuple(0.05 * 2.0**step for step in range(7))  # of a share in log odds, of a mean in standard deviations
-_MOST_DEVIATIONS = 4.0  # that one hour may bring
+FALLS = tuple(0.05 * 2.0**step for step in range(7))  # of a share, in log odds
 
 
 @dataclass(frozen=True)
@@ -81,39 +83,17 @@ def share_evidence(total: npt.ArrayLike, count: npt.ArrayLike, objective: float)
     return result
 
 
-def mean_evidence(
-    total: npt.ArrayLike, count: npt.ArrayLike, objective: float, deviation: npt.ArrayLike, better: int = -1
-) -> Array:
-    """The log e of an hour, for each of `FALLS`, against "the mean is no worse than the objective"; shape (..., falls).
-
-    With z = √n (m0 - mean) / s of n values, as a normal variable: λ √n z - λ² n / 2 for a fall of λ standard
-    deviations. Asymptotic: z is cut at 4, so that one hour of heavy tails is no alarm, and the deviation s is that of
-    the hours before, as an hour must not choose its own scale.
-
-    Args:
-        total: sum of the values of the hour; shape (...).
-        count: how many.
-        objective: m0.
-        deviation: standard deviation of a value, from earlier hours, > 0.
-        better: 1 if more is better, -1 if less is.
-    """
-    n = np.asarray(count, dtype=float)
-    root = np.sqrt(n)
-    short = better * (objective * n - np.asarray(total, dtype=float)) / (np.maximum(root, 1) * np.asarray(deviation))
-    pull = np.array(FALLS) * root[..., None]
-    result: Array = pull * np.minimum(short, _MOST_DEVIATIONS)[..., None] - pull * pull / 2
-    return result
-
-
 def advance(before: Array, entering: Array, leaving: Array) -> Array:
-    """M of each fall an hour later: the new hour enters, and the start of `SPAN_HOURS` ago leaves.
+    """The log M of each fall an hour later: the new hour enters, and the start of `SPAN_HOURS` ago leaves.
 
     Args:
-        before: M at the hour before; shape (..., falls).
-        entering: e of this hour.
-        leaving: the product of the e of this hour and the `SPAN_HOURS` before it; 0 while there are not so many.
+        before: log M at the hour before, -inf at the first; shape (..., falls).
+        entering: log e of this hour.
+        leaving: the sum of the log e of this hour and the `SPAN_HOURS` before it; -inf while there are not so many.
     """
-    result: Array = np.maximum(entering * (1 + before) - leaving, 0.0)
+    whole = entering + np.logaddexp(0.0, before)
+    with np.errstate(divide="ignore"):  # of a start that was all there is: -inf is right
+        result: Array = whole + np.log1p(-np.exp(np.minimum(leaving - whole, 0.0)))
     return result
 
 
