@@ -326,7 +326,9 @@ def serves(*routes: Route) -> Callable[[AnyHandler], AnyHandler]:
     """Makes a handler the one of these routes."""
 
     def attach(handler: AnyHandler) -> AnyHandler:
-        handler.IS_GUARDED = any(route.operations["get"].who == "reader" for route in routes)
+        handler.IS_GUARDED = any(
+            "get" in route.operations and route.operations["get"].who == "reader" for route in routes
+        )
         HANDLERS.update(dict.fromkeys(routes, handler))
         return handler
 

@@ -66,15 +66,13 @@ def test_a_fall_is_seen_in_time(fall: float, most: int) -> None:
 
 
 def test_adwin_on_the_same_streams() -> None:
-    """River's ADWIN, on the same labels, is later for falls of 0.05 and 0.1, and sees falls where there are none."""
+    """River's ADWIN, which is told of no objective, is no earlier on the same labels in half of the runs."""
     with sender(programs_of("river==0.26.1") / "python", "river_adwin.py") as peer:
-        for fall in (0.05, 0.1):
+        for fall in (0.02, 0.05, 0.1):
             right = decisions.hours(FALLEN_AT + AFTER, FEW, seed=6, fall=fall, fallen_at=FALLEN_AT)
             ours = decisions.delays(decisions.detected(decisions.share_log_e(right)), FALLEN_AT)
             adwin, early = adwin_delays(peer.ask(streams=[decisions.as_stream(run, 7) for run in right.T])["falls"])
-            print(
-                f"a fall of {fall}: {np.median(ours)} hours, ADWIN {np.median(adwin)}; before it {early} of {FEW} runs"
-            )
+            print(f"a fall of {fall}: {np.median(ours)} hours, ADWIN {np.median(adwin)}; too early in {early} of {FEW}")
             assert np.median(ours) <= np.median(adwin)
 
 
