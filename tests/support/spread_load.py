@@ -45,13 +45,14 @@ class Stories:
         self._chance = random.Random(seed)
         self._deployments = deployments
         self._prefix = prefix
+        self._grows_every = 0
         self._now = time.time()
         self._count = 0
         self.expected = Expected(Counter(), Counter())
 
-    def add_deployments(self, count: int) -> None:
-        """Lets stories be about so many deployments more."""
-        self._deployments += count
+    def grow(self, every: int) -> None:
+        """Lets there be another deployment after each so many stories, so that there is always something to claim."""
+        self._grows_every = every
 
     def events(self, stories: int) -> list[Event]:
         """The events of the next stories, in the order in which they happened."""
@@ -59,6 +60,8 @@ class Stories:
 
     def _next(self) -> list[Event]:
         self._count += 1
+        if self._grows_every and self._count % self._grows_every == 0:
+            self._deployments += 1
         chance = self._chance
         story = _Story(
             f"{self._prefix}{self._count}",
