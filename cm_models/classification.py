@@ -118,25 +118,26 @@ def readings(matrix: Matrix, exported: Sequence[str]) -> Iterator[Sample]:
         matrix: of a window.
         exported: the classes with values of their own.
     """
-    if matrix.pairs > 0:
-        accuracy = matrix.correct / matrix.pairs
-        yield Sample(
-            "accuracy_ratio",
-            {},
-            accuracy,
-            wilson_interval(matrix.correct, matrix.pairs, matrix.effective_weight),
-            matrix.pairs,
-        )
-        yield from vocabulary.readings(matrix)
-        for ratio in RATIOS:  # with one label a pair, they are all the accuracy
-            yield Sample(f"{ratio.name}_micro_ratio", {}, accuracy, None, matrix.pairs)
-        found = [overall for ratio in RATIOS for overall in _averages(matrix, ratio)]
-        found += [overall for overall in (_kappa(matrix), _matthews(matrix)) if overall is not None]
-        for overall, variance in zip(found, _variances(matrix, [overall.gradient for overall in found]), strict=True):
-            bounds = overall.interval(variance)
-            for name in overall.names:
-                yield Sample(name, {}, overall.value, bounds, matrix.pairs)
-        yield from per_class(matrix, exported)
+    if matrix.pairs <= 0:
+        return
+    accuracy = matrix.correct / matrix.pairs
+    bounds = wilson_interval(matrix.correct, matrix.pairs, matrix.effective_weight)
+    yield Sample("accuracy_ratio", {}, accuracy, bounds, matrix.pairs)
+    yield from vocabulary.readings(matrix)
+    for ratio in RATIOS:  # with one label a pair, they are all the accuracy
+        yield Sample(f"{ratio.name}_micro_ratio", {}, accuracy, None, matrix.pairs)
+    yield from _overall(matrix)
+    yield from per_class(matrix, exported)
+
+
+def _overall(matrix: Matrix) -> Iterator[Sample]:
+    """Yields the averages over classes and the coefficients, whose variances are made together."""
+    found = [overall for ratio in RATIOS for overall in _averages(matrix, ratio)]
+    found += [overall for overall in (_kappa(matrix), _matthews(matrix)) if overall is not None]
+    for overall, variance in zip(found, _variances(matrix, [overall.gradient for overall in found]), strict=True):
+        bounds = overall.interval(variance)
+        for name in overall.names:
+            yield Sample(name, {}, overall.value, bounds, matrix.pairs)
 
 
 def estimate(name: str, matrix: Matrix) -> SequentialEstimate | None:

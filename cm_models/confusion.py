@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -131,40 +131,16 @@ class Matrix:
     def of(cls, sums: Sums) -> Matrix:
         """Makes the matrix of all cells in sums, in the order of their classes there."""
         pairs = sums.get("pairs", 0.0)
-        correct = min(
-            max(0.0, sums.get("correct", 0.0)), pairs or math.inf
-        )  # after weighted corrections a rounding error is left
+        # After weighted corrections a rounding error is left.
+        correct = min(max(0.0, sums.get("correct", 0.0)), pairs or math.inf)
         found = cells_of(sums)
         labels = tuple(dict.fromkeys(label for cell in found for label in cell))
-        places = {label: place for place, label in enumerate(labels)}
-        rows = [
-            (places[truth], places[prediction], truth == prediction, count)
-            for (truth, prediction), count in found.items()
-        ]
-        if (other := found.get((OTHER_CLASSES, OTHER_CLASSES))) is not None:  # of these only some are hits
-            place = places[OTHER_CLASSES]
-            rows.remove((place, place, True, other))
-            hits = correct - sum(row[3] for row in rows if row[2])
-            rows += [(place, place, True, hits), (place, place, False, other - hits)]
-        columns: list[Array] = [
-            np.array(column, dtype=kind) for column, kind in zip(_columns(rows), _KINDS, strict=True)
-        ]
-        truth, prediction, hit, count = columns
-        size = len(labels)
-        margins = [
-            np.bincount(at, weights=each, minlength=size)
+        truth, prediction, hit, count = cells = _cell_arrays(found, labels, correct)
+        hits, support, predicted = (
+            np.bincount(at, weights=each, minlength=len(labels))
             for at, each in ((truth, hit * count), (truth, count), (prediction, count))
-        ]
-        return cls(
-            labels,
-            pairs,
-            correct,
-            margins[0],
-            margins[1],
-            margins[2],
-            (truth, prediction, hit, count),
-            effective_weight(sums, pairs),
         )
+        return cls(labels, pairs, correct, hits, support, predicted, cells, effective_weight(sums, pairs))
 
     @property
     def has_merged_errors(self) -> bool:
@@ -187,11 +163,24 @@ class Matrix:
             yield Tally(OTHER_CLASSES, hits, support, predicted, float(count @ among))
 
 
-_KINDS = (int, int, float, float)
+def _cell_arrays(
+    found: Mapping[tuple[str, str], float], labels: Sequence[str], correct: float
+) -> tuple[Array, Array, Array, Array]:
+    """Returns the places of truth and prediction of each cell, whether it is a hit, and its pairs.
 
-
-def _columns(rows: list[tuple[int, int, bool, float]]) -> Iterable[Iterable[float]]:
-    return zip(*rows, strict=True) if rows else ((),) * len(_KINDS)
+    Of the pairs within `__other__` only some are hits, those that no other cell has: these are two cells.
+    """
+    places = {label: place for place, label in enumerate(labels)}
+    rows = [
+        (places[truth], places[prediction], truth == prediction, count) for (truth, prediction), count in found.items()
+    ]
+    if (other := found.get((OTHER_CLASSES, OTHER_CLASSES))) is not None:
+        place = places[OTHER_CLASSES]
+        rows.remove((place, place, True, other))
+        hits = correct - sum(row[3] for row in rows if row[2])
+        rows += [(place, place, True, hits), (place, place, False, other - hits)]
+    truths, predictions, hit, counts = zip(*rows, strict=True) if rows else ((),) * 4
+    return np.array(truths, int), np.array(predictions, int), np.array(hit, float), np.array(counts, float)
 
 
 def counts_of(sums: Sums, exported: Sequence[str]) -> Iterator[Sample]:

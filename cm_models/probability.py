@@ -134,28 +134,40 @@ def of_rows(truths: Iterable[int], rows: Iterable[Sequence[float]], labels: Sequ
     """
     sums: dict[str, float] = {}
     losses, distances, width = [], [], len(labels)
-    histogram = (
-        [(names_of(label, "+"), names_of(label, "-")) for label in labels] if width <= MAX_SCORED_COLUMNS else ()
-    )
+    histogram = _histogram_names(labels)
     ranks = _ranks(width)
     for truth, row in zip(truths, rows, strict=True):
-        known = truth < width
-        greatest = max(row)
-        score = row[truth] if known else -1.0
-        # Before the true column stand those with a higher score, and of equal ones, as scikit-learn has it, the later.
-        rank = len([value for value in row if value > score]) + row[truth + 1 :].count(score) if known else width
-        name = ranks[min(rank, RANKS)]
+        name = ranks[min(_rank(row, truth), RANKS)]
         sums[name] = sums.get(name, 0.0) + 1.0
+        greatest = max(row)
         if min(row) < 0 or greatest > 1 or abs(sum(row) - 1) > SUM_TOLERANCE:
             continue
+        score = row[truth] if truth < width else 0.0
         losses.append(-math.log(max(SMALLEST, score)))
-        distance = sum([value * value for value in row]) + 1 - 2 * max(0.0, score)
+        distance = sum([value * value for value in row]) + 1 - 2 * score
         distances.append(max(0.0, distance) / (2 if width == 2 else 1))
         _confide(sums, greatest, right=row.index(greatest) == truth)
         for column, names in enumerate(histogram):
             name = names[column != truth][bin_of(row[column])]
             sums[name] = sums.get(name, 0.0) + 1.0
     return sums | _scored(losses, distances)
+
+
+def _histogram_names(labels: Sequence[str]) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+    """Lists for each column the components of its histogram: of positive pairs, and of negative ones."""
+    if len(labels) > MAX_SCORED_COLUMNS:
+        return []
+    return [(names_of(label, "+"), names_of(label, "-")) for label in labels]
+
+
+def _rank(row: Sequence[float], truth: int) -> int:
+    """Counts the columns before the true one: those with a higher score, and of equal ones, as scikit-learn has it, the
+    later. Before one that no column stands for are all.
+    """
+    if truth >= len(row):
+        return len(row)
+    score = row[truth]
+    return len([value for value in row if value > score]) + row[truth + 1 :].count(score)
 
 
 @lru_cache(100)

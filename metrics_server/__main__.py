@@ -21,7 +21,7 @@ import uvloop
 from metrics_server.api.exposition import AncestorLabels
 from metrics_server.app import Server
 from metrics_server.errors import BadConfiguration, StoreRefused, StoreUnavailable
-from metrics_server.http.prefork import Workers, worker_place
+from metrics_server.http.prefork import WorkerPlace, Workers, worker_place
 from metrics_server.http.watched_files import WatchedFiles
 from metrics_server.ingest.pod import default_labels, image_of
 from metrics_server.settings import Settings, config_file, load
@@ -213,6 +213,25 @@ async def _serve(settings: Settings, log: LogHandler, config: WatchedFiles[Setti
     worker = worker_place(os.environ)
     if worker is not None:
         loop.add_reader(worker.parent_pipe, stop.set)  # it has an end with the parent
+    server = await _started(settings, log, worker, config)
+    _greet(settings)
+    gc.freeze()
+    await stop.wait()
+    if worker is not None:
+        loop.remove_reader(worker.parent_pipe)
+    logger.info("Stopping")
+    drained = await server.stop()
+    if drained:
+        logger.info("Stopped")
+    else:
+        logger.warning("Stopped with events unanswered after --drain_seconds %g", settings.drain_seconds)
+    return 0 if drained else 1
+
+
+async def _started(
+    settings: Settings, log: LogHandler, worker: WorkerPlace | None, config: WatchedFiles[Settings] | None
+) -> Server:
+    """Opens the store and starts a server on it; closes the store when that fails."""
     store = open_store(settings.store)
     try:
         refuse_unfinished(store)
@@ -229,22 +248,12 @@ async def _serve(settings: Settings, log: LogHandler, config: WatchedFiles[Setti
         log.on_dropped = server.count_dropped_log_lines
         await server.start()
         if config is not None:  # a server without one ends with its terminal, as ever
+            loop = asyncio.get_running_loop()
             loop.add_signal_handler(signal.SIGHUP, lambda: asyncio.ensure_future(server.reload()))
     except BaseException:
         store.close()
         raise
-    _greet(settings)
-    gc.freeze()
-    await stop.wait()
-    if worker is not None:
-        loop.remove_reader(worker.parent_pipe)
-    logger.info("Stopping")
-    drained = await server.stop()
-    if drained:
-        logger.info("Stopped")
-    else:
-        logger.warning("Stopped with events unanswered after --drain_seconds %g", settings.drain_seconds)
-    return 0 if drained else 1
+    return server
 
 
 def _state_file(store: str) -> Path | None:

@@ -315,19 +315,23 @@ class Server:
         for periodic in self._periodic:
             periodic.start()
         try:
-            where = self._settings.host, self._settings.http_port
-            await self._http.listen(*where, self._certificates, is_shared=self._is_worker)
-        except OSError as error:
+            await self._listen()
+        except BadConfiguration:
             self._writer.stop()
-            raise BadConfiguration(
-                f"--host {self._settings.host} --http_port {self._settings.http_port}: {error.strerror}"
-            ) from error
+            raise
         if self._forwarder is not None:
             self._forwarder.start()
         if self._kafka is not None:
             self._kafka.start()
         if self._lookup is not None:
             self._lookup.start(self._ingest.accept_event)
+
+    async def _listen(self) -> None:
+        host, port = self._settings.host, self._settings.http_port
+        try:
+            await self._http.listen(host, port, self._certificates, is_shared=self._is_worker)
+        except OSError as error:
+            raise BadConfiguration(f"--host {host} --http_port {port}: {error.strerror}") from error
 
     async def stop(self) -> bool:
         """Serves for the shutdown delay, then takes no more, applies and answers what was received; says whether all
@@ -342,15 +346,7 @@ class Server:
             self._kafka.stop()
         self._http.drain()
         pools = asyncio.create_task(self._pools.stop(min(ASKED_SECONDS, self._settings.drain_seconds)))
-        while self._is_busy and self._loop.time() < deadline:  # noqa: ASYNC110 - a counter of the hot path, looked at once
-            await asyncio.sleep(0.01)
-        if self._lookup is not None:
-            await self._lookup.stop(min(LOOK_UP_SECONDS, max(0.1, deadline - self._loop.time())))
-        left = max(0.1, deadline - self._loop.time())
-        drained = await self._loop.run_in_executor(None, self._writer.stop, left)
-        await asyncio.sleep(0)  # what the writer has just delivered is answered
-        if self._kafka is not None:
-            await self._loop.run_in_executor(None, self._kafka.join, max(0.1, deadline - self._loop.time()))
+        drained = await self._drain(deadline)
         if self._forwarder is not None:
             self._forwarder.stop()
         await pools
@@ -358,6 +354,22 @@ class Server:
         if drained:
             self._store.close()
         return drained and not self._is_busy
+
+    async def _drain(self, deadline: float) -> bool:
+        """Applies and answers what was received, in the order that it goes in; says whether the writer has ended."""
+
+        def left() -> float:
+            return max(0.1, deadline - self._loop.time())
+
+        while self._is_busy and self._loop.time() < deadline:  # noqa: ASYNC110 - a counter of the hot path, looked at once
+            await asyncio.sleep(0.01)
+        if self._lookup is not None:
+            await self._lookup.stop(min(LOOK_UP_SECONDS, left()))
+        drained = await self._loop.run_in_executor(None, self._writer.stop, left())
+        await asyncio.sleep(0)  # what the writer has just delivered is answered
+        if self._kafka is not None:
+            await self._loop.run_in_executor(None, self._kafka.join, left())
+        return drained
 
     def count_dropped_log_lines(self, lines: int) -> None:
         """Counts lines of the log that were never written; may be called in any thread."""

@@ -346,20 +346,23 @@ def _collect_server_families(
     lines.counter("model_predictions", labels, cumulative.get(PREDICTIONS, 0.0), series.created_at)
     taken_back = {(name, *extra.items()): value for name, extra, value in _server_counters(retracted, exported)}
     for name, extra, value in _server_counters(cumulative, exported):
-        if not lines.exposure.shows(name, extra):
-            continue
-        extended = _joined(labels, extra)
-        lines.counter(name, extended, value, series.created_at)
-        if extra.get("status") not in NEVER_TAKEN_BACK:
-            back = taken_back.get((name, *extra.items()), 0.0)
-            lines.counter(f"{name}_retracted", extended, back, series.created_at)
+        if lines.exposure.shows(name, extra):
+            extended = _joined(labels, extra)
+            lines.counter(name, extended, value, series.created_at)
+            if extra.get("status") not in NEVER_TAKEN_BACK:
+                back = taken_back.get((name, *extra.items()), 0.0)
+                lines.counter(f"{name}_retracted", extended, back, series.created_at)
+    _collect_durations(lines, series, labels, cumulative)
+    for name, at in (("prediction", series.predicted_at), ("label", series.labelled_at)):
+        if at:
+            lines.gauge(f"model_last_{name}_timestamp_seconds", labels, at)
+
+
+def _collect_durations(lines: _SeriesLines, series: Series, labels: str, cumulative: Sums) -> None:
     for name, prefix in (("model_label_delay_seconds", DELAY), ("model_prediction_latency_seconds", LATENCY)):
         if lines.exposure.shows(name, {}) and (histogram := cumulated(prefix, cumulative)):
             buckets, seconds = histogram
             lines.histogram(name, labels, buckets, seconds, series.created_at)
-    for name, at in (("prediction", series.predicted_at), ("label", series.labelled_at)):
-        if at:
-            lines.gauge(f"model_last_{name}_timestamp_seconds", labels, at)
 
 
 def _server_counters(sums: Sums, exported: Sequence[str]) -> Iterator[tuple[str, Mapping[str, str], float]]:

@@ -156,8 +156,24 @@ def _batch(body: bytes) -> list[Event | Rejected]:
 
 
 def _opened(one: _Envelope) -> Event | Rejected:
+    try:
+        return _event(
+            one.specversion,
+            one.id,
+            one.source,
+            one.type,
+            one.time,
+            _attributes_of(one),
+            one.datacontenttype or "",
+            one.data or b"",
+        )
+    except Rejected as error:
+        return error.without_traceback()
+
+
+def _attributes_of(one: _Envelope) -> dict[str, str]:
+    """Takes the attributes as the structured mode would have them; in a loop they would cost more than all decoding."""
     attributes: dict[str, str] = {}
-    # As the structured mode would have them, and in a loop they would cost more than all decoding.
     if one.requestid is not None:
         attributes["requestid"] = one.requestid
     if one.namespace is not None:
@@ -173,19 +189,7 @@ def _opened(one: _Envelope) -> Event | Rejected:
     for name in _RARE:
         if (value := getattr(one, name)) is not None:
             attributes[name] = value
-    try:
-        return _event(
-            one.specversion,
-            one.id,
-            one.source,
-            one.type,
-            one.time,
-            attributes,
-            one.datacontenttype or "",
-            one.data or b"",
-        )
-    except Rejected as error:
-        return error.without_traceback()
+    return attributes
 
 
 def _element(raw: msgspec.Raw) -> Event | Rejected:

@@ -72,20 +72,20 @@ def decompressed(body: bytes, encoding: str, limit: int) -> bytes:
     encoding = encoding.strip().lower()
     if encoding not in ("", "identity", "gzip", "x-gzip"):
         raise Rejected(Reason.UNSUPPORTED_ENCODING, "Content-Encoding must be gzip or absent")
-    if not body.startswith(GZIP_MAGIC):
-        if "gzip" in encoding:
-            raise Rejected(Reason.MALFORMED_GZIP, "Content-Encoding says gzip, the body is not")
-        return body
-    return _members_of(body, limit)
+    if body.startswith(GZIP_MAGIC):
+        return _gunzipped(body, limit)
+    if "gzip" in encoding:
+        raise Rejected(Reason.MALFORMED_GZIP, "Content-Encoding says gzip, the body is not")
+    return body
 
 
-def _members_of(body: bytes, limit: int) -> bytes:
-    """Decompresses the members of a gzip body, one after the other."""
+def _gunzipped(body: bytes, limit: int) -> bytes:
+    """Decompresses the members of a gzip body (RFC 1952, section 2.2), and never more than `limit` bytes and one."""
     parts: list[bytes] = []
     left = limit + 1
-    for _ in range(MAX_MEMBERS):
-        if not body:
-            break
+    while body:
+        if len(parts) == MAX_MEMBERS:
+            raise Rejected(Reason.MALFORMED_GZIP, f"the gzip body has more than {MAX_MEMBERS} members")
         reader = zlib.decompressobj(wbits=31)
         try:
             parts.append(reader.decompress(body, left))
@@ -97,6 +97,4 @@ def _members_of(body: bytes, limit: int) -> bytes:
         if not reader.eof:
             raise Rejected(Reason.MALFORMED_GZIP, "the gzip body is cut short")
         body = reader.unused_data
-    if body:
-        raise Rejected(Reason.MALFORMED_GZIP, f"the gzip body has more than {MAX_MEMBERS} members")
     return b"".join(parts)

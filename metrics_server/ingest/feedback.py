@@ -28,7 +28,7 @@ from metrics_server.metrics.labels import EventKind
 from metrics_server.metrics.task import RowValue
 from metrics_server.metrics.window import FUTURE_TOLERANCE
 from metrics_server.pairing.observation import Observation, RowObservation, row_key
-from metrics_server.pairing.record import Prediction, Truth
+from metrics_server.pairing.record import Prediction, Truth, Weight
 from metrics_server.series.series import Labels
 
 # Unix seconds of the years 1 to 9999, all that a timestamp can say; milliseconds of our time lie far beyond.
@@ -137,41 +137,86 @@ def _observation_or_refusal(
 def _observation_of(
     item: FeedbackItem, defaults: Labels, now: float, selection: SlicingRules, rules_of: RulesOf
 ) -> Observation:
-    weight = 1 if item.weight in (None, 1) else item.weight
-    if not LIGHTEST <= weight <= HEAVIEST:
-        raise Rejected(Reason.MALFORMED_FEEDBACK, f"weight: want a number from {LIGHTEST:g} to {HEAVIEST:g}")
+    weight = _weight(item)
     stated = _names(item.namespace or "", item.deployment or "", item.predictor or "", item.model or "")
     labels = Labels(*(part or default for part, default in zip(stated, defaults, strict=True)))
     truths, predictions = _values(item)
     request_id = _request_id(item.request_id, truths, predictions)
-    labelled_at, predicted_at = (
-        _seconds(item.labelled_at, "labelled_at"),
-        _seconds(item.predicted_at, "predicted_at"),
-    )
-    time = now if labelled_at is None or _is_ahead(labelled_at, now) else labelled_at
-    at = time if predicted_at is None else now if _is_ahead(predicted_at, now) else predicted_at
-    clamped = _is_ahead(labelled_at, now) or _is_ahead(predicted_at, now)
-    scored = selection.scores(labels.model)
+    times = _seconds(item.labelled_at, "labelled_at"), _seconds(item.predicted_at, "predicted_at")
+    labelled_at, predicted_at, clamped = _believed(*times, now)
+    is_scored = selection.scores(labels.model)
+    rows = _rows((truths, predictions), stated, labels, (labelled_at, predicted_at), weight, is_scored=is_scored)
+    if not request_id:
+        return Observation(EventKind.FEEDBACK, b"", labels, labelled_at, False, [], [], rows, clamped)
+    event = _event_digest(item, request_id, (truths, predictions), times, stated)
+    keys, aliases = _filed(request_id, item.row or 0, len(rows), digest_for(labels, rules_of))
+    return Observation(EventKind.FEEDBACK, event, labels, labelled_at, True, keys, aliases, rows, clamped, request_id)
+
+
+def _believed(labelled_at: float | None, predicted_at: float | None, now: float) -> tuple[float, float, bool]:
+    """Returns when a truth was told and its prediction made, as far as that can be believed, and whether one could not.
+
+    Where nothing is stated the truth was told now, and the prediction made when its truth was told.
+    """
+    latest = now + FUTURE_TOLERANCE
+    clamped = False
+    if labelled_at is None:
+        labelled_at = now
+    elif labelled_at > latest:
+        labelled_at, clamped = now, True
+    if predicted_at is None:
+        return labelled_at, labelled_at, clamped
+    return (labelled_at, now, True) if predicted_at > latest else (labelled_at, predicted_at, clamped)
+
+
+def _weight(item: FeedbackItem) -> Weight:
+    weight = 1 if item.weight in (None, 1) else item.weight
+    if not LIGHTEST <= weight <= HEAVIEST:
+        raise Rejected(Reason.MALFORMED_FEEDBACK, f"weight: want a number from {LIGHTEST:g} to {HEAVIEST:g}")
+    return weight
+
+
+def _rows(
+    values: tuple[list[RowValue], list[RowValue]],
+    stated: Labels,
+    labels: Labels,
+    times: tuple[float, float],
+    weight: Weight,
+    *,
+    is_scored: bool,
+) -> list[RowObservation]:
+    """Makes a truth of each row, and of what an item says was predicted there a prediction, if its model is scored."""
+    (truths, predictions), (labelled_at, predicted_at) = values, times
     candidates: list[str] | None = None if stated.model else []
     rows = []
-    for truth, prediction in zip(truths, predictions, strict=True):
-        pending = labels if prediction is None else None
+    for truth, value in zip(truths, predictions, strict=True):
+        pending = labels if value is None else None
         row = RowObservation(
-            truth=Truth(stated.namespace, stated.deployment, time, truth, labels=pending, weight=weight)
+            truth=Truth(stated.namespace, stated.deployment, labelled_at, truth, labels=pending, weight=weight)
         )
-        if prediction is not None and scored:
+        if value is not None and is_scored:
             row.prediction = Prediction(
-                labels, at, time, logged=False, value=prediction, candidates=candidates, row_count=len(predictions)
+                labels, predicted_at, labelled_at, False, value, candidates=candidates, row_count=len(truths)
             )
         rows.append(row)
-    if not request_id:
-        return Observation(EventKind.FEEDBACK, b"", labels, time, False, [], [], rows, clamped)
+    return rows
+
+
+def _event_digest(
+    item: FeedbackItem,
+    request_id: str,
+    values: tuple[list[RowValue], list[RowValue]],
+    times: tuple[float | None, float | None],
+    stated: Labels,
+) -> bytes:
+    """Digests what makes an item the same feedback when it is sent again; b"" where each is a new one."""
+    if item.labelled_at is None:
+        return b""
+    truths, predictions = values
     # The truths of all rows are told from the truth of one that is a list by the row, which they have not.
     told = (item.row or 0, truths[0], predictions[0]) if item.truths is None else (None, truths, predictions)
-    weighed = [weight] if weight != 1 else []
-    event = b"" if labelled_at is None else _identity(request_id, *told, labelled_at, predicted_at, *stated, *weighed)
-    keys, aliases = _filed(request_id, item.row or 0, len(rows), digest_for(labels, rules_of))
-    return Observation(EventKind.FEEDBACK, event, labels, time, True, keys, aliases, rows, clamped, request_id)
+    weighed = [] if item.weight in (None, 1) else [item.weight]
+    return _identity(request_id, *told, *times, *stated, *weighed)
 
 
 def _filed(request_id: str, first: int, rows: int, digested: Digest) -> tuple[list[bytes], list[tuple[bytes, int]]]:
@@ -245,11 +290,6 @@ def _seconds(stated: str | float | None, what: str) -> float | None:
             f"{what}: want seconds since 1970, or a timestamp such as 2026-03-02T09:15:04Z; not milliseconds",
         )
     return seconds
-
-
-def _is_ahead(seconds: float | None, now: float) -> bool:
-    """Tells whether a time is too far in the future to be believed: then the time of receipt is taken."""
-    return seconds is not None and seconds > now + FUTURE_TOLERANCE
 
 
 def _identity(*content: object) -> bytes:

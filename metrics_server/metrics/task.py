@@ -236,22 +236,15 @@ def infer_model_path(
     """
     if prediction is None or truth is None:
         return None
-    if isinstance(prediction, list):
-        return (
-            None
-            if _multiclass(truth, prediction, class_names) in (LabelStatus.UNSCORABLE, LabelStatus.TASK_MISMATCH)
-            else _PATHS["one_hot"]
-        )
-    if isinstance(truth, list):
-        return _PATHS["one_hot"] if label_of(prediction) is not None else None
+    if isinstance(prediction, list) or isinstance(truth, list):
+        return _PATHS["one_hot"] if _is_pair_of_rows(truth, prediction, class_names) else None
     if _is_boolean_pair(truth, prediction) or _is_score_against_class(truth, prediction):
         return _PATHS["binary"]
-    labels = label_of(truth), label_of(prediction)
+    are_classes = None not in (label_of(truth), label_of(prediction))
     if isinstance(truth, str) or isinstance(prediction, str):
-        return _PATHS["numeric"] if None not in labels else None
-    if None not in labels and all(0 <= value < max_classes for value in (truth, prediction)):
-        return _PATHS["numeric"]
-    return _PATHS["regression"]
+        return _PATHS["numeric"] if are_classes else None
+    are_indexes = are_classes and all(0 <= value < max_classes for value in (truth, prediction))
+    return _PATHS["numeric" if are_indexes else "regression"]
 
 
 _PATHS = {
@@ -260,6 +253,14 @@ _PATHS = {
     "numeric": "cm_models.multiclass_numeric.MultiClassNumeric",
     "regression": "cm_models.regression.Regression",
 }
+
+
+def _is_pair_of_rows(truth: RowValue, prediction: RowValue, class_names: Sequence[str]) -> bool:
+    """Tells whether a row of scores and a class, or a one-hot row, can be scored together."""
+    if isinstance(prediction, list):
+        failures = (LabelStatus.UNSCORABLE, LabelStatus.TASK_MISMATCH)
+        return _multiclass(truth, prediction, class_names) not in failures
+    return label_of(prediction) is not None
 
 
 def _is_boolean_pair(truth: RowValue, prediction: RowValue) -> bool:

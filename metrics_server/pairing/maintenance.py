@@ -63,21 +63,28 @@ class Maintenance:
         """
         has_upkeep = self._store.takes_upkeep()
         if (minute := floor(now, MINUTE)) != self._minute:
-            self.view.slide(now)  # before any roll-up: its edges must not lie within a coarser bucket
-            if has_upkeep:
-                self._delete_idle_series(now)
-            self._minute, self._rolling_at = minute, now - self._store.upkeep_delay if has_upkeep else None
+            self._begin_minute(now, has_upkeep=has_upkeep)
+            self._minute = minute
         if self._rolling_at is not None and not self._roll_up_one(self._rolling_at):
             self._rolling_at = None
         if self._has_more or _is_due(self._swept_at, SWEEP_SECONDS, now):
-            self._has_more = False
-            if has_upkeep:
-                self._delete_records(now)
-            self._tell(now)
-            self._swept_at = now
+            self._sweep(now, has_upkeep=has_upkeep)
         if self._is_untidy or _is_due(self._tidied_at, TIDY_SECONDS, now):
             self._is_untidy = has_upkeep and self._store.tidy()
             self._tidied_at = now
+
+    def _begin_minute(self, now: float, *, has_upkeep: bool) -> None:
+        self.view.slide(now)  # before any roll-up: its edges must not lie within a coarser bucket
+        if has_upkeep:
+            self._delete_idle_series(now)
+        self._rolling_at = now - self._store.upkeep_delay if has_upkeep else None
+
+    def _sweep(self, now: float, *, has_upkeep: bool) -> None:
+        self._has_more = False
+        if has_upkeep:
+            self._delete_records(now)
+        self._tell(now)
+        self._swept_at = now
 
     def note_restored(self, now: float) -> None:
         """Notes that all in memory was read anew, so that only sums tell what was received before."""

@@ -22,7 +22,7 @@ from metrics_server.pairing.observation import (
     row_key,
     row_number_of,
 )
-from metrics_server.pairing.record import MAX_KEYS, MAX_TRUTHS, OWN_KEY, Truth, remember_event
+from metrics_server.pairing.record import MAX_KEYS, MAX_TRUTHS, OWN_KEY, PairingRecord, Truth, remember_event
 from metrics_server.pairing.session import LoadedRecord, RecordSession
 from metrics_server.series.series import Labels
 
@@ -92,11 +92,8 @@ class Merger:
 
     def _file(self, observation: Observation) -> Filed:
         loaded = self._session.find(observation.keys[0]) if observation.joins else None
-        if loaded is not None:
-            if observation.event and observation.event in loaded.record.event_digests:
-                return Outcome.DUPLICATE
-            if loaded.record.is_erased or self._is_erased_elsewhere(observation):
-                return Outcome.ERASED
+        if loaded is not None and (outcome := self._untaken(observation, loaded.record)) is not None:
+            return outcome
         if observation.rows and _brings_counts(observation.rows[0]):
             try:
                 self._admit(observation.labels)
@@ -125,6 +122,12 @@ class Merger:
         for loaded in (*records, first):  # of whatever row: an event that comes again looks at the first
             loaded.record.is_erased = loaded.is_touched = True
         return ErasureFiling([*records, first], erasure.request_id)
+
+    def _untaken(self, observation: Observation, record: PairingRecord) -> Outcome | None:
+        """Tells what becomes of an observation of which nothing is taken; None of any other."""
+        if observation.event and observation.event in record.event_digests:
+            return Outcome.DUPLICATE
+        return Outcome.ERASED if record.is_erased or self._is_erased_elsewhere(observation) else None
 
     def _is_erased_elsewhere(self, observation: Observation) -> bool:
         """Tells whether a request was erased under another id than that of this observation, or by another row."""

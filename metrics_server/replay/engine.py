@@ -1,7 +1,8 @@
 """`metrics-server replay`: the numbers that a server would show, computed from files of predictions and truths.
 
-Each record goes the way of an event on a server: decode, normalize, pair, commit, compute. Only the clock differs:
-everything in the files counts, however old it is, and the order of the records is of no consequence.
+Each record goes the way of an event on a server: decode, normalize, pair, commit, compute. Only the time at which it is
+applied differs, see `applied_at`: everything in the files counts, however old it is, and the order of the records is of
+no consequence.
 
     from metrics_server.replay import replay
 
@@ -51,12 +52,11 @@ from metrics_server.store.memory import MemoryStore
 
 BATCH_ROWS = 16_384  # rows applied together: four times as many as on a server, where somebody waits for them
 
-# How wide the buckets of a prediction are depends on how old it is. Seen from the end of time all are a day wide; seen
-# from its beginning they are a minute wide, which is needed for steps that are shorter than a day, and costs more calls
-# of metric models.
-END_OF_TIME, BEGIN_OF_TIME = LATEST + 30 * DAY, 6 * HOUR
+WHEN_ALL_ARE_OLD = LATEST + 30 * DAY  # the buckets of all predictions are a day wide then
+WHEN_ALL_ARE_FRESH = 6 * HOUR  # of 1970: the buckets of all later predictions are a minute wide then
+
 # All times are within the history. Nothing expires here, since nobody asks the store for expired records.
-RETENTION = Retention(history=END_OF_TIME - EARLIEST + DAY, retention=DAY, dedupe=DAY)
+RETENTION = Retention(history=WHEN_ALL_ARE_OLD - EARLIEST + DAY, retention=DAY, dedupe=DAY)
 
 ALL_SINCE = 2 * EARLIEST  # before the bucket of any time there is
 
@@ -120,8 +120,8 @@ class Replay:
         self._evaluator = Evaluator(settings.max_exported_classes, settings.min_support)
         self._store = MemoryStore()
         self._step = step
-        self._clock = BEGIN_OF_TIME if step % COARSEST else END_OF_TIME
-        self._now = time.time()  # of all records without a time of their own
+        self._applied_at = applied_at(step)
+        self._received_at = time.time()  # the time of all records without one of their own
         self._on_refused = on_refused
         self._waiting: list[tuple[Place, Observation]] = []
         self._rows = 0
@@ -165,7 +165,7 @@ class Replay:
         body = _with_times(body, members)
         if members.keys().isdisjoint(("truth", "truths")):
             return self._of_prediction(read(body, _LOGGED, Reason.MALFORMED_FEEDBACK, "prediction"))
-        (observation,) = observations_of(body, self._defaults, self._now, self._slicing, self._rules_of)
+        (observation,) = observations_of(body, self._defaults, self._received_at, self._slicing, self._rules_of)
         if isinstance(observation, Rejected):
             raise observation
         return observation
@@ -176,7 +176,7 @@ class Replay:
             raise event
         if event.kind == EventKind.OTHER:
             return None
-        return observation_of(event, self._defaults, self._now, self._slicing, self._rules_of)
+        return observation_of(event, self._defaults, self._received_at, self._slicing, self._rules_of)
 
     def _of_prediction(self, line: _Logged) -> Observation:
         """Normalizes a prediction whose truth comes in another record, as the response event that it was."""
@@ -184,13 +184,15 @@ class Replay:
             raise Rejected(Reason.MALFORMED_FEEDBACK, "neither truth nor prediction")
         if line.request_id in (None, ""):
             raise Rejected(Reason.MALFORMED_FEEDBACK, "a prediction without its truth needs a request_id to join on")
-        observation = observation_of(_response_event(line), self._defaults, self._now, self._slicing, self._rules_of)
+        observation = observation_of(
+            _response_event(line), self._defaults, self._received_at, self._slicing, self._rules_of
+        )
         if line.row and observation.keys:
             return msgspec.structs.replace(observation, keys=[row_key(observation.keys[0][:16], line.row)])
         return observation
 
     def _commit(self) -> None:
-        batch = Batch(self._store, self._registry, RETENTION, self._clock)
+        batch = Batch(self._store, self._registry, RETENTION, self._applied_at)
         outcomes = batch.apply([observation for _, observation in self._waiting])
         change = batch.change()
         if self._step:
@@ -245,6 +247,15 @@ class Replay:
         """Counts the rows of truth of all series with one of these statuses."""
         cumulative = self._store.cumulative(CUMULATIVE)
         return sum(sums.get(LABELS + status, 0.0) for sums in cumulative.values() for status in statuses)
+
+
+def applied_at(step: int) -> int:
+    """Returns the time, in UTC seconds, at which all records are applied whenever that is: how old predictions are then
+    settles how wide their buckets are, and so into which steps they can be added up.
+
+    Steps of less than a day need minutes, which cost more calls of metric models than days.
+    """
+    return WHEN_ALL_ARE_FRESH if step % COARSEST else WHEN_ALL_ARE_OLD
 
 
 def _with_times(body: bytes, members: dict[str, msgspec.Raw]) -> bytes:

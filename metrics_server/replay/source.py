@@ -309,28 +309,31 @@ def _columns(names: Sequence[str]) -> list[_Column]:
             f"unknown columns {', '.join(map(repr, unknown[:5]))}; "
             f"want some of {', '.join(NAMES)}, prediction.0, prediction.1 …"
         )
-    single: dict[str, int] = {}
-    spread: dict[str, dict[int, int]] = {}  # by name and place in the list
+    return [_column(member, places) for member, places in _places_by_member(names).items()]
+
+
+_WHOLE = -1  # the place of a column that holds all of its member, beside the places in a list
+
+
+def _places_by_member(names: Sequence[str]) -> dict[str, dict[int, int]]:
+    """Groups the indexes of columns by member, and there by the place in its list."""
+    found: dict[str, dict[int, int]] = {}
     for index, name in enumerate(names):
-        member, _, place = name.partition(".")
-        if member in single or (member in spread and (not place or int(place) in spread[member])):
+        member, _, number = name.partition(".")
+        place = int(number) if number else _WHOLE
+        places = found.setdefault(member, {})
+        if place in places or _WHOLE in places or (places and place == _WHOLE):
             raise BadFile(f"column {name!r} is there twice")
-        if place:
-            spread.setdefault(member, {})[int(place)] = index
-        else:
-            single[member] = index
-    for member, places in spread.items():
-        if set(places) != set(range(len(places))):
-            raise BadFile(f"columns {member}.0 to {member}.{max(places)}: want all of them")
-    return [
-        _Column(
-            member,
-            [single[member]] if member in single else [index for _, index in sorted(spread[member].items())],
-            is_spread=member in spread,
-            parse=_PARSE.get(member, str),
-        )
-        for member in dict.fromkeys(name.partition(".")[0] for name in names)
-    ]
+        places[place] = index
+    return found
+
+
+def _column(member: str, places: dict[int, int]) -> _Column:
+    is_spread = _WHOLE not in places
+    if is_spread and set(places) != set(range(len(places))):
+        raise BadFile(f"columns {member}.0 to {member}.{max(places)}: want all of them")
+    indexes = [index for _, index in sorted(places.items())]
+    return _Column(member, indexes, is_spread=is_spread, parse=_PARSE.get(member, str))
 
 
 def _from_cells(cells: list[str], columns: list[_Column]) -> bytes | Rejected:
@@ -422,15 +425,24 @@ def _stated(record: Mapping[str, Any]) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     """Returns a value as a type of JSON; None where nothing is stated."""
     if isinstance(value, float):
-        if math.isinf(value):
-            raise Rejected(Reason.NOT_A_NUMBER, "an infinity where a number is needed")
-        return None if math.isnan(value) else float(value)
+        return _plain_number(value)
     if type(value) in _PLAIN_TYPES:
         return value
     if isinstance(value, (list, tuple)):  # most hold numbers alone, which JSON has: NaN is null there
         return value if _PLAIN_TYPES.issuperset(map(type, value)) else [_plain(element) for element in value]
     if isinstance(value, dict):
         return {name: _plain(element) for name, element in value.items()}
+    return _plain_foreign(value)
+
+
+def _plain_number(value: float) -> float | None:
+    if math.isinf(value):
+        raise Rejected(Reason.NOT_A_NUMBER, "an infinity where a number is needed")
+    return None if math.isnan(value) else float(value)
+
+
+def _plain_foreign(value: Any) -> Any:
+    """Returns a value of a type that JSON does not have as one that it has; others as they are, for the encoder."""
     if isinstance(value, (bytes, bytearray, memoryview)):
         return str(value, "utf-8")
     if type(value).__name__ in _MISSING_TYPES:

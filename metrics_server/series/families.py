@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
@@ -158,6 +158,14 @@ def register(model: type) -> None:
         if (fault := _fault(name, spec)) is not None:
             raise BadConfiguration(f"{owner}: its family {name!r} {fault}")
     made = [(name, family) for name, spec in declared.items() for name, family in _families(name, spec)]
+    _check_owners(owner, made)
+    MODEL.update(made)
+    _owners.update((name, owner) for name, _ in made if name not in _owners)
+    DECLARED.update((name, frozenset(spec.labels)) for name, spec in declared.items())
+    _registered.add(model)
+
+
+def _check_owners(owner: str, made: Sequence[tuple[str, Family]]) -> None:
     for name, family in made:
         first = _owners.get(name, owner)
         if first != owner and MODEL[name] != family:
@@ -165,10 +173,6 @@ def register(model: type) -> None:
                 f"{owner} and {first} declare the family {name} differently: {family} is not {MODEL[name]}; "
                 "rename one, or declare it the same"
             )
-    MODEL.update(made)
-    _owners.update((name, owner) for name, _ in made if name not in _owners)
-    DECLARED.update((name, frozenset(spec.labels)) for name, spec in declared.items())
-    _registered.add(model)
 
 
 def _fault(name: object, spec: object) -> str | None:

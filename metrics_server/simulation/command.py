@@ -157,22 +157,25 @@ async def _simulate(options: argparse.Namespace, child: Child | None, console: C
     play = Play(options, called(deployments), link, delivery, executor, console)
     delivering, playing = asyncio.create_task(delivery.run()), asyncio.create_task(play.run())
     try:
-        done: set[asyncio.Task[None]] = set()
-        while not done:  # the last look is after the end
-            done = (
-                await asyncio.wait({playing, delivering}, timeout=console.seconds, return_when=asyncio.FIRST_COMPLETED)
-            )[0]
-            if child is not None:
-                child.check()
-            if line := await play.line():
-                console.show(line)
-        for task in done:  # delivering has no end: if it came to one, it failed
-            task.result()
+        await _watch({playing, delivering}, play, child, console)
     finally:
         for task in (playing, delivering):
             task.cancel()
         await asyncio.gather(playing, delivering, return_exceptions=True)
         console.settle()
+
+
+async def _watch(tasks: set[asyncio.Task[None]], play: Play, child: Child | None, console: Console) -> None:
+    """Shows the summary until a task ends; raises what it ended with, or that the server process has."""
+    done: set[asyncio.Task[None]] = set()
+    while not done:  # the last look is after the end
+        done, _ = await asyncio.wait(tasks, timeout=console.seconds, return_when=asyncio.FIRST_COMPLETED)
+        if child is not None:
+            child.check()
+        if line := await play.line():
+            console.show(line)
+    for task in done:  # delivering has no end: if it came to one, it failed
+        task.result()
 
 
 def _greet(

@@ -175,21 +175,29 @@ def _of_mismatches(series: SeriesSummary) -> Iterator[Notice]:
 
 
 def _of_labels(series: SeriesSummary, window: str, seconds: int, now: float) -> Iterator[Notice]:
+    """Yields at most one notice: of silence, of no labels at all, or of few."""
     in_window = series.windows[window]
-    last_event_at = max(series.last_prediction_at or 0.0, series.last_label_at or 0.0)
-    has_many = in_window.predictions >= MANY_PREDICTIONS
-    if not in_window.predictions and not in_window.support and not in_window.rewards:
-        if last_event_at:
-            last = formatting.ago(last_event_at, now)
-            yield Notice(WARN, f"no prediction was made in {window}; the last event came {last}")
-    elif not in_window.support:
-        if has_many and not in_window.rewards:
-            yield from _unlabelled(series, in_window.predictions, now - seconds, now)
-    elif has_many and in_window.support < LOW_COVERAGE * in_window.predictions:
+    if in_window.support:
+        yield from _of_coverage(in_window)
+    elif not in_window.predictions and not in_window.rewards:
+        yield from _of_silence(series, window, now)
+    elif in_window.predictions >= MANY_PREDICTIONS and not in_window.rewards:
+        yield from _unlabelled(series, in_window.predictions, now - seconds, now)
+
+
+def _of_coverage(in_window: WindowSummary) -> Iterator[Notice]:
+    is_low = in_window.support < LOW_COVERAGE * in_window.predictions
+    if is_low and in_window.predictions >= MANY_PREDICTIONS:
         coverage = formatting.percent(in_window.support / in_window.predictions)
         yield Notice(WARN, f"only {coverage} of the predictions are labelled")
     elif in_window.support < FEW_LABELS:
         yield Notice(NOTE, f"few labels: {formatting.count(in_window.support)}")
+
+
+def _of_silence(series: SeriesSummary, window: str, now: float) -> Iterator[Notice]:
+    if last_event_at := max(series.last_prediction_at or 0.0, series.last_label_at or 0.0):
+        last = formatting.ago(last_event_at, now)
+        yield Notice(WARN, f"no prediction was made in {window}; the last event came {last}")
 
 
 def _unlabelled(series: SeriesSummary, predictions: float, since: float, now: float) -> Iterator[Notice]:

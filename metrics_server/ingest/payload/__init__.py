@@ -100,7 +100,7 @@ class PayloadReader:
             EventKind.RESPONSE: self._read_response,
             EventKind.FEEDBACK: lambda protocol, data: messages.read_feedback(data),
         }
-        self._protobuf = {kind: _protobuf_reader(protocols, kind) for kind in self._json}
+        self._protobuf = {kind: _ProtobufReader(protocols, kind) for kind in self._json}
         self._grpc = {kind: _grpc_reader(reader) for kind, reader in self._protobuf.items()}
 
     def read(self, kind: EventKind, protocol: str, content_type: str, data: Body) -> ParsedPayload:
@@ -154,25 +154,31 @@ def _read_stream(protocol: str, data: Body) -> ParsedPayload:
     return ParsedPayload(response=[None])
 
 
-def _protobuf_reader(protocols: Sequence[Protocol], kind: EventKind) -> Reader:
-    """Makes the reader of events of a kind in protobuf, by the protocol that they state or else by trial."""
-    having = sorted((row for row in protocols if kind in row.protobuf), key=lambda row: row.tried)
-    readers = [row.protobuf[kind] for row in having]
-    by_name = {name: row.protobuf[kind] for row in having for name in row.names}
+class _ProtobufReader:
+    """Reads events of a kind in protobuf, by the protocol that they state or else by trial."""
 
-    def read_protobuf(protocol: str, data: Body) -> ParsedPayload:
-        if protocol and protocol not in by_name and kind == EventKind.REQUEST:
+    def __init__(self, protocols: Sequence[Protocol], kind: EventKind) -> None:
+        self._kind = kind
+        having = sorted((row for row in protocols if kind in row.protobuf), key=lambda row: row.tried)
+        self._readers = [row.protobuf[kind] for row in having]
+        self._by_name = {name: row.protobuf[kind] for row in having for name in row.names}
+        self._titles = ", ".join(row.title for row in having)
+
+    def __call__(self, protocol: str, data: Body) -> ParsedPayload:
+        if protocol and protocol not in self._by_name and self._kind == EventKind.REQUEST:
             return ParsedPayload()  # requests of the other protocols hold no ids
-        only = by_name.get(protocol) or (readers[0] if len(readers) == 1 else None)
-        parsed = only(bytes(data)) if only else first_parsed(readers, bytes(data))
+        parsed = self._parsed(protocol, bytes(data))
         if parsed is None:
-            titles = ", ".join(row.title for row in having)
             raise Rejected(
-                Reason.UNKNOWN_PROTOCOL, f"{kind}: no message in protobuf of a protocol that is read: {titles}"
+                Reason.UNKNOWN_PROTOCOL,
+                f"{self._kind}: no message in protobuf of a protocol that is read: {self._titles}",
             )
         return parsed
 
-    return read_protobuf
+    def _parsed(self, protocol: str, data: bytes) -> ParsedPayload | None:
+        if protocol in self._by_name:
+            return self._by_name[protocol](data)
+        return self._readers[0](data) if len(self._readers) == 1 else first_parsed(self._readers, data)
 
 
 def _grpc_reader(read_protobuf: Reader) -> Reader:
