@@ -315,7 +315,8 @@ class Server:
             periodic.start()
         try:
             where = self._settings.host, self._settings.http_port
-            await self._http.listen(*where, self._certificates, is_shared=self._is_worker)
+            context = None if self._certificates is None else self._certificates.current
+            await self._http.listen(*where, context, is_shared=self._is_worker)
         except OSError as error:
             self._writer.stop()
             raise BadConfiguration(
