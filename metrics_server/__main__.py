@@ -14,6 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from ipaddress import ip_address
 from pathlib import Path
 
 import uvloop
@@ -21,6 +22,7 @@ import uvloop
 from metrics_server.api.exposition import AncestorLabels
 from metrics_server.app import Server
 from metrics_server.errors import BadConfiguration, StoreRefused, StoreUnavailable
+from metrics_server.http.access import Access
 from metrics_server.http.prefork import WorkerPlace, Workers, worker_place
 from metrics_server.http.watched_files import WatchedFiles
 from metrics_server.ingest.pod import default_labels, image_of
@@ -214,7 +216,7 @@ async def _serve(settings: Settings, log: LogHandler, config: WatchedFiles[Setti
     if worker is not None:
         loop.add_reader(worker.parent_pipe, stop.set)  # it has an end with the parent
     server = await _started(settings, log, worker, config)
-    _greet(settings)
+    _greet(settings, server.access)
     gc.freeze()
     await stop.wait()
     if worker is not None:
@@ -262,18 +264,31 @@ def _state_file(store: str) -> Path | None:
     return Path(path).absolute() if separator and path else None
 
 
-def _greet(settings: Settings) -> None:
+def _greet(settings: Settings, access: Access) -> None:
     file = _state_file(settings.store)
     logger.info("Registering model:%s", settings.model_name)
     location = f"{settings.store.partition(':///')[0]}:///{file}" if file else redacted(settings.store)
     logger.info("Listening on port %d (%s), state in %s", settings.http_port, settings.host, location)
     if file and in_container(os.environ) and not on_volume(file):
         logger.info("The state goes with this container; a volume at %s would keep it longer", file.parent)
-    if settings.host not in ("127.0.0.1", "localhost", "::1") and not settings.token_file:
-        logger.info("Any client that reaches this address may send events; --token_file asks them for a token")
+    if not access.guards_sending and not is_loopback(settings.host):
+        what = "send events" if access.guards_reading else "send events and read what models do"
+        logger.warning(
+            "Any client that reaches %s may %s; --send_token_file and --read_token_file ask for tokens",
+            settings.host,
+            what,
+        )
     missing = [f"--{name}" for name in ("event_type", "event_source") if not getattr(settings, name)]
     if settings.reply_url and missing:
         logger.warning("--reply_url %s gets no replies without %s", settings.reply_url, " and ".join(missing))
+
+
+def is_loopback(host: str) -> bool:
+    """Tells whether nobody reaches this address from another machine."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:  # a name
+        return host == "localhost"
 
 
 def in_container(environment: Mapping[str, str], root: Path = ROOT) -> bool:

@@ -112,9 +112,9 @@ class Server:
         self._token_files = _token_files(settings)
         self._certificates = _certificates(settings)
         clients = Clients(are_verified=bool(settings.tls_client_ca), senders=settings.tls_clients)
-        self._access = _access(self._token_files, clients)
+        self.access = _access(self._token_files, clients)
         limits = {"max_body_bytes": settings.max_body_bytes, "max_bodies_bytes": settings.max_bodies_bytes}
-        self._gate = Gate(self._ingest, **limits, access=self._access)
+        self._gate = Gate(self._ingest, **limits, access=self.access)
         self._pools = WorkerPools()
         self._http = self._make_http(self._router(self._application(*self._views(ancestor))))
 
@@ -145,7 +145,7 @@ class Server:
         settings = self._settings
         self._rules_of = settings.sender_rules(self._build)
         self._evaluator.min_support = settings.min_support
-        self._access.clients.senders = frozenset(settings.tls_clients)
+        self.access.clients.senders = frozenset(settings.tls_clients)
         logging.getLogger().setLevel(settings.log_level.upper())
         self._exposition.forget()
 
@@ -263,7 +263,7 @@ class Server:
             rows,
             default_handler_class=NotFound,
             log_function=lambda handler: None,  # what failed is counted, and logged where it failed
-            access=self._access,
+            access=self.access,
         )
 
     def _make_http(self, router: Router) -> HttpServer:
@@ -277,8 +277,8 @@ class Server:
 
     def _parts(self, exposition: Exposition, api: Api) -> dict[str, Any]:
         """Tells what handlers may ask for, by the names that they have for it."""
-        wants_token = self._access.sending.are_wanted
-        guarded = {"sender": wants_token, "reader": self._access.reading.are_wanted}
+        wants_token = self.access.sending.are_wanted
+        guarded = {"sender": wants_token, "reader": self.access.reading.are_wanted}
         seen = api, self._telemetry, self._sampler, self._ingest.rejections
         return {
             "api": api,
@@ -329,7 +329,8 @@ class Server:
     async def _listen(self) -> None:
         host, port = self._settings.host, self._settings.http_port
         try:
-            await self._http.listen(host, port, self._certificates, is_shared=self._is_worker)
+            context = None if self._certificates is None else self._certificates.current
+            await self._http.listen(host, port, context, is_shared=self._is_worker)
         except OSError as error:
             raise BadConfiguration(f"--host {host} --http_port {port}: {error.strerror}") from error
 

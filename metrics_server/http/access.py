@@ -18,6 +18,16 @@ class Access:
     retiring: Tokens
     clients: Clients
 
+    @property
+    def guards_sending(self) -> bool:
+        """Tells whether not everybody may send."""
+        return self.sending.are_wanted or self.clients.are_verified
+
+    @property
+    def guards_reading(self) -> bool:
+        """Tells whether not everybody may read."""
+        return self.reading.are_wanted or self.clients.guard_reading
+
     def check_sender(self, client: ClientNames, authorization: str, query: str) -> None:
         """Raises `Rejected` unless the client may send, with a bearer token, or one as access_token in the query."""
         self.clients.check_sender(client)

@@ -22,6 +22,10 @@ class Certificates(WatchedFiles[ssl.SSLContext]):
         self._chain, self._key, self._authorities = chain, key, authorities
         super().__init__([path for path in (chain, key, authorities) if path], self._context)
 
+    def current(self) -> ssl.SSLContext:
+        """The context for a connection that is made now."""
+        return self.content
+
     def _context(self) -> ssl.SSLContext:
         """A context of its own each time: one whose renewal fails half way would have neither the old nor the new."""
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -61,12 +65,17 @@ class Clients:
     """
 
     def __init__(self, *, are_verified: bool = False, senders: Collection[str] = ()) -> None:
-        self._are_verified = are_verified
+        self.are_verified = are_verified
         self.senders = frozenset(senders)
+
+    @property
+    def guard_reading(self) -> bool:
+        """Tells whether who only reads needs a certificate, too."""
+        return self.are_verified and not self.senders
 
     def check_sender(self, names: ClientNames) -> None:
         """Raises `Rejected` unless this client may send events and retire series."""
-        if not self._are_verified:
+        if not self.are_verified:
             return
         known = _required(names)
         if self.senders and not known & self.senders:
@@ -77,7 +86,7 @@ class Clients:
 
     def check_reader(self, names: ClientNames) -> None:
         """Raises `Rejected` unless this client may read."""
-        if self._are_verified and not self.senders:
+        if self.guard_reading:
             _required(names)
 
 

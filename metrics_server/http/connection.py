@@ -28,7 +28,6 @@ from metrics_server.http.certificate import names_in
 from metrics_server.http.exchange import NULL_RECEIVER, Context, Exchange, RawHeaders, Receiver
 from metrics_server.http.response import error_response
 from metrics_server.http.slow_readers import SlowReaders
-from metrics_server.http.watched_files import WatchedFiles
 
 logger = logging.getLogger(__name__)
 
@@ -439,12 +438,12 @@ class HttpServer:
         self._sweep = self._loop.call_later(SWEEP_SECONDS, self._expire)
 
     async def listen(
-        self, host: str, port: int, certificates: WatchedFiles[ssl.SSLContext] | None, *, is_shared: bool = False
+        self, host: str, port: int, context: Callable[[], ssl.SSLContext] | None, *, is_shared: bool = False
     ) -> None:
-        """Starts to listen, on a port that others may share; raises OSError when the address cannot be had. Each new
-        connection has the certificates of its time.
+        """Starts to listen, on a port that others may share; raises OSError when the address cannot be had. `context`
+        tells the certificates for each new connection; None for none.
         """
-        greet = (lambda: Connection(self)) if certificates is None else (lambda: Handshake(self, certificates.content))
+        greet = (lambda: Connection(self)) if context is None else (lambda: Handshake(self, context()))
         self._listener = await self._loop.create_server(greet, host, port, backlog=1024, reuse_port=is_shared)
 
     def admit(self, connection: Guest, instead_of: Guest | None = None) -> bool:

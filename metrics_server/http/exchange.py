@@ -13,7 +13,16 @@ from tornado.httputil import HTTPConnection, HTTPHeaders, RequestStartLine, Resp
 from metrics_server.errors import Rejected
 from metrics_server.http.certificate import ClientNames
 
-_EMPTY_200 = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+# What browsers are told of every answer: to take it for what it says it is, to tell nobody where they come from, and to
+# show it on pages of this server alone.
+_FOR_BROWSERS = (
+    "X-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\nCross-Origin-Resource-Policy: same-origin"
+)
+POLICY = "Content-Security-Policy"
+_STRICT_POLICY = f"{POLICY}: default-src 'none'; frame-ancestors 'none'"  # of what is no page
+
+# In an empty answer there is nothing to be shown, framed or followed; most events get it, so it is made once.
+_EMPTY_200 = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX-Content-Type-Options: nosniff\r\n\r\n"
 
 LARGE_BYTES = 64 * 2**10  # a body beyond this is not copied behind its head, but sent by itself
 
@@ -120,12 +129,15 @@ class Exchange(HTTPConnection):
         return self.keep_alive and self.received and self.version == "1.1" and not self._connection.is_draining
 
     def _whole(self, status: int, headers: Iterable[tuple[str, str]], body: bytes) -> bytes:
-        """The bytes of a response, with the headers that frame it; a large body is set aside."""
-        lines = [f"HTTP/1.1 {status} {responses.get(status, 'Unknown')}"]
-        framed = False
+        """The bytes of a response, with the headers that frame it and that all have; a large body is set aside."""
+        lines = [f"HTTP/1.1 {status} {responses.get(status, 'Unknown')}", _FOR_BROWSERS]
+        framed = has_policy = False
         for name, value in headers:
             lines.append(f"{name}: {value}")
             framed = framed or name.lower() == "content-length"
+            has_policy = has_policy or name == POLICY
+        if not has_policy:
+            lines.append(_STRICT_POLICY)
         if not framed and status not in (204, 304):
             lines.append(f"Content-Length: {len(body)}")
         if not self.keep_alive or not self.received or self._connection.is_draining:

@@ -38,19 +38,28 @@ class Handler(RequestHandler):
     def set_default_headers(self) -> None:
         self.clear_header("Server")
         self.set_header("Content-Type", "text/plain; charset=utf-8")
-        self.set_header("X-Content-Type-Options", "nosniff")
+        if self.is_secret:
+            self.set_header("Cache-Control", "no-store")
 
     def prepare(self) -> None:
         """Answers who may not read what is guarded."""
-        access: Access = self.settings["access"]
-        if self.request.method in ("GET", "HEAD") and self.is_guarded():
+        if self.is_secret:
             try:
-                access.check_reader(self.client_names, self.request.headers.get("Authorization", ""))
+                self._access.check_reader(self.client_names, self.request.headers.get("Authorization", ""))
             except Rejected as error:
                 if isinstance(error, Unauthorized):
                     self.add_header("WWW-Authenticate", error.challenge)
                     self.add_header("WWW-Authenticate", BASIC)  # in a line of its own: browsers read one scheme of each
                 self.answer(error_response(error.status, error.reason.label, error.detail))
+
+    @property
+    def _access(self) -> Access:
+        return self.settings["access"]  # type: ignore[no-any-return]
+
+    @property
+    def is_secret(self) -> bool:
+        """Tells whether not everybody may read what this answers."""
+        return self.request.method in ("GET", "HEAD") and self.is_guarded() and self._access.guards_reading
 
     @property
     def client_names(self) -> ClientNames:

@@ -48,6 +48,7 @@ class Gate:
     def __init__(self, ingest: Ingest, *, max_body_bytes: int, max_bodies_bytes: int, access: Access) -> None:
         self.ingest = ingest
         self.access = access
+        self.is_guarded = access.guards_sending  # asked of every event
         self.max_body_bytes = max_body_bytes
         self.max_bodies_bytes = max_bodies_bytes
         self.held_bytes = 0
@@ -194,7 +195,9 @@ class EventRequest:
                 others[name] = value.decode("latin-1")
         if self._exchange.head_bytes > MAX_HEADER_BYTES:
             raise Rejected(Reason.HEADERS_TOO_LARGE, f"the headers are larger than {MAX_HEADER_BYTES} bytes")
-        self._gate.access.check_sender(self._exchange.context.client_names, others.get("authorization", ""), query)
+        if self._gate.is_guarded:
+            client = self._exchange.context.client_names
+            self._gate.access.check_sender(client, others.get("authorization", ""), query)
         if others.get("sec-fetch-site") == "cross-site":  # only browsers say so; they send text to any site unasked
             raise Rejected(
                 Reason.CROSS_SITE, "pages of other sites may not send events through their visitors' browsers"

@@ -19,6 +19,7 @@ from metrics_server.api.handlers import Root
 from metrics_server.api.parameters import Parameter
 from metrics_server.api.routes import Route, serves
 from metrics_server.api.service import Api
+from metrics_server.http.exchange import POLICY
 from metrics_server.http.handler import Rendered, RenderedHandler, takes
 from metrics_server.http.response import Response
 from metrics_server.http.worker_pools import Deadline, PooledHandler, WorkerPool, WorkerPools
@@ -93,7 +94,6 @@ class Page(SiteHandler):
     def set_default_headers(self) -> None:
         super().set_default_headers()
         self.set_header("Cache-Control", "no-store")
-        self.set_header("Referrer-Policy", "no-referrer")
 
     async def get(self, *segments: str) -> None:
         await self.ask(self._pool(), partial(self._rendered, segments))
@@ -114,7 +114,7 @@ class Page(SiteHandler):
         return self._html(self.TEMPLATE, page_request.now, context)
 
     def _html(self, template: str, now: float, context: Mapping[str, Any]) -> Rendered:
-        self.set_header("Content-Security-Policy", render.POLICY.format(nonce=self._nonce))
+        self.set_header(POLICY, render.POLICY.format(nonce=self._nonce))
         credentials = " -H 'Authorization: Bearer …'" if self._site.wants_token else ""
         common = {"origin": self._origin(), "credentials": credentials, "is_store_up": self._site.is_store_up()}
         root = links.root_of(self.request.path)
@@ -213,14 +213,14 @@ class Trend(SiteHandler):
     PARAMETERS = parameters.TREND
 
     async def get(self, *segments: str) -> None:
-        self.set_header("Content-Security-Policy", "default-src 'none'")
         await self.ask(self._pools.pictures, partial(self._rendered, segments))
 
     def _rendered(self, segments: Sequence[str], deadline: Deadline) -> Rendered:
         page_request = self._page_request(segments, deadline)
         key = (segments, self.request.query)
         picture = self._site.pictures.get(key, lambda: trend(self._site.api, page_request))
-        self.set_header("Cache-Control", f"private, max-age={PICTURE_SECONDS}")  # but not of an error
+        if not self.is_secret:  # and it is no error
+            self.set_header("Cache-Control", f"private, max-age={PICTURE_SECONDS}")
         return picture, "image/svg+xml"
 
 

@@ -268,7 +268,8 @@ class _Alone:
             cut=lambda: None,
             max_connections=10,
         )
-        await server.listen("127.0.0.1", self.port, self._context)
+        context = self._context
+        await server.listen("127.0.0.1", self.port, None if context is None else lambda: context)
         self._ready.set()
         await self._stop.wait()
         server.drain()
