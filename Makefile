@@ -16,7 +16,7 @@ HELM ?= $(or $(shell command -v helm),go run helm.sh/helm/v3/cmd/helm@v3.18.6)
 SECONDS ?= 20
 INSTALLED := $(VENV)/.installed
 
-.PHONY: check fast test long bad-days fuzz coverage run bench build format lint types docs notebooks screenshots clean
+.PHONY: check fast test long bad-days fuzz coverage run bench build sbom lock audit format lint types docs notebooks screenshots clean
 .DEFAULT_GOAL := check
 
 check: lint types test
@@ -53,6 +53,18 @@ coverage: $(INSTALLED)
 build: $(INSTALLED)
 	$(BIN)/python -m build
 	$(HELM) package deploy/helm --destination dist
+	$(MAKE) sbom
+
+sbom: $(INSTALLED)
+	$(BIN)/python deploy/image/sbom.py dist/sbom.cdx.json
+
+# AUDIT: more words for pip-audit, such as --vulnerability-service osv.
+audit: $(INSTALLED)
+	@$(BIN)/python deploy/image/audit.py $(AUDIT)
+
+lock: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip-tools
+	PATH="$(CURDIR)/$(BIN):$$PATH" deploy/image/lock.sh
 
 format: $(INSTALLED)
 	$(BIN)/ruff format .
