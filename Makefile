@@ -12,9 +12,11 @@ unexport PYTHONDONTWRITEBYTECODE
 BY_FILE := --dist loadfile --no-loadscope-reorder
 # Helm of this machine, else built from its module; tests/peers/test_chart.py names the same version.
 HELM ?= $(or $(shell command -v helm),go run helm.sh/helm/v3/cmd/helm@v3.18.6)
+# How long `make fuzz` searches each of its targets.
+SECONDS ?= 20
 INSTALLED := $(VENV)/.installed
 
-.PHONY: check fast test long bad-days coverage run bench build format lint types docs notebooks screenshots clean
+.PHONY: check fast test long bad-days fuzz coverage run bench build sbom lock audit format lint types docs notebooks screenshots clean
 .DEFAULT_GOAL := check
 
 check: lint types test
@@ -38,6 +40,12 @@ long: $(INSTALLED)
 bad-days: $(INSTALLED)
 	$(PYTEST) --dist worksteal -m bad_day
 
+fuzz: $(INSTALLED)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]' \
+		|| echo "make: atheris cannot be installed here; Hypothesis searches alone"
+	$(PYTEST) -m long tests/laws/test_fuzz.py tests/laws/test_http_oracle.py
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
+
 coverage: $(INSTALLED)
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest; status=$$?; $(BIN)/coverage combine --quiet && $(BIN)/coverage report; exit $$status
@@ -45,6 +53,18 @@ coverage: $(INSTALLED)
 build: $(INSTALLED)
 	$(BIN)/python -m build
 	$(HELM) package deploy/helm --destination dist
+	$(MAKE) sbom
+
+sbom: $(INSTALLED)
+	$(BIN)/python deploy/image/sbom.py dist/sbom.cdx.json
+
+# AUDIT: more words for pip-audit, such as --vulnerability-service osv.
+audit: $(INSTALLED)
+	@$(BIN)/python deploy/image/audit.py $(AUDIT)
+
+lock: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip-tools
+	PATH="$(CURDIR)/$(BIN):$$PATH" deploy/image/lock.sh
 
 format: $(INSTALLED)
 	$(BIN)/ruff format .
@@ -76,4 +96,4 @@ screenshots: $(INSTALLED)
 	$(BIN)/python -m docs.screenshots
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis .fuzz

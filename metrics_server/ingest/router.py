@@ -42,6 +42,28 @@ def _name_of(raw: bytes) -> tuple[str, bool]:
     return known
 
 
+def _sorted(headers: RawHeaders) -> tuple[dict[str, str], dict[str, str]]:
+    """Takes the attributes of an event out of headers, and those others that are used.
+
+    Raises:
+        Rejected: one of them was sent twice.
+    """
+    events: dict[str, str] = {}
+    others: dict[str, str] = {}
+    for raw, value in headers:
+        known = _NAMES.get(raw)
+        name, is_event = known if known is not None else _name_of(raw)
+        if is_event:
+            if name in events:
+                raise Rejected(Reason.DUPLICATE_HEADER, f"ce-{name[:64]} was sent twice")
+            events[name] = value.decode("latin-1")
+        elif name in _USED:
+            if name in others:
+                raise Rejected(Reason.DUPLICATE_HEADER, f"{name} was sent twice")
+            others[name] = value.decode("latin-1")
+    return events, others
+
+
 class Gate:
     """What all event requests of this server share: the limits, who may send, and how much is being received."""
 
@@ -180,19 +202,7 @@ class EventRequest:
 
     def _read_headers(self, query: str) -> dict[str, str]:
         """The ce- headers without their prefix; of the others those that matter are kept."""
-        events: dict[str, str] = {}
-        others: dict[str, str] = {}
-        for raw, value in self._exchange.headers:
-            known = _NAMES.get(raw)
-            name, is_event = known if known is not None else _name_of(raw)
-            if is_event:
-                if name in events:
-                    raise Rejected(Reason.DUPLICATE_HEADER, f"ce-{name[:64]} was sent twice")
-                events[name] = value.decode("latin-1")
-            elif name in _USED:
-                if name in others:
-                    raise Rejected(Reason.DUPLICATE_HEADER, f"{name} was sent twice")
-                others[name] = value.decode("latin-1")
+        events, others = _sorted(self._exchange.headers)
         if self._exchange.head_bytes > MAX_HEADER_BYTES:
             raise Rejected(Reason.HEADERS_TOO_LARGE, f"the headers are larger than {MAX_HEADER_BYTES} bytes")
         if self._gate.is_guarded:

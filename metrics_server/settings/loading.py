@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import re
+import reprlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, get_args, get_origin, get_type_hints
@@ -22,6 +23,7 @@ logger = logging.getLogger(__name__)
 ENVIRONMENT_PREFIX = "METRICS_SERVER_"
 ANCESTOR_MODE = "MetricsServer"
 
+_SHOWN_CHARACTERS = 200  # of a list that is wrong
 _METAVARS = {int: "N", float: "NUMBER", tuple: "A,B"}
 HELP: dict[str, str] = {
     name: hint.__metadata__[-1] for name, hint in get_type_hints(Settings, include_extras=True).items()
@@ -101,12 +103,16 @@ def config_file(arguments: Sequence[str], environment: Mapping[str, str]) -> str
     return getattr(given, "config", "") or environment.get(f"{ENVIRONMENT_PREFIX}CONFIG", "")
 
 
+# What PyYAML raises of a scalar that does not fit its tag, such as `2026-02-30` or `!!bool x`, and of endless nesting.
+_MISFITS = (ValueError, LookupError, AttributeError, RecursionError)
+
+
 def _from_file(path: str | None) -> dict[str, Any]:
     if not path:
         return {}
     try:
-        content = yaml.safe_load(Path(path).read_text()) or {}
-    except (OSError, yaml.YAMLError) as error:
+        content = yaml.safe_load(Path(path).read_bytes()) or {}
+    except (OSError, yaml.YAMLError, *_MISFITS) as error:
         raise BadConfiguration(f"--config {path}: {error}") from error
     if not isinstance(content, dict):
         raise BadConfiguration(f"--config {path}: want a mapping of settings")
@@ -124,21 +130,39 @@ def _converted(values: dict[str, Any]) -> Settings:
         return msgspec.convert(values, Settings, strict=False)
     except msgspec.ValidationError as error:
         raise BadConfiguration(_explained(str(error), values)) from error
+    except UnicodeEncodeError as error:
+        raise BadConfiguration(f"{error.object!a} in a setting is no valid Unicode") from error
 
 
 def _explained(error: str, given: Any) -> str:
     """The error of msgspec for who set it: `Expected `int` >= 1 - at `$.max_series`` becomes
     `--max_series 0: want a whole number from 1`.
     """
+    _, is_of_key, place = error.rstrip("`").partition(" - at `key` in `$.")
+    if is_of_key:
+        return f"--{place}: want a text for the name of each member"
     fault, _, place = error.rstrip("`").partition(" - at `$.")
     if not fault.startswith("Expected"):
         return f"--{place}: {fault}"
     steps = re.findall(r"\w+", place)
     for step in steps:
         given = given[int(step) if step.isdecimal() else step]
-    shown = "" if given in ("", []) else f" {given}"
     element = re.compile(r"\[\d+\]$")  # it is shown itself, so its place is not
-    return f"--{element.sub('', place)}{shown}: want {_wanted(*(step for step in steps if not step.isdecimal()))}"
+    return (
+        f"--{element.sub('', place)}{_shown(given)}: want {_wanted(*(step for step in steps if not step.isdecimal()))}"
+    )
+
+
+def _shown(given: Any) -> str:
+    """What was set, cut where YAML's references make it endless; nothing for what is empty, or a number that Python
+    does not write.
+    """
+    if given in ("", []):
+        return ""
+    try:
+        return f" {reprlib.repr(given)[:_SHOWN_CHARACTERS] if isinstance(given, list | dict) else given}"
+    except ValueError:
+        return ""
 
 
 def _wanted(field: str, part: str = "") -> str:

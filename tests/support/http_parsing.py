@@ -72,6 +72,20 @@ class _Collector:
     def on_connection_close(self) -> None: ...
 
 
+class _Watched(Connection):
+    """A connection that tells whether it is within a request."""
+
+    is_within_request = False
+
+    def on_message_begin(self) -> None:
+        self.is_within_request = True
+        super().on_message_begin()
+
+    def on_message_complete(self) -> None:
+        self.is_within_request = False
+        super().on_message_complete()
+
+
 class OwnReader:
     """Reads streams by `Connection`, one server for all of them."""
 
@@ -97,21 +111,18 @@ class OwnReader:
     def read(self, packets: list[bytes]) -> Reading:
         """Reads a connection to its end; what stays unfinished is refused."""
         self._requests, self._refusals = [], []
-        connection, wire = Connection(self._server), _Wire()
+        connection, wire = _Watched(self._server), _Wire()
         connection.connection_made(wire)
         for packet in packets:
             connection.data_received(packet)
-        is_unfinished = not connection.eof_received() and not wire.is_closing() and _is_within_request(connection)
+        connection.eof_received()
+        is_unfinished = connection.is_within_request and not wire.is_closing()
         connection.connection_lost(None)
         return Reading(self._requests, bool(self._refusals) or is_unfinished)
 
     def close(self) -> None:
         self._server.close()
         self._loop.close()
-
-
-def _is_within_request(connection: Connection) -> bool:
-    return connection._reading is not None or connection._unframed_bytes > 0
 
 
 def read_by_h11(stream: bytes) -> tuple[Reading, list[bytes]]:
