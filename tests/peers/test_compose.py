@@ -96,7 +96,7 @@ def test_every_service_is_confined(name: str) -> None:
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
-    assert re.fullmatch(r"[a-z/-]+:v?\d+\.\d+[\w.-]*", service["image"])
+    assert re.fullmatch(r"[a-z/-]+:v?\d+\.\d+[\w.-]*(?:@sha256:[0-9a-f]{64})?", service["image"])
     published = PUBLISHED.get(name, f"{PORTS.get(name)}:{PORTS.get(name)}")
     assert set(service.get("ports", [])) <= {f"127.0.0.1:{published}"}
 
