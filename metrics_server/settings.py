@@ -44,6 +44,7 @@ Share = Annotated[float, Meta(ge=0, le=1), "a number from 0 to 1"]
 Seconds = Annotated[float, Meta(ge=0), "seconds from 0"]
 Duration = Annotated[str, Meta(pattern=r"^\s*[0-9]*[1-9][0-9]*[smhd]\s*$"), "a duration such as 90s, 15m, 1h or 35d"]
 Exposed = Annotated[Exposure, "essential, standard or full"]
+LogFormat = Annotated[str, Meta(pattern="^(text|json)$"), "text or json"]
 AbsentReward = Annotated[Literal["none", "zero"], "none or zero"]
 Durations = Annotated[tuple[Duration, ...], Meta(min_length=1), "durations such as 1h, separated by commas"]
 # Names as their standards have them: a token (RFC 9110, 5.6.2), an attribute (CloudEvents 1.0.2, naming conventions).
@@ -238,6 +239,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     )
     seldon_metrics: Annotated[Switch, "expose the ancestor's seldon_metric_* counters too"] = True
     allow_pickle: Annotated[Switch, "let --storage_uri name a local pickle, which can run any code"] = False
+    log_format: Annotated[
+        LogFormat, "text, or json for one object a line, with the trace of an event that a line is about"
+    ] = "text"
     log_level: Annotated[LogLevel, "least severe messages to log: DEBUG, INFO, WARNING or ERROR"] = "INFO"
     deployments: Annotated[
         Deployments, "metric model, threshold and class names by deployment; only in the configuration file"
