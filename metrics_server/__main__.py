@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import logging
 import os
 import select
@@ -14,6 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -74,6 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"metrics-server: {error}\nSee metrics-server --help.", file=sys.stderr)
         return 2
     logging.getLogger().setLevel(settings.log_level.upper())
+    if settings.log_format == "json":
+        log.setFormatter(JsonFormatter())
     if settings.workers > 1 and worker_place(os.environ) is None:
         return _run_workers(words, settings, reloads=config is not None)
     sys.setswitchinterval(SWITCH_SECONDS)
@@ -122,6 +126,27 @@ class _Formatter(logging.Formatter):
         if (second := int(record.created)) != self._second:
             self._text, self._second = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(second)), second
         return self._text
+
+
+class JsonFormatter(logging.Formatter):
+    """One object: time (RFC 3339), level, logger, message; the trace of the event that it is about; what was raised.
+
+    {"time": "2026-03-02T09:15:04.120Z", "level": "INFO", "logger": "metrics_server", "message": "Stopping"}
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        time_ = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        told = {
+            "time": time_.replace("+00:00", "Z"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if trace_id := getattr(record, "trace_id", ""):
+            told["trace_id"] = trace_id
+        if record.exc_info:
+            told["exception"] = self.formatException(record.exc_info)
+        return json.dumps(told)
 
 
 class LogHandler(logging.Handler):

@@ -39,6 +39,7 @@ from metrics_server.ingest.reply import Forwarder, Replies
 from metrics_server.ingest.router import Gate, Router
 from metrics_server.ingest.sender_rules import SenderRules
 from metrics_server.ingest.slicing import SlicingRules, dimensions_of
+from metrics_server.ingest.trace import trace_id_of, untraced
 from metrics_server.metrics.window import seconds_of
 from metrics_server.pairing.batch import Retention
 from metrics_server.pairing.usage import UsageLimits
@@ -183,6 +184,7 @@ class Server:
             max_body_bytes=settings.max_body_bytes,
             slicing=SlicingRules(dimensions_of(settings.slices), frozenset(settings.score_models)),
             rules_of=self._current_rules_of,
+            trace_of=trace_id_of if settings.log_format == "json" else untraced,
             replies=replies,
             forwarder=self._forwarder,
             look_up=self._lookup.look_up if self._lookup else None,

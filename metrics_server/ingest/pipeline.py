@@ -35,6 +35,7 @@ from metrics_server.ingest.reply import Forwarder, Replies
 from metrics_server.ingest.request_id import digest_for
 from metrics_server.ingest.sender_rules import RulesOf, as_sent
 from metrics_server.ingest.slicing import SlicingRules
+from metrics_server.ingest.trace import Headers, TraceOf, untraced
 from metrics_server.metrics.labels import FEEDBACK, OTHER, EventKind, Outcome
 from metrics_server.pairing.observation import Erasure, Observation
 from metrics_server.pairing.writer import Submission, SubmissionResult, Writer
@@ -122,8 +123,11 @@ class Ingest:
         look_up: Callable[[Observation, Mapping[str, str]], None] | None = None,
         clock: Callable[[], float] = time.time,
         call_soon: Callable[[Callable[[], None]], object] = lambda callback: callback(),
+        trace_of: TraceOf = untraced,
     ) -> None:
-        """`call_soon` calls back when the event loop has read what has come meanwhile."""
+        """`call_soon` calls back when the event loop has read what has come meanwhile; `trace_of` tells the traces that
+        lines of the log name.
+        """
         self._writer = writer
         self._telemetry = telemetry
         self._defaults = defaults
@@ -135,7 +139,8 @@ class Ingest:
         self._look_up = look_up
         self._clock = clock
         self._call_soon = call_soon
-        self._unlogged = 0  # feedback that was taken since the last line of the log
+        self._trace_of = trace_of
+        self._unlogged: dict[str, int] = {}  # feedback that was taken since the last line of the log, by trace
         self.rejections = Rejections()
 
     def respond_rejected(self, error: Rejected, respond: Respond, kind: EventKind = EventKind.UNKNOWN) -> None:
@@ -161,9 +166,9 @@ class Ingest:
         if events is None:
             return
         if media_type(posted.content_type) == BATCH:
-            self._accept_batch(events, respond)
+            self._accept_batch(events, respond, posted.headers)
         else:
-            self.accept_event(events[0], respond)
+            self.accept_event(events[0], respond, posted.headers)
 
     def accept_feedback(self, posted: RawPost, respond: Respond) -> None:
         """Takes feedback in plain JSON, one item or a list of them, and answers each with what became of it."""
@@ -186,6 +191,9 @@ class Ingest:
         if found is None:
             return
         listed, observations = found
+        for observation in observations:
+            if not isinstance(observation, Rejected):
+                self._announce(observation, {}, posted.headers)
         parts: list[_Part] = [
             self._refusal(observation, FEEDBACK)
             if isinstance(observation, Rejected)
@@ -215,7 +223,7 @@ class Ingest:
             FEEDBACK,
         )
         if event is not None:
-            self.accept_event(event, respond_as_there)
+            self.accept_event(event, respond_as_there, posted.headers)
 
     def _read(self, posted: RawPost, read: Callable[[bytes], T], respond: Respond, kind: EventKind) -> T | None:
         """Reads a body; None when it could not be read, which is answered then."""
@@ -224,30 +232,32 @@ class Ingest:
         except Rejected as error:
             self.respond_rejected(error, respond, kind)
         except Exception:  # a bug of ours must not leave the sender waiting
-            logger.exception("A request could not be read")
+            trace_id = self._trace_of(posted.events, posted.headers)
+            logger.exception("A request could not be read", extra={"trace_id": trace_id})
             self.respond_unavailable("internal error", respond, kind)
         return None
 
-    def accept_event(self, event: Event | Rejected, respond: Respond) -> None:
-        """Takes one decoded event; `respond` is called once, now or after the commit, in the event loop."""
-        part = self._part(event, self._clock())
+    def accept_event(self, event: Event | Rejected, respond: Respond, headers: Headers = ()) -> None:
+        """Takes one decoded event; `respond` is called once, now or after the commit, in the event loop. `headers` are
+        those of its request, if it came in one.
+        """
+        part = self._part(event, self._clock(), headers)
         if isinstance(part, Response):
             respond(part)
             return
         observation, response_of = part
-        self._announce(observation)
         try:
             self._writer.submit(Submission([observation], lambda results: respond(response_of(results[0]))))
         except Unavailable as error:
             respond(response_of(error))
 
-    def _accept_batch(self, events: Sequence[Event | Rejected], respond: Respond) -> None:
+    def _accept_batch(self, events: Sequence[Event | Rejected], respond: Respond, headers: Headers) -> None:
         now, rows, parts = self._clock(), 0, list[_Part]()
         for event in events:
             if rows > MAX_BATCH_ROWS and isinstance(event, Event):
                 detail = f"a batch: more than {MAX_BATCH_ROWS} rows; send several batches"
                 event = Rejected(Reason.TOO_MANY_ROWS, detail)  # noqa: PLW2901
-            parts.append(part := self._part(event, now))
+            parts.append(part := self._part(event, now, headers))
             rows += 0 if isinstance(part, Response) else len(part[0].rows) + part[0].more_rows
         self._submit(parts, lambda responses: respond(batch_response(responses, refusals)))
 
@@ -268,7 +278,7 @@ class Ingest:
         except Unavailable as error:
             on_result(error)
 
-    def _part(self, event: Event | Rejected, now: float) -> _Part:
+    def _part(self, event: Event | Rejected, now: float, headers: Headers) -> _Part:
         """Normalizes an event, and says how to respond to its result; or makes its response, if that is known."""
         if isinstance(event, Rejected):
             return self._refusal(event, EventKind.UNKNOWN)
@@ -282,8 +292,10 @@ class Ingest:
         except Rejected as error:
             return self._refusal(error, event.kind, event)
         except Exception:  # a bug of ours must not leave the sender waiting
-            logger.exception("An event of kind %s could not be read", event.kind)
+            trace_id = self._trace_of(event.attributes, headers)
+            logger.exception("An event of kind %s could not be read", event.kind, extra={"trace_id": trace_id})
             return self._respond_to(event, Unavailable("internal error"))
+        self._announce(observation, event.attributes, headers)
         return observation, partial(self._respond_to, event, observation=observation)
 
     def _submit(self, parts: Sequence[_Part], respond: Callable[[list[Response]], None]) -> None:
@@ -297,8 +309,6 @@ class Ingest:
             respond(responses)
 
         observations = [observation for _, observation, _ in waiting]
-        for observation in observations:
-            self._announce(observation)
         if not observations:
             respond(responses)
             return
@@ -307,19 +317,23 @@ class Ingest:
         except Unavailable as error:
             on_result([error] * len(observations))
 
-    def _announce(self, observation: Observation) -> None:
+    def _announce(self, observation: Observation, attributes: Mapping[str, str], headers: Headers) -> None:
         """Counts an event whose time is not believed, and has a feedback logged."""
         if observation.clamped:
             self._telemetry.clamped.inc()
         if observation.kind is FEEDBACK:
-            self._unlogged += 1
-            if self._unlogged == 1:
+            is_first, trace_id = not self._unlogged, self._trace_of(attributes, headers)
+            self._unlogged[trace_id] = self._unlogged.get(trace_id, 0) + 1
+            if is_first:
                 self._call_soon(self._log_feedback)
 
     def _log_feedback(self) -> None:
-        """Logs a line for each feedback: users of the ancestor grep and count them. One record stands for all."""
-        times, self._unlogged = self._unlogged, 0
-        logger.info("PROCESSING Feedback Event.", extra={"times": times})
+        """Logs a line for each feedback: users of the ancestor grep and count them. One record stands for all of a
+        trace.
+        """
+        unlogged, self._unlogged = self._unlogged, {}
+        for trace_id, times in unlogged.items():
+            logger.info("PROCESSING Feedback Event.", extra={"times": times, "trace_id": trace_id})
 
     def _respond_to_item(self, observation: Observation, result: SubmissionResult) -> Response:
         if not isinstance(result, str):

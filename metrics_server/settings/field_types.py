@@ -19,6 +19,7 @@ Share = Annotated[float, Meta(ge=0, le=1), "a number from 0 to 1"]
 Seconds = Annotated[float, Meta(ge=0), "seconds from 0"]
 Duration = Annotated[str, Meta(pattern=r"^\s*[0-9]*[1-9][0-9]*[smhd]\s*$"), "a duration such as 90s, 15m, 1h or 35d"]
 Exposed = Annotated[Exposure, "essential, standard or full"]
+LogFormat = Annotated[str, Meta(pattern="^(text|json)$"), "text or json"]
 AbsentReward = Annotated[Literal["none", "zero"], "none or zero"]
 Durations = Annotated[tuple[Duration, ...], Meta(min_length=1), "durations such as 1h, separated by commas"]
 # Names as their standards have them: a token (RFC 9110, 5.6.2), an attribute (CloudEvents 1.0.2, naming conventions).

@@ -15,6 +15,7 @@ from metrics_server.settings.field_types import (
     Durations,
     Exposed,
     IdPlaces,
+    LogFormat,
     LogLevel,
     PathPrefix,
     Port,
@@ -106,6 +107,7 @@ class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     ] = "none"
     request_id_from: Annotated[
         IdPlaces,
+        LogFormat,
         "where the id to join on stands, the first that is there: header:NAME, attribute:NAME or body:PATH, separated"
         " by commas; then ids belong to their deployment, which truths have to name",
     ] = ()
@@ -163,6 +165,9 @@ class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     )
     seldon_metrics: Annotated[Switch, "expose the ancestor's seldon_metric_* counters too"] = True
     allow_pickle: Annotated[Switch, "let --storage_uri name a local pickle, which can run any code"] = False
+    log_format: Annotated[
+        LogFormat, "text, or json for one object a line, with the trace of an event that a line is about"
+    ] = "text"
     log_level: Annotated[LogLevel, "least severe messages to log: DEBUG, INFO, WARNING or ERROR"] = "INFO"
     deployments: Annotated[
         Deployments, "metric model, threshold and class names by deployment; only in the configuration file"
