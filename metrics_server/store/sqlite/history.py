@@ -68,8 +68,8 @@ class HistoryReader:
                 for group in _groups_of_one_width(of_step):
                     if is_over() or self._is_closed:
                         raise StoreUnavailable("SQLite: the reading was ended")
-                    _add_up(connection, series_id, group, sums)
-                    widest = group[0].width
+                    if _add_up(connection, series_id, group, sums):
+                        widest = group[0].width
                 if nonzero := {name: value for name, value in sums.items() if value}:
                     yield StepSums(step_start, widest, nonzero)
 
@@ -115,11 +115,13 @@ def _arguments(series_id: int, since: int, until: int | None) -> dict[str, int]:
     return {"series": series_id, "since": since, "until": LAST_START if until is None else until}
 
 
-def _add_up(connection: sqlite3.Connection, series_id: int, group: list[_StoredBucket], sums: dict[str, float]) -> None:
-    """Adds the buckets of a group, all of one width, to sums."""
+def _add_up(connection: sqlite3.Connection, series_id: int, group: list[_StoredBucket], sums: dict[str, float]) -> bool:
+    """Adds the buckets of a group to sums; tells whether the series has any, for they may be of others alone."""
     arguments = [*chain.from_iterable((bucket.start, bucket.width) for bucket in group), series_id]
-    for name, value in connection.execute(added_up(len(group)), arguments):
+    found = connection.execute(added_up(len(group)), arguments).fetchall()
+    for name, value in found:
         sums[name] = sums.get(name, 0.0) + value
+    return bool(found)
 
 
 def _groups_of_one_width(buckets: Iterable[_StoredBucket]) -> Iterator[list[_StoredBucket]]:
