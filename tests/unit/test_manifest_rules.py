@@ -450,14 +450,17 @@ def test_the_laptops_port_leads_to_the_server() -> None:
 
 
 SELDON_MONITORS = DEPLOY / "examples/seldon/service-monitors.yaml"
-# Labels and ports of what Seldon's operator makes of a predictor: its Service, those of its containers, and its pods.
-OF_PREDICTOR = {"seldon-deployment-id": "iris", "seldon-app": "iris-main"}
-OF_CONTAINER = {"seldon-deployment-id": "iris", "seldon-app-svc": "iris-main-classifier"}
+# Labels of the Services that Seldon's operator makes: of a predictor, of each of its containers, and of its explainer.
+MANAGED = {"app.kubernetes.io/managed-by": "seldon-core"}
+OF_PREDICTOR = {**MANAGED, "seldon-deployment-id": "iris", "seldon-app": "iris-main"}
+OF_CONTAINER = {**OF_PREDICTOR, "seldon-app-svc": "iris-main-classifier", "model": "true"}
+OF_EXPLAINER = {**OF_PREDICTOR, "explainer": "true"}
 
 
 def _selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:
-    exists = [wanted["key"] in labels for wanted in selector.get("matchExpressions", [])]
-    return all(exists) and selector.get("matchLabels", {}).items() <= labels.items()
+    expressions = selector.get("matchExpressions", [])
+    met = [(wanted["key"] in labels) is (wanted["operator"] == "Exists") for wanted in expressions]
+    return all(met) and selector.get("matchLabels", {}).items() <= labels.items()
 
 
 def test_every_seldon_example_is_scraped() -> None:
@@ -466,12 +469,14 @@ def test_every_seldon_example_is_scraped() -> None:
     objects = kustomize.load(SELDON_MONITORS)
     executors, custom = objects_of(objects, "ServiceMonitor")
     (service,) = objects_of(objects, "Service")
-    assert {wanted["operator"] for wanted in executors["spec"]["selector"]["matchExpressions"]} == {"Exists"}
+    wanted = {wanted["operator"] for wanted in executors["spec"]["selector"]["matchExpressions"]}
+    assert wanted == {"Exists", "DoesNotExist"}
     assert _selects(executors["spec"]["selector"], OF_PREDICTOR)
     assert not _selects(executors["spec"]["selector"], OF_CONTAINER)
+    assert not _selects(executors["spec"]["selector"], OF_EXPLAINER)
     assert _selects(custom["spec"]["selector"], service["metadata"]["labels"])
     assert not _selects(executors["spec"]["selector"], service["metadata"]["labels"])
-    assert service["spec"]["selector"] == {"app.kubernetes.io/managed-by": "seldon-core"}
+    assert service["spec"]["selector"] == MANAGED
     ends = [end for monitor in (executors, custom) for end in monitor["spec"]["endpoints"]]
     assert [(end["port"], end["path"]) for end in ends] == [("http", "/prometheus"), ("metrics", "/prometheus")]
     assert [(port["name"], port["port"]) for port in service["spec"]["ports"]] == [("metrics", 6000)]
