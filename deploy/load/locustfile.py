@@ -31,17 +31,17 @@ class Client(HttpUser):
         row = [round(uniform(0, 8), 1) for _ in range(FEATURES)]  # noqa: S311 - load
         answer = self.client.post(f"{PATH}/predictions", json={"data": {"ndarray": [row]}}, name="predictions")
         if answer.ok and random() < FEEDBACK_SHARE:  # noqa: S311 - load
-            said = answer.json()["data"]
-            body = {"response": {"data": said}, "truth": {"data": {"ndarray": [_truth(said["ndarray"][0])]}}}
+            predicted = answer.json()["data"]
+            body = {"response": {"data": predicted}, "truth": {"data": {"ndarray": [_truth(predicted["ndarray"][0])]}}}
             self.client.post(
                 f"{PATH}/feedback", json=body, headers={"Seldon-Puid": answer.headers["Seldon-Puid"]}, name="feedback"
             )
 
 
-def _truth(said: Any) -> Any:
+def _truth(predicted: Any) -> Any:
     """A truth for one row of an answer: one-hot for probabilities, a value near by for a value."""
-    if not isinstance(said, list):
-        return said + gauss(0, 10)
-    classes = range(len(said))
-    true = said.index(max(said)) if random() < RIGHT_SHARE else choice(classes)  # noqa: S311 - load
+    if not isinstance(predicted, list):
+        return predicted + gauss(0, 10)
+    classes = range(len(predicted))
+    true = predicted.index(max(predicted)) if random() < RIGHT_SHARE else choice(classes)  # noqa: S311 - load
     return [int(true == other) for other in classes]

@@ -122,7 +122,7 @@ class MetricModel(Protocol):
 
 @runtime_checkable
 class Counting(Protocol):
-    """A model whose sums can also be read as counters, from the ledgers that only grow.
+    """A model whose sums can also be read as counters, from the cumulative ones that only grow.
 
     An optional attribute `counted`, a tuple of prefixes, says which components these need; by default all are kept
     there.

@@ -27,7 +27,7 @@ FUTURE_TOLERANCE = 5 * MINUTE
 
 
 class Bucket(NamedTuple):
-    """A stretch of prediction time, or with width <= 0 one of the ledgers, which know no time."""
+    """A stretch of prediction time, or with width <= 0 one for all time, such as that of cumulative sums."""
 
     width: int
     start: int

@@ -50,7 +50,7 @@ class Maintenance:
         self._swept_at = self._tidied_at = 0.0
         self._has_more = False
         self._is_untidy = False  # the store
-        self._evicted_up_to = 0  # when the newest case was received that had to go before its time
+        self._evicted_up_to = 0  # when the newest record was received that had to go before its time
         self._rolling_at: float | None = None
 
     def run_due(self, now: float) -> None:

@@ -100,7 +100,7 @@ def seen(store: Store, keys: set[bytes]) -> dict[str, Any]:
     return {
         "records": dict(store.load(keys)),
         "series": series,
-        "ledgers": {ledger: plain(store.cumulative(ledger)) for ledger in CUMULATIVE_BUCKETS},
+        "cumulative": {bucket: plain(store.cumulative(bucket)) for bucket in CUMULATIVE_BUCKETS},
         "totals": plain(store.totals(0)),
         "registers": store.registers(),
         "history": {series_id: plain(store.history(series_id, 0)) for series_id in (-1, 1, 2, 3)},
@@ -150,7 +150,7 @@ KEYS = {b"kept", b"new", b"old", b"gone"}
 
 
 def _stocked(store: Store) -> None:
-    """Records `kept` at version 2 and `old` at version 1, a series with a claim, sums in a ledger and a bucket."""
+    """Records `kept` at version 2 and `old` at version 1, a series with a claim, cumulative sums and a bucket."""
     minute, ever = {(1, Bucket(MINUTE, NOW)): {"n": 5.0}}, {(1, CUMULATIVE): {"n": 7.0}}
     assert store.commit(
         Change({b"kept": write(b"1"), b"old": write(b"x")}, {1: row(1)}, {(1, "model"): "binary"}, {**minute, **ever})
@@ -205,7 +205,7 @@ def test_fresh_changes_apply_everything(store: Store) -> None:
         StoredSeries(2, b"identity of 2", NOW, NOW, {"model": "binary"}),
     ]
     assert found["totals"] == {1: {"n": 6.0}, 2: {"m": 1.0}}
-    assert found["ledgers"][CUMULATIVE] == {1: {"n": 8.0}}
+    assert found["cumulative"][CUMULATIVE] == {1: {"n": 8.0}}
     assert found["registers"] == {1: {"g": Register(NOW, 1.5)}, 2: {"g": Register(NOW, -1.0)}}
 
 
@@ -299,7 +299,7 @@ def test_forgotten_series(store: Store) -> None:
     store.catch_up()
     assert [series.id for series in store.series()] == [2]
     assert plain(store.totals(0)) == {2: {"n": 3.0}}
-    assert [plain(store.cumulative(ledger)) for ledger in CUMULATIVE_BUCKETS] == [{2: {"n": 1.0}}] * len(
+    assert [plain(store.cumulative(bucket)) for bucket in CUMULATIVE_BUCKETS] == [{2: {"n": 1.0}}] * len(
         CUMULATIVE_BUCKETS
     )
     assert plain(store.history(1, 0)) == {}
@@ -363,12 +363,12 @@ def test_names_of_components_are_free(store: Store) -> None:
 
 
 def test_ledgers_are_apart(store: Store) -> None:
-    """What goes into one ledger is in no other, and in no total or history of time buckets."""
-    for value, ledger in enumerate(CUMULATIVE_BUCKETS, 1):
-        store.commit(Change(sums={(1, ledger): {"n": float(value)}}))
+    """What goes into one cumulative bucket is in no other, and in no total or history of time buckets."""
+    for value, bucket in enumerate(CUMULATIVE_BUCKETS, 1):
+        store.commit(Change(sums={(1, bucket): {"n": float(value)}}))
     store.commit(Change(sums={(1, Bucket(MINUTE, 0)): {"n": 100.0}}))
     assert [
-        store.cumulative(ledger)[1]["n"] for ledger in (CUMULATIVE, CUMULATIVE_RETRACTED, CUMULATIVE_REAPPLIED)
+        store.cumulative(bucket)[1]["n"] for bucket in (CUMULATIVE, CUMULATIVE_RETRACTED, CUMULATIVE_REAPPLIED)
     ] == [1.0, 2.0, 3.0]
     assert total(store) == 100.0
     assert plain(store.history(1, 0)) == {Bucket(MINUTE, 0): {"n": 100.0}}
@@ -562,14 +562,14 @@ def test_roll_up_of_nothing(store: Store) -> None:
 
 
 def test_forgetting_old_buckets(store: Store) -> None:
-    """The oldest buckets of the coarsest width are deleted, one a call, before the mark only, and no ledger."""
+    """The oldest buckets of the coarsest width are deleted, one a call, before the mark only, and no cumulative one."""
     for start in (NOW - 2 * DAY, NOW - DAY, NOW):
         store.commit(Change(sums={(1, Bucket(DAY, start)): {"n": 1.0}, (2, Bucket(DAY, start)): {"n": 1.0}}))
     store.commit(
         Change(
             sums={
                 (1, Bucket(QUARTER, NOW - 3 * DAY)): {"n": 1.0},
-                **{(1, ledger): {"n": 1.0} for ledger in CUMULATIVE_BUCKETS},
+                **{(1, bucket): {"n": 1.0} for bucket in CUMULATIVE_BUCKETS},
             }
         )
     )
@@ -579,7 +579,7 @@ def test_forgetting_old_buckets(store: Store) -> None:
     assert not store.forget_before(COARSEST, NOW)
     assert set(store.history(1, 0)) == {Bucket(QUARTER, NOW - 3 * DAY), Bucket(DAY, NOW)}
     assert set(store.history(2, 0)) == {Bucket(DAY, NOW)}
-    assert [plain(store.cumulative(ledger)) for ledger in CUMULATIVE_BUCKETS] == [{1: {"n": 1.0}}] * len(
+    assert [plain(store.cumulative(bucket)) for bucket in CUMULATIVE_BUCKETS] == [{1: {"n": 1.0}}] * len(
         CUMULATIVE_BUCKETS
     )
 

@@ -283,7 +283,7 @@ def test_a_repeat_of_a_dated_statement_changes_nothing(server: RunningServer) ->
 
 
 def test_a_repeat_is_known_whatever_its_request_has_met(server: RunningServer) -> None:
-    """Parked or not, under an item's id, and after its prediction has come under another id."""
+    """Pending or not, under an item's id, and after its prediction has come under another id."""
     item = {"request_id": "b-item-1", "truth": "b", "labelled_at": 1772440000}
     mine = {"request_id": "mine", "row": 1, "truth": "b", "labelled_at": 1772440000}
     assert told(server, [item, item, mine, mine]) == ["pending", "duplicate", "pending", "duplicate"]
@@ -538,23 +538,28 @@ near = st.fixed_dictionaries(
 def test_any_json_as_statements(body: Any) -> None:
     """Each element is read or refused; nothing else happens."""
     try:
-        halves = observations_of(written(body), Labels("", "", "", ""), 1772440000.0)
+        observations = observations_of(written(body), Labels("", "", "", ""), 1772440000.0)
     except Rejected:
         return
-    assert len(halves) == (len(body) if isinstance(body, list) else 1)
-    for half in halves:
-        assert isinstance(half, (Observation, Rejected))
-        if isinstance(half, Observation):
-            assert len(half.rows) == 1
-            assert all(math.isfinite(at) for at in (half.time, *(a.prediction.at for a in half.rows if a.prediction)))
+    assert len(observations) == (len(body) if isinstance(body, list) else 1)
+    for observation in observations:
+        assert isinstance(observation, (Observation, Rejected))
+        if isinstance(observation, Observation):
+            assert len(observation.rows) == 1
+            assert all(
+                math.isfinite(at)
+                for at in (observation.time, *(a.prediction.at for a in observation.rows if a.prediction))
+            )
 
 
 def test_as_many_rows_are_looked_up_as_have_a_statements_own() -> None:
     """Rounded up, so that the rows of a list agree on few."""
     for row, rows in ((0, 1), (1, 2), (2, 4), (3, 4), (4, 8), (MAX_ROWS - 1, MAX_ROWS)):
-        (half,) = observations_of(written({"request_id": "r", "row": row, "truth": 1}), Labels("", "", "", ""), 1000.0)
-        assert isinstance(half, Observation)
-        assert rows_to_look_up(half) == rows
+        (observation,) = observations_of(
+            written({"request_id": "r", "row": row, "truth": 1}), Labels("", "", "", ""), 1000.0
+        )
+        assert isinstance(observation, Observation)
+        assert rows_to_look_up(observation) == rows
 
 
 def test_pending_statements_are_looked_up(serve: Serve) -> None:

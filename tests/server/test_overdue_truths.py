@@ -1,4 +1,4 @@
-"""A truth under an id that no prediction can have is not parked in silence."""
+"""A truth under an id that no prediction can have is not pending in silence."""
 
 from __future__ import annotations
 

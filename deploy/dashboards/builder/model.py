@@ -98,7 +98,7 @@ def _by_class() -> Row:
             table_of("By class", about, {"class": "Class"}, columns, sort="Recall"),
             matrix(
                 "Confusion, share of the truth",
-                "Rows are truths, columns predictions: what became of the cases of each class. "
+                "Rows are truths, columns predictions: as what the rows of each class were predicted. "
                 "All that stands, since the series began.",
                 "percentunit",
                 f"({confusion}) / on (truth) group_left () ({row_total})",

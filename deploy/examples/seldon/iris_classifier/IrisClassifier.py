@@ -68,8 +68,8 @@ class IrisClassifier(SeldonComponent):
         """Counts what turned out right and wrong, where feedback brings both the request and the truth."""
         if not np.size(truth) or not np.size(features):
             return SeldonResponse(None)
-        said = probabilities(table(features)).argmax(axis=1)
-        right = said == true_columns(np.asarray(truth, dtype=float))
+        predicted = probabilities(table(features)).argmax(axis=1)
+        right = predicted == true_columns(np.asarray(truth, dtype=float))
         counts = (("right", right.sum()), ("wrong", (~right).sum()))
         return SeldonResponse(None, metrics=[counter("iris_feedback", n, outcome=name) for name, n in counts if n])
 
