@@ -793,9 +793,8 @@ def test_any_accept_header_gets_the_page(server: Served, accept: str) -> None:
 def test_an_event_of_another_type_is_ignored(server: Served) -> None:
     """An event whose type is none of ours gets 200, whatever its data, and counts as ignored."""
     before = server.page()
-    assert server.ask(binary(b"\xff{", type="com.example.other")) == Answer(
-        200, {"content-length": "0", "connection": "close"}, b""
-    )
+    answer = server.ask(binary(b"\xff{", type="com.example.other"))
+    assert (answer.status, answer.headers["content-length"], answer.body) == (200, "0", b"")
     after = server.page()
     assert _growth(before.outcomes, after.outcomes) == {"ignored": 1}
     assert after.models == before.models

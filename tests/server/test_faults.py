@@ -55,6 +55,7 @@ def assert_all_answers_counted(page: Page) -> None:
     assert {key for (key,) in page.by("metrics_server_events_total", "outcome")} == {
         "accepted",
         "duplicate",
+        "erased",
         "ignored",
         "rejected",
         "unavailable",
