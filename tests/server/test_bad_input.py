@@ -13,7 +13,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families as prometheus_families
 
-from tests.support.raw_http import Answer, Client, Page, Served, chunked, request, serving
+from tests.support.raw_http import Client, Page, Served, chunked, request, serving
 
 LIMIT = 100_000  # --max_body_bytes of the server under test
 FEEDBACK = "io.seldon.serving.feedback"

@@ -518,6 +518,7 @@ def test_every_answer_is_counted(tmp_path: Path) -> None:
         assert outcomes == {
             ("accepted",): 3.0,
             ("duplicate",): 1.0,
+            ("erased",): 0.0,
             ("ignored",): 2.0,
             ("rejected",): 6.0,
             ("unavailable",): 1.0,
