@@ -171,6 +171,7 @@ class Connection(asyncio.Protocol):
         self._target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        value = value.rstrip(b" \t")  # RFC 9112 5.1: what surrounds a value is no part of it; llhttp leaves the end
         self._headers.append((name, value))
         if len(name) == 4 and name in _HOST_NAMES:
             self._hosts.append(value)

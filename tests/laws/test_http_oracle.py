@@ -31,7 +31,10 @@ KNOWN = (
             (rb"^\S+ (?!/|\* |(?i:https?)://)", "RFC 9112 3.2: a target is none of its forms"),
             (rb"^[^\r\n]* HTTP/(?!1\.[01]\r)", "RFC 9110 15.6.6: a version that is not offered may be refused"),
             (
-                rb"(?i)\nHost:(?![ \t]*(?:\[[^]\r\n]*\]|[\w.~!$&'()*+,;=%-]*)(?::\d*)?[ \t]*\r)",
+                (
+                    rb"(?i)\nHost:(?![ \t]*(?:\[(?:[\w.~!$&'()*+,;=:-]|%25)+\]|"
+                    rb"(?:[\w.~!$&'()*+,;=-]|%[0-9a-f]{2})*)(?::\d*)?[ \t]*\r)"
+                ),
                 "RFC 9112 3.2: an invalid Host is to be refused",
             ),
             (rb"(?<!\r)\n", "RFC 9112 2.2: a bare LF may be taken for the end of a line, or refused"),
@@ -125,6 +128,7 @@ def test_any_bytes_are_the_same_requests_to_h11(reader: OwnReader, examples: int
     @given(streams, cuts)
     @example(b"GET http://test?q=1 HTTP/1.1\r\nHost: test\r\n\r\n", [])
     @example(b"GET HTTP://test/x HTTP/1.1\r\nHost: test\r\n\r\n", [])
+    @example(b"GET / HTTP/1.1\r\nHost: test \t\r\n\r\nGET / HTTP/1.1\r\nHost: test\r\n\r\n", [])
     @example(b"POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: gzip, chunked\r\n\r\n1\r\na\r\n0\r\n\r\n", [])
     @example(b"POST / HTTP/1.0\r\nHost: a\r\nUpgrade: h2c\r\nConnection: upgrade, keep-alive\r\n\r\n", [3])
     def holds(stream: bytes, at: list[int]) -> None:

@@ -97,6 +97,18 @@ def test_a_valid_host_is_taken(server: Served, host: str) -> None:
     assert server.ask(_get(host)).status == 200
 
 
+def test_blanks_behind_a_value_are_no_part_of_it(server: Served) -> None:
+    """What surrounds the value of a header does not count (RFC 9112 5.1): the host is valid, the event a repeat."""
+    binary = ("Ce-Specversion: 1.0", "Ce-Type: io.seldon.serving.feedback", "Ce-Source: /blank")
+    before = server.page().outcomes
+    for event_id in ("blank", "blank \t "):
+        lines = (*binary, f"Ce-Id: {event_id}", "Ce-Requestid: blank", "Content-Type: application/json \t")
+        assert server.ask(request("/", PAIR, *lines).replace(b"Host: test", b"Host: test ")).status == 200
+    after = server.page().outcomes
+    grown = {name: after[name] - before.get(name, 0.0) for name in ("accepted", "duplicate")}
+    assert grown == {"accepted": 1.0, "duplicate": 1.0}
+
+
 def test_http_1_0_needs_no_host(server: Served) -> None:
     """HTTP/1.0 had no Host: probes that speak it are answered."""
     assert server.ask(_get(version="1.0")).body == b"ok"
