@@ -37,7 +37,6 @@ from metrics_server.ingest.kafka.config import configuration, topics
 from metrics_server.ingest.pipeline import Ingest
 from metrics_server.ingest.reply import Forwarder, Replies
 from metrics_server.ingest.router import Gate, Router
-from metrics_server.ingest.sender_rules import SenderRules
 from metrics_server.ingest.slicing import SlicingRules, dimensions_of
 from metrics_server.ingest.trace import trace_id_of, untraced
 from metrics_server.metrics.window import seconds_of
@@ -144,7 +143,7 @@ class Server:
     def _take_over(self) -> None:
         """Has the settings that may change taken where they were handed on; others are asked for when they count."""
         settings = self._settings
-        self._rules_of = settings.sender_rules(self._build)
+        self._ingest.rules_of = settings.sender_rules(self._build)
         self._evaluator.min_support = settings.min_support
         self.access.clients.senders = frozenset(settings.tls_clients)
         logging.getLogger().setLevel(settings.log_level.upper())
@@ -174,7 +173,6 @@ class Server:
 
     def _make_ingest(self, defaults: Labels, replies: Replies | None) -> Ingest:
         settings = self._settings
-        self._rules_of = settings.sender_rules(self._build)
         return Ingest(
             self._writer,
             self._telemetry,
@@ -183,7 +181,7 @@ class Server:
             call_soon=self._loop.call_soon,
             max_body_bytes=settings.max_body_bytes,
             slicing=SlicingRules(dimensions_of(settings.slices), frozenset(settings.score_models)),
-            rules_of=self._current_rules_of,
+            rules_of=settings.sender_rules(self._build),
             trace_of=trace_id_of if settings.log_format == "json" else untraced,
             replies=replies,
             forwarder=self._forwarder,
@@ -191,9 +189,6 @@ class Server:
         )
 
     # By the settings of the moment, which `reload` replaces.
-
-    def _current_rules_of(self, labels: Labels) -> SenderRules:
-        return self._rules_of(labels)
 
     def _current_custom_metrics_of(self, labels: Labels) -> frozenset[str]:
         return self._settings.custom_metrics_of(labels)

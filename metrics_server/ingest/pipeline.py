@@ -132,7 +132,9 @@ class Ingest:
         self._telemetry = telemetry
         self._defaults = defaults
         self._slicing = slicing
-        self._rules_of = rules_of
+        self.rules_of = (
+            rules_of  # replaced when the configuration is read again; `as_sent` itself spares each event a look
+        )
         self._max_body_bytes = max_body_bytes
         self._replies = replies
         self._forwarder = forwarder
@@ -183,7 +185,7 @@ class Ingest:
             posted,
             lambda body: (
                 is_list(body),
-                observations_of(body, self._defaults, self._clock(), self._slicing, self._rules_of),
+                observations_of(body, self._defaults, self._clock(), self._slicing, self.rules_of),
             ),
             respond,
             FEEDBACK,
@@ -271,7 +273,7 @@ class Ingest:
             on_result: is called once, in the event loop.
         """
         labels = Labels(*(part or default for part, default in zip(labels, self._defaults, strict=True)))
-        digest = digest_for(labels, self._rules_of)(request_id)
+        digest = digest_for(labels, self.rules_of)(request_id)
         self.rejections.forget(request_id)
         try:
             self._writer.submit(Submission([Erasure(digest, request_id)], lambda results: on_result(results[0])))
@@ -288,7 +290,7 @@ class Ingest:
         try:
             if event.content_type and grpc_frames.is_grpc(event.content_type):
                 event = grpc_frames.with_plain_messages(event, self._max_body_bytes)
-            observation = observation_of(event, self._defaults, now, self._slicing, self._rules_of)
+            observation = observation_of(event, self._defaults, now, self._slicing, self.rules_of)
         except Rejected as error:
             return self._refusal(error, event.kind, event)
         except Exception:  # a bug of ours must not leave the sender waiting
