@@ -16,6 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from importlib import import_module
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -42,6 +43,12 @@ SWITCH_SECONDS = 0.0005
 # default thresholds cost a quarter of the throughput, and a quarter of these a sixth of that of batches.
 GC_THRESHOLDS = (200_000, 20, 100)
 
+COMMANDS = {  # imported when they are asked for: a server needs none of them
+    "simulate": "metrics_server.commands.simulation.command",
+    "replay": "metrics_server.commands.replay.command",
+    "migrate": "metrics_server.commands.migrate",
+}
+
 ROOT = Path("/")
 MARKS = (".dockerenv", "run/.containerenv")  # files that Docker and Podman put into a container
 
@@ -56,18 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     usage.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if words[:1] == ["simulate"]:
-        from metrics_server.simulation.command import main as simulate
-
-        return simulate(words[1:])
-    if words[:1] == ["replay"]:
-        from metrics_server.replay.command import main as replay
-
-        return replay(words[1:])
-    if words[:1] == ["migrate"]:
-        from metrics_server.store.migration_command import main as migrate
-
-        return migrate(words[1:])
+    if words and words[0] in COMMANDS:
+        run: Callable[[Sequence[str]], int] = import_module(COMMANDS[words[0]]).main
+        return run(words[1:])
     log = _set_up_logging()
     try:
         config = _watched_config(words)

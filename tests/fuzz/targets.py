@@ -21,14 +21,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from hypothesis import strategies as st
 
+from metrics_server.commands.replay.engine import Replay
+from metrics_server.commands.replay.location import BadFile
+from metrics_server.commands.replay.source import Source
 from metrics_server.errors import BadConfiguration, Rejected
 from metrics_server.ingest.feedback import FeedbackItem, observations_of
 from metrics_server.ingest.kafka.record import Record, event_of_record
 from metrics_server.ingest.payload import read
 from metrics_server.metrics.labels import EventKind
-from metrics_server.replay.engine import Replay
-from metrics_server.replay.location import BadFile
-from metrics_server.replay.source import Source
 from metrics_server.settings import DEFAULTS, Deployment, Settings, load
 from tests.support.http_parsing import OwnReader
 from tests.support.http_streams import streams

@@ -18,9 +18,9 @@ from typing import Any
 
 import pytest
 
+from metrics_server.commands.simulation.feedback_counts import NAMES as COUNTS
 from metrics_server.metrics.confidence import difference_interval
 from metrics_server.series.families import MODEL
-from metrics_server.simulation.feedback_counts import NAMES as COUNTS
 from metrics_server.telemetry import all_families
 from tests.support.dashboards import (
     BOARDS,

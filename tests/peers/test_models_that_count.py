@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from metrics_server.simulation.feedback_counts import NAMES
+from metrics_server.commands.simulation.feedback_counts import NAMES
 from tests.conftest import Serve
 from tests.support.dashboards import BOARDS, filled, shown
 from tests.support.monitoring import Prometheus

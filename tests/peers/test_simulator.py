@@ -21,8 +21,8 @@ from typing import Any
 
 import pytest
 
-from metrics_server.simulation.command import main
-from metrics_server.simulation.outcome import outcome_of
+from metrics_server.commands.simulation.command import main
+from metrics_server.commands.simulation.outcome import outcome_of
 from tests.conftest import Serve
 from tests.support.running import RESPONSE, ROOT, RunningServer, ce, free_port, peer
 from tests.support.waiting import until

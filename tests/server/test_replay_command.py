@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from metrics_server.replay.engine import replay
+from metrics_server.commands.replay.engine import replay
 from tests.conftest import Serve
 from tests.support.numbers import assert_same_text
 from tests.support.replay_files import everything, gauges, mixed_events, pair_lines, written
@@ -125,7 +125,7 @@ def test_progress_is_for_terminals(tmp_path: Path, name: str) -> None:
 def test_memory_is_that_of_what_waits(tmp_path: Path) -> None:
     """A file of pairs without ids is not held: ten times the lines take about the same memory."""
     code = (
-        "import resource,sys; from metrics_server.replay.engine import replay; replay(sys.argv[1]);"
+        "import resource,sys; from metrics_server.commands.replay.engine import replay; replay(sys.argv[1]);"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )
     taken = []

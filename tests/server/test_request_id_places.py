@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from metrics_server.replay.engine import replay
+from metrics_server.commands.replay.engine import replay
 from tests.conftest import Serve
 from tests.support.deployments import KSERVE_REQUEST, KSERVE_RESPONSE, Page
 from tests.support.running import FEEDBACK, RESPONSE, RunningServer, ce

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from metrics_server.commands.replay.engine import Replay
 from metrics_server.ingest.feedback import observations_of
 from metrics_server.ingest.payload.rows import MAX_ROWS
 from metrics_server.pairing.observation import Observation
-from metrics_server.replay.engine import Replay
 from metrics_server.series.series import Labels
 from metrics_server.settings import Settings
 from tests.conftest import Serve

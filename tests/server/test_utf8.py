@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
+from metrics_server.commands.replay.engine import replay
 from metrics_server.errors import Reason, Rejected
 from metrics_server.ingest.cloudevent import BATCH, Event, decode
 from metrics_server.ingest.kafka.record import Record, event_of_record
 from metrics_server.ingest.payload import read
 from metrics_server.metrics.labels import EventKind
-from metrics_server.replay.engine import replay
 from tests.support.running import FEEDBACK, REQUEST, RESPONSE, RunningServer, ce
 
 JSON, STRUCTURED = "application/json", "application/cloudevents+json"

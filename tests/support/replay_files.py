@@ -8,7 +8,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from metrics_server.replay.result import ReplayResult
+from metrics_server.commands.replay.result import ReplayResult
 from tests.support.running import FEEDBACK, REQUEST, RESPONSE
 
 MIDNIGHT = 1_772_409_600  # 2026-03-02T00:00:00Z

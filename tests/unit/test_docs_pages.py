@@ -12,10 +12,10 @@ from urllib.parse import unquote
 
 import pytest
 
+from metrics_server.commands.replay.command import _parser as replay_parser
 from metrics_server.errors import Reason
 from metrics_server.metrics.labels import LabelStatus, Outcome
 from metrics_server.metrics.task import TASKS
-from metrics_server.replay.command import _parser as replay_parser
 from metrics_server.settings import HELP, OPTIONS
 from metrics_server.telemetry import LOOK_UP_OUTCOMES, REPLY_OUTCOMES
 from tests.support.docs_pages import DOCS, FENCE, PAGES, README, blocks, page

@@ -9,8 +9,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from metrics_server import __version__
-from metrics_server.simulation.cluster import Deployment, HeldOut, Predictor
-from metrics_server.simulation.executor import Call, Executor
+from metrics_server.commands.simulation.cluster import Deployment, HeldOut, Predictor
+from metrics_server.commands.simulation.executor import Call, Executor
 
 IMAGE = {"model_image": "metrics-server-simulator", "model_version": __version__}
 OF_CALL = {"deployment_name": "houses", "predictor_name": "default", "predictor_version": "", "method": "post"}

@@ -18,11 +18,11 @@ from typing import Any
 
 import pytest
 
+from metrics_server.commands.replay.command import main
+from metrics_server.commands.replay.engine import replay
+from metrics_server.commands.replay.result import ReplayResult
+from metrics_server.commands.replay.source import BadFile
 from metrics_server.errors import BadConfiguration
-from metrics_server.replay.command import main
-from metrics_server.replay.engine import replay
-from metrics_server.replay.result import ReplayResult
-from metrics_server.replay.source import BadFile
 from tests.support.replay_files import MIDNIGHT, _event, everything, gauges, mixed_events, pair_lines, written
 from tests.support.running import FEEDBACK, RESPONSE
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
+from metrics_server.commands.replay.command import main
+from metrics_server.commands.replay.engine import replay
+from metrics_server.commands.replay.source import BadFile
 from metrics_server.errors import BadConfiguration
-from metrics_server.replay.command import main
-from metrics_server.replay.engine import replay
-from metrics_server.replay.source import BadFile
 from tests.support.replay_files import gauges, pair_lines, written
 from tests.support.s3_store import s3_store
 

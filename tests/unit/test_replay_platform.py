@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metrics_server.replay.command import main
-from metrics_server.replay.engine import replay
+from metrics_server.commands.replay.command import main
+from metrics_server.commands.replay.engine import replay
 from tests.support.replay_files import gauges, written
 
 GOLDEN = Path(__file__).parent.parent / "contract" / "golden" / "replay"

@@ -12,20 +12,20 @@ from uuid import UUID
 
 import pytest
 
+from metrics_server.commands.simulation.cluster import Deployment, called, cluster
+from metrics_server.commands.simulation.delivery import BUSY_EVENTS, QUEUE_EVENTS, Copies, Delivery, Link
+from metrics_server.commands.simulation.executor import EMPTY, Call, CallResponse, Executor
+from metrics_server.commands.simulation.executor_event import FEEDBACK as FEEDBACK_EVENT
+from metrics_server.commands.simulation.executor_event import REQUEST as REQUEST_EVENT
+from metrics_server.commands.simulation.executor_event import RESPONSE as RESPONSE_EVENT
+from metrics_server.commands.simulation.executor_event import Message, Origin, Stamp, batch, event, new_stamp
+from metrics_server.commands.simulation.story import DRIFT_SECONDS, Story
+from metrics_server.commands.simulation.traffic import PastTraffic
 from metrics_server.ingest.cloudevent import Event, decode
 from metrics_server.ingest.normalize import observation_of
 from metrics_server.metrics.labels import EventKind
 from metrics_server.pairing.observation import Observation
 from metrics_server.series.series import Labels
-from metrics_server.simulation.cluster import Deployment, called, cluster
-from metrics_server.simulation.delivery import BUSY_EVENTS, QUEUE_EVENTS, Copies, Delivery, Link
-from metrics_server.simulation.executor import EMPTY, Call, CallResponse, Executor
-from metrics_server.simulation.executor_event import FEEDBACK as FEEDBACK_EVENT
-from metrics_server.simulation.executor_event import REQUEST as REQUEST_EVENT
-from metrics_server.simulation.executor_event import RESPONSE as RESPONSE_EVENT
-from metrics_server.simulation.executor_event import Message, Origin, Stamp, batch, event, new_stamp
-from metrics_server.simulation.story import DRIFT_SECONDS, Story
-from metrics_server.simulation.traffic import PastTraffic
 
 ORIGIN = Origin("shop", "wine", "main", "classifier")
 PUID = "5d7c2f9a-7c3e-4e58-a1f1-6c5b8e0d2b44"

@@ -12,13 +12,13 @@ from typing import Any
 import msgspec
 from tqdm import tqdm
 
+from metrics_server.commands.replay.engine import SHOWN_REFUSALS, Place, Replay, time_of, words_of
+from metrics_server.commands.replay.location import BadFile
+from metrics_server.commands.replay.result import ReplayResult
+from metrics_server.commands.replay.source import Source
 from metrics_server.errors import BadConfiguration, Rejected
 from metrics_server.ingest.pod import default_labels
 from metrics_server.metrics.window import seconds_of
-from metrics_server.replay.engine import SHOWN_REFUSALS, Place, Replay, time_of, words_of
-from metrics_server.replay.location import BadFile
-from metrics_server.replay.result import ReplayResult
-from metrics_server.replay.source import Source
 from metrics_server.series.series import Labels
 from metrics_server.settings import DEFAULTS, HELP, Settings, load
 

@@ -11,10 +11,10 @@ from itertools import count as numbers
 from random import Random
 from typing import NamedTuple
 
-from metrics_server.simulation.delivery import Copies, Delivery
-from metrics_server.simulation.executor import CallResponse, Executor
-from metrics_server.simulation.executor_event import Message
-from metrics_server.simulation.story import Story, Visit
+from metrics_server.commands.simulation.delivery import Copies, Delivery
+from metrics_server.commands.simulation.executor import CallResponse, Executor
+from metrics_server.commands.simulation.executor_event import Message
+from metrics_server.commands.simulation.story import Story, Visit
 
 VISITS_AN_HOUR = 900  # of the past: enough for narrow intervals, and told in seconds
 LATENCY_SECONDS = 0.004  # mean

@@ -10,7 +10,7 @@ import json
 from html import escape
 from typing import Any
 
-from metrics_server.simulation.cluster import Deployment
+from metrics_server.commands.simulation.cluster import Deployment
 
 PUID = {"puid": "try-1"}  # by which the truth of the example finds its prediction
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from metrics_server.simulation.cluster import Failed
-from metrics_server.simulation.delivery import Link
-from metrics_server.simulation.feedback_counts import NAMES
+from metrics_server.commands.simulation.cluster import Failed
+from metrics_server.commands.simulation.delivery import Link
+from metrics_server.commands.simulation.feedback_counts import NAMES
 
 READY_SECONDS = 30.0
 STOP_SECONDS = 25.0  # beyond the server's own --drain_seconds

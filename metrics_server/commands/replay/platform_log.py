@@ -14,10 +14,10 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 
+from metrics_server.commands.replay.cell import parsed
 from metrics_server.errors import Reason, Rejected
 from metrics_server.ingest.cloudevent import media_type
 from metrics_server.ingest.decoding import decompressed
-from metrics_server.replay.cell import parsed
 
 LARGEST_PAYLOAD = 8 * 2**20  # bytes, as of a body that is posted
 

@@ -24,15 +24,15 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from metrics_server.api.routes import Route
-from metrics_server.simulation.cluster import NAMESPACE, Deployment, Failed, called, cluster
-from metrics_server.simulation.delivery import Copies, Delivery, Link, StoredSeries
-from metrics_server.simulation.executor import Executor
-from metrics_server.simulation.executor_event import batch
-from metrics_server.simulation.ingress import served, wrapper_metrics_served
-from metrics_server.simulation.outcome import outcome_of
-from metrics_server.simulation.server import Child, started
-from metrics_server.simulation.story import Story
-from metrics_server.simulation.traffic import Due, PastTraffic, Traffic
+from metrics_server.commands.simulation.cluster import NAMESPACE, Deployment, Failed, called, cluster
+from metrics_server.commands.simulation.delivery import Copies, Delivery, Link, StoredSeries
+from metrics_server.commands.simulation.executor import Executor
+from metrics_server.commands.simulation.executor_event import batch
+from metrics_server.commands.simulation.ingress import served, wrapper_metrics_served
+from metrics_server.commands.simulation.outcome import outcome_of
+from metrics_server.commands.simulation.server import Child, started
+from metrics_server.commands.simulation.story import Story
+from metrics_server.commands.simulation.traffic import Due, PastTraffic, Traffic
 
 DESCRIPTION = (
     "Stands in for a cluster: serves models behind an ingress such as Seldon's, logs to a metrics server, and shows "

@@ -4,7 +4,7 @@ Each record goes the way of an event on a server: decode, normalize, pair, commi
 applied differs, see `applied_at`: everything in the files counts, however old it is, and the order of the records is of
 no consequence.
 
-    from metrics_server.replay import replay
+    from metrics_server.commands.replay import replay
 
     for result in replay([{"truth": 1, "prediction": 0.9}, {"truth": 0, "prediction": 0.2}], threshold=0.3):
         for value in result["values"]:
@@ -27,6 +27,8 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 
 from metrics_server import settings as server_settings
+from metrics_server.commands.replay.result import ReplayResult, result_of
+from metrics_server.commands.replay.source import Line, Source, of_dicts
 from metrics_server.errors import BadConfiguration, Reason, Rejected
 from metrics_server.ingest.cloudevent import BATCH, Event, decode, seconds_at
 from metrics_server.ingest.decoding import read
@@ -40,8 +42,6 @@ from metrics_server.metrics.sums import add_into
 from metrics_server.metrics.window import COARSEST, CUMULATIVE, DAY, HOUR, MINUTE, USAGE, Bucket, floor, seconds_of
 from metrics_server.pairing.batch import Batch, Retention
 from metrics_server.pairing.observation import Observation, row_key
-from metrics_server.replay.result import ReplayResult, result_of
-from metrics_server.replay.source import Line, Source, of_dicts
 from metrics_server.series.evaluator import Evaluator
 from metrics_server.series.families import model_at
 from metrics_server.series.registry import SeriesRegistry

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from metrics_server import __version__
-from metrics_server.simulation.cluster import Array, Deployment, Predictor
-from metrics_server.simulation.executor_event import (
+from metrics_server.commands.simulation.cluster import Array, Deployment, Predictor
+from metrics_server.commands.simulation.executor_event import (
     FEEDBACK,
     REQUEST,
     RESPONSE,
@@ -25,8 +25,8 @@ from metrics_server.simulation.executor_event import (
     new_stamp,
     new_uuid,
 )
-from metrics_server.simulation.feedback_counts import FeedbackCounts
-from metrics_server.simulation.platform_metrics import IMAGE_NAME, PlatformMetrics, Unit
+from metrics_server.commands.simulation.feedback_counts import FeedbackCounts
+from metrics_server.commands.simulation.platform_metrics import IMAGE_NAME, PlatformMetrics, Unit
 
 IMAGE = f"{IMAGE_NAME}:{__version__}"
 MAX_NUMBER = 1e12  # so that no model answers inf

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from metrics_server import __version__
-from metrics_server.simulation.feedback_counts import NAMES
+from metrics_server.commands.simulation.feedback_counts import NAMES
 
 IMAGE_NAME = "metrics-server-simulator"
 PATH = "/prometheus"

@@ -13,7 +13,7 @@ import msgspec
 from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPResponse
 
 from metrics_server.api.routes import Route
-from metrics_server.simulation.executor_event import Message
+from metrics_server.commands.simulation.executor_event import Message
 
 WORKERS = 10
 QUEUE_EVENTS = 10_000  # as of an executor

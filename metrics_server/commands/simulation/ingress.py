@@ -12,10 +12,10 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from tornado.httpserver import HTTPServer
 from tornado.web import Application, RequestHandler
 
-from metrics_server.simulation import api_page
-from metrics_server.simulation.cluster import Deployment, Failed
-from metrics_server.simulation.executor import Call, Executor, failure
-from metrics_server.simulation.platform_metrics import PATH
+from metrics_server.commands.simulation import api_page
+from metrics_server.commands.simulation.cluster import Deployment, Failed
+from metrics_server.commands.simulation.executor import Call, Executor, failure
+from metrics_server.commands.simulation.platform_metrics import PATH
 
 MAX_BODY_BYTES = 8 * 2**20
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, NamedTuple
 
-from metrics_server.simulation.cluster import Deployment, HeldOut
-from metrics_server.simulation.executor import Call, CallResponse
+from metrics_server.commands.simulation.cluster import Deployment, HeldOut
+from metrics_server.commands.simulation.executor import Call, CallResponse
 
 OWN_RESPONSE_SHARE = 0.3  # of the feedback repeats the response it is about, as Seldon's documentation shows it
 INDEX_SHARE = 0.5  # of the truths of a class are its index, the others one-hot

@@ -23,12 +23,12 @@ from typing import IO, Any, NamedTuple, TypeAlias
 
 import msgspec
 
+from metrics_server.commands.replay.cell import parsed
+from metrics_server.commands.replay.location import BadFile, StoredFile, absolute, files_at, pyarrow_or_bad_file
+from metrics_server.commands.replay.platform_log import Origin, Platform, platform_of
 from metrics_server.errors import Reason, Rejected
 from metrics_server.ingest.decoding import GZIP_MAGIC, read
 from metrics_server.ingest.feedback import FeedbackItem
-from metrics_server.replay.cell import parsed
-from metrics_server.replay.location import BadFile, StoredFile, absolute, files_at, pyarrow_or_bad_file
-from metrics_server.replay.platform_log import Origin, Platform, platform_of
 
 LONGEST_LINE = 8 * 2**20  # bytes, as of a body; what is longer is cut, and then refused as incomplete
 LARGEST_DOCUMENT = 256 * 2**20  # bytes of a JSON document, which is decoded in one piece

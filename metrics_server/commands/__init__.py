@@ -1,0 +1,1 @@
+"""The further commands of `metrics-server`: replay of files, a simulated cluster, migration between stores."""
