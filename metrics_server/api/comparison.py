@@ -22,13 +22,8 @@ def baselines_of(
     """
     baselines: dict[tuple[str, str, str], Labels] = {}
     for labels in sorted(first_seen_at, key=lambda one: (declared(one) != one.predictor, first_seen_at[one])):
-        baselines.setdefault(group_of(labels), labels)
+        baselines.setdefault(labels.group, labels)
     return {group: labels.predictor for group, labels in baselines.items()}
-
-
-def group_of(labels: Labels) -> tuple[str, str, str]:
-    """Returns what the predictors that are compared share: namespace, deployment and model."""
-    return labels.namespace, labels.deployment, labels.model
 
 
 def comparison_of(model: str, window: str, values: Mapping[str, Sequence[MetricValue]], baseline: str) -> Comparison:

@@ -8,7 +8,7 @@ from contextlib import closing
 from typing import Any, TypeAlias
 
 from metrics_server.api import parameters
-from metrics_server.api.comparison import baselines_of, comparison_of, group_of
+from metrics_server.api.comparison import baselines_of, comparison_of
 from metrics_server.api.history import FEW_POINTS, Step, Steps, checked_steps, steps_of
 from metrics_server.api.parameters import label_of, labels_of
 from metrics_server.api.responses import (
@@ -112,7 +112,7 @@ class Api:
         prefix, parents = tuple(map(label_of, segments)), self._parents()
         baselines = self._baselines(parents)
         return [
-            self._summary(series, baselines[group_of(series.labels)])
+            self._summary(series, baselines[series.labels.group])
             for series in parents
             if series.labels[: len(prefix)] == prefix
         ]

@@ -4,11 +4,16 @@ Net sums live in buckets by prediction time: minutes while they are fresh, quart
 Each width divides the next, so a roll-up only adds. A window reads whole buckets from its far edge on, with the edge
 aligned to the width valid there; it therefore covers its length plus less than one such width, and gives the same
 answer before and after a roll-up.
+
+The buckets of a series may be split at moments from which on its sums are to be told for ever, such as the first
+minute of a canary. A roll-up then leaves two buckets of the wider width, which begin at its multiple and at the split.
 """
 
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from metrics_server.errors import BadConfiguration
@@ -27,10 +32,18 @@ FUTURE_TOLERANCE = 5 * MINUTE
 
 
 class Bucket(NamedTuple):
-    """A stretch of prediction time, or with width <= 0 one for all time, such as that of cumulative sums."""
+    """A stretch of prediction time, or with width <= 0 one for all time, such as that of cumulative sums.
+
+    It ends at a multiple of its width, and begins at one, or at a split.
+    """
 
     width: int
     start: int
+
+    @property
+    def end(self) -> int:
+        """The second with which the next one begins, at the latest."""
+        return floor(self.start, self.width) + self.width
 
 
 CUMULATIVE = Bucket(0, 0)  # what was applied, ever
@@ -64,8 +77,26 @@ def floor(at: float, width: int) -> int:
     return int(at // width) * width
 
 
+def ceiling(at: float, width: int) -> int:
+    """The earliest multiple of width not before `at`."""
+    return -floor(-at, width)
+
+
+def bucket_start(at: float, width: int, splits: Sequence[int] = ()) -> int:
+    """The start of the bucket of this width that `at` belongs to, when buckets are split at these seconds, in order.
+
+    >>> bucket_start(3700, HOUR), bucket_start(3700, HOUR, [3660]), bucket_start(3650, HOUR, [3660])
+    (3600, 3660, 3600)
+    """
+    start = floor(at, width)
+    before = bisect_right(splits, at)
+    return max(start, splits[before - 1]) if before else start
+
+
 def bucket_of(at: float, now: float, history: int) -> Bucket | None:
-    """Tells where a prediction made at `at` is kept at the time `now`; None when it is older than the history."""
+    """Tells where a prediction made at `at` is kept at the time `now`, unless buckets are split; None when it is older
+    than the history.
+    """
     if floor(at, COARSEST) < oldest_start(now, history):
         return None
     coarser = (*(width for width, _ in LEVELS[1:]), COARSEST)

@@ -25,6 +25,7 @@ from metrics_server.metrics.window import (
     MINUTE,
     Bucket,
     bucket_of,
+    bucket_start,
 )
 from metrics_server.pairing.matching import RewardTarget
 from metrics_server.pairing.observation import CustomSamples
@@ -102,7 +103,7 @@ class Aggregator:
         """
         series = self._admitted_series.get(labels)
         if series is None:
-            series = self._registry.admit(labels, self._now, self._change.series)
+            series = self._registry.admit(labels, self._now, self._change.series, self._change.claims)
             self._admitted_series[labels] = series
         return series
 
@@ -146,7 +147,8 @@ class Aggregator:
         bucket = self._bucket(pair.at)
         pair.is_too_old = bucket is None
         if not pair.slices and first:  # just resolved: its series is there
-            target = pair.series, bucket, APPLIED, True, pair.weight, pair.is_too_old
+            part = self._split(bucket, pair.series, pair.at)
+            target = pair.series, part, APPLIED, True, pair.weight, pair.is_too_old
             self._pairs.setdefault(target, []).append((pair.y_true, pair.y_pred))
         else:
             self._post(pair, APPLIED, first=first)
@@ -157,7 +159,8 @@ class Aggregator:
     def _post(self, pair: Contribution, sign: int, *, first: bool) -> None:
         bucket = self._bucket(pair.at)
         for series_id in self._contributed(pair):
-            target = series_id, bucket, sign, first, pair.weight, pair.is_too_old
+            part = self._split(bucket, series_id, pair.at)
+            target = series_id, part, sign, first, pair.weight, pair.is_too_old
             self._pairs.setdefault(target, []).append((pair.y_true, pair.y_pred))
 
     def status(self, prediction: Prediction, status: LabelStatus) -> None:
@@ -202,7 +205,8 @@ class Aggregator:
         bucket = self._bucket(row.at)
         is_new = sign == APPLIED and not row.slices  # its series is there
         for series_id in (row.series,) if is_new else self._contributed(row):
-            self._rows.setdefault((series_id, bucket, sign), []).append((row.label, row.number))
+            part = self._split(bucket, series_id, row.at)
+            self._rows.setdefault((series_id, part, sign), []).append((row.label, row.number))
             if row.is_class_counted:
                 self._classes.setdefault((series_id, sign), []).append(str(row.label))
 
@@ -253,8 +257,10 @@ class Aggregator:
         self._post_reward(reward, RETRACTED)
 
     def _post_reward(self, reward: RewardContribution, sign: int) -> None:
+        bucket = self._bucket(reward.at)
         for series_id in self._contributed(reward):
-            self._net(series_id, self._bucket(reward.at), reward_stats.increments(reward.value), sign)
+            part = self._split(bucket, series_id, reward.at)
+            self._net(series_id, part, reward_stats.increments(reward.value), sign)
             self._count(series_id, reward_stats.REWARDS, sign)
             self._count(series_id, reward_stats.component_of(reward.value), sign)
 
@@ -344,6 +350,12 @@ class Aggregator:
         if minute not in self._buckets:
             self._buckets[minute] = bucket_of(at, self._now, self._history)
         return self._buckets[minute]
+
+    def _split(self, bucket: Bucket | None, series_id: int, at: float) -> Bucket | None:
+        """Finds the bucket of one series where those of its own are split; minutes never are."""
+        if bucket is None or bucket.width == MINUTE or (splits := self._registry.splits().get(series_id)) is None:
+            return bucket
+        return Bucket(bucket.width, bucket_start(at, bucket.width, splits))
 
     def _count(self, series_id: int, name: str, count: float = 1.0) -> None:
         """Counts in the cumulative sums, or takes back what was counted there, by the sign."""

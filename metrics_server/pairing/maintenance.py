@@ -101,7 +101,8 @@ class Maintenance:
 
     def _roll_up_one(self, now: float) -> bool:
         """Rolls up or deletes one bucket; tells whether there was one."""
-        folded = any(self._store.roll_up(fine, coarse, before) for fine, coarse, before in roll_ups(now))
+        splits = self._registry.splits()
+        folded = any(self._store.roll_up(*widths_and_mark, splits) for widths_and_mark in roll_ups(now))
         return folded or self._store.forget_before(COARSEST, oldest_start(now, self._history))
 
     def _delete_records(self, now: float) -> None:

@@ -12,12 +12,14 @@ from metrics_server.errors import Reason, Rejected
 from metrics_server.metrics.custom_metric import MOST_KEYS, CustomMetric, Family
 from metrics_server.metrics.labels import DroppedMetric
 from metrics_server.metrics.model import OTHER_CLASSES
+from metrics_server.metrics.window import DAY
 from metrics_server.series.series import Build, Claims, Identity, Labels, Scoring, Series
-from metrics_server.store.interface import StoredSeries
+from metrics_server.store.interface import Splits, StoredSeries
 
 logger = logging.getLogger(__name__)
 
 SEEN_EVERY = 3600.0  # seconds: how exactly a series remembers when it was last used
+MOST_SPLITS = 8  # of the buckets of compared series, in a day: each may add a bucket to those that a roll-up leaves
 SAME_BATCH_SECONDS = 1e-3  # beyond it a series that is younger than now tells of a clock that was set back
 
 
@@ -35,6 +37,7 @@ class SeriesRegistry:
         self._by_labels: dict[Labels, Series] = {}
         self._slices: dict[Labels, dict[str, Series]] = {}
         self._custom_names: dict[str, Family] | None = None  # on the page, by whose they are; None while not known
+        self._splits: Splits | None = None  # None while not known
 
     def restore(self, stored: Iterable[StoredSeries]) -> None:
         """Starts anew from the rows of the store; series of another configuration are kept, but not exposed."""
@@ -47,13 +50,13 @@ class SeriesRegistry:
         for labels in replaced:
             logger.warning("The series of %s starts anew: its metric configuration changed", "/".join(labels))
         self._by_id, self._by_labels, self._slices = by_id, by_labels, slices
-        self._custom_names = None
+        self._custom_names = self._splits = None
 
     def update(self, stored: Iterable[StoredSeries]) -> None:
         """Takes rows of the store in the place of those that are there of the same ids."""
         for row in stored:
             self._file(self._restored(row), self._by_id, self._by_labels, self._slices)
-        self._custom_names = None
+        self._custom_names = self._splits = None
 
     def note_used(self, rows: Iterable[StoredSeries]) -> None:
         """Notes when other writers used series last."""
@@ -118,13 +121,14 @@ class SeriesRegistry:
         """
         return self._by_id.get(series.id, series)
 
-    def admit(self, labels: Labels, now: float, rows: dict[int, StoredSeries]) -> Series:
+    def admit(self, labels: Labels, now: float, rows: dict[int, StoredSeries], claims: Claims) -> Series:
         """Returns the current series of these labels, and creates it when there is none.
 
         Args:
             labels: where the prediction came from.
             now: Unix seconds.
             rows: collects the rows that have to be written to the store.
+            claims: collects what has to be claimed in the store.
 
         Raises:
             Rejected: the series would exceed --max_series.
@@ -134,9 +138,37 @@ class SeriesRegistry:
             if (count := len(self._by_labels)) >= self._max_series:
                 raise Rejected(Reason.TOO_MANY_SERIES, f"there are {count} series, the limit of --max_series")
             series = Series(Identity(labels, self._scoring_of(labels)), self._build, self._later_than_all(now), 0.0)
+            if self._is_compared(series):
+                series.claim_split(claims)
             self._by_id[series.id] = self._by_labels[labels] = series
+            self._splits = None
         _touch(series, now, rows)
         return series
+
+    def _is_compared(self, series: Series) -> bool:
+        """Tells whether a new series is to be compared with one that is there, and has not too many beside it."""
+        group, predictor = series.labels.group, series.labels.predictor
+        of_group = [one for one in self._by_id.values() if one.labels.group == group and not one.identity.slice]
+        recent = {one.split_at for one in of_group if one.split_at and one.split_at > series.created_at - DAY}
+        return len(recent) < MOST_SPLITS and any(one.labels.predictor != predictor for one in of_group)
+
+    def splits(self) -> Splits:
+        """Returns the seconds at which buckets are split, by series: where one began that they are compared with.
+
+        May be called from any thread.
+        """
+        if (splits := self._splits) is None:
+            splits = self._splits = self._splits_of_all()
+        return splits
+
+    def _splits_of_all(self) -> Splits:
+        by_group: dict[tuple[str, str, str], set[int]] = {}
+        parents = [series for series in list(self._by_id.values()) if not series.identity.slice]
+        for series in parents:
+            if (second := series.split_at) is not None:
+                by_group.setdefault(series.labels.group, set()).add(second)
+        in_order = {group: tuple(sorted(seconds)) for group, seconds in by_group.items()}
+        return {series.id: in_order[series.labels.group] for series in parents if series.labels.group in in_order}
 
     def _later_than_all(self, now: float) -> float:
         """Returns now, or the next time after all series: of two in one batch it is stored which was first."""
@@ -215,7 +247,7 @@ class SeriesRegistry:
         series = self._by_id.pop(series_id, None)
         if series is None:
             return
-        self._custom_names = None
+        self._custom_names = self._splits = None
         # A current series of the same labels may be another one, of another configuration.
         if self._by_labels.get(series.labels) is series:
             del self._by_labels[series.labels]

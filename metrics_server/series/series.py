@@ -22,6 +22,7 @@ from metrics_server.metrics.custom_metric import MOST_IN_SERIES, CustomMetric, m
 from metrics_server.metrics.labels import LabelStatus
 from metrics_server.metrics.model import OTHER_CLASSES, AncestorCounting, Counting, MetricModel
 from metrics_server.metrics.task import Resolved, RowValue
+from metrics_server.metrics.window import MINUTE, ceiling
 from metrics_server.store.interface import StoredSeries
 
 logger = logging.getLogger(__name__)
@@ -36,6 +37,11 @@ class Labels(NamedTuple):
     deployment: str
     predictor: str
     model: str
+
+    @property
+    def group(self) -> tuple[str, str, str]:
+        """What the predictors that are compared share: namespace, deployment and model."""
+        return self.namespace, self.deployment, self.model
 
 
 class Scoring(msgspec.Struct, frozen=True, kw_only=True):
@@ -188,6 +194,17 @@ class Series:
         if label is None or not (self.has_classes or (not self.task and isinstance(value, (str, list)))):
             return label, False
         return label if self.claim_class(label, claims) else OTHER_CLASSES, True
+
+    @property
+    def split_at(self) -> int | None:
+        """Returns the second from which on its sums, and those of what it is compared with, can be told for ever."""
+        claimed = self.parameters.get("split_at")
+        return None if claimed is None else int(claimed)
+
+    def claim_split(self, claims: Claims) -> None:
+        """Claims the next full minute after its first event for the beginning of all comparisons."""
+        second = str(ceiling(self.created_at, MINUTE))
+        claims[self.id, "split_at"] = self.parameters["split_at"] = second
 
     @property
     def has_classes(self) -> bool:

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, TypeAlias
 
 from metrics_server.metrics.sums import Sums
-from metrics_server.metrics.window import Bucket
+from metrics_server.metrics.window import Bucket, bucket_start, floor
 
 # Numbers what stands in records, which only pairing understands: one more whenever a field is added.
 RECORD_SCHEMA = 1
@@ -87,6 +87,9 @@ class StepSums(NamedTuple):
 
 StepSumsStream: TypeAlias = Generator[StepSums, None, None]
 
+# The seconds at which the buckets of some series are split, in order, by series; see `metrics_server.metrics.window`.
+Splits: TypeAlias = Mapping[int, Sequence[int]]
+
 
 def end_of_prefix(prefix: bytes) -> bytes:
     """Returns the first key, in their order, that is behind all those that begin with this.
@@ -96,6 +99,17 @@ def end_of_prefix(prefix: bytes) -> bytes:
     """
     kept = prefix.rstrip(b"\xff")
     return kept[:-1] + bytes([kept[-1] + 1]) if kept else b"\xff" * LONGEST_KEY
+
+
+def starts_of_split(fine_start: int, coarse: int, splits: Splits) -> dict[int, int]:
+    """Returns where the coarse buckets begin that a fine one goes into, of the series of which it is no multiple.
+
+    >>> starts_of_split(7260, 3600, {1: [7230, 7290], 2: [60], 3: []})
+    {1: 7230}
+    """
+    begin = floor(fine_start, coarse)
+    starts = {series_id: bucket_start(fine_start, coarse, seconds) for series_id, seconds in splits.items()}
+    return {series_id: start for series_id, start in starts.items() if start != begin}
 
 
 def never() -> bool:
@@ -240,9 +254,10 @@ class Store(Protocol):
         with `StoreUnavailable`, and so does `is_over`, which is asked several times a second.
         """
 
-    def roll_up(self, fine: int, coarse: int, before: int) -> bool:
+    def roll_up(self, fine: int, coarse: int, before: int, splits: Splits | None = None) -> bool:
         """Adds the oldest bucket of the fine width that starts before `before` to its bucket of the coarse width.
 
+        That of a series that has splits begins at the latest one that is not after the fine bucket, if that is within.
         One bucket a call, in one transaction, so that a long roll-up holds nobody up. Returns whether there was one.
         """
 

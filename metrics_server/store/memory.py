@@ -9,11 +9,12 @@ from threading import Lock
 
 from metrics_server.errors import StoreUnavailable
 from metrics_server.metrics.sums import Sums, add_into
-from metrics_server.metrics.window import Bucket, floor
+from metrics_server.metrics.window import Bucket, bucket_start, floor
 from metrics_server.store.interface import (
     Change,
     Record,
     Register,
+    Splits,
     StepSums,
     StepSumsStream,
     StoredSeries,
@@ -156,16 +157,18 @@ class MemoryStore(SoleWriter):
                 for bucket, by_series in self._sums.items()
                 if bucket.width > 0
                 and bucket.start < until
-                and (bucket.start >= since or (bucket not in known and bucket.start + bucket.width > since))
+                and (bucket.start >= since or (bucket not in known and bucket.end > since))
                 and series_id in by_series
             }
 
-    def roll_up(self, fine: int, coarse: int, before: int) -> bool:
+    def roll_up(self, fine: int, coarse: int, before: int, splits: Splits | None = None) -> bool:
         if (bucket := self._oldest(fine, before)) is None:
             return False
+        splits = splits or {}
         with self._lock:
-            into = self._sums.setdefault(Bucket(coarse, floor(bucket.start, coarse)), {})
             for series_id, sums in self._sums.pop(bucket).items():
+                start = bucket_start(bucket.start, coarse, splits.get(series_id, ()))
+                into = self._sums.setdefault(Bucket(coarse, start), {})
                 add_into(into.setdefault(series_id, {}), sums)
         return True
 

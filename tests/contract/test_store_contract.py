@@ -555,6 +555,28 @@ def test_roll_up_folds_one_bucket_a_call(store: Store) -> None:
     assert store.cumulative(CUMULATIVE) == {1: {"n": 1.0}}
 
 
+def test_a_split_keeps_apart_what_began_before_it(store: Store) -> None:
+    """Through all roll-ups the sums of a series from a split on, and those before it, are what they were; those of a
+    series without splits go into one bucket."""
+    split, end = NOW + 420, NOW + DAY
+    for minute in range(0, 1800, 60):
+        sums = {(series, Bucket(MINUTE, NOW + minute)): {"n": 1.0, "x": minute} for series in (-7, 2)}
+        assert store.commit(Change(sums=sums))
+    since, before = plain(store.totals(split)), plain(store.totals(0, split))
+    assert since[-7]["n"] == 23
+    splits = {-7: (NOW - DAY, split, end), 3: (split,), 4: ()}
+    while store.roll_up(MINUTE, QUARTER, end, splits):
+        assert plain(store.totals(split))[-7] == since[-7]
+    assert set(store.history(-7, 0)) == {Bucket(QUARTER, start) for start in (NOW, split, NOW + 900)}
+    assert set(store.history(2, 0)) == {Bucket(QUARTER, start) for start in (NOW, NOW + 900)}
+    while store.roll_up(QUARTER, DAY, end, splits):
+        assert plain(store.totals(split))[-7] == since[-7]
+    assert set(store.history(-7, 0)) == {Bucket(DAY, NOW), Bucket(DAY, split)}
+    assert plain(store.totals(0, split))[-7] == before[-7]
+    assert plain(store.history(2, 0)) == {Bucket(DAY, NOW): {"n": 30.0, "x": 26100.0}}
+    assert [(step.start, step.sums["n"]) for step in store.steps(-7, NOW, NOW + DAY, DAY)] == [(NOW, 30)]
+
+
 def test_roll_up_of_nothing(store: Store) -> None:
     """A roll-up of an empty store says that there was nothing."""
     assert not store.roll_up(MINUTE, QUARTER, NOW)

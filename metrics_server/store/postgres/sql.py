@@ -268,9 +268,12 @@ BEGIN
     RETURN found;
 END $body$;
 
-CREATE FUNCTION merge_bucket(fine integer, coarse integer, before bigint) RETURNS boolean LANGUAGE plpgsql AS $body$
+CREATE FUNCTION merge_bucket(
+    fine integer, coarse integer, before bigint, split_series bigint[], split_start bigint[]
+) RETURNS boolean LANGUAGE plpgsql AS $body$
 DECLARE
     oldest bigint;
+    multiple bigint;
 BEGIN
     PERFORM pg_advisory_xact_lock({FOLD_LOCK}, hashtext(current_schema()));
     WHILE fold_deltas(1000) > 0 LOOP
@@ -279,24 +282,30 @@ BEGIN
     IF oldest IS NULL THEN
         RETURN false;
     END IF;
-    WITH gone AS (
+    multiple := oldest - oldest % greatest(coarse, 1);
+    WITH splits AS (
+        SELECT series, max(start) AS start FROM unnest(split_series, split_start) AS split (series, start)
+        WHERE start > multiple AND start <= oldest GROUP BY 1
+    ), deleted AS (
         DELETE FROM sums WHERE width = fine AND start = oldest RETURNING series, component, value
+    ), gone AS (
+        SELECT deleted.series, coalesce(splits.start, multiple) AS start, component, value
+        FROM deleted LEFT JOIN splits USING (series)
     ), merged AS (
-        SELECT series, component, sum(value) AS value FROM (
-            SELECT gone.series, part.component, part.value
+        SELECT series, start, component, sum(value) AS value FROM (
+            SELECT gone.series, gone.start, part.component, part.value
             FROM gone CROSS JOIN LATERAL unnest(gone.component, gone.value) AS part (component, value)
             UNION ALL
-            SELECT sums.series, part.component, part.value
-            FROM gone JOIN sums ON sums.series = gone.series AND sums.width = coarse
-                AND sums.start = oldest - oldest % greatest(coarse, 1)
+            SELECT sums.series, sums.start, part.component, part.value
+            FROM gone JOIN sums ON sums.series = gone.series AND sums.width = coarse AND sums.start = gone.start
             CROSS JOIN LATERAL unnest(sums.component, sums.value) AS part (component, value)
-        ) AS parts GROUP BY 1, 2
+        ) AS parts GROUP BY 1, 2, 3
     )
     INSERT INTO sums (series, width, start, component, value)
-    SELECT series, coarse, oldest - oldest % greatest(coarse, 1),
+    SELECT series, coarse, start,
         coalesce(array_agg(component) FILTER (WHERE value <> 0), '{{}}'),
         coalesce(array_agg(value) FILTER (WHERE value <> 0), '{{}}')
-    FROM merged WHERE coarse > 0 GROUP BY 1
+    FROM merged WHERE coarse > 0 GROUP BY 1, 3
     ON CONFLICT (series, width, start) DO UPDATE SET component = excluded.component, value = excluded.value;
     RETURN true;
 END $body$;
@@ -395,6 +404,7 @@ STEPS = f"""SELECT start - (start %% %(step)s + %(step)s) %% %(step)s, name, sum
 FROM all_sums JOIN components ON components.id = component
 WHERE series = %(series)s AND width IN ({_WIDTHS}) AND start >= %(since)s AND start < %(until)s
 GROUP BY 1, 2 ORDER BY 1"""
+MERGE_BUCKET = "SELECT merge_bucket(%s, %s, %s, %s::bigint[], %s::bigint[])"
 EXPIRED = """SELECT key, version, value FROM records WHERE expiry_queue = %s AND expires_at <= %s
 ORDER BY expires_at, key LIMIT %s"""
 SCAN = """SELECT expiry_queue, expires_at, key, version, value FROM records

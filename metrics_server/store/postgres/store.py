@@ -29,6 +29,7 @@ from metrics_server.store.interface import (
     Record,
     Register,
     Sharing,
+    Splits,
     StoredSeries,
     Write,
     end_of_prefix,
@@ -50,6 +51,7 @@ from metrics_server.store.postgres.sql import (
     LEAVE,
     LOAD,
     LOAD_PREFIX,
+    MERGE_BUCKET,
     NEWS,
     OTHER_WRITERS,
     PARAMETERS,
@@ -385,15 +387,17 @@ class PostgresStore(ConnectedStore[Connection]):
         self.sharing.upkeep_at = time.monotonic()
         return row is not None and row[0] == FOLDED_AT_ONCE
 
-    def roll_up(self, fine: int, coarse: int, before: int) -> bool:
-        return self._merge_bucket(fine, coarse, before)
+    def roll_up(self, fine: int, coarse: int, before: int, splits: Splits | None = None) -> bool:
+        return self._merge_bucket(fine, coarse, before, splits or {})
 
     def forget_before(self, coarsest: int, before: int) -> bool:
-        return self._merge_bucket(coarsest, 0, before)
+        return self._merge_bucket(coarsest, 0, before, {})
 
-    def _merge_bucket(self, fine: int, coarse: int, before: int) -> bool:
+    def _merge_bucket(self, fine: int, coarse: int, before: int, splits: Splits) -> bool:
+        split = [(series_id, start) for series_id, starts in splits.items() for start in starts]
+        columns = [series_id for series_id, _ in split], [start for _, start in split]
         with self._guarded() as connection:
-            row = connection.execute("SELECT merge_bucket(%s, %s, %s)", (fine, coarse, before)).fetchone()
+            row = connection.execute(MERGE_BUCKET, (fine, coarse, before, *columns)).fetchone()
         return bool(row and row[0])
 
     def expired(self, before: float, limit: int, expiry_queue: int = 0) -> Mapping[bytes, Record]:

@@ -88,9 +88,11 @@ ON CONFLICT (series, name) DO UPDATE SET value = value WHERE value = excluded.va
 # Writes the value that is there already: fails on a file that is read-only, or on a full disk.
 TOUCH = f"PRAGMA user_version = {SCHEMA_VERSION}"
 
-ROLL_UP = """INSERT INTO sums (series, width, start, component, value)
-SELECT series, :coarse, start - start % :coarse, component, value FROM sums
-WHERE width = :fine AND start = :start AND value != 0
+ROLL_UP = """WITH splits (series, start) AS MATERIALIZED (SELECT CAST(key AS INTEGER), value FROM json_each(:splits))
+INSERT INTO sums (series, width, start, component, value)
+SELECT sums.series, :coarse, coalesce(splits.start, sums.start - sums.start % :coarse), component, sums.value
+FROM sums LEFT JOIN splits ON splits.series = sums.series
+WHERE width = :fine AND sums.start = :start AND sums.value != 0
 ON CONFLICT (width, start, series, component) DO UPDATE SET value = value + excluded.value"""
 
 # The starts of the buckets of each width, found by a seek each: the table is by width and start, and each bucket holds

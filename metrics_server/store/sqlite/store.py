@@ -9,6 +9,7 @@ such waits.
 from __future__ import annotations
 
 import fcntl
+import json
 import math
 import os
 import sqlite3
@@ -22,7 +23,16 @@ from metrics_server.errors import StoreRefused, StoreUnavailable
 from metrics_server.metrics.sums import Sums
 from metrics_server.metrics.window import Bucket
 from metrics_server.store.connected import ConnectedStore
-from metrics_server.store.interface import Change, Record, Register, StoredSeries, Write, end_of_prefix
+from metrics_server.store.interface import (
+    Change,
+    Record,
+    Register,
+    Splits,
+    StoredSeries,
+    Write,
+    end_of_prefix,
+    starts_of_split,
+)
 from metrics_server.store.sole_writer import SoleWriter
 from metrics_server.store.sqlite.history import HistoryReader
 from metrics_server.store.sqlite.sql import (
@@ -279,13 +289,13 @@ WHERE width IN {WIDTHS} AND start >= ? AND start < ? GROUP BY 1, 2"""  # noqa: S
                 by_series.setdefault(series_id, {})[name] = value
         return dict(by_series)
 
-    def roll_up(self, fine: int, coarse: int, before: int) -> bool:
-        return self._delete_oldest(fine, before, into=coarse)
+    def roll_up(self, fine: int, coarse: int, before: int, splits: Splits | None = None) -> bool:
+        return self._delete_oldest(fine, before, into=coarse, splits=splits)
 
     def forget_before(self, coarsest: int, before: int) -> bool:
         return self._delete_oldest(coarsest, before)
 
-    def _delete_oldest(self, width: int, before: int, *, into: int | None = None) -> bool:
+    def _delete_oldest(self, width: int, before: int, *, into: int | None = None, splits: Splits | None = None) -> bool:
         """Deletes the oldest bucket of a width that starts before `before`, added to a wider one `into` if given."""
         query = "SELECT min(start) FROM sums WHERE width = ? AND start < ?"
         with self._guarded_connection() as connection:
@@ -294,7 +304,10 @@ WHERE width IN {WIDTHS} AND start >= ? AND start < ? GROUP BY 1, 2"""  # noqa: S
             return False
         with self._transaction() as connection:
             if into is not None:
-                connection.execute(ROLL_UP, {"fine": width, "coarse": into, "start": oldest})
+                starts = starts_of_split(oldest, into, splits or {})
+                connection.execute(
+                    ROLL_UP, {"fine": width, "coarse": into, "start": oldest, "splits": json.dumps(starts)}
+                )
             connection.execute("DELETE FROM sums WHERE width = ? AND start = ?", (width, oldest))
         return True
 
