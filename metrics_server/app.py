@@ -21,6 +21,7 @@ from metrics_server.api.handlers import EventTarget, State
 from metrics_server.api.openapi import document
 from metrics_server.api.routes import HANDLERS, Route
 from metrics_server.api.service import Api
+from metrics_server.api.verdict import Decision, KeptVerdicts, Verdicts
 from metrics_server.api.worker_counts import WorkerCounts
 from metrics_server.errors import BadConfiguration
 from metrics_server.http.access import Access
@@ -199,6 +200,9 @@ class Server:
     def _current_baseline(self, labels: Labels) -> str | None:
         return self._settings.declared_baseline(labels)
 
+    def _current_decision_of(self, labels: Labels) -> Decision:
+        return self._settings.decision_of(labels)
+
     def _elasticsearch(self, key: str) -> PredictionLookup:
         settings = self._settings
         address, index = address_of(settings.elasticsearch_uri, key), checked_index(settings.elasticsearch_index)
@@ -225,6 +229,15 @@ class Server:
             self._current_custom_metrics_of,
         )
         shared = self._registry, self._totals
+        verdicts = Verdicts(
+            *shared,
+            evaluator,
+            self._store,
+            history=seconds_of(settings.history),
+            declared_baseline=self._current_baseline,
+            decision_of=self._current_decision_of,
+            clock=self._store.now,
+        )
         self._exposition = exposition = Exposition(
             *shared,
             self._telemetry,
@@ -232,6 +245,7 @@ class Server:
             seldon_metrics=settings.seldon_metrics,
             evaluator=evaluator,
             exposure_of=self._current_exposure_of,
+            verdicts=KeptVerdicts(verdicts),
         )
         return exposition, Api(
             *shared,
@@ -240,7 +254,7 @@ class Server:
             self._telemetry,
             windows=self._windows,
             history=seconds_of(settings.history),
-            declared_baseline=self._current_baseline,
+            verdicts=verdicts,
         )
 
     def _router(self, application: Application) -> Router:

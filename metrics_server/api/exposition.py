@@ -13,15 +13,19 @@ from functools import lru_cache
 from sys import getsizeof
 from typing import NamedTuple, TypeAlias
 
+from msgspec import UNSET
 from prometheus_client.exposition import choose_encoder
 
 from metrics_server.api.exposure import Exposure
+from metrics_server.api.schema import CanaryVerdict
+from metrics_server.api.verdict import KeptVerdicts
 from metrics_server.metrics import reward_stats
 from metrics_server.metrics.components import LABELS, PREDICTED, PREDICTIONS
 from metrics_server.metrics.custom_metric import METHOD, PREDICT, CustomType, exposed_names
 from metrics_server.metrics.duration_histogram import DELAY, LATENCY, cumulated
 from metrics_server.metrics.labels import LabelStatus
 from metrics_server.metrics.model import OTHER_CLASSES, SELDON_PREFIX
+from metrics_server.metrics.sequential.verdict import Verdict
 from metrics_server.metrics.sums import Sums
 from metrics_server.metrics.window import CUMULATIVE, CUMULATIVE_REAPPLIED, CUMULATIVE_RETRACTED
 from metrics_server.series.evaluator import OF_SERVER, Evaluator
@@ -186,6 +190,20 @@ def _with_names(text: str, names: Collection[str]) -> str:
     return "".join(line for line in text.splitlines(True) if line.partition("{")[0] in names)
 
 
+def _canary_lines(verdicts: Iterable[tuple[Labels, CanaryVerdict]]) -> dict[_Family, str]:
+    lines = _SeriesLines(has_created=False)
+    for labels, one in verdicts:
+        of_pair = _label_text({**dict(zip(SERIES_LABELS, labels, strict=True)), "baseline": one.baseline})
+        for verdict in Verdict:
+            lines.gauge("model_canary_verdict", _joined(of_pair, {"verdict": verdict}), float(verdict == one.verdict))
+        if one.metric is not None:
+            of_metric = _joined(of_pair, {"metric": one.metric})
+            for end, value in (("", one.difference), ("_lower", one.lower), ("_upper", one.upper)):
+                if value is not UNSET:
+                    lines.gauge(f"model_canary_difference{end}", of_metric, value)
+    return lines.texts()
+
+
 class Exposition:
     """Renders the page. It only reads, and may be called from any thread.
 
@@ -203,6 +221,7 @@ class Exposition:
         seldon_metrics: bool,
         evaluator: Evaluator,
         exposure_of: Callable[[Labels], Exposure] = lambda labels: Exposure.FULL,
+        verdicts: KeptVerdicts | None = None,
     ) -> None:
         """`exposure_of` tells how much of the series with these labels is exposed."""
         self._registry = registry
@@ -212,6 +231,7 @@ class Exposition:
         self._seldon_metrics = seldon_metrics
         self._evaluator = evaluator
         self._exposure_of = exposure_of
+        self._verdicts = verdicts
         # By format (whether it is OpenMetrics) and series.
         self._cache: dict[bool, dict[int, _SeriesText]] = {False: {}, True: {}}
         self._forgotten = 0
@@ -236,7 +256,8 @@ class Exposition:
             series.id: self._series_text(series, is_openmetrics=is_openmetrics) for series in self._registry.current()
         }
         self._cache[is_openmetrics] = _within_memory(texts)
-        page = "".join(_page(texts.values(), frozenset(names), is_openmetrics=is_openmetrics))
+        canaries = _SeriesText(None, _canary_lines(self._verdicts.current()) if self._verdicts else {}, {}, 0)
+        page = "".join(_page((*texts.values(), canaries), frozenset(names), is_openmetrics=is_openmetrics))
         registry = self._telemetry.exposed
         return page.encode() + encoder(registry.restricted_registry(names) if names else registry), content_type
 

@@ -71,6 +71,14 @@ class Deployment(Answering):
         await self.answer_json(self._pools.readings, lambda _: self._api.deployment(parts, self.request.query))
 
 
+@serves(Route.VERDICT)
+class DeploymentVerdict(Answering):
+    """Whether the predictors of one deployment are better than their baseline."""
+
+    async def get(self, *parts: str) -> None:
+        await self.answer_json(self._pools.past, lambda _: self._api.verdicts(parts, self.request.query))
+
+
 class OwnerOnly(Handler):
     """A route that does what only the owner of the server may have done."""
 

@@ -88,10 +88,17 @@ def _share(text: str) -> float:
     return number
 
 
+def _margin(text: str) -> float:
+    if (number := _number(text)) < 0:
+        raise ValueError("want a number from 0")
+    return number
+
+
 _TEXT = {"type": "string"}
 _TIME = {
     "anyOf": [{"type": "number", "minimum": 0, "exclusiveMaximum": LATEST}, {"type": "string", "format": "date-time"}]
 }
+_MARGIN = {"type": "number", "minimum": 0, "maximum": LARGEST}
 _COST = {"type": "number", "minimum": -LARGEST, "maximum": LARGEST}
 
 WINDOW = Parameter("window", "Only this one of the configured windows.", _TEXT, str)
@@ -127,6 +134,19 @@ DEPLOYMENT = (
         str,
     ),
     Parameter("model", "Only this model.", _TEXT, str),
+)
+
+VERDICT = (
+    Parameter("predictor", "Only the verdict of this one; `undecided` as long as it has not been seen.", _TEXT, str),
+    *(parameter for parameter in DEPLOYMENT if parameter.name in ("baseline", "model")),
+    Parameter("metric", "The value that decides, as on /v1/metrics; the headline by default.", _TEXT, str),
+    Parameter("margin", "How large a difference does not matter; what is configured by default.", _MARGIN, _margin),
+    Parameter(
+        "since",
+        "Only predictions since then, from the next bucket that is kept; since both were there by default.",
+        _TIME,
+        _time,
+    ),
 )
 
 _FIGURES = Parameter(

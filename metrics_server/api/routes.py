@@ -18,6 +18,7 @@ from urllib.parse import quote
 from metrics_server.api import parameters as query
 from metrics_server.api.parameters import Parameter
 from metrics_server.api.schema import (
+    CanaryVerdicts,
     Comparisons,
     Error,
     FailedElement,
@@ -200,6 +201,17 @@ class Route(Enum):
                 "The series of a deployment, or with `compare` its predictors compared.",
                 {200: ("The list, or the comparisons.", Body((SeriesList, Comparisons))), **_NAMED},
                 query.DEPLOYMENT,
+                who="reader",
+            ),
+        },
+    )
+    VERDICT = (
+        "/v1/models/{namespace}/{deployment}/verdict",
+        {
+            "get": Operation(
+                "Whether predictors of a deployment are better than their baseline, at every look.",
+                {200: ("The verdicts.", Body((CanaryVerdicts,))), **_NAMED},
+                query.VERDICT,
                 who="reader",
             ),
         },

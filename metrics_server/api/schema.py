@@ -167,6 +167,58 @@ class Comparisons(msgspec.Struct, kw_only=True):
     comparisons: list[Comparison]
 
 
+class CanaryArm(msgspec.Struct, kw_only=True):
+    """One of two predictors that are compared, since both were there.
+
+    `support` are its labelled pairs. `predictions` are rows of the request log so old that their labels were to be
+    expected, the same age for both; `labelled` of them have one.
+    """
+
+    predictor: str
+    value: float | UnsetType = UNSET
+    support: float
+    predictions: float
+    labelled: float
+
+
+class TrafficShare(msgspec.Struct, kw_only=True):
+    """The candidate's share of the rows of both: as declared, as observed, and whether that surely differs."""
+
+    declared: float
+    observed: float
+    differs: bool
+
+
+class CanaryVerdict(msgspec.Struct, kw_only=True):
+    """What the labels say of a predictor against its baseline, right at every look with a chance of 95 %.
+
+    `difference` is how much better the candidate is, of an error how much smaller; its interval holds at all looks
+    together. `since` is the first second that is looked at, null while the candidate has not been seen. `candidates`
+    share the 5 %. Of `arms` the first is the candidate's.
+    """
+
+    model: str
+    predictor: str
+    baseline: str
+    metric: str | None
+    verdict: Literal["better", "worse", "equivalent", "undecided", "incomparable"]
+    detail: str
+    since: float | None
+    margin: float
+    candidates: int
+    difference: float | UnsetType = UNSET
+    lower: float | UnsetType = UNSET
+    upper: float | UnsetType = UNSET
+    arms: list[CanaryArm]
+    traffic: TrafficShare | UnsetType = UNSET
+
+
+class CanaryVerdicts(msgspec.Struct, kw_only=True):
+    """The verdicts of a deployment: of each predictor that is not the baseline, by model."""
+
+    verdicts: list[CanaryVerdict]
+
+
 class WindowSummary(msgspec.Struct, kw_only=True):
     """A series in one window; `headline` is the first value of its metric model, null while there is none.
 

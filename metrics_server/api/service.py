@@ -8,7 +8,7 @@ from contextlib import closing
 from typing import Any, TypeAlias
 
 from metrics_server.api import parameters
-from metrics_server.api.comparison import baselines_of, comparison_of
+from metrics_server.api.comparison import comparison_of
 from metrics_server.api.history import FEW_POINTS, Step, Steps, checked_steps, steps_of
 from metrics_server.api.parameters import label_of, labels_of
 from metrics_server.api.responses import (
@@ -20,6 +20,8 @@ from metrics_server.api.responses import (
     with_costs,
 )
 from metrics_server.api.schema import (
+    CanaryVerdict,
+    CanaryVerdicts,
     Comparisons,
     FollowedRequests,
     History,
@@ -32,6 +34,7 @@ from metrics_server.api.schema import (
     WindowReport,
     WindowSummary,
 )
+from metrics_server.api.verdict import Question, Verdicts, candidates_of, nothing_to_compare
 from metrics_server.errors import BadRequest, StoreUnavailable, not_found
 from metrics_server.http.worker_pools import READ_SECONDS, Deadline
 from metrics_server.metrics.components import PAIRS
@@ -66,10 +69,10 @@ class Api:
         *,
         windows: Mapping[str, int],
         history: int,
-        declared_baseline: Callable[[Labels], str | None],
+        verdicts: Verdicts,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Windows and history are lengths in seconds; a declared baseline is the name of a predictor."""
+        """Windows and history are lengths in seconds."""
         self._registry = registry
         self._totals = totals
         self._evaluator = evaluator
@@ -77,7 +80,7 @@ class Api:
         self._telemetry = telemetry
         self._windows = dict(windows)
         self._history = history
-        self._declared_baseline = declared_baseline
+        self._verdicts = verdicts
         self._clock = clock
 
     def models(self, query: str) -> SeriesList:
@@ -110,15 +113,51 @@ class Api:
     def series_summaries(self, segments: Sequence[str] = ()) -> list[SeriesSummary]:
         """Summarizes the series whose labels begin with those of these segments."""
         prefix, parents = tuple(map(label_of, segments)), self._parents()
-        baselines = self._baselines(parents)
+        baselines = self._verdicts.baselines(parents)
         return [
             self._summary(series, baselines[series.labels.group])
             for series in parents
             if series.labels[: len(prefix)] == prefix
         ]
 
-    def _baselines(self, current: Sequence[Series]) -> dict[tuple[str, str, str], str]:
-        return baselines_of(self._registry.first_seen_at(current), self._declared_baseline)
+    def verdicts(self, segments: Sequence[str], query: str) -> CanaryVerdicts:
+        """Judges the predictors of a deployment against their baselines."""
+        arguments = parameters.read(query, parameters.VERDICT)
+        wanted = {name: arguments[name] for name in ("predictor", "model") if name in arguments}
+        return CanaryVerdicts(verdicts=self.canary_verdicts(segments, arguments, **wanted))
+
+    def canary_verdicts(
+        self,
+        segments: Sequence[str],
+        arguments: Mapping[str, Any],
+        predictor: str | None = None,
+        model: str | None = None,
+    ) -> list[CanaryVerdict]:
+        """Judges all predictors of a deployment but the baselines, or one of them; by arguments of the query."""
+        deployment = tuple(map(label_of, segments))
+        of_deployment = [series for series in self._parents() if series.labels[:2] == deployment]
+        names = {series.labels.predictor for series in of_deployment}
+        baseline = arguments.get("baseline")
+        if not of_deployment:
+            raise not_found("there is no such deployment")
+        if baseline is not None and baseline not in names:
+            raise not_found("baseline: the deployment has no such predictor")
+        question = Question(*(arguments.get(name) for name in Question._fields))
+        pairs = self._verdicts.pairs(of_deployment, baseline)
+        candidates = candidates_of(pairs)
+        found = [
+            self._verdicts.verdict(pair, candidates[pair.baseline.id], question)
+            for pair in pairs
+            if predictor in (None, pair.candidate.labels.predictor) and model in (None, pair.candidate.labels.model)
+        ]
+        if found or predictor is None:
+            return found
+        baselines = self._verdicts.baselines(of_deployment)
+        return [
+            nothing_to_compare(baselines[group] if baseline is None else baseline, predictor, group[2])
+            for group in sorted(baselines)
+            if model in (None, group[2])
+        ]
 
     def followed_requests(self, segments: Sequence[str] = ()) -> list[FollowedRequests]:
         """Tells of the deployments whose namespace and name begin with these segments how their requests ended."""
@@ -237,7 +276,7 @@ class Api:
         window = self._window(arguments["window"]) if "window" in arguments else next(iter(self._windows))
         if baseline is not None and all(series.labels.predictor != baseline for series in of_deployment):
             raise not_found("baseline: the deployment has no such predictor")
-        baselines = {model: name for (_, _, model), name in self._baselines(of_deployment).items()}
+        baselines = {model: name for (_, _, model), name in self._verdicts.baselines(of_deployment).items()}
         by_model: dict[str, dict[str, Sequence[MetricValue]]] = {}
         for series in of_deployment:
             if model is None or series.labels.model == model:

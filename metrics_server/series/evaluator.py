@@ -16,6 +16,7 @@ from metrics_server.metrics.confidence import WEIGHT_EXCESS, effective_weight
 from metrics_server.metrics.custom_metric import ALL, CustomMetric, CustomType, takes
 from metrics_server.metrics.duration_histogram import cumulated
 from metrics_server.metrics.model import VOCABULARIES_DIFFER, AncestorCounting, Counting, Sample, Tabular
+from metrics_server.metrics.sequential.estimate import Sequential, SequentialEstimate
 from metrics_server.metrics.sums import Sums, add_into
 from metrics_server.metrics.window import CUMULATIVE
 from metrics_server.series.families import DECLARED, is_exposable
@@ -114,6 +115,16 @@ class Evaluator:
                 yield CustomReading(metric, histogram[1], buckets=histogram[0])
             elif (register := totals.registers.get(name)) is not None:
                 yield CustomReading(metric, register.value, register.at)
+
+    def estimate(self, series: Series, name: str, sums: Sums) -> SequentialEstimate | None:
+        """The estimate of a value whose interval holds at every look; None where there is none."""
+        if not isinstance(series.model, Sequential):
+            return None
+        try:
+            return series.model.estimate(name, sums)
+        except Exception as error:  # noqa: BLE001 - of a user's metric model
+            self._warn(error)
+            return None
 
     def tables(self, series: Series, sums: Sums) -> Mapping[str, list[dict[str, str | float]]]:
         """The curves of one window."""

@@ -81,6 +81,27 @@ _SERIES: dict[str, Family] = {
     "model_last_prediction_timestamp_seconds": Family(GAUGE, "When the last row of the request log arrived."),
     "model_last_label_timestamp_seconds": Family(GAUGE, "When the last label that met a prediction arrived."),
     "model_support": Family(GAUGE, f"Labelled predictions. {_WINDOW}", ("window",)),
+    "model_canary_difference": Family(
+        GAUGE,
+        "How much better the predictor is than its baseline, of an error how much smaller, in its headline metric since"
+        " both were there.",
+        ("baseline", "metric"),
+        better=1,
+    ),
+    **{
+        f"model_canary_difference_{end}": Family(
+            GAUGE,
+            f"{end.title()} end of the 95 % interval of model_canary_difference that holds at all looks together.",
+            ("baseline", "metric"),
+        )
+        for end in ("lower", "upper")
+    },
+    "model_canary_verdict": Family(
+        GAUGE,
+        "1 for what the labels say of the predictor against its baseline, at every look: better, worse, equivalent,"
+        " undecided or incomparable; else 0.",
+        ("baseline", "verdict"),
+    ),
 }
 
 # What the server says of every series as a metric model does of its pairs.

@@ -9,12 +9,14 @@ import msgspec
 from metrics_server.series.series import Labels
 from metrics_server.settings.field_types import (
     AbsentReward,
+    Amount,
     CustomNames,
     Exposed,
     IdPlaces,
     PositiveInt,
     PredictorPlaces,
     Share,
+    Shares,
     Text,
     Texts,
 )
@@ -35,6 +37,8 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     max_classes: PositiveInt | None = None
     absent_reward: AbsentReward | None = None
     baseline: Text | None = None  # the predictor that the others of the deployment are compared with
+    margin: Amount | None = None  # how large a difference from the baseline does not matter, in units of the metric
+    traffic: Shares | None = None  # of requests by predictor, such as main: 75, canary: 25
     expose: Exposed | None = None
     request_id_from: IdPlaces | None = None
     predictor_from: PredictorPlaces | None = None

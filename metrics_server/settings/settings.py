@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from metrics_server.api.exposure import Exposure
+from metrics_server.api.verdict import Decision
 from metrics_server.ingest.place import Place, place_of
 from metrics_server.ingest.sender_rules import RulesOf, SenderRules, as_sent, row_task_of
 from metrics_server.metrics.custom_metric import names_asked_for
@@ -82,6 +83,11 @@ class Settings(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def declared_baseline(self, labels: Labels) -> str | None:
         """Tells which predictor the others are compared with, by the first entry that matches; None leaves it open."""
         return self._entry_of(labels).baseline
+
+    def decision_of(self, labels: Labels) -> Decision:
+        """Tells what is declared of the comparisons of a deployment."""
+        entry = self._entry_of(labels)
+        return Decision(entry.margin or 0.0, entry.traffic or {})
 
     def _entry_of(self, labels: Labels) -> Deployment:
         return next((entry for entry in self.deployments if entry.matches(labels)), Deployment())

@@ -1,0 +1,381 @@
+"""Verdicts: whether a predictor is better than its baseline, from the sums since both were there."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from msgspec import UNSET
+
+from metrics_server.api.comparison import baselines_of
+from metrics_server.api.schema import CanaryArm, CanaryVerdict, TrafficShare
+from metrics_server.errors import BadRequest, StoreUnavailable
+from metrics_server.metrics.components import LOGGED, PAIRS
+from metrics_server.metrics.duration_histogram import DELAY, cumulated
+from metrics_server.metrics.model import GaugeSpec
+from metrics_server.metrics.sequential.estimate import SequentialEstimate, difference, is_ready
+from metrics_server.metrics.sequential.verdict import Arm, Verdict, compare, split_differs
+from metrics_server.metrics.sums import Sums, add_into, total
+from metrics_server.metrics.window import CUMULATIVE, DAY, MINUTE, ceiling, edge_of, oldest_start, width_at
+from metrics_server.series.evaluator import Evaluator
+from metrics_server.series.registry import SeriesRegistry
+from metrics_server.series.series import Labels, Series
+from metrics_server.series.totals import Totals
+from metrics_server.store.interface import Store
+
+PREFIX = "model_"  # of the name of a metric outside of its model
+EVER = 2**40  # seconds: one step that holds all
+EXPECTED = 0.95  # of the labels that came, by the age from which on the labelled shares are compared
+KEPT_SECONDS = 15.0  # how old a verdict of a scrape may be
+REFRESH_SECONDS = 0.5  # that one scrape takes for new ones; the oldest come first
+
+
+class Decision(NamedTuple):
+    """What is declared of the comparisons of a deployment.
+
+    Attributes:
+        margin: how large a difference does not matter, in units of the metric.
+        traffic: the share of requests of each predictor, in any unit.
+    """
+
+    margin: float = 0.0
+    traffic: Mapping[str, float] = {}
+
+
+class Question(NamedTuple):
+    """What is asked beside what is declared; None where it is not.
+
+    Attributes:
+        metric: the name of the value that decides, as on /v1/metrics.
+        margin: see `Decision`.
+        since: Unix seconds.
+    """
+
+    metric: str | None = None
+    margin: float | None = None
+    since: float | None = None
+
+
+NOTHING_ASKED = Question()
+
+
+class Pair(NamedTuple):
+    """A candidate and what it is compared with."""
+
+    candidate: Series
+    baseline: Series
+
+
+class _Reading(NamedTuple):
+    """The sums of a series since a second: all of them, and those old enough for their labels to have come."""
+
+    series: Series
+    sums: Sums
+    old: Sums
+
+    def arm(self, estimate: SequentialEstimate) -> Arm:
+        return Arm(estimate, self.old.get(LOGGED, 0.0), self.old.get(PAIRS, 0.0))
+
+
+class Verdicts:
+    """Compares predictors by the sums since the younger began. It only reads; any thread may call it."""
+
+    def __init__(
+        self,
+        registry: SeriesRegistry,
+        totals: Totals,
+        evaluator: Evaluator,
+        store: Store,
+        *,
+        history: int,
+        declared_baseline: Callable[[Labels], str | None],
+        decision_of: Callable[[Labels], Decision],
+        clock: Callable[[], float],
+    ) -> None:
+        """The history is in seconds; a declared baseline is the name of a predictor."""
+        self._registry = registry
+        self._totals = totals
+        self._evaluator = evaluator
+        self._store = store
+        self._history = history
+        self._declared_baseline = declared_baseline
+        self._decision_of = decision_of
+        self._clock = clock
+
+    def baselines(self, parents: Sequence[Series]) -> dict[tuple[str, str, str], str]:
+        """Returns the predictor that the others are compared with, by namespace, deployment and model."""
+        return baselines_of(self._registry.first_seen_at(parents), self._declared_baseline)
+
+    def all_pairs(self) -> list[Pair]:
+        """Lists what there is to compare in all deployments."""
+        return self.pairs([series for series in self._registry.current() if not series.identity.slice])
+
+    def pairs(self, parents: Sequence[Series], baseline: str | None = None) -> list[Pair]:
+        """Lists what there is to compare among series, with the baseline of this name or with that of each."""
+        chosen = self.baselines(parents)
+        by_labels = {series.labels: series for series in parents}
+        pairs = []
+        for series in parents:
+            name = chosen[series.labels.group] if baseline is None else baseline
+            other = by_labels.get(series.labels._replace(predictor=name))
+            if other is not None and other is not series:
+                pairs.append(Pair(series, other))
+        return pairs
+
+    def verdict(self, pair: Pair, candidates: int, question: Question = NOTHING_ASKED) -> CanaryVerdict:
+        """Compares a candidate with its baseline.
+
+        Args:
+            pair: the two.
+            candidates: how many have this baseline, and share the rate of errors.
+            question: what is asked beside what is declared.
+
+        Raises:
+            BadRequest: the metric has no verdict.
+            StoreUnavailable: the sums cannot be read.
+        """
+        now, decision = self._clock(), self._decision_of(pair.candidate.labels)
+        margin = decision.margin if question.margin is None else question.margin
+        since = _beginning(pair) if question.since is None else _bucket_from(question.since, now)
+        answer = _Answer(pair, candidates, margin, since)
+        if since < oldest_start(now, self._history):
+            return answer.undecided("it began longer ago than --history, so its first labels are gone")
+        candidate, baseline = self._read(pair, since, now)
+        answer.arms = [_arm(candidate), _arm(baseline)]
+        answer.traffic = _traffic(candidate, baseline, decision.traffic)
+        models = {one.series.parameters.get("model") for one in (candidate, baseline)}
+        if None in models:
+            return answer.undecided(_NOTHING)
+        if len(models) > 1:
+            return answer.undecided("the two are scored by different metric models")
+        name = self._metric(candidate, baseline, question.metric)
+        return answer.undecided(_NOTHING) if name is None else self._compared(answer, name, candidate, baseline)
+
+    def _compared(self, answer: _Answer, name: str, candidate: _Reading, baseline: _Reading) -> CanaryVerdict:
+        answer.metric = PREFIX + name
+        ours, theirs = (self._evaluator.estimate(one.series, name, one.sums) for one in (candidate, baseline))
+        for arm, estimate in zip(answer.arms, (ours, theirs), strict=True):
+            arm.value = UNSET if estimate is None else estimate.value
+        if ours is None or theirs is None:
+            return answer.undecided(_NOTHING)
+        better = _better(candidate.series, name)
+        gain = difference(ours, theirs, better=better, candidates=answer.candidates)
+        if gain is None:
+            return answer.undecided(_why_not_ready(ours, theirs))
+        answer.difference = better * (ours.value - theirs.value), *gain
+        verdict = compare(
+            candidate.arm(ours), baseline.arm(theirs), margin=answer.margin, better=better, candidates=answer.candidates
+        )
+        return answer.given(verdict, _DETAILS[verdict])
+
+    def _read(self, pair: Pair, since: int, now: float) -> tuple[_Reading, _Reading]:
+        """Reads the sums of both, by the same age of predictions."""
+        until = max(since, edge_of(_age(self._delays(pair)), now))
+        readings = []
+        for series in pair:
+            old, recent = self._sums(series, since, until), self._sums(series, until, EVER)
+            readings.append(_Reading(self._registry.latest(series), total((old, recent)), old))
+        return readings[0], readings[1]
+
+    def _sums(self, series: Series, since: int, until: int) -> Sums:
+        if since >= until:
+            return {}
+        with closing(self._store.steps(series.id, since, until, EVER)) as steps:
+            return total(step.sums for step in steps)
+
+    def _delays(self, pair: Pair) -> Sums:
+        delays = dict(self._totals.cumulative(CUMULATIVE, pair.baseline.id))
+        add_into(delays, self._totals.cumulative(CUMULATIVE, pair.candidate.id))
+        return delays
+
+    def _metric(self, candidate: _Reading, baseline: _Reading, asked: str | None) -> str | None:
+        """The value that decides: the one that is asked for, else the first that both have an estimate of."""
+        names = list(_sequential_names(candidate.series))
+        if asked is not None:
+            if (name := asked.removeprefix(PREFIX)) not in names:
+                raise BadRequest(f"metric: want one of {', '.join(PREFIX + each for each in names)}")
+            return name
+        for name in names:
+            if all(self._evaluator.estimate(one.series, name, one.sums) for one in (candidate, baseline)):
+                return name
+        return None
+
+
+_NOTHING = "there are no labels of both yet, or no value of their metric model can be looked at again and again"
+_DETAILS = {
+    Verdict.BETTER: "the interval of the difference is above the margin",
+    Verdict.WORSE: "the interval of the difference is below minus the margin",
+    Verdict.EQUIVALENT: "the interval of the difference is within the margin",
+    Verdict.UNDECIDED: "the interval of the difference reaches over the margin: more labels are needed",
+    Verdict.INCOMPARABLE: "their labelled shares differ, and the missing labels could change the verdict",
+}
+
+
+@dataclass
+class _Answer:
+    """Collects what there is to say of a pair."""
+
+    pair: Pair
+    candidates: int
+    margin: float
+    since: int
+    metric: str | None = None
+    arms: list[CanaryArm] = field(default_factory=list)
+    traffic: TrafficShare | None = None
+    difference: tuple[float, float, float] | None = None  # with the ends of its interval
+
+    def undecided(self, detail: str) -> CanaryVerdict:
+        return self.given(Verdict.UNDECIDED, detail)
+
+    def given(self, verdict: Verdict, detail: str) -> CanaryVerdict:
+        labels = self.pair.candidate.labels
+        value, lower, upper = self.difference or (UNSET, UNSET, UNSET)
+        return CanaryVerdict(
+            model=labels.model,
+            predictor=labels.predictor,
+            baseline=self.pair.baseline.labels.predictor,
+            metric=self.metric,
+            verdict=verdict.value,
+            detail=detail,
+            since=float(self.since),
+            margin=self.margin,
+            candidates=self.candidates,
+            difference=value,
+            lower=lower,
+            upper=upper,
+            arms=self.arms,
+            traffic=self.traffic or UNSET,
+        )
+
+
+def nothing_to_compare(baseline: str, predictor: str, model: str) -> CanaryVerdict:
+    """What is said of a predictor that has not been seen, or is itself the baseline: whoever asks will ask again."""
+    return CanaryVerdict(
+        model=model,
+        predictor=predictor,
+        baseline=baseline,
+        metric=None,
+        verdict="undecided",
+        detail="it is the baseline: nothing else has come" if predictor == baseline else "no event of it has come yet",
+        since=None,
+        margin=0.0,
+        candidates=1,
+        arms=[],
+    )
+
+
+def _beginning(pair: Pair) -> int:
+    """The second from which on both were there, at which their buckets are split.
+
+    A series that came when too many did has no split of its own; a midnight is one of all.
+    """
+    younger = max(pair, key=lambda series: series.created_at)
+    return ceiling(younger.created_at, DAY) if younger.split_at is None else younger.split_at
+
+
+def _bucket_from(since: float, now: float) -> int:
+    """The start of the first bucket that begins at this time or later."""
+    return ceiling(since, width_at(max(0, math.ceil(now - since))))
+
+
+def _age(delays: Sums) -> int:
+    """The age, in seconds, by which nearly all labels have come that will come, as far as the delays tell."""
+    histogram = cumulated(DELAY, delays)
+    if histogram is None:
+        return MINUTE
+    buckets, _ = histogram
+    *bounded, (_, labels) = buckets
+    reached = (bound for bound, count in bounded if count >= EXPECTED * labels)
+    return math.ceil(float(next(reached, bounded[-1][0])))
+
+
+def _sequential_names(series: Series) -> Iterator[str]:
+    """Yields the values of a series of which more is better or worse, without labels, in the order of its model."""
+    for name, spec in getattr(series.model, "families", {}).items():
+        if isinstance(spec, GaugeSpec) and spec.better and not spec.labels:
+            yield name
+
+
+def _better(series: Series, name: str) -> int:
+    spec = getattr(series.model, "families", {})[name]
+    return int(spec.better)
+
+
+def _why_not_ready(ours: SequentialEstimate, theirs: SequentialEstimate) -> str:
+    if is_ready(ours) and is_ready(theirs):
+        return "the two have not met the same classes, so their values are not of the same thing"
+    return "one of them has too few labels for an interval, or too few of a class"
+
+
+def _arm(reading: _Reading) -> CanaryArm:
+    return CanaryArm(
+        predictor=reading.series.labels.predictor,
+        support=reading.sums.get(PAIRS, 0.0),
+        predictions=reading.old.get(LOGGED, 0.0),
+        labelled=reading.old.get(PAIRS, 0.0),
+    )
+
+
+def _traffic(candidate: _Reading, baseline: _Reading, declared: Mapping[str, float]) -> TrafficShare | None:
+    """The candidate's share of the rows of both, beside the declared one; None where nothing is declared."""
+    wanted = [declared.get(one.series.labels.predictor, 0.0) for one in (candidate, baseline)]
+    ours, theirs = (one.sums.get(LOGGED, 0.0) for one in (candidate, baseline))
+    if not all(wanted) or not ours + theirs:
+        return None
+    share = wanted[0] / sum(wanted)
+    return TrafficShare(
+        declared=share, observed=ours / (ours + theirs), differs=split_differs(ours, ours + theirs, share)
+    )
+
+
+class _Kept(NamedTuple):
+    at: float
+    labels: Labels
+    verdict: CanaryVerdict
+
+
+class KeptVerdicts:
+    """The verdicts of all deployments as scrapes show them: not computed anew for each."""
+
+    def __init__(self, verdicts: Verdicts, clock: Callable[[], float] = time.monotonic) -> None:
+        self._verdicts = verdicts
+        self._clock = clock
+        self._kept: dict[tuple[int, int], _Kept] = {}
+        self._lock = threading.Lock()
+
+    def current(self) -> list[tuple[Labels, CanaryVerdict]]:
+        """Returns the verdicts by the candidates' labels; one that could not be computed yet is left out."""
+        pairs = {(pair.candidate.id, pair.baseline.id): pair for pair in self._verdicts.all_pairs()}
+        with self._lock:
+            self._kept = {ids: kept for ids, kept in self._kept.items() if ids in pairs}
+            self._refresh(pairs)
+            return [(kept.labels, kept.verdict) for ids in pairs if (kept := self._kept.get(ids)) is not None]
+
+    def _refresh(self, pairs: Mapping[tuple[int, int], Pair]) -> None:
+        counts = candidates_of(pairs.values())
+        began = self._clock()
+        for ids in sorted(pairs, key=self._computed_at):
+            now = self._clock()
+            if now - began > REFRESH_SECONDS or now - self._computed_at(ids) < KEPT_SECONDS:
+                return
+            pair = pairs[ids]
+            try:
+                verdict = self._verdicts.verdict(pair, counts[pair.baseline.id])
+            except StoreUnavailable:  # what is kept is shown until the store is back
+                return
+            self._kept[ids] = _Kept(now, pair.candidate.labels, verdict)
+
+    def _computed_at(self, ids: tuple[int, int]) -> float:
+        kept = self._kept.get(ids)
+        return -math.inf if kept is None else kept.at
+
+
+def candidates_of(pairs: Iterable[Pair]) -> Mapping[int, int]:
+    """Counts the candidates of each baseline, by its id."""
+    return Counter(pair.baseline.id for pair in pairs)

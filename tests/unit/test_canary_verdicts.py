@@ -1,0 +1,243 @@
+"""Verdicts from sums: who is compared with whom, since when, and what keeps a verdict back."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from metrics_server.api.schema import CanaryVerdict
+from metrics_server.api.verdict import Decision, KeptVerdicts, Question, Verdicts, candidates_of
+from metrics_server.errors import BadRequest
+from metrics_server.metrics.labels import EventKind
+from metrics_server.metrics.window import DAY, HOUR, MINUTE
+from metrics_server.series.evaluator import Evaluator
+from metrics_server.series.series import Labels, Scoring
+from metrics_server.series.totals import Totals
+from tests.support.pairing_bench import CANARY, MAIN, NOW, Bench, Sent
+
+SPLIT = NOW + MINUTE - NOW % MINUTE  # the canary comes within the minute of NOW
+THIRD = MAIN._replace(predictor="third")
+LATER = SPLIT + 2 * HOUR  # when labels of the first minutes are to be expected
+
+
+class Deployment:
+    """Predictors of one deployment, with rows sent as their traffic and labels are wanted."""
+
+    def __init__(self, *predictors: Labels, scoring: Scoring | None = None, decision: Decision = Decision()) -> None:  # noqa: B008
+        self.bench = Bench(scoring)
+        self.now = float(LATER)
+        self.declared: str | None = None
+        self.decision = decision
+        self._sent = 0
+        for number, labels in enumerate(predictors or (MAIN, CANARY)):
+            self.send(labels, 1, at=NOW + number * 1e-3, now=NOW + number * 1e-3)
+
+    def send(
+        self, labels: Labels, rows: int, right: int = 0, labelled: int = 0, *, at: float = SPLIT, now: float = LATER
+    ) -> None:
+        """Sends rows, the first of them labelled, of which the first are right."""
+        events = []
+        for row in range(rows):
+            self._sent += 1
+            name = str(self._sent)
+            events.append(Sent(EventKind.RESPONSE, f"p{name}", at, name, labels, ("", ""), (1,)))
+            if row < labelled:
+                truth = 1 if row < right else 0
+                events.append(Sent(EventKind.FEEDBACK, f"t{name}", at, name, labels, labels[:2], truth=(truth,)))
+        self.bench.send(*events, now=now)
+
+    @property
+    def verdicts(self) -> Verdicts:
+        totals = Totals({"1h": HOUR})
+        totals.rebuild(self.bench.store, self.now)
+        return Verdicts(
+            self.bench.catalog,
+            totals,
+            Evaluator(100, 1),
+            self.bench.store,
+            history=35 * DAY,
+            declared_baseline=lambda labels: self.declared,
+            decision_of=lambda labels: self.decision,
+            clock=lambda: self.now,
+        )
+
+    def judged(self, baseline: str | None = None, **asked: Any) -> list[CanaryVerdict]:
+        verdicts = self.verdicts
+        pairs = verdicts.pairs(self.bench.catalog.current(), baseline)
+        counts = candidates_of(pairs)
+        return [verdicts.verdict(pair, counts[pair.baseline.id], Question(**asked)) for pair in pairs]
+
+    def one(self, baseline: str | None = None, **asked: Any) -> CanaryVerdict:
+        (verdict,) = self.judged(baseline, **asked)
+        return verdict
+
+
+def test_a_worse_canary_is_told_of() -> None:
+    """It is worse when its interval, which holds at all looks, is below zero; the sign says so of the difference."""
+    pets = Deployment()
+    pets.send(MAIN, 300, 270, 300)
+    pets.send(CANARY, 100, 60, 100)
+    found = pets.one()
+    assert (found.predictor, found.baseline, found.metric) == ("canary", "main", "model_accuracy_ratio")
+    assert (found.verdict, found.since, found.candidates) == ("worse", SPLIT, 1)
+    assert found.difference == pytest.approx(-0.3)
+    assert found.lower < -0.3 < found.upper < 0
+    assert [(arm.predictor, arm.value, arm.support) for arm in found.arms] == [
+        ("canary", pytest.approx(0.6), 100.0),
+        ("main", pytest.approx(0.9), 300.0),
+    ]
+
+
+def test_the_other_way_round_it_is_better() -> None:
+    """Named as the baseline the canary is what the other is compared with."""
+    pets = Deployment()
+    pets.send(MAIN, 300, 270, 300)
+    pets.send(CANARY, 100, 60, 100)
+    found = pets.one("canary")
+    assert (found.predictor, found.baseline, found.verdict) == ("main", "canary", "better")
+    pets.declared = "canary"
+    assert pets.one().predictor == "main"
+
+
+def test_a_margin_is_what_does_not_matter() -> None:
+    """Declared, or asked for: within it two are equivalent, and a difference below it decides nothing."""
+    pets = Deployment(decision=Decision(margin=0.1))
+    pets.send(MAIN, 4000, 3600, 4000)
+    pets.send(CANARY, 4000, 3500, 4000)
+    assert (pets.one().verdict, pets.one().margin) == ("equivalent", 0.1)
+    assert pets.one(margin=0.02).verdict == "undecided"
+    assert pets.one(margin=0.0).verdict == "undecided"
+
+
+def test_what_came_before_both_were_there_does_not_count() -> None:
+    """The baseline has labels of weeks; those since the canary began decide, of both."""
+    pets = Deployment()
+    pets.send(MAIN, 1000, 0, 1000, at=NOW - DAY)
+    pets.send(MAIN, 300, 270, 300)
+    pets.send(CANARY, 300, 270, 300)
+    assert [(arm.value, arm.support) for arm in pets.one().arms] == [(pytest.approx(0.9), 300.0)] * 2
+
+
+def test_since_a_time_that_is_asked_for() -> None:
+    """Only buckets that begin at that time or later count, and the answer says which was the first."""
+    pets = Deployment()
+    pets.send(MAIN, 100, 0, 100)
+    pets.send(CANARY, 100, 0, 100)
+    for labels in MAIN, CANARY:
+        pets.send(labels, 50, 50, 50, at=SPLIT + HOUR)
+    found = pets.one(since=SPLIT + HOUR - 59.5)
+    assert found.since == SPLIT + HOUR
+    assert [(arm.value, arm.support) for arm in found.arms] == [(1.0, 50.0)] * 2
+
+
+def test_canaries_share_the_errors() -> None:
+    """With two candidates each interval is wider than of one alone."""
+    alone, two = Deployment(), Deployment(MAIN, CANARY, THIRD)
+    for pets in alone, two:
+        pets.send(MAIN, 300, 270, 300)
+        pets.send(CANARY, 100, 60, 100)
+    (found, other) = two.judged()
+    assert (found.candidates, other.verdict) == (2, "undecided")
+    assert found.lower < alone.one().lower
+
+
+def test_missing_labels_keep_a_verdict_back() -> None:
+    """Half of the canary's labels are missing where the baseline has all: that alone could make it look worse."""
+    pets = Deployment()
+    pets.send(MAIN, 400, 360, 400)
+    pets.send(CANARY, 400, 120, 200)
+    found = pets.one()
+    assert (found.verdict, found.arms[0].predictions, found.arms[0].labelled) == ("incomparable", 400.0, 200.0)
+    assert found.upper < 0
+    pets.send(CANARY, 200, 0, 200)  # whatever the missing ones are now, it is worse
+    assert pets.one().verdict == "worse"
+
+
+def test_labels_that_are_not_due_yet_are_not_missing() -> None:
+    """Rows of the last hour have no label yet, and most are the canary's: the shares of older rows are compared."""
+    pets = Deployment()
+    pets.send(MAIN, 400, 360, 400)
+    pets.send(CANARY, 100, 60, 100)
+    pets.now = SPLIT + 2 * HOUR
+    pets.send(CANARY, 900, at=pets.now - 1, now=pets.now)
+    found = pets.one()
+    assert (found.verdict, found.arms[0].predictions, found.arms[0].labelled) == ("worse", 100.0, 100.0)
+
+
+def test_the_split_of_traffic_is_checked() -> None:
+    """Requests that one arm has lost, or got too many of, show against the declared shares."""
+    pets = Deployment(decision=Decision(traffic={"main": 75, "canary": 25}))
+    pets.send(MAIN, 3000)
+    pets.send(CANARY, 1000)
+    assert pets.one().traffic.declared == 0.25
+    assert not pets.one().traffic.differs
+    pets.send(CANARY, 600)
+    assert pets.one().traffic.differs
+    assert pets.one().traffic.observed == pytest.approx(1600 / 4600)
+
+
+def test_why_there_is_no_verdict() -> None:
+    """Each reason for `undecided` is told, and which metric can be asked for."""
+    pets = Deployment()
+    assert pets.one().detail.startswith("there are no labels of both yet")
+    pets.send(MAIN, 10, 9, 10)
+    pets.send(CANARY, 10, 9, 10)
+    assert pets.one().detail.startswith("the interval of the difference reaches over the margin")
+    assert pets.one(metric="model_f1_macro_ratio").detail.startswith("one of them has too few labels")
+    with pytest.raises(BadRequest, match="metric: want one of model_accuracy_ratio, "):
+        pets.one(metric="model_nonsense")
+    pets.now = SPLIT + 40 * DAY
+    assert pets.one().detail.startswith("it began longer ago than --history")
+
+
+def test_a_verdict_survives_restart_and_time() -> None:
+    """A day later, after roll-ups and a restart, the sums since the canary began are what they were."""
+    pets = Deployment()
+    pets.send(MAIN, 300, 270, 300, at=SPLIT - 30)
+    pets.send(MAIN, 300, 270, 300)
+    pets.send(CANARY, 100, 60, 100)
+    before = pets.one()
+    pets.now = SPLIT + 10 * DAY
+    for widths in ((MINUTE, 15 * MINUTE), (15 * MINUTE, DAY)):
+        while pets.bench.store.roll_up(*widths, int(pets.now - DAY), pets.bench.catalog.splits()):
+            pass
+    pets.bench.restart()
+    assert pets.one() == before
+
+
+def test_models_that_began_before_splits_were_kept_are_compared_from_midnight() -> None:
+    """A bucket of a day that is not split begins there, so nothing of before is in it."""
+    pets = Deployment()
+    for series in pets.bench.catalog.current():
+        series.parameters.pop("split_at", None)
+    assert pets.one().since == NOW - NOW % DAY + DAY
+
+
+def test_a_crowd_of_predictors_splits_a_day_only_so_often() -> None:
+    """Of many predictors a day the first eight split buckets; later ones are compared from midnight on."""
+    pets = Deployment(MAIN)
+    for number in range(12):
+        labels = MAIN._replace(predictor=f"p{number:02}")
+        pets.send(labels, 1, at=NOW + number * MINUTE, now=NOW + number * MINUTE)
+    splits = [series.split_at is not None for series in pets.bench.catalog.current() if series.labels != MAIN]
+    assert splits == [True] * 8 + [False] * 4
+    assert len(set(pets.bench.catalog.splits().values())) == 1
+
+
+def test_scrapes_share_a_verdict_for_a_while() -> None:
+    """A scrape computes none that is younger than fifteen seconds, and takes half a second at most for others."""
+    pets = Deployment()
+    pets.send(MAIN, 300, 270, 300)
+    pets.send(CANARY, 100, 60, 100)
+    clock = [0.0]
+    kept = KeptVerdicts(pets.verdicts, lambda: clock[0])
+    ((labels, first),) = kept.current()
+    assert (labels, first.verdict) == (CANARY, "worse")
+    pets.send(CANARY, 2000, 2000, 2000)
+    assert kept.current() == [(labels, first)]
+    clock[0] = 15.0
+    ((_, second),) = kept.current()
+    assert second.verdict == "better"
+    assert json.dumps(second.lower)
