@@ -276,7 +276,9 @@ def _beginning(pair: Pair) -> int:
     A series that came when too many did has no split of its own; a midnight is one of all.
     """
     younger = max(pair, key=lambda series: series.created_at)
-    return ceiling(younger.created_at, DAY) if younger.split_at is None else younger.split_at
+    if younger.split_at is None:
+        return ceiling(younger.created_at, DAY)
+    return max(series.split_at for series in pair if series.split_at is not None)
 
 
 def _bucket_from(since: float, now: float) -> int:

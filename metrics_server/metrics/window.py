@@ -106,6 +106,16 @@ def bucket_of(at: float, now: float, history: int) -> Bucket | None:
     return Bucket(COARSEST, floor(at, COARSEST))
 
 
+def boundary_after(at: float, now: float) -> int:
+    """Tells where the first bucket begins that holds nothing of before `at`, whatever is rolled up at the time `now`.
+
+    >>> boundary_after(DAY + 61, now=DAY + HOUR) - DAY, boundary_after(DAY + 61, now=2 * DAY) - DAY
+    (120, 900)
+    """
+    bucket = bucket_of(at, now, history=int(now))
+    return ceiling(at, COARSEST if bucket is None else bucket.width)
+
+
 def roll_ups(now: float) -> list[tuple[int, int, int]]:
     """Tells what to fold at the time `now`: (fine width, coarse width, fold buckets that start before this second)."""
     coarser = (*(width for width, _ in LEVELS[1:]), COARSEST)

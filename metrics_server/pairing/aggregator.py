@@ -95,22 +95,22 @@ class Aggregator:
 
     # Series
 
-    def admit(self, labels: Labels) -> Series:
-        """Finds the series of these labels, made if need be.
+    def admit(self, labels: Labels, at: float) -> Series:
+        """Finds the series of these labels, made if need be for a prediction of this time.
 
         Raises:
             Rejected: there are too many.
         """
         series = self._admitted_series.get(labels)
         if series is None:
-            series = self._registry.admit(labels, self._now, self._change.series, self._change.claims)
+            series = self._registry.admit(labels, at, self._now, self._change.series, self._change.claims)
             self._admitted_series[labels] = series
         return series
 
-    def _admitted(self, labels: Labels) -> Series | None:
+    def _admitted(self, labels: Labels, at: float) -> Series | None:
         """Finds the series of a prediction that was taken before; None when it left as idle and its place is taken."""
         try:
-            return self.admit(labels)
+            return self.admit(labels, at)
         except Rejected:
             return None
 
@@ -131,7 +131,7 @@ class Aggregator:
     def resolve(
         self, prediction: Prediction, truth: RowValue, weight: Weight, *, is_flat: bool
     ) -> Contribution | LabelStatus:
-        if (series := self._admitted(prediction.labels)) is None:
+        if (series := self._admitted(prediction.labels, prediction.at)) is None:
             return LabelStatus.UNSCORABLE
         resolved = series.resolve(truth, prediction.value, self._change.claims, is_flat=is_flat)
         if isinstance(resolved, LabelStatus):
@@ -170,7 +170,7 @@ class Aggregator:
         self._count_status(prediction, status, RETRACTED)
 
     def _count_status(self, prediction: Prediction, status: LabelStatus, sign: int) -> None:
-        if (series := self._admitted(prediction.labels)) is None:
+        if (series := self._admitted(prediction.labels, prediction.at)) is None:
             return
         for counted in (series, *self._slices(series, prediction.slices)):
             self._count(counted.id, LABELS + status, sign)
@@ -182,7 +182,7 @@ class Aggregator:
 
     def apply_row(self, prediction: Prediction, *, first: bool) -> RowContribution:
         value = prediction.value
-        if (series := self._admitted(prediction.labels)) is None:
+        if (series := self._admitted(prediction.labels, prediction.at)) is None:
             return RowContribution(SERVER_SERIES_ID, 0.0, prediction.at, None, None)
         number = value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
         label, is_class = series.predicted_class(value, self._change.claims)
@@ -224,7 +224,7 @@ class Aggregator:
     def take_custom_metrics(self, labels: Labels, at: float, custom: CustomSamples) -> None:
         """Takes what a response at this time says of its model."""
         self.dropped_custom_metrics += custom.dropped
-        if (series := self._admitted(labels)) is None:
+        if (series := self._admitted(labels, at)) is None:
             return
         for metric, value in custom.samples:
             refused = self._registry.admit_custom_metric(series, metric, self._change.claims)
@@ -246,7 +246,7 @@ class Aggregator:
     # Rewards
 
     def apply_reward(self, value: float, about: RewardTarget) -> RewardContribution:
-        if (series := self._admitted(about.labels)) is None:
+        if (series := self._admitted(about.labels, about.at)) is None:
             return RewardContribution(SERVER_SERIES_ID, 0.0, about.at, None, value)
         slices = [(part.id, part.created_at) for part in self._slices(series, about.slices)]
         reward = RewardContribution(series.id, series.created_at, about.at, None, value, slices)

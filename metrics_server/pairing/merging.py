@@ -81,8 +81,8 @@ def keys_of(entries: Sequence[Entry]) -> set[bytes]:
 class Merger:
     """Files the observations of one batch in order."""
 
-    def __init__(self, session: RecordSession, admit: Callable[[Labels], object]) -> None:
-        """`admit` makes the series of these labels if need be, or raises `Rejected`."""
+    def __init__(self, session: RecordSession, admit: Callable[[Labels, float], object]) -> None:
+        """`admit` makes the series of these labels if need be, for a prediction of this time, or raises `Rejected`."""
         self._session = session
         self._admit = admit
 
@@ -96,7 +96,8 @@ class Merger:
             return outcome
         if observation.rows and _brings_counts(observation.rows[0]):
             try:
-                self._admit(observation.labels)
+                prediction = observation.rows[0].prediction
+                self._admit(observation.labels, observation.time if prediction is None else prediction.at)
             except Rejected as error:
                 return error.without_traceback()
         if loaded is None:

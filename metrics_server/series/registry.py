@@ -12,7 +12,7 @@ from metrics_server.errors import Reason, Rejected
 from metrics_server.metrics.custom_metric import MOST_KEYS, CustomMetric, Family
 from metrics_server.metrics.labels import DroppedMetric
 from metrics_server.metrics.model import OTHER_CLASSES
-from metrics_server.metrics.window import DAY
+from metrics_server.metrics.window import DAY, boundary_after
 from metrics_server.series.series import Build, Claims, Identity, Labels, Scoring, Series
 from metrics_server.store.interface import Splits, StoredSeries
 
@@ -121,11 +121,12 @@ class SeriesRegistry:
         """
         return self._by_id.get(series.id, series)
 
-    def admit(self, labels: Labels, now: float, rows: dict[int, StoredSeries], claims: Claims) -> Series:
+    def admit(self, labels: Labels, at: float, now: float, rows: dict[int, StoredSeries], claims: Claims) -> Series:
         """Returns the current series of these labels, and creates it when there is none.
 
         Args:
             labels: where the prediction came from.
+            at: when it was made; of the first one, comparisons with the series begin there.
             now: Unix seconds.
             rows: collects the rows that have to be written to the store.
             claims: collects what has to be claimed in the store.
@@ -138,19 +139,19 @@ class SeriesRegistry:
             if (count := len(self._by_labels)) >= self._max_series:
                 raise Rejected(Reason.TOO_MANY_SERIES, f"there are {count} series, the limit of --max_series")
             series = Series(Identity(labels, self._scoring_of(labels)), self._build, self._later_than_all(now), 0.0)
-            if self._is_compared(series):
-                series.claim_split(claims)
+            if self._is_compared(series, second := boundary_after(at, now)):
+                series.claim_split(second, claims)
             self._by_id[series.id] = self._by_labels[labels] = series
             self._splits = None
         _touch(series, now, rows)
         return series
 
-    def _is_compared(self, series: Series) -> bool:
+    def _is_compared(self, series: Series, second: int) -> bool:
         """Tells whether a new series is to be compared with one that is there, and has not too many beside it."""
         group, predictor = series.labels.group, series.labels.predictor
         of_group = [one for one in self._by_id.values() if one.labels.group == group and not one.identity.slice]
-        recent = {one.split_at for one in of_group if one.split_at and one.split_at > series.created_at - DAY}
-        return len(recent) < MOST_SPLITS and any(one.labels.predictor != predictor for one in of_group)
+        near = {split for one in of_group if (split := one.split_at) is not None and abs(split - second) < DAY}
+        return len(near) < MOST_SPLITS and any(one.labels.predictor != predictor for one in of_group)
 
     def splits(self) -> Splits:
         """Returns the seconds at which buckets are split, by series: where one began that they are compared with.

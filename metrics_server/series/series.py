@@ -22,7 +22,6 @@ from metrics_server.metrics.custom_metric import MOST_IN_SERIES, CustomMetric, m
 from metrics_server.metrics.labels import LabelStatus
 from metrics_server.metrics.model import OTHER_CLASSES, AncestorCounting, Counting, MetricModel
 from metrics_server.metrics.task import Resolved, RowValue
-from metrics_server.metrics.window import MINUTE, ceiling
 from metrics_server.store.interface import StoredSeries
 
 logger = logging.getLogger(__name__)
@@ -201,10 +200,9 @@ class Series:
         claimed = self.parameters.get("split_at")
         return None if claimed is None else int(claimed)
 
-    def claim_split(self, claims: Claims) -> None:
-        """Claims the next full minute after its first event for the beginning of all comparisons."""
-        second = str(ceiling(self.created_at, MINUTE))
-        claims[self.id, "split_at"] = self.parameters["split_at"] = second
+    def claim_split(self, second: int, claims: Claims) -> None:
+        """Claims a second for the beginning of all comparisons with it."""
+        claims[self.id, "split_at"] = self.parameters["split_at"] = str(second)
 
     @property
     def has_classes(self) -> bool:

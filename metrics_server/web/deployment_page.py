@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from metrics_server.api.history import FEW_POINTS
 from metrics_server.api.parameters import label_of
-from metrics_server.api.schema import Difference, MetricValue, SeriesSummary
+from metrics_server.api.schema import CanaryVerdict, Difference, MetricValue, SeriesSummary
 from metrics_server.api.service import Api
-from metrics_server.errors import not_found
+from metrics_server.errors import StoreUnavailable, not_found
 from metrics_server.series.families import direction_of
 from metrics_server.web import chart, links
 from metrics_server.web.measure import class_shares_of, measures_of, unlabelled
 from metrics_server.web.page_request import PageRequest
+from metrics_server.web.verdict import verdict_notices
+
+LABELS_A_STEP = 30  # on average, of a predictor: with fewer a share of them is mostly noise
+FEWEST_STEPS = 6
 
 _Named = TypeVar("_Named", MetricValue, Difference)
 
@@ -33,7 +38,8 @@ def deployment_page(api: Api, page_request: PageRequest) -> dict[str, Any]:
     metric = page_request.choose("metric", metrics, headline)
     rows = metrics | class_shares_of(value for report in comparison.predictors for value in report.values)
     by_predictor = {series.predictor: series for series in summaries if series.model == model}
-    drawn = None if metric is None else _over_time(api, page_request, list(by_predictor.values()), metrics[metric])
+    few = _few_steps(report.support for report in comparison.predictors)
+    drawn = None if metric is None else _over_time(api, page_request, list(by_predictor.values()), metrics[metric], few)
     return {
         "namespace": label_of(segments[0]),
         "deployment": label_of(segments[1]),
@@ -53,15 +59,30 @@ def deployment_page(api: Api, page_request: PageRequest) -> dict[str, Any]:
         },
         "direction_of": direction_of,
         "query": page_request.query,
+        "notices": verdict_notices(_verdicts(api, segments, model, baseline)),
         "charts": {} if drawn is None else {drawn.name: drawn},
     }
 
 
+def _verdicts(api: Api, segments: Sequence[str], model: str | None, baseline: Mapping[str, str]) -> list[CanaryVerdict]:
+    """Judges the predictors; none while the store is down."""
+    try:
+        return api.canary_verdicts(segments, baseline, model=model)
+    except StoreUnavailable:
+        return []
+
+
+def _few_steps(supports: Iterable[float]) -> int:
+    """How many steps a history is drawn in, so that a value of one rests on some labels even of the least labelled."""
+    least = min((support for support in supports if support), default=0.0)
+    return min(max(int(least / LABELS_A_STEP), FEWEST_STEPS), FEW_POINTS)
+
+
 def _over_time(
-    api: Api, page_request: PageRequest, predictors: Sequence[SeriesSummary], metric: MetricValue
+    api: Api, page_request: PageRequest, predictors: Sequence[SeriesSummary], metric: MetricValue, few: int
 ) -> chart.Chart | None:
     read = {
-        series.predictor: page_request.history(api, links.segments_of(series))
+        series.predictor: page_request.history(api, links.segments_of(series), few)
         for series in predictors[: chart.MOST_COMPARED]
     }
     histories = {predictor: history for predictor, history in read.items() if history is not None}

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from metrics_server.api.history import FEW_POINTS
 from metrics_server.api.schema import History
 from metrics_server.api.service import Api
 from metrics_server.errors import BadRequest, StoreUnavailable
@@ -57,9 +58,13 @@ class PageRequest:
         chosen: str | None = self.arguments.get(name)
         return chosen if chosen in among else default
 
-    def history(self, api: Api, segments: Sequence[str], **slice_argument: str) -> History | None:
-        """Reads the history of a series, or of a `slice` of it, in the window; None while the store is down."""
+    def history(
+        self, api: Api, segments: Sequence[str], few: int = FEW_POINTS, **slice_argument: str
+    ) -> History | None:
+        """Reads the history of a series, or of a `slice` of it, in the window and at most so many steps; None while the
+        store is down.
+        """
         try:
-            return api.history(segments, {**self.span, **slice_argument}, self.deadline)
+            return api.history(segments, {**self.span, **slice_argument}, self.deadline, few=few)
         except StoreUnavailable:
             return None

@@ -217,7 +217,7 @@ def test_sums_of_an_older_revision_are_another_series() -> None:
     catalog.restore([StoredSeries(old.id, old.encoded, 1.0, 1.0, {})])
     assert catalog.get(old.id) is not None
     assert catalog.current() == []
-    made = catalog.admit(labels, 2.0, {}, {})
+    made = catalog.admit(labels, 2.0, 2.0, {}, {})
     assert (made.identity.scoring.revision, made.id != old.id) == (REVISION, True)
 
 

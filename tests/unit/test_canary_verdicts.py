@@ -215,6 +215,18 @@ def test_models_that_began_before_splits_were_kept_are_compared_from_midnight() 
     assert pets.one().since == NOW - NOW % DAY + DAY
 
 
+def test_a_past_that_is_replayed_begins_where_its_buckets_do() -> None:
+    """A canary whose first event is half a day old begins at the next quarter of an hour, as no bucket is finer."""
+    pets = Deployment(MAIN)
+    pets.send(MAIN, 300, 270, 300, at=NOW - 12 * HOUR, now=NOW)
+    pets.send(CANARY, 300, 270, 300, at=NOW - 12 * HOUR, now=NOW)
+    assert pets.one().since == NOW - 12 * HOUR - NOW % (15 * MINUTE) + 15 * MINUTE
+    pets.send(CANARY, 300, 150, 300, at=NOW - 11 * HOUR, now=NOW)
+    pets.send(MAIN, 300, 270, 300, at=NOW - 11 * HOUR, now=NOW)
+    assert [arm.support for arm in pets.one().arms] == [300.0, 300.0]
+    assert pets.one().verdict == "worse"
+
+
 def test_a_crowd_of_predictors_splits_a_day_only_so_often() -> None:
     """Of many predictors a day the first eight split buckets; later ones are compared from midnight on."""
     pets = Deployment(MAIN)

@@ -55,7 +55,7 @@ class Bench:
         self.admitted: list[Labels] = []
         self.merger = Merger(self.session, self.admit)
 
-    def admit(self, labels: Labels) -> None:
+    def admit(self, labels: Labels, at: float) -> None:
         if labels.deployment == "full":
             raise Rejected(Reason.TOO_MANY_SERIES, "there are too many")
         self.admitted.append(labels)
