@@ -151,11 +151,13 @@ class Verdicts:
         answer.traffic = _traffic(candidate, baseline, decision.traffic)
         models = {one.series.parameters.get("model") for one in (candidate, baseline)}
         if None in models:
-            return answer.undecided(_NOTHING)
+            return answer.undecided(_NO_LABELS)
         if len(models) > 1:
             return answer.undecided("the two are scored by different metric models")
         name = self._metric(candidate, baseline, question.metric)
-        return answer.undecided(_NOTHING) if name is None else self._compared(answer, name, candidate, baseline)
+        if not (candidate.sums.get(PAIRS) and baseline.sums.get(PAIRS)):
+            return answer.undecided(_NO_LABELS)
+        return answer.undecided(_NO_VALUE) if name is None else self._compared(answer, name, candidate, baseline)
 
     def _compared(self, answer: _Answer, name: str, candidate: _Reading, baseline: _Reading) -> CanaryVerdict:
         answer.metric = PREFIX + name
@@ -163,7 +165,7 @@ class Verdicts:
         for arm, estimate in zip(answer.arms, (ours, theirs), strict=True):
             arm.value = UNSET if estimate is None else estimate.value
         if ours is None or theirs is None:
-            return answer.undecided(_NOTHING)
+            return answer.undecided(_NO_VALUE)
         better = _better(candidate.series, name)
         gain = difference(ours, theirs, better=better, candidates=answer.candidates)
         if gain is None:
@@ -207,7 +209,8 @@ class Verdicts:
         return None
 
 
-_NOTHING = "there are no labels of both yet, or no value of their metric model can be looked at again and again"
+_NO_LABELS = "one of them has no labels yet"
+_NO_VALUE = "no value of their metric model has an interval that holds at every look"
 _DETAILS = {
     Verdict.BETTER: "the interval of the difference is above the margin",
     Verdict.WORSE: "the interval of the difference is below minus the margin",

@@ -18,6 +18,7 @@ from metrics_server.web.verdict import verdict_notices
 
 LABELS_A_STEP = 30  # on average, of a predictor: with fewer a share of them is mostly noise
 FEWEST_STEPS = 6
+WHOLE, BY_CLASS = "Side by side", "By class"
 
 _Named = TypeVar("_Named", MetricValue, Difference)
 
@@ -53,6 +54,8 @@ def deployment_page(api: Api, page_request: PageRequest) -> dict[str, Any]:
         "metric": metric,
         "metrics": metrics,
         "compared": rows,
+        "tables": _tables(rows),
+        "WHOLE": WHOLE,
         "rows": {key: [_same(one.values, value) for one in comparison.predictors] for key, value in rows.items()},
         "differences": {
             key: [_same(one.differences, value) for one in comparison.predictors] for key, value in rows.items()
@@ -70,6 +73,14 @@ def _verdicts(api: Api, segments: Sequence[str], model: str | None, baseline: Ma
         return api.canary_verdicts(segments, baseline, model=model)
     except StoreUnavailable:
         return []
+
+
+def _tables(compared: Mapping[str, MetricValue]) -> dict[str, list[str]]:
+    """Divides what is compared into tables: values of a predictor as a whole, and those of a class."""
+    tables: dict[str, list[str]] = {WHOLE: []}
+    for key, value in compared.items():
+        tables.setdefault(BY_CLASS if "class" in value.labels else WHOLE, []).append(key)
+    return tables
 
 
 def _few_steps(supports: Iterable[float]) -> int:

@@ -10,6 +10,7 @@ from tests.conftest import Serve
 from tests.support.exposed import samples_of
 from tests.support.page_html import Html
 from tests.support.running import RunningServer
+from tests.support.waiting import until
 
 DECLARED = "deployments: [{namespace: shop, deployment: pets, baseline: main, margin: 0.02}]"
 ROUTE = "/v1/models/shop/pets/verdict"
@@ -78,6 +79,7 @@ def test_the_page_says_what_to_do(serve: Serve) -> None:
     since = _verdicts(server)[0]["since"]
     _feed(server, "main", 270, 30, since + 1)
     _feed(server, "canary", 120, 180, since + 1)
+    until(lambda: "Roll" in server.get(PAGE).body.decode(), 20, "the page stays as it was")
     text = Html(server.get(PAGE).body.decode()).text
     assert "Roll canary back: it is worse than main. Accuracy 0.50 worse (" in text
     assert "at every look). Labels since " in text

@@ -181,7 +181,7 @@ def test_the_split_of_traffic_is_checked() -> None:
 def test_why_there_is_no_verdict() -> None:
     """Each reason for `undecided` is told, and which metric can be asked for."""
     pets = Deployment()
-    assert pets.one().detail.startswith("there are no labels of both yet")
+    assert pets.one().detail.startswith("one of them has no labels yet")
     pets.send(MAIN, 10, 9, 10)
     pets.send(CANARY, 10, 9, 10)
     assert pets.one().detail.startswith("the interval of the difference reaches over the margin")
