@@ -22,7 +22,7 @@ from metrics_server.metrics.model import GaugeSpec
 from metrics_server.metrics.sequential.estimate import SequentialEstimate, difference, is_ready
 from metrics_server.metrics.sequential.verdict import Arm, Verdict, compare, split_differs
 from metrics_server.metrics.sums import Sums, add_into, total
-from metrics_server.metrics.window import CUMULATIVE, DAY, MINUTE, ceiling, edge_of, oldest_start, width_at
+from metrics_server.metrics.window import CUMULATIVE, DAY, MINUTE, ceiling, edge_of, floor, oldest_start, width_at
 from metrics_server.series.evaluator import Evaluator
 from metrics_server.series.registry import SeriesRegistry
 from metrics_server.series.series import Labels, Series
@@ -280,7 +280,7 @@ def _beginning(pair: Pair) -> int:
     """
     younger = max(pair, key=lambda series: series.created_at)
     if younger.split_at is None:
-        return ceiling(younger.created_at, DAY)
+        return floor(younger.created_at, DAY)
     return max(series.split_at for series in pair if series.split_at is not None)
 
 

@@ -106,14 +106,14 @@ def bucket_of(at: float, now: float, history: int) -> Bucket | None:
     return Bucket(COARSEST, floor(at, COARSEST))
 
 
-def boundary_after(at: float, now: float) -> int:
-    """Tells where the first bucket begins that holds nothing of before `at`, whatever is rolled up at the time `now`.
+def boundary_before(at: float, now: float) -> int:
+    """Tells where the bucket of `at` begins, whatever is rolled up at the time `now`.
 
-    >>> boundary_after(DAY + 61, now=DAY + HOUR) - DAY, boundary_after(DAY + 61, now=2 * DAY) - DAY
-    (120, 900)
+    >>> boundary_before(DAY + 1000, now=DAY + HOUR) - DAY, boundary_before(DAY + 1000, now=2 * DAY) - DAY
+    (960, 900)
     """
     bucket = bucket_of(at, now, history=int(now))
-    return ceiling(at, COARSEST if bucket is None else bucket.width)
+    return floor(at, COARSEST) if bucket is None else bucket.start
 
 
 def roll_ups(now: float) -> list[tuple[int, int, int]]:

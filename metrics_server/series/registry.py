@@ -12,7 +12,7 @@ from metrics_server.errors import Reason, Rejected
 from metrics_server.metrics.custom_metric import MOST_KEYS, CustomMetric, Family
 from metrics_server.metrics.labels import DroppedMetric
 from metrics_server.metrics.model import OTHER_CLASSES
-from metrics_server.metrics.window import DAY, boundary_after
+from metrics_server.metrics.window import DAY, boundary_before
 from metrics_server.series.series import Build, Claims, Identity, Labels, Scoring, Series
 from metrics_server.store.interface import Splits, StoredSeries
 
@@ -139,7 +139,7 @@ class SeriesRegistry:
             if (count := len(self._by_labels)) >= self._max_series:
                 raise Rejected(Reason.TOO_MANY_SERIES, f"there are {count} series, the limit of --max_series")
             series = Series(Identity(labels, self._scoring_of(labels)), self._build, self._later_than_all(now), 0.0)
-            if self._is_compared(series, second := boundary_after(at, now)):
+            if self._is_compared(series, second := boundary_before(at, now)):
                 series.claim_split(second, claims)
             self._by_id[series.id] = self._by_labels[labels] = series
             self._splits = None

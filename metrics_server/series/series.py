@@ -196,7 +196,7 @@ class Series:
 
     @property
     def split_at(self) -> int | None:
-        """Returns the second from which on its sums, and those of what it is compared with, can be told for ever."""
+        """Returns the second since which its sums, and those of what it is compared with, can be told for ever."""
         claimed = self.parameters.get("split_at")
         return None if claimed is None else int(claimed)
 

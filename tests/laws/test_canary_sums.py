@@ -14,7 +14,7 @@ from tests.support.pairing_bench import CANARY, MAIN, NOW, Bench, Sent
 
 OWN = MAIN.namespace, MAIN.deployment
 BEGAN = NOW + 7 * MINUTE + 12.0  # of the canary, within a quarter of an hour
-SPLIT = floor(BEGAN, MINUTE) + MINUTE
+SPLIT = floor(BEGAN, MINUTE)
 
 
 def _prediction(name: str, at: float, labels: Labels, value: int) -> Sent:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def test_a_verdict_from_the_first_event_to_after_a_restart(serve: Serve, tmp_pat
     (tmp_path / "models.yaml").write_text(DECLARED)
     words = "--store", f"sqlite:///{tmp_path}/state.db", "--config", "models.yaml"
     server = serve(*words)
-    _feed(server, "main", 300, 0)
+    _feed(server, "main", 300, 0, time.time() - 3600)
     assert _verdicts(server) == []
     _feed(server, "canary", 1, 0)
     (first,) = _verdicts(server)
@@ -53,8 +54,8 @@ def test_a_verdict_from_the_first_event_to_after_a_restart(serve: Serve, tmp_pat
         "main",
     )
     since = first["since"]
-    _feed(server, "main", 270, 30, since + 1)
-    _feed(server, "canary", 120, 180, since + 1)
+    _feed(server, "main", 270, 30, since + 61)
+    _feed(server, "canary", 119, 180, since + 61)
     (found,) = _verdicts(server)
     assert found["verdict"] == "worse"
     assert found["lower"] < found["difference"] == -0.5 < found["upper"] < -0.02
@@ -77,8 +78,8 @@ def test_the_page_says_what_to_do(serve: Serve) -> None:
     _feed(server, "canary", 1, 0)
     assert "Wait with canary: " in Html(server.get(PAGE).body.decode()).text
     since = _verdicts(server)[0]["since"]
-    _feed(server, "main", 270, 30, since + 1)
-    _feed(server, "canary", 120, 180, since + 1)
+    _feed(server, "main", 269, 30, since + 61)
+    _feed(server, "canary", 119, 180, since + 61)
     until(lambda: "Roll" in server.get(PAGE).body.decode(), 20, "the page stays as it was")
     text = Html(server.get(PAGE).body.decode()).text
     assert "Roll canary back: it is worse than main. Accuracy 0.50 worse (" in text

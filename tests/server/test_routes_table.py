@@ -17,7 +17,7 @@ from tests.support.running import ROOT, RunningServer
 SERVER = ROOT / "metrics_server"
 TABLE = SERVER / "api/routes.py"
 # The addresses of another server, the one that is played.
-PLAYED = {SERVER / "simulation" / name for name in ("ingress.py", "api_page.py")}
+PLAYED = {SERVER / "commands/simulation" / name for name in ("ingress.py", "api_page.py")}
 TOKEN = {"Authorization": "Bearer s3cret", "Content-Type": "application/json"}
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "OPTIONS", "PROPFIND", "DELETE")
 REQUEST_ID = "r-1"
