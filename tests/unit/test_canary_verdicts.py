@@ -223,7 +223,7 @@ def test_models_that_began_before_splits_were_kept_are_compared_since_midnight()
 
 
 def test_a_past_that_is_replayed_begins_where_its_buckets_do() -> None:
-    """A canary whose first event is half a day old begins with the quarter of an hour that it is in, as no bucket is finer."""
+    """A canary whose first event is half a day old begins with its quarter of an hour: no bucket is finer."""
     pets = Deployment(MAIN)
     pets.send(MAIN, 300, 270, 300, at=NOW - 12 * HOUR, now=NOW)
     pets.send(CANARY, 300, 270, 300, at=NOW - 12 * HOUR, now=NOW)
