@@ -241,6 +241,7 @@ class Server:
             windows=self._windows,
             history=seconds_of(settings.history),
             declared_baseline=self._current_baseline,
+            catch_up=self._writer.catch_up,
         )
 
     def _router(self, application: Application) -> Router:
