@@ -255,6 +255,7 @@ class Server:
             windows=self._windows,
             history=seconds_of(settings.history),
             verdicts=verdicts,
+            catch_up=self._writer.catch_up,
         )
 
     def _router(self, application: Application) -> Router:

@@ -16,7 +16,7 @@ from metrics_server.api import parameters as query
 from metrics_server.api.exposition import Exposition
 from metrics_server.api.parameters import Parameter, labels_of
 from metrics_server.api.routes import SCHEMA, Route, serves
-from metrics_server.api.service import Api
+from metrics_server.api.service import CATCH_UP_SECONDS, Api
 from metrics_server.errors import BadRequest, Rejected, Unavailable
 from metrics_server.http.handler import Encoded, Handler, RenderedHandler, encoded
 from metrics_server.http.response import error_response, rejected_response, unavailable_response
@@ -30,7 +30,6 @@ from metrics_server.series.series import Labels
 from metrics_server.telemetry import Telemetry
 
 JSON = "application/json"
-CATCH_UP_SECONDS = 1.0  # that a scrape waits for what other servers have committed
 NOTHING_KEPT = (
     "nothing is kept of this request: it has not come here, or it was erased, or it has left with --retention or"
     " --max_pending. In that last case what it has contributed cannot be taken back: it cannot be told from the rest of"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -48,8 +49,10 @@ from metrics_server.store.interface import Store
 from metrics_server.telemetry import Telemetry
 
 MAX_VALUES = 100_000  # in one history
+CATCH_UP_SECONDS = 1.0  # that a reader waits for what other servers have committed
 
 Compute: TypeAlias = "Callable[[Evaluator, Series, Sums], list[MetricValue]]"
+CatchUp: TypeAlias = "Callable[[Callable[[None], None]], None]"
 
 
 class Api:
@@ -70,9 +73,13 @@ class Api:
         windows: Mapping[str, int],
         history: int,
         verdicts: Verdicts,
+        catch_up: CatchUp,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Windows and history are lengths in seconds."""
+        """Windows and history are lengths in seconds.
+
+        `catch_up` has what other servers have committed taken, and then calls what it is given, in any thread.
+        """
         self._registry = registry
         self._totals = totals
         self._evaluator = evaluator
@@ -81,6 +88,7 @@ class Api:
         self._windows = dict(windows)
         self._history = history
         self._verdicts = verdicts
+        self._catch_up = catch_up
         self._clock = clock
 
     def models(self, query: str) -> SeriesList:
@@ -251,10 +259,12 @@ class Api:
     def _points(self, series: Series, steps: Steps, deadline: Deadline, compute: Compute) -> list[Point]:
         points: list[Point] = []
         values_left = MAX_VALUES
+        known: Series | None = None
         with closing(self._store.steps(series.id, *steps, deadline.is_over)) as stored:
             for step in checked_steps(stored, steps):
                 deadline.check()
-                point = self._point(series, step, compute)
+                known = known or self._known_by_now(series)
+                point = self._point(known, step, compute)
                 values_left -= len(point.values)
                 if values_left < 0:
                     raise BadRequest(
@@ -263,6 +273,17 @@ class Api:
                 if point.support > 0 or point.values:
                     points.append(point)
         return points
+
+    def _known_by_now(self, series: Series) -> Series:
+        """Returns a series as it is known when what other servers have committed so far was taken.
+
+        To be asked after the first step came: the store may be ahead of the registry, but then every class in the
+        sums of the history is known, unless the store is away or takes long.
+        """
+        is_caught_up = threading.Event()
+        self._catch_up(lambda _: is_caught_up.set())
+        is_caught_up.wait(CATCH_UP_SECONDS)
+        return self._registry.latest(series)
 
     def _point(self, series: Series, step: Step, compute: Compute) -> Point:
         values = compute(self._evaluator, series, step.sums)

@@ -250,8 +250,9 @@ class Store(Protocol):
         """Yields the buckets of `history` added up by step, in the order of time.
 
         A bucket belongs to the multiple of `step` that it starts in. One step is in memory at a time, however long the
-        history is. As for `history`, a step holds each commit and each roll-up entirely or not at all. `close` ends it
-        with `StoreUnavailable`, and so does `is_over`, which is asked several times a second.
+        history is. As for `history`, a step holds each commit and each roll-up entirely or not at all; of a shared
+        store all steps are of one moment, before the first is yielded. `close` ends it with `StoreUnavailable`, and so
+        does `is_over`, which is asked several times a second.
         """
 
     def roll_up(self, fine: int, coarse: int, before: int, splits: Splits | None = None) -> bool:

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, multiple, rule, run_state_machine_as_test
 
+from metrics_server.errors import StoreUnavailable
 from metrics_server.store.postgres.store import PostgresStore
 from tests.support.pairing_bench import NOW
 from tests.support.pairing_machine import Pairing, Sent, events
@@ -69,11 +70,16 @@ class PairingShared(Pairing):
         late=st.booleans(),
     )
     def lose_the_connection_in_a_commit(self, number: int, drawn: list[Sent], late: bool) -> Any:
-        """Before it took place, or after; the server finds out which."""
+        """Before it took place, or after; the server finds out which, unless it was given up before: then its senders
+        come again."""
         found, bench = self.numbered(drawn), self.benches[number]
         bench.view.catch_up(NOW)
         with losing_a_commit(bench.store, late=late):
-            outcomes = bench.send(*found)
+            try:
+                outcomes = bench.send(*found)
+            except StoreUnavailable:
+                bench.view.restore(NOW)
+                outcomes = bench.send(*found)
         self.noted(found, outcomes)
         return multiple(*found)
 

@@ -356,7 +356,8 @@ def test_partitions_that_move_lose_and_double_nothing(apache: ApacheKafka, serve
 
 @pytest.mark.long
 def test_servers_of_a_group_on_one_database_come_and_go(apache: ApacheKafka, serve: Serve) -> None:
-    """Three servers of one group share a database: one is killed, one comes, one goes, and each record counts once."""
+    """Three servers of one group share a database: one is killed, one comes, one goes, and each record counts once and
+    has its offset committed."""
     topic, group, url = apache.topic(), uuid4().hex, shared_postgres().fresh()
 
     def started() -> RunningServer:
@@ -383,6 +384,9 @@ def test_servers_of_a_group_on_one_database_come_and_go(apache: ApacheKafka, ser
     await_lag(stays)
     await_lag(comes)
     assert counted(stays) == counted(comes) == sent["records"]
+    until(lambda: apache.committed(topic, group, PARTITIONS) == sent["records"], 30, "the offsets are not committed")
+    again = sum(server.value("metrics_server_events_total", outcome="duplicate") or 0 for server in (stays, comes))
+    print(f"{sent['records']} records sent, all offsets committed, {counted(stays):.0f} pairs; read again: {again:.0f}")
 
 
 def test_a_locked_store_is_waited_out(kafka: Broker, serve: Serve, tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def soon():
 
 def dying(self, *arguments):
     global left
-    if not name.startswith("claim:") or arguments[1][0] or arguments[1][6]:
+    if not name.startswith("claim:") or arguments[1].has_claims:
         left -= 1
     if left >= 0:
         return method(self, *arguments)

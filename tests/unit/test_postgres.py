@@ -8,8 +8,9 @@ import psycopg
 import pytest
 
 from metrics_server.errors import BadConfiguration, StoreRefused
+from metrics_server.metrics.window import MINUTE, Bucket
 from metrics_server.store import open_store, redacted
-from metrics_server.store.interface import Change, Write
+from metrics_server.store.interface import Change, StoredSeries, Write
 from metrics_server.store.postgres.store import PostgresStore
 from tests.support.postgres import shared_postgres
 from tests.support.running import free_port
@@ -86,3 +87,15 @@ def test_writers_that_leave_make_room_at_once(url: str) -> None:
         assert second.other_writers() == 0
         second._beat()
         assert second.takes_upkeep()
+
+
+def test_all_steps_of_a_history_are_of_one_moment(url: str) -> None:
+    """What another server commits while a history is read is in none of its steps."""
+    series = StoredSeries(1, b"{}", 0.0, 0.0, {})
+    buckets = [(1, Bucket(MINUTE, number * MINUTE)) for number in range(3)]
+    with closing(PostgresStore(url)) as store:
+        assert store.commit(Change(series={1: series}, sums=dict.fromkeys(buckets, {"pairs": 1.0})))
+        with closing(store.steps(1, 0, 3 * MINUTE, MINUTE)) as steps, closing(PostgresStore(url)) as other:
+            next(steps)
+            assert other.commit(Change(series={1: series}, sums=dict.fromkeys(buckets, {"wins": 1.0})))
+            assert [step.sums for step in steps] == [{"pairs": 1.0}] * 2

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from metrics_server.api.exposition import AncestorLabels, Exposition
+from metrics_server.api.schema import History
+from metrics_server.api.service import Api
+from metrics_server.metrics.components import PAIRS
 from metrics_server.metrics.model import load
 from metrics_server.metrics.sums import component
 from metrics_server.metrics.window import CUMULATIVE, MINUTE, Bucket
@@ -12,7 +15,7 @@ from metrics_server.series.evaluator import Evaluator
 from metrics_server.series.registry import SeriesRegistry
 from metrics_server.series.series import Identity, Labels, Scoring, Series
 from metrics_server.series.totals import Totals
-from metrics_server.store.interface import StoredSeries
+from metrics_server.store.interface import Change, StoredSeries
 from metrics_server.store.memory import MemoryStore
 from metrics_server.telemetry import Telemetry
 
@@ -35,7 +38,7 @@ class MeanwhileRegistry(SeriesRegistry):
 
 def pairs(label: str) -> dict[str, float]:
     """The sums of a pair of this class on both sides."""
-    return {"pairs": 1.0, "correct": 1.0, component("confusion", label, label): 1.0, component("server", "pairs"): 1.0}
+    return {"pairs": 1.0, "correct": 1.0, component("confusion", label, label): 1.0, PAIRS: 1.0}
 
 
 def claimed(*classes: str) -> StoredSeries:
@@ -71,3 +74,33 @@ def test_a_page_knows_the_classes_of_the_sums_that_it_shows() -> None:
     for text in (first, exposition.render("", ())[0].decode()):
         assert 'truth="beer",prediction="beer"} 1.0' in text
         assert "__other__" not in text
+
+
+def test_a_history_knows_the_classes_of_the_sums_that_it_shows() -> None:
+    """A class that another server has claimed, in sums that the store has and this server does not know of yet, has its
+    own name in a history."""
+    registry = SeriesRegistry(lambda labels: Scoring(), lambda path, parameters: load(path, parameters), 10)
+    store, ale, beer = MemoryStore(), claimed("ale"), claimed("ale", "beer")
+    registry.restore([ale])
+    store.commit(Change(series={beer.id: beer}, sums={(beer.id, Bucket(MINUTE, MINUTE_NOW)): pairs("beer")}))
+
+    def catch_up(on_caught_up: Callable[[None], None]) -> None:
+        registry.update([beer])
+        on_caught_up(None)
+
+    api = Api(
+        registry,
+        Totals({"1h": 3600}),
+        Evaluator(30, 1),
+        store,
+        Telemetry(),
+        windows={"1h": 3600},
+        history=86400,
+        declared_baseline=lambda labels: None,
+        catch_up=catch_up,
+        clock=lambda: float(NOW),
+    )
+    history = api.model(LABELS, "step=1h")
+    assert isinstance(history, History)
+    (point,) = history.points
+    assert {value.labels["class"] for value in point.values if "class" in value.labels} == {"beer"}

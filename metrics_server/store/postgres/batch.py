@@ -17,8 +17,26 @@ def _columns(rows: Sequence[Sequence[Any]], width: int) -> Columns:
     return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]
 
 
-def arguments_of(change: Change, known_series: Collection[int], components: Mapping[str, int]) -> Columns:
-    """Returns the arguments of `commit_batch` after the first four.
+class CommitArguments(NamedTuple):
+    """The arguments of `commit_batch` after the first four, in their order: of each kind of row its columns."""
+
+    new_series: Columns
+    claims: Columns
+    new_records: Columns
+    old_records: Columns
+    deletes: Columns
+    sums: Columns
+    registers: Columns
+    used_series: Columns
+
+    @property
+    def has_claims(self) -> bool:
+        """Tells whether it is one that moves the epoch of the catalog."""
+        return any((*self.new_series, *self.claims))
+
+
+def arguments_of(change: Change, known_series: Collection[int], components: Mapping[str, int]) -> CommitArguments:
+    """Returns the arguments that commit a change.
 
     Keys go in order, so that writers that want the same ones wait for each other in one order.
     """
@@ -27,16 +45,17 @@ def arguments_of(change: Change, known_series: Collection[int], components: Mapp
     records = sorted(change.records.items())
     new = [(key, one.expiry_queue, one.expires_at, one.value) for key, one in records if not one.version]
     old = [(key, one.version, one.expires_at, one.value) for key, one in records if one.version]
-    return [
-        *_columns([(row.id, row.identity, *_times(row)) for row in new_series], 6),
-        *_columns([(key, encoded(name), encoded(value)) for (key, name), value in sorted(change.claims.items())], 3),
-        *_columns(new, 4),
-        *_columns(old, 4),
-        *_columns(sorted(change.deletes.items()), 2),
-        *_sum_columns(change, components),
-        *_columns(_register_rows(change), 4),
-        *_columns([(row.id, *_times(row)[1:]) for row in used_series], 4),
-    ]
+    claims = [(key, encoded(name), encoded(value)) for (key, name), value in sorted(change.claims.items())]
+    return CommitArguments(
+        new_series=_columns([(row.id, row.identity, *_times(row)) for row in new_series], 6),
+        claims=_columns(claims, 3),
+        new_records=_columns(new, 4),
+        old_records=_columns(old, 4),
+        deletes=_columns(sorted(change.deletes.items()), 2),
+        sums=_sum_columns(change, components),
+        registers=_columns(_register_rows(change), 4),
+        used_series=_columns([(row.id, *_times(row)[1:]) for row in used_series], 4),
+    )
 
 
 def _register_rows(change: Change) -> list[tuple[int, bytes, float, float]]:

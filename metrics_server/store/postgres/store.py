@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -35,7 +36,7 @@ from metrics_server.store.interface import (
     end_of_prefix,
 )
 from metrics_server.store.postgres.arrays import array
-from metrics_server.store.postgres.batch import Delta, arguments_of
+from metrics_server.store.postgres.batch import CommitArguments, Delta, arguments_of
 from metrics_server.store.postgres.components import Components, decoded
 from metrics_server.store.postgres.connection import connect, first_line
 from metrics_server.store.postgres.history import LAST_START, HistoryReader
@@ -196,15 +197,15 @@ class PostgresStore(ConnectedStore[Connection]):
         except psycopg.Error as error:
             if not self._took_place(seq, error):
                 return False
-            epoch = self._epoch + bool(arguments[0] or arguments[6])  # as the server has counted, if it was asked to
+            epoch = self._epoch + arguments.has_claims  # as the server has counted, if it was asked to
         self._seq, self._epoch = seq, epoch
         self._series_ids.update(change.series)
         return True
 
-    def _call_commit(self, seq: int, arguments: Sequence[Any]) -> int:
+    def _call_commit(self, seq: int, arguments: CommitArguments) -> int:
         connection = self._connection or self._connect()
         self._is_unsure = False
-        arrays = map(array, ARRAYS, arguments)
+        arrays = map(array, ARRAYS, chain.from_iterable(arguments))
         with self._watchdog.within(self._answer_seconds, connection):
             row = connection.execute(COMMIT, (self._writer, self._session, seq, self._epoch, *arrays)).fetchone()
         if self._is_unsure:
