@@ -57,8 +57,10 @@ class BinaryMetrics:
         return probability.tables(sums, CLASSES)
 
     def estimate(self, name: str, sums: Sums) -> SequentialEstimate | None:
-        """The accuracy and the averages over classes; see `cm_models.classification`."""
-        return classification.estimate(name, Matrix.of(sums))
+        """The accuracy and the averages over classes, losses and area of the score; see the modules named above."""
+        if name in classification.FAMILIES:
+            return classification.estimate(name, Matrix.of(sums))
+        return probability.estimate(name, sums)
 
     def counts(self, sums: Sums) -> Iterable[Sample]:
         """Right and wrong pairs, and the four cells of the matrix without the empty ones."""

@@ -29,11 +29,10 @@ from metrics_server.metrics import (
     Interval,
     Sample,
     SequentialEstimate,
-    ShareEstimate,
     correlation_interval,
-    mean_estimate,
     ratio_interval,
     ratio_mean_interval,
+    share_estimate,
     wilson_interval,
 )
 
@@ -145,10 +144,8 @@ def estimate(name: str, matrix: Matrix) -> SequentialEstimate | None:
 
     With weights the accuracy is a mean. An average asks for truths of every class that occurs.
     """
-    if name == "accuracy_ratio" and matrix.pairs > 0:
-        if matrix.effective_weight == 1:
-            return ShareEstimate(matrix.correct, matrix.pairs)
-        return mean_estimate(matrix.correct, matrix.correct, matrix.pairs, matrix.effective_weight, bounds=(0.0, 1.0))
+    if name == "accuracy_ratio":
+        return share_estimate(matrix.correct, matrix.pairs, matrix.effective_weight)
     for overall in (each for ratio in RATIOS for each in _averages(matrix, ratio)):
         if name in overall.names:
             variance = _variances(matrix, [overall.gradient])[0]

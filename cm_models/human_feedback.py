@@ -13,10 +13,13 @@ from metrics_server.metrics import (
     Families,
     GaugeSpec,
     Sample,
+    SequentialEstimate,
     Sums,
     component,
     effective_weight,
+    mean_estimate,
     mean_interval,
+    share_estimate,
     wilson_interval,
 )
 
@@ -92,6 +95,19 @@ class HumanFeedback:
             yield _share("thumbs_up_ratio", {}, ratings.get("1", 0.0), pairs, share)
         for value, count in ratings.items():
             yield _share("rating_ratio", {"value": value}, count, pairs, share)
+
+    def estimate(self, name: str, sums: Sums) -> SequentialEstimate | None:
+        """The mean rating, of a scale without known ends, and the share of thumbs up. That of one rating is neither
+        better nor worse for being more.
+        """
+        if (pairs := sums.get("pairs", 0.0)) <= 0:
+            return None
+        share = effective_weight(sums, pairs)
+        if name == "rating_mean":
+            return mean_estimate(sums.get("value", 0.0), sums.get("value_square", 0.0), pairs, share)
+        if name == "thumbs_up_ratio" and (ratings := dict(_ratings(sums))).keys() <= THUMBS:
+            return share_estimate(ratings.get("1", 0.0), pairs, share)
+        return None
 
     def counts(self, sums: Sums) -> Iterable[Sample]:
         """Yields how many ratings there are of each value, a whole number from -10 to 10 or "other"."""

@@ -9,7 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from metrics_server.metrics import Sample, Sums, component, effective_weight, ratio_interval
+from metrics_server.metrics import (
+    Sample,
+    SequentialEstimate,
+    Sums,
+    component,
+    effective_weight,
+    mean_estimate,
+    ratio_interval,
+)
 
 
 def summed(name: str, values: Sequence[float]) -> dict[str, float]:
@@ -43,3 +51,12 @@ def mean_of(
     variance = max(0.0, squares - mean * mean) / max(1.0, trials - 1)
     lower, upper = ratio_interval(mean, variance, trials)
     return Sample(name, labels, mean * greatest, (lower * greatest, upper * greatest), count)
+
+
+def estimate_of(kept: str, sums: Sums, count: float, *, greatest: float = 1.0) -> SequentialEstimate | None:
+    """Returns the same mean as one may look at it again and again; None of fewer than two values. Arguments as there,
+    but for a count that may be 0.
+    """
+    total, squares = sums.get(kept, 0.0), sums.get(component(kept, "square"), 0.0)
+    share = effective_weight(sums, sums.get("pairs", count))
+    return mean_estimate(min(count * greatest, max(0.0, total)), squares, count, share, (0.0, greatest))

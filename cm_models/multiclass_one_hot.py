@@ -11,7 +11,7 @@ from cm_models import probability
 from cm_models.classification import readings
 from cm_models.confusion import Matrix, increments_of
 from cm_models.multiclass import Multiclass
-from metrics_server.metrics import Array, Families, Sample, Sums
+from metrics_server.metrics import Array, Families, Sample, SequentialEstimate, Sums
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,10 @@ class MulticlassOneHot(Multiclass):
         exported = self.exported(matrix.labels)
         yield from readings(matrix, exported)
         yield from probability.readings(sums, exported)
+
+    def estimate(self, name: str, sums: Sums) -> SequentialEstimate | None:
+        """As of `MultiClassNumeric`, and losses and areas of the probabilities; see the modules named above."""
+        return probability.estimate(name, sums) if name in probability.FAMILIES else super().estimate(name, sums)
 
     def tables(self, sums: Sums) -> Mapping[str, list[dict[str, str | float]]]:
         """Reliability, discrimination and thresholds."""

@@ -5,23 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
 from cm_models.classification import RATIO_FAMILIES, RATIOS, Ratio
-from cm_models.mean import mean_of
+from cm_models.mean import estimate_of, mean_of
 from metrics_server.metrics import (
     ROUNDING,
     SEPARATOR,
     Array,
+    AsymptoticEstimate,
     Families,
     GaugeSpec,
     Sample,
+    SequentialEstimate,
     Sums,
     component,
     effective_weight,
     quotient_variance,
     ratio_interval,
+    share_estimate,
+    unseen_variance,
     wilson_interval,
 )
 
@@ -41,6 +46,8 @@ FAMILIES: Families = {
     ),
     **RATIO_FAMILIES,
 }
+# Recall weighted by support, Σ support · hits / support, is the micro average too.
+_MICRO = {f"{ratio.name}_micro_ratio": ratio for ratio in RATIOS} | {"recall_weighted_ratio": RATIOS[1]}
 
 
 @dataclass(frozen=True)
@@ -118,6 +125,21 @@ class MultiLabel:
         names = [*self.class_names, *map(str, range(len(self.class_names), self.max_exported_classes))]
         yield from labels.each(names[: self.max_exported_classes])
 
+    def estimate(self, name: str, sums: Sums) -> SequentialEstimate | None:
+        """The share of rows that are right in all labels, the means over rows, and the micro averages as ratios of two
+        sums over rows; neither macro nor weighted averages, whose variances the sums do not hold, nor single labels.
+        """
+        pairs, labelled = sums.get("pairs", 0.0), sums.get("labelled", 0.0)
+        if pairs <= 0:
+            return None
+        if name == "exact_match_ratio":
+            return share_estimate(sums.get("exact", 0.0), pairs, effective_weight(sums, pairs))
+        if name == "hamming_loss":
+            return estimate_of("wrong", sums, pairs)
+        if name == "jaccard_samples_ratio" and labelled > ROUNDING * pairs:
+            return estimate_of("jaccard", sums, labelled)
+        return _Labels.of(sums).estimate(_MICRO[name]) if name in _MICRO else None
+
 
 @lru_cache(100)
 def _names(name: str, width: int) -> tuple[str, ...]:
@@ -138,6 +160,16 @@ def _of_rows(width: int, hits: Array, support: Array, predicted: Array) -> dict[
         "jaccard": float(jaccard.sum()),
         component("jaccard", "square"): float(jaccard @ jaccard),
     }
+
+
+class _Micro(NamedTuple):
+    """A micro average, with its variance and of how many rows it is: of rows that differ in size, of how many that do
+    not (Kish 1965).
+    """
+
+    value: float
+    variance: float
+    rows: float
 
 
 @dataclass(frozen=True)
@@ -176,17 +208,26 @@ class _Labels:
         defined = denominator > 0
         if not defined.any():
             return
-        micro = self._micro(ratio, float(denominator.sum()))
+        found = self._micro(ratio, float(denominator.sum()))
+        # At 0 and 1, where no row differs, as much is known as from so many rows of one label each.
+        micro = Sample(f"{ratio.name}_micro_ratio", {}, found.value, ratio_interval(*found), self.pairs)
         yield micro
         yield self._mean(f"{ratio.name}_macro_ratio", ratio, defined / defined.sum(), 0.0)
-        if ratio.name == "recall":  # Σ support · hits / support: the same number
+        if ratio.name == "recall":  # the same number
             yield micro._replace(name="recall_weighted_ratio")
         elif (total := float(self.support[defined].sum())) > 0:
             yield self._mean(
                 f"{ratio.name}_weighted_ratio", ratio, np.where(defined, self.support, 0.0) / total, 1 / total
             )
 
-    def _micro(self, ratio: Ratio, denominator: float) -> Sample:
+    def estimate(self, ratio: Ratio) -> AsymptoticEstimate | None:
+        """The micro average as one may look at it again and again; None while it is undefined."""
+        if (denominator := float(self.denominator(ratio).sum())) <= 0:
+            return None
+        value, variance, rows = self._micro(ratio, denominator)
+        return AsymptoticEstimate(value, variance + unseen_variance(value, rows), rows)
+
+    def _micro(self, ratio: Ratio, denominator: float) -> _Micro:
         product = {(a, b): self.sums.get(component("product", a, b), 0.0) for a, b in _PRODUCTS}
         above, h, s, p = ratio.hits * float(self.hits.sum()), ratio.hits, ratio.support, ratio.predicted
         squares = (
@@ -196,14 +237,10 @@ class _Labels:
             + 2 * s * p * product["support", "predicted"]
             + p * p * product["predicted", "predicted"],
         )
-        # At 0 and 1, where no row differs, as much is known as from so many rows of one label each (Kish 1965).
-        trials = (
-            denominator * denominator / max(squares[2], denominator * denominator / self.pairs) * self.effective_weight
-        )
-        bounds = ratio_interval(
-            above / denominator, quotient_variance(above, denominator, squares, self.effective_weight), trials
-        )
-        return Sample(f"{ratio.name}_micro_ratio", {}, above / denominator, bounds, self.pairs)
+        alike = denominator * denominator
+        rows = alike / max(squares[2], alike / self.pairs) * self.effective_weight
+        variance = quotient_variance(above, denominator, squares, self.effective_weight)
+        return _Micro(above / denominator, variance, rows)
 
     def _mean(self, name: str, ratio: Ratio, weights: Array, by_support: float) -> Sample:
         """The mean of the labels' ratios with these weights, which are their support times `by_support` unless that is

@@ -29,20 +29,24 @@ from functools import lru_cache
 
 import numpy as np
 
-from cm_models.mean import mean_of, summed
+from cm_models.mean import estimate_of, mean_of, summed
 from cm_models.score_histogram import Histograms, bin_of, names_of
 from metrics_server.metrics import (
     ROUNDING,
     SEPARATOR,
     Array,
+    AsymptoticEstimate,
     Families,
     GaugeSpec,
     Sample,
+    SequentialEstimate,
     Sums,
     component,
     effective_weight,
+    mean_estimate,
     ratio_interval,
     skewed_mean_interval,
+    unseen_variance,
     wilson_interval,
 )
 
@@ -191,15 +195,50 @@ def readings(sums: Sums, exported: Sequence[str]) -> Iterator[Sample]:
     total = max(0.0, sums.get("log_loss", 0.0))
     squares, cubes = (sums.get(component("log_loss", power), 0.0) for power in ("square", "cube"))
     yield Sample("log_loss", {}, total / pairs, skewed_mean_interval(total, squares, cubes, pairs, share), pairs)
-    yield mean_of(
-        "brier_score", {}, "brier", sums, pairs, greatest=2.0 if any(width > 2 for width, _ in ranks) else 1.0
-    )
+    yield mean_of("brier_score", {}, "brier", sums, pairs, greatest=_greatest_brier(ranks))
     # Σ n_b / n · |mean score - share of hits| over bins of equal width (Naeini, Cooper, Hauskrecht 2015).
     error = sum(count * abs(mean - hits) for count, mean, hits in reliability) / pairs
     yield Sample("calibration_error_ratio", {}, error, None, pairs)
     scores = _histograms(sums)
     yield from _areas("roc_auc", scores, np.minimum(scores.positives, scores.negatives), exported, share)
     yield from _areas("average_precision", scores, scores.positives, exported, share)
+
+
+def _greatest_brier(ranks: list[tuple[int, list[float]]]) -> float:
+    return 2.0 if any(width > 2 for width, _ in ranks) else 1.0
+
+
+def estimate(name: str, sums: Sums) -> SequentialEstimate | None:
+    """The estimate, for looks at any time, of the log loss, the Brier score or the mean area under the ROC curve.
+
+    None of the others: the calibration error is a sum of distances, biased upwards while there are few pairs and not
+    like a normal near 0; the average precision of few positives is biased too; of top-k accuracy there are several.
+    """
+    if name == "roc_auc_macro_ratio":
+        return _area_estimate(_histograms(sums), effective_weight(sums, sums.get("pairs", 0.0)))
+    pairs = sum(count for count, _, _ in _reliability(sums))
+    if name == "brier_score" and pairs > 0:
+        return estimate_of("brier", sums, pairs, greatest=_greatest_brier(_ranked(sums)))
+    if name == "log_loss" and pairs > 0:
+        squares, share = sums.get(component("log_loss", "square"), 0.0), effective_weight(sums, sums.get("pairs", 0.0))
+        return mean_estimate(max(0.0, sums.get("log_loss", 0.0)), squares, pairs, share)
+    return None
+
+
+def _area_estimate(scores: Histograms, share: float) -> AsymptoticEstimate | None:
+    """The mean area of the classes that have positives and negatives: of as many pairs, and truths, as the class with
+    the fewest of the rarer kind.
+    """
+    positives, negatives = scores.positives * share, scores.negatives * share
+    defined = (scores.positives > 0) & (scores.negatives > 0)
+    if not defined.any():
+        return None
+    counts = (positives * negatives)[defined] / (positives + negatives)[defined]
+    value, count = float(scores.roc_auc[defined].mean()), float(counts.min())
+    spread = float(np.sqrt(scores.roc_auc_variance(share)[defined]).mean())
+    rarer = zip(scores.labels, np.minimum(positives, negatives).tolist(), strict=True)
+    truths = {label: found for label, found in rarer if found > 0}
+    return AsymptoticEstimate(value, spread * spread + unseen_variance(value, count), count, truths)
 
 
 def _histograms(sums: Sums) -> Histograms:

@@ -8,16 +8,18 @@ from functools import lru_cache
 
 import numpy as np
 
-from cm_models.mean import mean_of
+from cm_models.mean import estimate_of, mean_of
 from metrics_server.metrics import (
     ROUNDING,
     Array,
     Families,
     GaugeSpec,
     Sample,
+    SequentialEstimate,
     Sums,
     component,
     effective_weight,
+    share_estimate,
     wilson_interval,
 )
 
@@ -131,6 +133,22 @@ class Ranking:
             hits = min(ranked, max(0.0, sums.get(component("hits", str(k)), 0.0)))
             yield Sample("hit_ratio", {"k": str(k)}, hits / ranked, wilson_interval(hits, ranked, share), ranked)
         yield mean_of("mean_reciprocal_rank", {}, "reciprocal_rank", sums, ranked)
+
+    def estimate(self, name: str, sums: Sums) -> SequentialEstimate | None:
+        """All values, those with a k at the largest one: nDCG, average precision and reciprocal rank as means of values
+        from 0 to 1, hits as a share.
+        """
+        pairs, ranked, k = sums.get("pairs", 0.0), sums.get("ranked", 0.0), str(max(self.k))
+        if ranked <= ROUNDING * pairs:
+            return None
+        if name == "hit_ratio":
+            return share_estimate(sums.get(component("hits", k), 0.0), ranked, effective_weight(sums, pairs))
+        kept = {
+            "ndcg": component("ndcg", k),
+            "mean_average_precision": component("average_precision", k),
+            "mean_reciprocal_rank": "reciprocal_rank",
+        }.get(name)
+        return None if kept is None else estimate_of(kept, sums, ranked)
 
 
 @lru_cache(100)

@@ -1,6 +1,6 @@
 """`python -m docs.simulate_decisions`: prints how often decisions are wrong and how late alarms are, and draws it.
 
-It takes a minute, and needs the extra `test`. The picture is docs/images/verdicts.svg.
+It takes three minutes, and needs the extra `test`. The picture is docs/images/verdicts.svg.
 """
 
 from __future__ import annotations
@@ -15,6 +15,17 @@ from tests.support.decisions import Looks, clopper_pearson
 PICTURE = Path(__file__).resolve().parent / "images" / "verdicts.svg"
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP, MOST = 720, 320, 60, 270, 30, 0.4
 FALLEN_AT, HOURS = 24 * 30, 24 * 150
+OF_FAMILIES = {
+    "nDCG of the first five": decisions.ranked("ndcg"),
+    "mean reciprocal rank": decisions.ranked("mean_reciprocal_rank"),
+    "Hamming loss": decisions.labelled("hamming_loss"),
+    "Jaccard index of five labels": decisions.labelled("jaccard_samples_ratio"),
+    "micro F1 of five labels": decisions.labelled("f1_micro_ratio"),
+    "mean of stars": decisions.rated(),
+    "log loss": decisions.scored("log_loss"),
+    "log loss, log odds twice what they should be": decisions.scored("log_loss", confident=2.0),
+    "Brier score": decisions.scored("brier_score"),
+}
 
 
 def main() -> None:
@@ -25,6 +36,8 @@ def main() -> None:
         _print(f"Mean of {kind}", decisions.means(kind))
     _print("ROC AUC 0.85, 20 % positive", decisions.areas())
     _print("Macro F1, classes of 70, 20 and 10 %", decisions.macro_f1())
+    for name, population in OF_FAMILIES.items():
+        _print(name, population.looks())
     for fall in (0.02, 0.05, 0.1):
         _print_delays(fall)
     PICTURE.write_text(_svg(alike))

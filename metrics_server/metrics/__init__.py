@@ -38,6 +38,8 @@ from metrics_server.metrics.sequential.estimate import (
     SequentialEstimate,
     ShareEstimate,
     mean_estimate,
+    share_estimate,
+    unseen_variance,
 )
 from metrics_server.metrics.sums import ROUNDING, SEPARATOR, Sums, component
 
@@ -76,6 +78,8 @@ __all__ = [
     "quotient_variance",
     "ratio_interval",
     "ratio_mean_interval",
+    "share_estimate",
     "skewed_mean_interval",
+    "unseen_variance",
     "wilson_interval",
 ]

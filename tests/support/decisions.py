@@ -11,18 +11,24 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 from scipy import stats
 
+from cm_models.binary_metrics import BinaryMetrics
 from cm_models.classification import estimate
 from cm_models.confusion import Matrix
+from cm_models.human_feedback import HumanFeedback
+from cm_models.multiclass_one_hot import MulticlassOneHot
+from cm_models.multilabel import MultiLabel
+from cm_models.ranking import Ranking
 from cm_models.score_histogram import BINS, EDGES, Histograms
 from metrics_server.metrics import component
 from metrics_server.metrics.confidence import Z95
 from metrics_server.metrics.sequential.asymptotic import BURN_IN, radius
 from metrics_server.metrics.sequential.detector import SPAN_HOURS, advance, share_evidence, threshold
-from metrics_server.metrics.sequential.estimate import FEWEST_TRUTHS
+from metrics_server.metrics.sequential.estimate import FEWEST_TRUTHS, is_ready
 from metrics_server.metrics.sequential.share import share_difference
 
 RUNS = 2000
@@ -197,6 +203,107 @@ def _f1_of(sums: dict[str, float], row: list[float]) -> tuple[float, float, floa
     found = estimate("f1_macro_ratio", Matrix.of({"pairs": sum(row), "correct": sum(row[::4]), **sums}))
     assert found is not None
     return found.value, found.variance, found.count, min(found.truths.values())
+
+
+# Any family: rows of a population, drawn with replacement, by the family's own sums and estimates.
+
+
+@dataclass(frozen=True)
+class Population:
+    """Rows of a model and the name of one of its values, which is the same in both arms.
+
+    Attributes:
+        model: a metric model.
+        name: of the value.
+        y_true: truths, one a row.
+        y_pred: predictions, one a row.
+    """
+
+    model: Any
+    name: str
+    y_true: np.ndarray
+    y_pred: np.ndarray
+
+    def looks(self, runs: int = RUNS, looks: int = 12, batch: int = 200, seed: int = 8) -> Looks:
+        """The looks at two arms of this population."""
+        random = np.random.default_rng(seed)
+        arms = [self._arm(random, runs, looks, batch * times) for times in (1, 3)]
+        found = _looks(zip(*arms, strict=True), 0.0)
+        return Looks(batch * np.arange(1, looks + 1), found.wrong, found.naive)
+
+    def alone(self, runs: int = RUNS, looks: int = 12, batch: int = 200, seed: int = 9) -> Looks:
+        """The looks at one arm, by its own interval."""
+        truth = self.model.estimate(self.name, self.model.increments(self.y_true, self.y_pred)).value
+        arm = self._arm(np.random.default_rng(seed), runs, looks, batch)
+        known = (np.zeros(runs), np.zeros(runs), np.full(runs, math.inf), np.ones(runs, bool))
+        found = _looks(((seen, known) for seen in arm), truth)
+        return Looks(batch * np.arange(1, looks + 1), found.wrong, found.naive)
+
+    def _arm(self, random: np.random.Generator, runs: int, looks: int, batch: int) -> Iterator[Seen]:
+        names, table = self._sums
+        totals = np.zeros((runs, len(names)))
+        for _ in range(looks):
+            drawn = random.integers(len(table), size=(runs, batch)) + len(table) * np.arange(runs)[:, None]
+            counts = np.bincount(drawn.ravel(), minlength=runs * len(table)).reshape(runs, -1)
+            totals += counts @ table
+            rows = [self._seen(dict(zip(names, row, strict=True))) for row in totals.tolist()]
+            value, variance, count, ready = np.array(rows).T
+            yield value, variance, np.maximum(count, 1.0), ready > 0
+
+    @property
+    def _sums(self) -> tuple[list[str], np.ndarray]:
+        """The components that occur, and those of each row."""
+        rows = [self.model.increments(self.y_true[at : at + 1], self.y_pred[at : at + 1]) for at in range(self.size)]
+        names = sorted({name for row in rows for name in row})
+        return names, np.array([[row.get(name, 0.0) for name in names] for row in rows])
+
+    @property
+    def size(self) -> int:
+        return len(self.y_true)
+
+    def _seen(self, sums: dict[str, float]) -> tuple[float, float, float, float]:
+        found = self.model.estimate(self.name, {name: value for name, value in sums.items() if value})
+        return (0.0, 0.0, 0.0, 0.0) if found is None else (found.value, found.variance, found.count, is_ready(found))
+
+
+def _log_odds(odds: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-odds))
+
+
+def ranked(name: str, size: int = 500) -> Population:
+    """Twelve candidates a row, of which some are relevant, and scores that follow their grades."""
+    random = np.random.default_rng(1)
+    grades = random.choice([0.0, 1.0, 3.0], p=[0.85, 0.1, 0.05], size=(size, 12))
+    return Population(Ranking(k=(5,)), name, grades, grades + random.normal(size=grades.shape))
+
+
+def labelled(name: str, spread: float = 2.0, size: int = 500) -> Population:
+    """Five labels a row, which hold together: some rows have many, some none."""
+    random = np.random.default_rng(2)
+    truths = (random.random((size, 5)) < random.random((size, 1))).astype(float)
+    return Population(MultiLabel(), name, truths, _log_odds(4 * truths - 2 + spread * random.normal(size=truths.shape)))
+
+
+def rated(size: int = 500) -> Population:
+    """Stars, most of them five."""
+    stars = np.random.default_rng(3).choice([1.0, 2.0, 3.0, 4.0, 5.0], p=[0.1, 0.05, 0.05, 0.2, 0.6], size=size)
+    return Population(HumanFeedback(), "rating_mean", stars, stars)
+
+
+def scored(name: str, confident: float = 1.0, positives: float = 0.3, size: int = 1000) -> Population:
+    """Probabilities of one class, right as they are or so much too confident."""
+    random = np.random.default_rng(4)
+    odds = random.normal(math.log(positives / (1 - positives)), 2.0, size=size)
+    truths = (random.random(size) < _log_odds(odds)).astype(float)
+    return Population(BinaryMetrics(), name, truths, _log_odds(confident * odds))
+
+
+def probable(name: str, size: int = 500) -> Population:
+    """Probabilities of three classes of 50, 30 and 20 %."""
+    random = np.random.default_rng(5)
+    truths = random.choice(3, p=[0.5, 0.3, 0.2], size=size)
+    odds = np.exp(1.5 * np.eye(3)[truths] + random.normal(size=(size, 3)))
+    return Population(MulticlassOneHot(), name, truths.astype(str), odds / odds.sum(axis=1, keepdims=True))
 
 
 # Hours.

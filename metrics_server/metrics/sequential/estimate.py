@@ -115,12 +115,51 @@ def mean_estimate(
         squares: Σx², or Σwx²; about a pivot near the mean where that is far larger than the spread.
         count: n, or Σw.
         share: the `effective_weight` of the pairs.
-        bounds: what no value is below, and above.
+        bounds: what no value is below, and above; the variance is then never 0, see `unseen_variance`.
     """
     if (trials := count * share) <= 1:
         return None
     mean = total / count
-    return AsymptoticEstimate(mean, max(0.0, squares / count - mean * mean) / (trials - 1), trials, bounds=bounds)
+    variance = max(0.0, squares / count - mean * mean) / (trials - 1)
+    if bounds is not None:
+        variance += unseen_variance(mean, trials, bounds)
+    return AsymptoticEstimate(mean, variance, trials, bounds=bounds)
+
+
+def unseen_variance(value: float, count: float, bounds: Interval = (0.0, 1.0)) -> float:
+    """What one more pair at either bound would add to the variance of a mean (Laplace's rule).
+
+    Of a nearly perfect model the few pairs that are not perfect make all of the variance. Until the first has come that
+    of the others is 0, and the interval a point that leaves out the truth. What is added is soon forgotten: it falls
+    with n², the variance with n.
+
+    >>> unseen_variance(1.0, count=200.0)
+    2.5e-05
+
+    Args:
+        value: within the bounds.
+        count: of how many pairs.
+        bounds: what no pair is below, and above.
+    """
+    least, greatest = bounds
+    return ((greatest - value) ** 2 + (value - least) ** 2) / count**2
+
+
+def share_estimate(successes: float, trials: float, share: float = 1.0) -> SequentialEstimate | None:
+    """A share of pairs: exact without weights, of weighted ones a mean; None before the first.
+
+    >>> share_estimate(9.0, 10.0)
+    ShareEstimate(successes=9.0, trials=10.0)
+
+    Args:
+        successes: how many, or the sum of their weights.
+        trials: the same of all.
+        share: their `effective_weight`.
+    """
+    if trials <= 0:
+        return None
+    found = min(trials, max(0.0, successes))
+    return ShareEstimate(found, trials) if share == 1 else mean_estimate(found, found, trials, share, (0.0, 1.0))
 
 
 def is_ready(estimate: SequentialEstimate) -> bool:
