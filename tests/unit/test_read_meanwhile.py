@@ -7,6 +7,7 @@ from collections.abc import Callable
 from metrics_server.api.exposition import AncestorLabels, Exposition
 from metrics_server.api.schema import History
 from metrics_server.api.service import Api
+from metrics_server.api.verdict import Decision, Verdicts
 from metrics_server.metrics.components import PAIRS
 from metrics_server.metrics.model import load
 from metrics_server.metrics.sums import component
@@ -88,17 +89,28 @@ def test_a_history_knows_the_classes_of_the_sums_that_it_shows() -> None:
         registry.update([beer])
         on_caught_up(None)
 
+    totals, evaluator, clock = Totals({"1h": 3600}), Evaluator(30, 1), lambda: float(NOW)
+    verdicts = Verdicts(
+        registry,
+        totals,
+        evaluator,
+        store,
+        history=86400,
+        declared_baseline=lambda labels: None,
+        decision_of=lambda labels: Decision(),
+        clock=clock,
+    )
     api = Api(
         registry,
-        Totals({"1h": 3600}),
-        Evaluator(30, 1),
+        totals,
+        evaluator,
         store,
         Telemetry(),
         windows={"1h": 3600},
         history=86400,
-        declared_baseline=lambda labels: None,
+        verdicts=verdicts,
         catch_up=catch_up,
-        clock=lambda: float(NOW),
+        clock=clock,
     )
     history = api.model(LABELS, "step=1h")
     assert isinstance(history, History)
