@@ -42,10 +42,12 @@ from metrics_server.ingest.slicing import SlicingRules, dimensions_of
 from metrics_server.ingest.trace import trace_id_of, untraced
 from metrics_server.metrics.window import seconds_of
 from metrics_server.pairing.batch import Retention
+from metrics_server.pairing.objectives import Objectives
 from metrics_server.pairing.usage import UsageLimits
 from metrics_server.pairing.writer import OnResult, SubmissionResult, Writer
 from metrics_server.series.evaluator import Evaluator
 from metrics_server.series.families import model_at
+from metrics_server.series.objective import Objective
 from metrics_server.series.registry import SeriesRegistry
 from metrics_server.series.series import Labels
 from metrics_server.series.totals import Totals
@@ -103,6 +105,8 @@ class Server:
         self._registry = SeriesRegistry(settings.scoring_of, self._build, settings.max_series, settings.max_slices)
         self._windows = {window: seconds_of(window) for window in settings.windows}
         self._totals = Totals(self._windows)
+        self._evaluator = Evaluator(exported, settings.min_support, self._current_custom_metrics_of)
+        self._objectives = Objectives(store, self._registry, self._totals, self._evaluator, self._current_objectives_of)
         self._writer = self._make_writer()
         has_replies = bool(settings.event_type and settings.event_source)
         replies = Replies(settings.event_type, settings.event_source) if has_replies else None
@@ -170,6 +174,7 @@ class Server:
             series_retention=seconds_of(settings.series_retention),
             limits=UsageLimits(settings.max_pending, settings.max_pending_bytes, settings.max_dedupe_keys),
             deliver_results=self._deliver,
+            objectives=self._objectives,
         )
 
     def _make_ingest(self, defaults: Labels, replies: Replies | None) -> Ingest:
@@ -200,6 +205,9 @@ class Server:
     def _current_baseline(self, labels: Labels) -> str | None:
         return self._settings.declared_baseline(labels)
 
+    def _current_objectives_of(self, labels: Labels) -> list[Objective]:
+        return self._settings.objectives_of(labels)
+
     def _current_decision_of(self, labels: Labels) -> Decision:
         return self._settings.decision_of(labels)
 
@@ -223,11 +231,7 @@ class Server:
     def _views(self, ancestor: AncestorLabels) -> tuple[Exposition, Api]:
         """Tells what shows the numbers: the page for Prometheus and the JSON API, by one reader."""
         settings = self._settings
-        self._evaluator = evaluator = Evaluator(
-            settings.max_exported_classes,
-            settings.min_support,
-            self._current_custom_metrics_of,
-        )
+        evaluator = self._evaluator
         shared = self._registry, self._totals
         verdicts = Verdicts(
             *shared,
@@ -246,6 +250,7 @@ class Server:
             evaluator=evaluator,
             exposure_of=self._current_exposure_of,
             verdicts=KeptVerdicts(verdicts),
+            objectives_of=self._objectives.states_of,
         )
         return exposition, Api(
             *shared,
@@ -255,6 +260,7 @@ class Server:
             windows=self._windows,
             history=seconds_of(settings.history),
             verdicts=verdicts,
+            objectives_of=self._objectives.states_of,
             catch_up=self._writer.catch_up,
         )
 

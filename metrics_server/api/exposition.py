@@ -7,6 +7,7 @@ telemetry is small and goes through prometheus_client.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -39,6 +40,7 @@ from metrics_server.series.families import (
     family_of,
     is_known,
 )
+from metrics_server.series.objective import ObjectiveState
 from metrics_server.series.registry import SeriesRegistry
 from metrics_server.series.series import Labels, Series
 from metrics_server.series.totals import SeriesTotals, Totals
@@ -190,18 +192,25 @@ def _with_names(text: str, names: Collection[str]) -> str:
     return "".join(line for line in text.splitlines(True) if line.partition("{")[0] in names)
 
 
-def _canary_lines(verdicts: Iterable[tuple[Labels, CanaryVerdict]]) -> dict[_Family, str]:
-    lines = _SeriesLines(has_created=False)
-    for labels, one in verdicts:
-        of_pair = _label_text({**dict(zip(SERIES_LABELS, labels, strict=True)), "baseline": one.baseline})
-        for verdict in Verdict:
-            lines.gauge("model_canary_verdict", _joined(of_pair, {"verdict": verdict}), float(verdict == one.verdict))
-        if one.metric is not None:
-            of_metric = _joined(of_pair, {"metric": one.metric})
-            for end, value in (("", one.difference), ("_lower", one.lower), ("_upper", one.upper)):
-                if value is not UNSET:
-                    lines.gauge(f"model_canary_difference{end}", of_metric, value)
-    return lines.texts()
+def _collect_verdict(lines: _SeriesLines, labels: Labels, one: CanaryVerdict) -> None:
+    of_pair = _label_text({**dict(zip(SERIES_LABELS, labels, strict=True)), "baseline": one.baseline})
+    for verdict in Verdict:
+        lines.gauge("model_canary_verdict", _joined(of_pair, {"verdict": verdict}), float(verdict == one.verdict))
+    if one.metric is not None:
+        of_metric = _joined(of_pair, {"metric": one.metric})
+        for end, value in (("", one.difference), ("_lower", one.lower), ("_upper", one.upper)):
+            if value is not UNSET:
+                lines.gauge(f"model_canary_difference{end}", of_metric, value)
+
+
+def _collect_objective(lines: _SeriesLines, labels: Labels, state: ObjectiveState) -> None:
+    of_metric = _label_text({**dict(zip(SERIES_LABELS, labels, strict=True)), "metric": state.objective.metric})
+    lines.gauge("model_objective", of_metric, state.objective.level)
+    lines.gauge("model_degraded", of_metric, float(state.is_missed))
+    if math.isfinite(state.evidence):
+        lines.gauge("model_degradation_evidence", of_metric, state.evidence)
+    if state.since is not None:
+        lines.gauge("model_degraded_since_timestamp_seconds", of_metric, state.since)
 
 
 class Exposition:
@@ -222,6 +231,7 @@ class Exposition:
         evaluator: Evaluator,
         exposure_of: Callable[[Labels], Exposure] = lambda labels: Exposure.FULL,
         verdicts: KeptVerdicts | None = None,
+        objectives_of: Callable[[int], Sequence[ObjectiveState]] = lambda series_id: (),
     ) -> None:
         """`exposure_of` tells how much of the series with these labels is exposed."""
         self._registry = registry
@@ -232,6 +242,7 @@ class Exposition:
         self._evaluator = evaluator
         self._exposure_of = exposure_of
         self._verdicts = verdicts
+        self._objectives_of = objectives_of
         # By format (whether it is OpenMetrics) and series.
         self._cache: dict[bool, dict[int, _SeriesText]] = {False: {}, True: {}}
         self._forgotten = 0
@@ -256,10 +267,19 @@ class Exposition:
             series.id: self._series_text(series, is_openmetrics=is_openmetrics) for series in self._registry.current()
         }
         self._cache[is_openmetrics] = _within_memory(texts)
-        canaries = _SeriesText(None, _canary_lines(self._verdicts.current()) if self._verdicts else {}, {}, 0)
-        page = "".join(_page((*texts.values(), canaries), frozenset(names), is_openmetrics=is_openmetrics))
+        page = "".join(_page((*texts.values(), self._judged()), frozenset(names), is_openmetrics=is_openmetrics))
         registry = self._telemetry.exposed
         return page.encode() + encoder(registry.restricted_registry(names) if names else registry), content_type
+
+    def _judged(self) -> _SeriesText:
+        """Renders verdicts and objectives, which change without the sums of their series."""
+        lines = _SeriesLines(has_created=False)
+        for labels, verdict in self._verdicts.current() if self._verdicts else ():
+            _collect_verdict(lines, labels, verdict)
+        for series in self._registry.current():
+            for state in self._objectives_of(series.id):
+                _collect_objective(lines, series.labels, state)
+        return _SeriesText(None, lines.texts(), {}, 0)
 
     def _series_text(self, series: Series, *, is_openmetrics: bool) -> _SeriesText:
         version = (

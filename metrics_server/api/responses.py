@@ -5,6 +5,7 @@ Values have the names that they have on /v1/metrics, and come from the same `Eva
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
@@ -18,6 +19,7 @@ from metrics_server.api.schema import (
     CustomMetricValue,
     LabelDelay,
     MetricValue,
+    ObjectiveReport,
     Parameters,
     SeriesReport,
     SeriesSummary,
@@ -33,6 +35,7 @@ from metrics_server.metrics.reward_stats import REWARDS
 from metrics_server.metrics.sums import Sums
 from metrics_server.metrics.window import CUMULATIVE
 from metrics_server.series.evaluator import OF_SERVER, CustomReading, Evaluator
+from metrics_server.series.objective import ObjectiveState
 from metrics_server.series.series import Labels, Series
 from metrics_server.series.totals import SeriesTotals
 
@@ -85,8 +88,10 @@ def report_of(
     slices: Iterable[Series],
     totals: SeriesTotals,
     windows: Mapping[str, WindowReport],
+    *,
+    objectives: Iterable[ObjectiveState],
 ) -> SeriesReport:
-    """Returns the report of a series from its totals and the reports of its windows."""
+    """Returns the report of a series from its totals, how its objectives stand, and the reports of its windows."""
     scoring, pivot = series.identity.scoring, series.parameters.get("pivot")
     parameters = Parameters(
         threshold=scoring.threshold,
@@ -103,8 +108,20 @@ def report_of(
         headline=next((headline.name for headline in headlines), None),
         label_delay=_label_delay(totals.cumulative[CUMULATIVE]),
         custom_metrics=[custom_metric_of(reading) for reading in evaluator.custom_metrics(series, totals)],
+        objectives=list(map(objective_of, objectives)),
         windows=dict(windows),
         **about(series),
+    )
+
+
+def objective_of(state: ObjectiveState) -> ObjectiveReport:
+    """Returns how an objective stands."""
+    return ObjectiveReport(
+        **state.objective._asdict(),
+        degraded=state.is_missed,
+        evidence=state.evidence if math.isfinite(state.evidence) else UNSET,
+        since=UNSET if state.since is None else state.since,
+        hours=state.hours,
     )
 
 
@@ -230,6 +247,8 @@ def series_summary_of(
     slices: Iterable[Series],
     totals: SeriesTotals,
     baseline: str,
+    *,
+    objectives: Iterable[ObjectiveState],
 ) -> SeriesSummary:
     """Returns the summary of a series for the list of series."""
     cumulative = totals.cumulative[CUMULATIVE]
@@ -239,5 +258,6 @@ def series_summary_of(
         labels={name.removeprefix(LABELS): count for name, count in cumulative.items() if name.startswith(LABELS)},
         windows={window: window_summary_of(evaluator, series, sums) for window, sums in totals.windows.items()},
         baseline=baseline,
+        objectives=list(map(objective_of, objectives)),
         **about(series),
     )

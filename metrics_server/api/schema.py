@@ -80,6 +80,22 @@ class CustomMetricValue(msgspec.Struct, kw_only=True):
     sum: float | UnsetType = UNSET
 
 
+class ObjectiveReport(msgspec.Struct, kw_only=True):
+    """What a value should be, and the evidence that it is not any more.
+
+    `evidence` is log10 of the evidence of the last 8 days over the threshold, so `degraded` from 0 on; absent before
+    the first hour. `since` is when it begins. `hours` have entered, each once, when its labels had come.
+    """
+
+    metric: str
+    level: float
+    false_alarms_a_year: float
+    degraded: bool
+    evidence: float | UnsetType = UNSET
+    since: float | UnsetType = UNSET
+    hours: int
+
+
 class SeriesReport(msgspec.Struct, kw_only=True):
     """A series, or a slice of one, in its windows; `headline` is the name of the first value of its metric model."""
 
@@ -98,6 +114,7 @@ class SeriesReport(msgspec.Struct, kw_only=True):
     headline: str | None
     label_delay: LabelDelay | UnsetType = UNSET
     custom_metrics: list[CustomMetricValue]
+    objectives: list[ObjectiveReport]
     windows: dict[str, WindowReport]
 
 
@@ -253,6 +270,7 @@ class SeriesSummary(msgspec.Struct, kw_only=True):
     last_label_at: float | None
     baseline: str
     labels: dict[str, float]
+    objectives: list[ObjectiveReport]
     windows: dict[str, WindowSummary]
 
 

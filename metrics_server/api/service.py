@@ -42,6 +42,7 @@ from metrics_server.metrics.components import PAIRS
 from metrics_server.metrics.sums import Sums
 from metrics_server.metrics.window import edge_of
 from metrics_server.series.evaluator import Evaluator
+from metrics_server.series.objective import ObjectiveState
 from metrics_server.series.registry import SeriesRegistry
 from metrics_server.series.series import Labels, Series
 from metrics_server.series.totals import Totals
@@ -73,6 +74,7 @@ class Api:
         windows: Mapping[str, int],
         history: int,
         verdicts: Verdicts,
+        objectives_of: Callable[[int], Sequence[ObjectiveState]],
         catch_up: CatchUp,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -88,6 +90,7 @@ class Api:
         self._windows = dict(windows)
         self._history = history
         self._verdicts = verdicts
+        self._objectives_of = objectives_of
         self._catch_up = catch_up
         self._clock = clock
 
@@ -184,7 +187,7 @@ class Api:
         series = self._registry.latest(series)
         windows = {name: self._window_report(series, totals.windows[name], name, now, arguments) for name in names}
         slices = self._registry.slices_of(series.labels)
-        return report_of(self._evaluator, series, slices, totals, windows)
+        return report_of(self._evaluator, series, slices, totals, windows, objectives=self._objectives_of(series.id))
 
     def slice_summaries(self, segments: Sequence[str], window: str) -> dict[str, WindowSummary]:
         """Summarizes the slices of a series in a window, by name."""
@@ -202,7 +205,14 @@ class Api:
     def _summary(self, series: Series, baseline: str) -> SeriesSummary:
         totals = self._totals.series_totals(series.id)
         slices = self._registry.slices_of(series.labels)
-        return series_summary_of(self._evaluator, self._registry.latest(series), slices, totals, baseline)
+        return series_summary_of(
+            self._evaluator,
+            self._registry.latest(series),
+            slices,
+            totals,
+            baseline,
+            objectives=self._objectives_of(series.id),
+        )
 
     def _series(self, labels: Labels, slice_name: str | None) -> Series:
         series = self._registry.find(labels)

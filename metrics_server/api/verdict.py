@@ -17,7 +17,7 @@ from metrics_server.api.comparison import baselines_of
 from metrics_server.api.schema import CanaryArm, CanaryVerdict, TrafficShare
 from metrics_server.errors import BadRequest, StoreUnavailable
 from metrics_server.metrics.components import LOGGED, PAIRS
-from metrics_server.metrics.duration_histogram import DELAY, cumulated
+from metrics_server.metrics.duration_histogram import DELAY, reached_by
 from metrics_server.metrics.model import GaugeSpec
 from metrics_server.metrics.sequential.estimate import SequentialEstimate, difference, is_ready
 from metrics_server.metrics.sequential.verdict import Arm, Verdict, compare, split_differs
@@ -291,13 +291,7 @@ def _bucket_from(since: float, now: float) -> int:
 
 def _age(delays: Sums) -> int:
     """The age, in seconds, by which nearly all labels have come that will come, as far as the delays tell."""
-    histogram = cumulated(DELAY, delays)
-    if histogram is None:
-        return MINUTE
-    buckets, _ = histogram
-    *bounded, (_, labels) = buckets
-    reached = (bound for bound, count in bounded if count >= EXPECTED * labels)
-    return math.ceil(float(next(reached, bounded[-1][0])))
+    return math.ceil(reached_by(DELAY, delays, EXPECTED) or MINUTE)
 
 
 def _sequential_names(series: Series) -> Iterator[str]:

@@ -58,3 +58,15 @@ def cumulated(name: str, sums: Sums) -> tuple[list[tuple[str, float]], float] | 
         running += count
         buckets.append((bound, running))
     return buckets, sums.get(component(name, "seconds"), 0.0)
+
+
+def reached_by(name: str, sums: Sums, share: float) -> float | None:
+    """Returns the bound up to which at least this share of the durations lies, in seconds, or the greatest bound; None
+    before the first duration.
+    """
+    histogram = cumulated(name, sums)
+    if histogram is None:
+        return None
+    *bounded, (_, total) = histogram[0]
+    reached = (bound for bound, count in bounded if count >= share * total)
+    return float(next(reached, bounded[-1][0]))

@@ -9,6 +9,7 @@ from metrics_server.metrics.components import PENDING_PREDICTIONS, PENDING_TRUTH
 from metrics_server.metrics.labels import LabelStatus
 from metrics_server.metrics.window import COARSEST, MINUTE, USAGE, floor, oldest_start, roll_ups
 from metrics_server.pairing.expiry import expire
+from metrics_server.pairing.objectives import Objectives
 from metrics_server.pairing.usage import EVENT_KEYS, RECORDS, PendingSeconds, UsageLimits, overdue_truths
 from metrics_server.series.registry import SeriesRegistry
 from metrics_server.series.totals import Totals
@@ -35,8 +36,10 @@ class Maintenance:
         history: int,
         retention: int,
         series_retention: int,
+        objectives: Objectives | None = None,
     ) -> None:
         self._store = store
+        self._objectives = objectives
         self._registry = registry
         self._totals = totals
         self.view = StoreView(store, registry, totals, self.note_restored)
@@ -78,6 +81,8 @@ class Maintenance:
         if has_upkeep:
             self._delete_idle_series(now)
         self._rolling_at = now - self._store.upkeep_delay if has_upkeep else None
+        if self._objectives is not None:
+            self._objectives.look(now, has_upkeep=has_upkeep)
 
     def _sweep(self, now: float, *, has_upkeep: bool) -> None:
         self._has_more = False

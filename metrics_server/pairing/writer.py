@@ -20,6 +20,7 @@ from metrics_server.errors import StoreUnavailable, Unavailable
 from metrics_server.pairing.batch import Batch, BatchResult, Retention
 from metrics_server.pairing.latency import RequestLatencies
 from metrics_server.pairing.maintenance import Maintenance
+from metrics_server.pairing.objectives import Objectives
 from metrics_server.pairing.observation import Entry
 from metrics_server.pairing.usage import UsageLimits
 from metrics_server.series.registry import SeriesRegistry
@@ -82,6 +83,7 @@ class Writer:
         series_retention: int,
         limits: UsageLimits,
         deliver_results: DeliverResults,
+        objectives: Objectives | None = None,
         clock: Callable[[], float] | None = None,
     ) -> None:
         self._store = store
@@ -101,6 +103,7 @@ class Writer:
             history=retention.history,
             retention=retention.retention,
             series_retention=series_retention,
+            objectives=objectives,
         )
         self._view = self._maintenance.view
         self._queue: deque[Submission] = deque()

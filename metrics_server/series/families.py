@@ -81,6 +81,19 @@ _SERIES: dict[str, Family] = {
     "model_last_prediction_timestamp_seconds": Family(GAUGE, "When the last row of the request log arrived."),
     "model_last_label_timestamp_seconds": Family(GAUGE, "When the last label that met a prediction arrived."),
     "model_support": Family(GAUGE, f"Labelled predictions. {_WINDOW}", ("window",)),
+    "model_objective": Family(GAUGE, "What the value is to be at least, of an error at most.", ("metric",)),
+    "model_degraded": Family(
+        GAUGE,
+        "1 while the evidence that the objective is missed is enough for an alarm, with the accepted number of false"
+        " alarms a year; else 0.",
+        ("metric",),
+    ),
+    "model_degradation_evidence": Family(
+        GAUGE, "log10 of the evidence of the last 8 days that the objective is missed, over its threshold.", ("metric",)
+    ),
+    "model_degraded_since_timestamp_seconds": Family(
+        GAUGE, "When the evidence begins; absent while there is none.", ("metric",)
+    ),
     "model_canary_difference": Family(
         GAUGE,
         "How much better the predictor is than its baseline, of an error how much smaller, in its headline metric since"

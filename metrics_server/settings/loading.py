@@ -16,6 +16,7 @@ import yaml
 from metrics_server import __version__
 from metrics_server.errors import BadConfiguration
 from metrics_server.settings.deployment import Deployment
+from metrics_server.settings.objectives import ObjectiveEntry
 from metrics_server.settings.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -29,7 +30,8 @@ HELP: dict[str, str] = {
     name: hint.__metadata__[-1] for name, hint in get_type_hints(Settings, include_extras=True).items()
 }
 DEFAULTS: dict[str, Any] = {name: getattr(Settings(), name) for name in HELP}
-OPTIONS = [name for name in HELP if name != "deployments"]
+ENTRIES: dict[str, type] = {"deployments": Deployment, "objectives": ObjectiveEntry}  # lists, only in the file
+OPTIONS = [name for name in HELP if name not in ENTRIES]
 
 
 def written(value: Any) -> str:
@@ -166,7 +168,7 @@ def _shown(given: Any) -> str:
 
 
 def _wanted(field: str, part: str = "") -> str:
-    """Tells what is wanted of a field, or of a part of a deployment, as its type says."""
-    hint = get_type_hints(Deployment if part else Settings, include_extras=True)[part or field]
+    """Tells what is wanted of a field, or of a part of an entry of a list, as its type says."""
+    hint = get_type_hints(ENTRIES[field] if part else Settings, include_extras=True)[part or field]
     annotated = hint if get_origin(hint) is Annotated else get_args(hint)[0]
     return next(text for text in annotated.__metadata__ if isinstance(text, str))

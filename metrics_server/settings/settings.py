@@ -9,6 +9,7 @@ from metrics_server.api.verdict import Decision
 from metrics_server.ingest.place import Place, place_of
 from metrics_server.ingest.sender_rules import RulesOf, SenderRules, as_sent, row_task_of
 from metrics_server.metrics.custom_metric import names_asked_for
+from metrics_server.series.objective import Objective
 from metrics_server.series.series import REVISION, Build, Labels, Scoring
 from metrics_server.settings.checks import check
 from metrics_server.settings.deployment import Deployment
@@ -88,6 +89,10 @@ class Settings(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """Tells what is declared of the comparisons of a deployment."""
         entry = self._entry_of(labels)
         return Decision(entry.margin or 0.0, entry.traffic or {})
+
+    def objectives_of(self, labels: Labels) -> list[Objective]:
+        """Tells what values of the series with these labels should be, by all entries that match."""
+        return [entry.objective for entry in self.objectives if entry.matches(labels)]
 
     def _entry_of(self, labels: Labels) -> Deployment:
         return next((entry for entry in self.deployments if entry.matches(labels)), Deployment())

@@ -27,6 +27,7 @@ from metrics_server.settings.field_types import (
     Text,
     Texts,
 )
+from metrics_server.settings.objectives import ObjectiveEntries
 
 
 class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -169,6 +170,7 @@ class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         LogFormat, "text, or json for one object a line, with the trace of an event that a line is about"
     ] = "text"
     log_level: Annotated[LogLevel, "least severe messages to log: DEBUG, INFO, WARNING or ERROR"] = "INFO"
+    objectives: Annotated[ObjectiveEntries, "what values of deployments should be; only in the configuration file"] = ()
     deployments: Annotated[
         Deployments, "metric model, threshold and class names by deployment; only in the configuration file"
     ] = ()

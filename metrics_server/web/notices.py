@@ -127,7 +127,9 @@ def _notices(
         yield _of_vocabularies(series.windows[window])
     elif headline is not None:
         yield from _against_predictor(headline, series, baseline, window)
-        yield from _against_time(headline, series.windows[longest].headline, longest)
+        if not series.objectives:
+            yield from _against_time(headline, series.windows[longest].headline, longest)
+    yield from _of_objectives(series, now)
     yield from _of_mismatches(series)
     yield from _of_labels(series, window, windows[window], now)
 
@@ -162,6 +164,19 @@ def _against_time(value: MetricValue, longer: MetricValue | None, name: str) -> 
     if longer is not None and worse(value, longer) is not None:
         title = metric_title(value.name)
         yield Notice(BAD, f"{title} {value_text(value)} is worse than the {value_text(longer)} of {name}")
+
+
+def _of_objectives(series: SeriesSummary, now: float) -> Iterator[Notice]:
+    for one in series.objectives:
+        if one.degraded and one.since is not UNSET:
+            side = "below" if direction_of(one.metric) > 0 else "above"
+            years = formatting.number(1 / one.false_alarms_a_year)
+            yield Notice(
+                BAD,
+                f"{metric_title(one.metric)} is {side} its objective of {formatting.number(one.level)} since"
+                f" {formatting.moment(one.since)}, {formatting.ago(one.since, now)}; while it is met, that"
+                f" takes {years} years or more on average",
+            )
 
 
 def _of_mismatches(series: SeriesSummary) -> Iterator[Notice]:

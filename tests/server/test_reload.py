@@ -60,7 +60,7 @@ def test_what_is_shown_is_taken_at_once(server: RunningServer, tmp_path: Path) -
     answer = json.loads(server.get("/v1/models/shop/wine?compare=predictor").body)
     assert answer["comparisons"][0]["baseline"] == "canary"
     _write(tmp_path, min_support=5, max_series=50, deployments=entries)
-    until(lambda: "model_accuracy_ratio" not in server.get("/v1/metrics").body.decode(), 10, "few pairs are shown")
+    until(lambda: "model_accuracy_ratio{" not in server.get("/v1/metrics").body.decode(), 10, "few pairs are shown")
 
 
 def test_what_a_series_is_waits_for_a_restart(server: RunningServer, tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def test_every_setting_is_documented() -> None:
     for name in OPTIONS:
         assert f"`--{name}`" in text
         assert f"`METRICS_SERVER_{name.upper()}`" in text
-    assert set(HELP) - set(OPTIONS) == {"deployments"}
+    assert set(HELP) - set(OPTIONS) == {"deployments", "objectives"}
     assert "`deployments:`" in text
 
 
