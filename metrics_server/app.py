@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from inspect import signature
@@ -17,6 +17,8 @@ from tornado.web import Application
 from metrics_server.api import worker_counts
 from metrics_server.api.exposition import AncestorLabels, Exposition
 from metrics_server.api.exposure import Exposure
+from metrics_server.api.group_gauges import Gauge, GroupGauges
+from metrics_server.api.groups import GroupReports
 from metrics_server.api.handlers import EventTarget, State
 from metrics_server.api.openapi import document
 from metrics_server.api.routes import HANDLERS, Route
@@ -199,6 +201,12 @@ class Server:
     def _current_baseline(self, labels: Labels) -> str | None:
         return self._settings.declared_baseline(labels)
 
+    def _current_group_references(self, labels: Labels) -> dict[str, str]:
+        return self._settings.group_references_of(labels)
+
+    def _current_group_gauges(self) -> Iterable[Gauge]:
+        return self._group_gauges.read() if self._settings.expose_groups else ()
+
     def _elasticsearch(self, key: str) -> PredictionLookup:
         settings = self._settings
         address, index = address_of(settings.elasticsearch_uri, key), checked_index(settings.elasticsearch_index)
@@ -225,6 +233,8 @@ class Server:
             self._current_custom_metrics_of,
         )
         shared = self._registry, self._totals
+        groups = GroupReports(*shared, evaluator, self._current_group_references)
+        self._group_gauges = GroupGauges(*shared, groups, list(self._windows))
         self._exposition = exposition = Exposition(
             *shared,
             self._telemetry,
@@ -232,12 +242,14 @@ class Server:
             seldon_metrics=settings.seldon_metrics,
             evaluator=evaluator,
             exposure_of=self._current_exposure_of,
+            group_gauges=self._current_group_gauges,
         )
         return exposition, Api(
             *shared,
             evaluator,
             self._store,
             self._telemetry,
+            group_reports=groups,
             windows=self._windows,
             history=seconds_of(settings.history),
             declared_baseline=self._current_baseline,

@@ -16,6 +16,7 @@ from typing import NamedTuple, TypeAlias
 from prometheus_client.exposition import choose_encoder
 
 from metrics_server.api.exposure import Exposure
+from metrics_server.api.group_gauges import Gauge
 from metrics_server.metrics import reward_stats
 from metrics_server.metrics.components import LABELS, PREDICTED, PREDICTIONS
 from metrics_server.metrics.custom_metric import METHOD, PREDICT, CustomType, exposed_names
@@ -203,8 +204,9 @@ class Exposition:
         seldon_metrics: bool,
         evaluator: Evaluator,
         exposure_of: Callable[[Labels], Exposure] = lambda labels: Exposure.FULL,
+        group_gauges: Callable[[], Iterable[Gauge]] = tuple,
     ) -> None:
-        """`exposure_of` tells how much of the series with these labels is exposed."""
+        """`exposure_of` tells how much of the series with these labels is exposed, `group_gauges` what of groups is."""
         self._registry = registry
         self._totals = totals
         self._telemetry = telemetry
@@ -212,6 +214,7 @@ class Exposition:
         self._seldon_metrics = seldon_metrics
         self._evaluator = evaluator
         self._exposure_of = exposure_of
+        self._group_gauges = group_gauges
         # By format (whether it is OpenMetrics) and series.
         self._cache: dict[bool, dict[int, _SeriesText]] = {False: {}, True: {}}
         self._forgotten = 0
@@ -236,9 +239,18 @@ class Exposition:
             series.id: self._series_text(series, is_openmetrics=is_openmetrics) for series in self._registry.current()
         }
         self._cache[is_openmetrics] = _within_memory(texts)
-        page = "".join(_page(texts.values(), frozenset(names), is_openmetrics=is_openmetrics))
+        series_texts = [*texts.values(), *self._group_texts()]
+        page = "".join(_page(series_texts, frozenset(names), is_openmetrics=is_openmetrics))
         registry = self._telemetry.exposed
         return page.encode() + encoder(registry.restricted_registry(names) if names else registry), content_type
+
+    def _group_texts(self) -> Iterator[_SeriesText]:
+        """Yields the comparison of groups, which is of several series, if it was asked for."""
+        lines = _SeriesLines(has_created=False)  # there are no counters
+        for name, labels, value in self._group_gauges():
+            lines.gauge(name, _label_text(labels), value)
+        if lines.families:
+            yield _SeriesText(None, lines.texts(), {}, 0)
 
     def _series_text(self, series: Series, *, is_openmetrics: bool) -> _SeriesText:
         version = (

@@ -21,6 +21,7 @@ from metrics_server.api.schema import (
     Comparisons,
     Error,
     FailedElement,
+    Groups,
     History,
     RejectedEvent,
     SeriesList,
@@ -200,6 +201,17 @@ class Route(Enum):
                 "The series of a deployment, or with `compare` its predictors compared.",
                 {200: ("The list, or the comparisons.", Body((SeriesList, Comparisons))), **_NAMED},
                 query.DEPLOYMENT,
+                who="reader",
+            ),
+        },
+    )
+    GROUPS = (
+        "/v1/models/{namespace}/{deployment}/groups",
+        {
+            "get": Operation(
+                "The rates of groups beside those of the group that is declared as their reference, in one look.",
+                {200: ("The groups, by predictor, model and dimension.", Body((Groups,))), **_NAMED},
+                query.GROUPS,
                 who="reader",
             ),
         },
