@@ -9,7 +9,7 @@ from typing import ClassVar
 from cm_models import classification, confusion, probability
 from cm_models.classification import readings
 from cm_models.confusion import COUNTED, Matrix, cells_of, counts_of, increments_of
-from metrics_server.metrics import Array, Families, Sample, SequentialEstimate, Sums
+from metrics_server.metrics import Array, Families, Rate, Sample, SequentialEstimate, Sums
 
 NEGATIVE, POSITIVE = CLASSES = ("0", "1")
 
@@ -61,6 +61,10 @@ class BinaryMetrics:
         if name in classification.FAMILIES:
             return classification.estimate(name, Matrix.of(sums))
         return probability.estimate(name, sums)
+
+    def rates(self, sums: Sums) -> Iterable[Rate]:
+        """Accuracy; selection, true and false positive rate of class "1"."""
+        return classification.rates(Matrix.of(sums), (POSITIVE,))
 
     def counts(self, sums: Sums) -> Iterable[Sample]:
         """Right and wrong pairs, and the four cells of the matrix without the empty ones."""

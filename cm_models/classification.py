@@ -12,7 +12,7 @@ Wilson's.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -22,11 +22,13 @@ from cm_models import vocabulary
 from cm_models.confusion import Matrix
 from metrics_server.metrics import (
     ROUNDING,
+    SELECTION,
     Array,
     AsymptoticEstimate,
     Families,
     GaugeSpec,
     Interval,
+    Rate,
     Sample,
     SequentialEstimate,
     correlation_interval,
@@ -152,6 +154,26 @@ def estimate(name: str, matrix: Matrix) -> SequentialEstimate | None:
             truths = dict(zip(matrix.labels, (matrix.support * matrix.effective_weight).tolist(), strict=True))
             return AsymptoticEstimate(overall.value, variance, matrix.pairs * matrix.effective_weight, truths)
     return None
+
+
+def rates(matrix: Matrix, positives: Iterable[str]) -> Iterator[Rate]:
+    """Yields the rates that groups are compared by: the accuracy, and with each of these classes as the positive one
+    the selection rate (predicted as it), the true and the false positive rate; without what is undefined.
+    """
+    pairs = matrix.pairs
+    found = [Rate("accuracy", {}, matrix.correct, pairs)]
+    margins = zip(matrix.hits.tolist(), matrix.support.tolist(), matrix.predicted.tolist(), strict=True)
+    by_class = dict(zip(matrix.labels, margins, strict=True))
+    for label in positives:
+        hits, support, predicted = by_class.get(label, (0.0, 0.0, 0.0))
+        labels = {"class": label}
+        found.append(Rate(SELECTION, labels, predicted, pairs))
+        found.append(Rate("true_positive_rate", labels, hits, support))
+        found.append(Rate("false_positive_rate", labels, max(0.0, predicted - hits), pairs - support))
+    share = matrix.effective_weight
+    for rate in found:
+        if rate.trials > ROUNDING * pairs:
+            yield rate._replace(successes=min(rate.successes, rate.trials) * share, trials=rate.trials * share)
 
 
 def per_class(matrix: Matrix, exported: Sequence[str]) -> Iterator[Sample]:

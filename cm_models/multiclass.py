@@ -9,7 +9,9 @@ from typing import ClassVar
 from cm_models import classification, confusion
 from cm_models.classification import readings
 from cm_models.confusion import COUNTED, MAX_EXPORTED_CELLS, Matrix, counts_of, increments_of
-from metrics_server.metrics import OTHER_CLASSES, Array, Families, Sample, SequentialEstimate, Sums
+from metrics_server.metrics import OTHER_CLASSES, Array, Families, Rate, Sample, SequentialEstimate, Sums
+
+MAX_RATED_CLASSES = 10  # that groups are compared by
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,11 @@ class Multiclass:
     def estimate(self, name: str, sums: Sums) -> SequentialEstimate | None:
         """The accuracy and the averages over classes; see `cm_models.classification`."""
         return classification.estimate(name, Matrix.of(sums))
+
+    def rates(self, sums: Sums) -> Iterable[Rate]:
+        """Accuracy; of the first ten classes selection, true and false positive rate, each against the rest."""
+        matrix = Matrix.of(sums)
+        return classification.rates(matrix, self.exported(matrix.labels)[:MAX_RATED_CLASSES])
 
     def counts(self, sums: Sums) -> Iterable[Sample]:
         """Right and wrong pairs, and the cells of the matrix; beyond 30 classes the first 30 and `__other__`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from inspect import signature
@@ -17,6 +17,9 @@ from tornado.web import Application
 from metrics_server.api import worker_counts
 from metrics_server.api.exposition import AncestorLabels, Exposition
 from metrics_server.api.exposure import Exposure
+from metrics_server.api.gauges import Gauge, objective_gauges, verdict_gauges
+from metrics_server.api.group_gauges import GroupGauges
+from metrics_server.api.groups import GroupReports
 from metrics_server.api.handlers import EventTarget, State
 from metrics_server.api.openapi import document
 from metrics_server.api.routes import HANDLERS, Route
@@ -108,16 +111,14 @@ class Server:
         self._evaluator = Evaluator(exported, settings.min_support, self._current_custom_metrics_of)
         self._objectives = Objectives(store, self._registry, self._totals, self._evaluator, self._current_objectives_of)
         self._writer = self._make_writer()
-        has_replies = bool(settings.event_type and settings.event_source)
-        replies = Replies(settings.event_type, settings.event_source) if has_replies else None
+        replies = _replies(settings)
         self._forwarder = Forwarder(settings.reply_url, self._telemetry) if settings.reply_url and replies else None
         self._lookup = self._elasticsearch(elastic_key) if settings.elasticsearch_uri else None
         self._ingest = self._make_ingest(defaults, replies)
         self._kafka = self._consumer() if settings.kafka_brokers else None
         self._token_files = _token_files(settings)
         self._certificates = _certificates(settings)
-        clients = Clients(are_verified=bool(settings.tls_client_ca), senders=settings.tls_clients)
-        self.access = _access(self._token_files, clients)
+        self.access = _access(self._token_files, settings)
         limits = {"max_body_bytes": settings.max_body_bytes, "max_bodies_bytes": settings.max_bodies_bytes}
         self._gate = Gate(self._ingest, **limits, access=self.access)
         self._pools = WorkerPools()
@@ -211,6 +212,16 @@ class Server:
     def _current_decision_of(self, labels: Labels) -> Decision:
         return self._settings.decision_of(labels)
 
+    def _current_group_references(self, labels: Labels) -> dict[str, str]:
+        return self._settings.group_references_of(labels)
+
+    def _judged(self, verdicts: KeptVerdicts, groups: GroupGauges) -> Iterator[Gauge]:
+        """Yields what is said of series beside their sums."""
+        yield from verdict_gauges(verdicts)
+        yield from objective_gauges(self._registry, self._objectives.states_of)
+        if self._settings.expose_groups:
+            yield from groups.read()
+
     def _elasticsearch(self, key: str) -> PredictionLookup:
         settings = self._settings
         address, index = address_of(settings.elasticsearch_uri, key), checked_index(settings.elasticsearch_index)
@@ -242,6 +253,7 @@ class Server:
             decision_of=self._current_decision_of,
             clock=self._store.now,
         )
+        groups = GroupReports(*shared, evaluator, self._current_group_references)
         self._exposition = exposition = Exposition(
             *shared,
             self._telemetry,
@@ -249,14 +261,14 @@ class Server:
             seldon_metrics=settings.seldon_metrics,
             evaluator=evaluator,
             exposure_of=self._current_exposure_of,
-            verdicts=KeptVerdicts(verdicts),
-            objectives_of=self._objectives.states_of,
+            judged=partial(self._judged, KeptVerdicts(verdicts), GroupGauges(*shared, groups, list(self._windows))),
         )
         return exposition, Api(
             *shared,
             evaluator,
             self._store,
             self._telemetry,
+            group_reports=groups,
             windows=self._windows,
             history=seconds_of(settings.history),
             verdicts=verdicts,
@@ -432,7 +444,12 @@ def _token_files(settings: Settings) -> dict[str, TokenFile]:
     return {option: token_file(option, path) for option, path in named.items() if path}
 
 
-def _access(files: Mapping[str, TokenFile], clients: Clients) -> Access:
+def _replies(settings: Settings) -> Replies | None:
+    has_replies = settings.event_type and settings.event_source
+    return Replies(settings.event_type, settings.event_source) if has_replies else None
+
+
+def _access(files: Mapping[str, TokenFile], settings: Settings) -> Access:
     def tokens(*options: str) -> Tokens:
         return Tokens(*(files[option] for option in options if option in files))
 
@@ -440,5 +457,5 @@ def _access(files: Mapping[str, TokenFile], clients: Clients) -> Access:
         sending=tokens("token_file", "send_token_file"),
         reading=tokens("read_token_file"),
         retiring=tokens("token_file", "delete_token_file"),
-        clients=clients,
+        clients=Clients(are_verified=bool(settings.tls_client_ca), senders=settings.tls_clients),
     )

@@ -7,26 +7,22 @@ telemetry is small and goes through prometheus_client.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from sys import getsizeof
 from typing import NamedTuple, TypeAlias
 
-from msgspec import UNSET
 from prometheus_client.exposition import choose_encoder
 
 from metrics_server.api.exposure import Exposure
-from metrics_server.api.schema import CanaryVerdict
-from metrics_server.api.verdict import KeptVerdicts
+from metrics_server.api.gauges import Gauge
 from metrics_server.metrics import reward_stats
 from metrics_server.metrics.components import LABELS, PREDICTED, PREDICTIONS
 from metrics_server.metrics.custom_metric import METHOD, PREDICT, CustomType, exposed_names
 from metrics_server.metrics.duration_histogram import DELAY, LATENCY, cumulated
 from metrics_server.metrics.labels import LabelStatus
 from metrics_server.metrics.model import OTHER_CLASSES, SELDON_PREFIX
-from metrics_server.metrics.sequential.verdict import Verdict
 from metrics_server.metrics.sums import Sums
 from metrics_server.metrics.window import CUMULATIVE, CUMULATIVE_REAPPLIED, CUMULATIVE_RETRACTED
 from metrics_server.series.evaluator import OF_SERVER, Evaluator
@@ -40,7 +36,6 @@ from metrics_server.series.families import (
     family_of,
     is_known,
 )
-from metrics_server.series.objective import ObjectiveState
 from metrics_server.series.registry import SeriesRegistry
 from metrics_server.series.series import Labels, Series
 from metrics_server.series.totals import SeriesTotals, Totals
@@ -192,27 +187,6 @@ def _with_names(text: str, names: Collection[str]) -> str:
     return "".join(line for line in text.splitlines(True) if line.partition("{")[0] in names)
 
 
-def _collect_verdict(lines: _SeriesLines, labels: Labels, one: CanaryVerdict) -> None:
-    of_pair = _label_text({**dict(zip(SERIES_LABELS, labels, strict=True)), "baseline": one.baseline})
-    for verdict in Verdict:
-        lines.gauge("model_canary_verdict", _joined(of_pair, {"verdict": verdict}), float(verdict == one.verdict))
-    if one.metric is not None:
-        of_metric = _joined(of_pair, {"metric": one.metric})
-        for end, value in (("", one.difference), ("_lower", one.lower), ("_upper", one.upper)):
-            if value is not UNSET:
-                lines.gauge(f"model_canary_difference{end}", of_metric, value)
-
-
-def _collect_objective(lines: _SeriesLines, labels: Labels, state: ObjectiveState) -> None:
-    of_metric = _label_text({**dict(zip(SERIES_LABELS, labels, strict=True)), "metric": state.objective.metric})
-    lines.gauge("model_objective", of_metric, state.objective.level)
-    lines.gauge("model_degraded", of_metric, float(state.is_missed))
-    if math.isfinite(state.evidence):
-        lines.gauge("model_degradation_evidence", of_metric, state.evidence)
-    if state.since is not None:
-        lines.gauge("model_degraded_since_timestamp_seconds", of_metric, state.since)
-
-
 class Exposition:
     """Renders the page. It only reads, and may be called from any thread.
 
@@ -230,10 +204,11 @@ class Exposition:
         seldon_metrics: bool,
         evaluator: Evaluator,
         exposure_of: Callable[[Labels], Exposure] = lambda labels: Exposure.FULL,
-        verdicts: KeptVerdicts | None = None,
-        objectives_of: Callable[[int], Sequence[ObjectiveState]] = lambda series_id: (),
+        judged: Callable[[], Iterable[Gauge]] = tuple,
     ) -> None:
-        """`exposure_of` tells how much of the series with these labels is exposed."""
+        """`exposure_of` tells how much of the series with these labels is exposed, `judged` yields what is said beside
+        its sums.
+        """
         self._registry = registry
         self._totals = totals
         self._telemetry = telemetry
@@ -241,8 +216,7 @@ class Exposition:
         self._seldon_metrics = seldon_metrics
         self._evaluator = evaluator
         self._exposure_of = exposure_of
-        self._verdicts = verdicts
-        self._objectives_of = objectives_of
+        self._judged = judged
         # By format (whether it is OpenMetrics) and series.
         self._cache: dict[bool, dict[int, _SeriesText]] = {False: {}, True: {}}
         self._forgotten = 0
@@ -267,19 +241,18 @@ class Exposition:
             series.id: self._series_text(series, is_openmetrics=is_openmetrics) for series in self._registry.current()
         }
         self._cache[is_openmetrics] = _within_memory(texts)
-        page = "".join(_page((*texts.values(), self._judged()), frozenset(names), is_openmetrics=is_openmetrics))
+        series_texts = [*texts.values(), *self._judged_texts()]
+        page = "".join(_page(series_texts, frozenset(names), is_openmetrics=is_openmetrics))
         registry = self._telemetry.exposed
         return page.encode() + encoder(registry.restricted_registry(names) if names else registry), content_type
 
-    def _judged(self) -> _SeriesText:
-        """Renders verdicts and objectives, which change without the sums of their series."""
-        lines = _SeriesLines(has_created=False)
-        for labels, verdict in self._verdicts.current() if self._verdicts else ():
-            _collect_verdict(lines, labels, verdict)
-        for series in self._registry.current():
-            for state in self._objectives_of(series.id):
-                _collect_objective(lines, series.labels, state)
-        return _SeriesText(None, lines.texts(), {}, 0)
+    def _judged_texts(self) -> Iterator[_SeriesText]:
+        """Yields what is judged of several series together, or without their sums."""
+        lines = _SeriesLines(has_created=False)  # there are no counters
+        for name, labels, value in self._judged():
+            lines.gauge(name, _label_text(labels), value)
+        if lines.families:
+            yield _SeriesText(None, lines.texts(), {}, 0)
 
     def _series_text(self, series: Series, *, is_openmetrics: bool) -> _SeriesText:
         version = (

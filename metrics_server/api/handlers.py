@@ -78,6 +78,14 @@ class DeploymentVerdict(Answering):
         await self.answer_json(self._pools.past, lambda _: self._api.verdicts(parts, self.request.query))
 
 
+@serves(Route.GROUPS)
+class Groups(Answering):
+    """The groups of one deployment beside their references."""
+
+    async def get(self, *parts: str) -> None:
+        await self.answer_json(self._pools.readings, lambda _: self._api.groups(parts, self.request.query))
+
+
 class OwnerOnly(Handler):
     """A route that does what only the owner of the server may have done."""
 

@@ -149,6 +149,11 @@ VERDICT = (
     ),
 )
 
+GROUPS = (
+    Parameter("window", "The window to compare in; the first that is configured by default.", _TEXT, str),
+    Parameter("dimension", "Only the groups of this dimension.", _TEXT, str),
+)
+
 _FIGURES = Parameter(
     "figures",
     "The figures of the page in these colours, as Bokeh's JSON, in its place.",

@@ -22,6 +22,7 @@ from metrics_server.api.schema import (
     Comparisons,
     Error,
     FailedElement,
+    Groups,
     History,
     RejectedEvent,
     SeriesList,
@@ -212,6 +213,17 @@ class Route(Enum):
                 "Whether predictors of a deployment are better than their baseline, at every look.",
                 {200: ("The verdicts.", Body((CanaryVerdicts,))), **_NAMED},
                 query.VERDICT,
+                who="reader",
+            ),
+        },
+    )
+    GROUPS = (
+        "/v1/models/{namespace}/{deployment}/groups",
+        {
+            "get": Operation(
+                "The rates of groups beside those of the group that is declared as their reference, in one look.",
+                {200: ("The groups, by predictor, model and dimension.", Body((Groups,))), **_NAMED},
+                query.GROUPS,
                 who="reader",
             ),
         },

@@ -236,6 +236,66 @@ class CanaryVerdicts(msgspec.Struct, kw_only=True):
     verdicts: list[CanaryVerdict]
 
 
+class GroupRate(msgspec.Struct, kw_only=True):
+    """A rate of a group, and how much it differs from that of the reference: `difference` is the group's less the
+    reference's, `ratio` the group's by the reference's.
+
+    All intervals are of 95 % and for one look. `holm_p_value` takes into account how many groups are compared.
+    """
+
+    name: str
+    labels: dict[str, str]
+    value: float
+    lower: float
+    upper: float
+    support: float
+    difference: float | UnsetType = UNSET
+    difference_lower: float | UnsetType = UNSET
+    difference_upper: float | UnsetType = UNSET
+    ratio: float | UnsetType = UNSET
+    ratio_lower: float | UnsetType = UNSET
+    ratio_upper: float | UnsetType = UNSET
+    p_value: float | UnsetType = UNSET
+    holm_p_value: float | UnsetType = UNSET
+
+
+class Group(msgspec.Struct, kw_only=True):
+    """A group, by the value that it has in its dimension; `coverage` is the share of its predictions that are labelled.
+
+    Where coverage differs, so may rates, whatever the model does.
+    """
+
+    group: str
+    predictions: float
+    support: float
+    coverage: float | UnsetType = UNSET
+    rates: list[GroupRate]
+
+
+class GroupReport(msgspec.Struct, kw_only=True):
+    """The groups of one dimension of a predictor's model, the reference first if it has any predictions.
+
+    `selection_of` tells whether the selection rates are of all logged predictions, or of those with a label; all other
+    rates are of those with a label.
+    """
+
+    predictor: str
+    model: str
+    dimension: str
+    reference: str
+    selection_of: Literal["predictions", "labelled"]
+    groups: list[Group]
+
+
+class Groups(msgspec.Struct, kw_only=True):
+    """The groups of a deployment in one window: a report for one look, and nothing to alert on."""
+
+    window: str
+    since: float = msgspec.field(name="from")
+    until: float = msgspec.field(name="to")
+    reports: list[GroupReport]
+
+
 class WindowSummary(msgspec.Struct, kw_only=True):
     """A series in one window; `headline` is the first value of its metric model, null while there is none.
 

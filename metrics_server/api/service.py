@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 from metrics_server.api import parameters
 from metrics_server.api.comparison import comparison_of
+from metrics_server.api.groups import GroupReports
 from metrics_server.api.history import FEW_POINTS, Step, Steps, checked_steps, steps_of
 from metrics_server.api.parameters import label_of, labels_of
 from metrics_server.api.responses import (
@@ -25,6 +26,8 @@ from metrics_server.api.schema import (
     CanaryVerdicts,
     Comparisons,
     FollowedRequests,
+    GroupReport,
+    Groups,
     History,
     MetricValue,
     Point,
@@ -71,6 +74,7 @@ class Api:
         store: Store,
         telemetry: Telemetry,
         *,
+        group_reports: GroupReports,
         windows: Mapping[str, int],
         history: int,
         verdicts: Verdicts,
@@ -87,6 +91,7 @@ class Api:
         self._evaluator = evaluator
         self._store = store
         self._telemetry = telemetry
+        self._group_reports = group_reports
         self._windows = dict(windows)
         self._history = history
         self._verdicts = verdicts
@@ -107,6 +112,20 @@ class Api:
         if arguments:
             raise BadRequest(f"{next(iter(arguments))}: only together with compare=predictor")
         return SeriesList(models=self.series_summaries(segments), requests=self.followed_requests(segments))
+
+    def groups(self, segments: Sequence[str], query: str) -> Groups:
+        """Compares the groups of one deployment with their references."""
+        arguments = parameters.read(query, parameters.GROUPS)
+        prefix, dimension = tuple(map(label_of, segments)), arguments.get("dimension")
+        name = self._window(arguments["window"]) if "window" in arguments else next(iter(self._windows))
+        of_deployment = [series for series in self._parents() if series.labels[:2] == prefix]
+        if not of_deployment:
+            raise not_found("there is no such deployment")
+        reports = [each for series in of_deployment for each in self._group_reports.reports(series, name, dimension)]
+        if dimension is not None and not reports:
+            raise not_found("dimension: it is declared for no groups of this deployment, by --groups")
+        now = self._clock()
+        return Groups(window=name, since=edge_of(self._windows[name], now), until=now, reports=reports)
 
     def model(self, segments: Sequence[str], query: str, deadline: Deadline | None = None) -> SeriesReport | History:
         """Reports on a series in its windows, or returns its history unless the deadline passes first."""
@@ -188,6 +207,10 @@ class Api:
         windows = {name: self._window_report(series, totals.windows[name], name, now, arguments) for name in names}
         slices = self._registry.slices_of(series.labels)
         return report_of(self._evaluator, series, slices, totals, windows, objectives=self._objectives_of(series.id))
+
+    def groups_of(self, segments: Sequence[str], window: str) -> list[GroupReport]:
+        """Compares the groups of a series with their references."""
+        return self._group_reports.reports(self._series(labels_of(segments), None), self._window(window))
 
     def slice_summaries(self, segments: Sequence[str], window: str) -> dict[str, WindowSummary]:
         """Summarizes the slices of a series in a window, by name."""

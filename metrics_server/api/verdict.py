@@ -295,9 +295,9 @@ def _age(delays: Sums) -> int:
 
 
 def _sequential_names(series: Series) -> Iterator[str]:
-    """Yields the values of a series of which more is better or worse, without labels, in the order of its model."""
+    """Yields the values of a series of which more is better or worse, in the order of its model; none of a class."""
     for name, spec in getattr(series.model, "families", {}).items():
-        if isinstance(spec, GaugeSpec) and spec.better and not spec.labels:
+        if isinstance(spec, GaugeSpec) and spec.better and "class" not in spec.labels:
             yield name
 
 

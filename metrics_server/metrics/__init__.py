@@ -2,7 +2,8 @@
 
 A model turns labelled predictions into `Sums` and sums into `Sample`s (see `MetricModel`), and may say in `families`
 what its samples mean (`GaugeSpec`, `CounterSpec`). The functions named `…_interval` make 95 % intervals, a
-`LogHistogram` reads quantiles, and a `SequentialEstimate` is what a value tells to be looked at again and again.
+`LogHistogram` reads quantiles, a `SequentialEstimate` is what a value tells to be looked at again and again, and a
+`Rate` is what groups are compared by.
 """
 
 from metrics_server.metrics.confidence import (
@@ -18,6 +19,7 @@ from metrics_server.metrics.confidence import (
     skewed_mean_interval,
     wilson_interval,
 )
+from metrics_server.metrics.group import SELECTION, Rate, Rated
 from metrics_server.metrics.log_histogram import NEARLY_ZERO, LogHistogram, Moments, bin_counts, bin_rows
 from metrics_server.metrics.model import (
     OTHER_CLASSES,
@@ -47,6 +49,7 @@ __all__ = [
     "NEARLY_ZERO",
     "OTHER_CLASSES",
     "ROUNDING",
+    "SELECTION",
     "SEPARATOR",
     "VOCABULARIES_DIFFER",
     "AncestorCounting",
@@ -60,6 +63,8 @@ __all__ = [
     "LogHistogram",
     "MetricModel",
     "Moments",
+    "Rate",
+    "Rated",
     "Sample",
     "Sequential",
     "SequentialEstimate",

@@ -156,7 +156,7 @@ class Objectives:
 
     def _better(self, watched: _Watched) -> int:
         spec = getattr(watched.series.model, "families", {}).get(watched.objective.metric.removeprefix(PREFIX))
-        return spec.better if isinstance(spec, GaugeSpec) and not spec.labels else 0
+        return spec.better if isinstance(spec, GaugeSpec) and "class" not in spec.labels else 0
 
     def _successes(self, watched: _Watched, sums: Sums) -> tuple[float, float] | None:
         """The successes and trials of a share, or of the mean of values from 0 to 1; None if the value is neither."""

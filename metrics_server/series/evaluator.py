@@ -15,6 +15,7 @@ from metrics_server.metrics.components import LOGGED, PAIRS
 from metrics_server.metrics.confidence import WEIGHT_EXCESS, effective_weight
 from metrics_server.metrics.custom_metric import ALL, CustomMetric, CustomType, takes
 from metrics_server.metrics.duration_histogram import cumulated
+from metrics_server.metrics.group import SELECTION, Rate, Rated
 from metrics_server.metrics.model import VOCABULARIES_DIFFER, AncestorCounting, Counting, Sample, Tabular
 from metrics_server.metrics.sequential.estimate import Sequential, SequentialEstimate
 from metrics_server.metrics.sums import Sums, add_into
@@ -136,6 +137,16 @@ class Evaluator:
             self._warn(error)
             return {}
 
+    def rates(self, series: Series, sums: Sums) -> list[Rate]:
+        """The rates that groups are compared by, of one window."""
+        if not isinstance(series.model, Rated) or not sums.get(PAIRS):
+            return []
+        try:
+            return [rate for rate in series.model.rates(sums) if _is_readable(rate)]
+        except Exception as error:  # noqa: BLE001 - of a user's metric model
+            self._warn(error)
+            return []
+
     def _noted(self, series: Series, read: Callable[[], Iterable[Sample]]) -> Iterator[Sample]:
         """Samples that may be exposed; logs once of a series that its pairs are of two vocabularies."""
         for sample in self._valid(read):
@@ -199,6 +210,12 @@ def _is_plain(sample: Sample) -> bool:
         return True
     lower, upper = ends
     return type(lower) is float is type(upper) and not lower - lower and not upper - upper
+
+
+def _is_readable(rate: Rate) -> bool:
+    """Tells whether it is a share that can be exposed, and says of which class where it has to."""
+    is_share = 0 <= rate.successes <= rate.trials and 0 < rate.trials < math.inf
+    return is_share and is_exposable(rate.name, rate.labels) and (rate.name != SELECTION or "class" in rate.labels)
 
 
 def _unweighted(samples: Iterable[Sample], sums: Sums) -> Iterator[Sample]:

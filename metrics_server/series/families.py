@@ -53,6 +53,22 @@ def _with_retracted(name: str, help_text: str, clock: str, labels: tuple[str, ..
     }
 
 
+# `slice` is the group; a rate with a class has that too.
+GROUP_LABELS = ("window", "slice", "reference", "rate", "class")
+
+
+def _compared_with_reference(measure: str, words: str) -> dict[str, Family]:
+    """The comparison of a rate of a group, and the ends of its interval."""
+    name = f"model_group_{measure}"
+    ends = {
+        f"{name}_{end}": Family(
+            GAUGE, f"{word} end of the 95 % interval of {name}, for one look. {_WINDOW}", GROUP_LABELS
+        )
+        for end, word in (("lower", "Lower"), ("upper", "Upper"))
+    }
+    return {name: Family(GAUGE, f"A rate of a group {words}; with --expose_groups. {_WINDOW}", GROUP_LABELS), **ends}
+
+
 _SERIES: dict[str, Family] = {
     "model_predictions": Family(COUNTER, "Rows seen in the request log, by arrival."),
     **_with_retracted(
@@ -114,6 +130,13 @@ _SERIES: dict[str, Family] = {
         "1 for what the labels say of the predictor against its baseline, at every look: better, worse, equivalent,"
         " undecided or incomparable; else 0.",
         ("baseline", "verdict"),
+    ),
+    **_compared_with_reference("difference", "less that of the reference"),
+    **_compared_with_reference("ratio", "by that of the reference"),
+    "model_group_holm_p_value": Family(
+        GAUGE,
+        f"Of the test that a rate of a group is that of the reference, for all groups together. {_WINDOW}",
+        GROUP_LABELS,
     ),
 }
 

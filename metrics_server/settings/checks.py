@@ -63,6 +63,17 @@ def _check_deployments(settings: Table) -> None:
             )
 
 
+def _check_groups(settings: Table) -> None:
+    sliced = [dimension.partition("=")[0] for dimension in settings.slices]
+    of_deployments = ((f"--deployments[{at}]: groups", each.groups) for at, each in enumerate(settings.deployments))
+    for option, references in (("--groups", settings.groups), *of_deployments):
+        dimensions = [reference.partition("=")[0] for reference in references or ()]
+        if unknown := [dimension for dimension in dimensions if dimension not in sliced]:
+            raise BadConfiguration(f"{option} {unknown[0]}: want a dimension of --slices")
+        if len(set(dimensions)) < len(dimensions):
+            raise BadConfiguration(f"{option}: want one reference for each dimension")
+
+
 _CHECKS = (
     _check_series_retention,
     _check_windows,
@@ -70,4 +81,5 @@ _CHECKS = (
     _check_tls,
     _check_kafka,
     _check_deployments,
+    _check_groups,
 )

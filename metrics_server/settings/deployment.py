@@ -12,6 +12,7 @@ from metrics_server.settings.field_types import (
     Amount,
     CustomNames,
     Exposed,
+    GroupReferences,
     IdPlaces,
     PositiveInt,
     PredictorPlaces,
@@ -43,6 +44,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     request_id_from: IdPlaces | None = None
     predictor_from: PredictorPlaces | None = None
     custom_metrics: CustomNames | None = None
+    groups: GroupReferences | None = None
 
     @property
     def is_of_whole_deployments(self) -> bool:

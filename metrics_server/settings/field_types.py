@@ -45,6 +45,12 @@ PredictorPlaces = Annotated[
 _CUSTOM = "for Prometheus that do not begin with model_, metrics_server_, seldon_metric_ or __"
 CustomName = Annotated[str, Meta(pattern=rf"^(\*|{NAME_PATTERN})$"), "a name, or * for all"]
 CustomNames = Annotated[tuple[CustomName, ...], f"names {_CUSTOM}, separated by commas, or * for all"]
+GroupReference = Annotated[
+    str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*=.+$"), "a dimension of --slices and a value of it, such as gender=m"
+]
+GroupReferences = Annotated[
+    tuple[GroupReference, ...], "dimensions of --slices, each with a value, such as gender=m, separated by commas"
+]
 PathPrefix = Annotated[str, Meta(pattern=r"^(/[A-Za-z0-9._~-]+)*$"), "a path such as /seldon-events"]
 LogLevel = Annotated[
     str, Meta(pattern=f"(?i)^({'|'.join(logging.getLevelNamesMapping())})$"), "DEBUG, INFO, WARNING or ERROR"

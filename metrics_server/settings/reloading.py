@@ -12,8 +12,10 @@ from metrics_server.settings.loading import HELP
 from metrics_server.settings.settings import Settings
 
 # What may change while a server runs: neither what a series is nor what is paired depends on it.
-LIVE = frozenset(("absent_reward", "custom_metrics", "expose", "log_level", "min_support", "objectives"))
-LIVE_OF_DEPLOYMENT = ("absent_reward", "baseline", "custom_metrics", "expose", "margin", "traffic")
+LIVE = frozenset(
+    ("absent_reward", "custom_metrics", "expose", "expose_groups", "groups", "log_level", "min_support", "objectives")
+)
+LIVE_OF_DEPLOYMENT = ("absent_reward", "baseline", "custom_metrics", "expose", "groups", "margin", "traffic")
 MATCHED = ("namespace", "deployment", "predictor", "model")
 
 

@@ -72,6 +72,12 @@ class Settings(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
         own = self._entry_of(labels).custom_metrics
         return names_asked_for(self.custom_metrics if own is None else own)
 
+    def group_references_of(self, labels: Labels) -> dict[str, str]:
+        """Tells which slices of the series with these labels are groups: by dimension the value of the reference."""
+        own = self._entry_of(labels).groups
+        references = (reference.partition("=") for reference in (self.groups if own is None else own))
+        return {dimension: value for dimension, _, value in references}
+
     @property
     def _tells_of_senders(self) -> bool:
         """Tells whether anything is set that `sender_rules` has beside the tasks of metric models."""

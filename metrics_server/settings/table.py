@@ -14,6 +14,7 @@ from metrics_server.settings.field_types import (
     Duration,
     Durations,
     Exposed,
+    GroupReferences,
     IdPlaces,
     LogFormat,
     LogLevel,
@@ -101,6 +102,14 @@ class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     max_slices: Annotated[
         PositiveInt, "slices of a model in one dimension at most; the rest count as name=__other__"
     ] = 100
+    groups: Annotated[
+        GroupReferences,
+        "dimensions of --slices whose slices are groups, each with the one that the others are compared with:"
+        " dimension=value, separated by commas",
+    ] = ()
+    expose_groups: Annotated[
+        Switch, "expose model_group_* too, the comparison of groups: for reports, nothing to alert on"
+    ] = False
     absent_reward: Annotated[
         AbsentReward,
         "what feedback with a truth and without a reward says of it: none, or zero where senders leave zeros out, as"

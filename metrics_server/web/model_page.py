@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from msgspec import UNSET
 
 from metrics_server.api.parameters import COSTS
 from metrics_server.api.responses import class_order, headline_among, interval_of
 from metrics_server.api.schema import (
+    GroupRate,
+    GroupReport,
     History,
     MetricValue,
     SeriesReport,
@@ -20,10 +22,13 @@ from metrics_server.api.schema import (
     WindowSummary,
 )
 from metrics_server.api.service import Api
+from metrics_server.metrics.sequential.verdict import COVERAGE_APART
 from metrics_server.series.families import direction_of
 from metrics_server.web import chart, links, notices
 from metrics_server.web.measure import CLASS_SHARE, is_repeated, key_of, measures_of, unlabelled
 from metrics_server.web.page_request import PageRequest
+
+RateKey: TypeAlias = "tuple[str, tuple[tuple[str, str], ...]]"  # name and labels
 
 _NOT_LISTED = ("model_support", "model_label_coverage_ratio")
 _COLUMNS = {
@@ -48,6 +53,19 @@ class Predictor(NamedTuple):
     link: str
     share: float | None  # of the deployment's predictions in this window
     is_shown: bool
+
+
+class ComparedGroups(NamedTuple):
+    """The groups of a dimension: by name and labels of a rate that of each group, None where it is undefined."""
+
+    report: GroupReport
+    rows: dict[RateKey, list[GroupRate | None]]
+
+    @property
+    def are_labelled_alike(self) -> bool:
+        """Whether the labelled shares of the groups do not differ so much that their rates are not to be compared."""
+        shares = [group.coverage for group in self.report.groups if group.coverage is not UNSET]
+        return not shares or max(shares) - min(shares) <= COVERAGE_APART
 
 
 class Thresholds(NamedTuple):
@@ -89,6 +107,7 @@ def model_page(api: Api, page_request: PageRequest) -> dict[str, Any]:
         "deployment_link": links.deployment(report.namespace, report.deployment, window=window, model=report.model),
         "slices": _slices(slices, page_request.query),
         "are_ranked": _are_ranked(slices),
+        "groups": [] if slice_argument else [_compared_groups(each) for each in api.groups_of(segments, window)],
         "notices": [] if slice_argument else _notices(predictors, report, page_request),
         "query": page_request.query,
         "charts": _charts(report, in_window, history, None if metric is None else metrics[metric], thresholds),
@@ -151,6 +170,16 @@ def _slices(summaries: Mapping[str, WindowSummary], query: Mapping[str, Any]) ->
     """
     slices = [Slice(name, summary, links.changed(query, slice=name)) for name, summary in summaries.items()]
     return sorted(slices, key=lambda slice_: _at_best(slice_.summary.headline)) if _are_ranked(summaries) else slices
+
+
+def _compared_groups(report: GroupReport) -> ComparedGroups:
+    by_group = [{_rate_key(rate): rate for rate in group.rates} for group in report.groups]
+    keys = dict.fromkeys(key for rates in by_group for key in rates)
+    return ComparedGroups(report, {key: [rates.get(key) for rates in by_group] for key in keys})
+
+
+def _rate_key(rate: GroupRate) -> RateKey:
+    return rate.name, tuple(rate.labels.items())
 
 
 def _are_ranked(summaries: Mapping[str, WindowSummary]) -> bool:

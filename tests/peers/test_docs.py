@@ -35,7 +35,10 @@ def test_every_family_of_a_real_page_is_documented(serve: Serve, tmp_path: Path)
     """Whatever all tasks, corrections and rewards bring to the page has a line in the reference, with its type."""
     config = tmp_path / "models.yaml"
     config.write_text(_configuration())
-    server = serve("--store", shared_postgres().fresh(), "--kafka_brokers", "127.0.0.1:1", "--config", str(config))
+    grouping = ("--slices", "tenant=attribute:tenant", "--groups", "tenant=a", "--expose_groups")
+    server = serve(
+        "--store", shared_postgres().fresh(), "--kafka_brokers", "127.0.0.1:1", "--config", str(config), *grouping
+    )
     server.post({"data": {"ndarray": [[5.1, 3.5, 1.4, 0.2]]}}, ce(REQUEST, "0", "r"))
     server.post({"data": {"ndarray": [[0.1, 0.2, 0.7]]}}, ce(RESPONSE, "1", "r"))
     for number, truth in enumerate((1, 2, None)):
@@ -43,6 +46,9 @@ def test_every_family_of_a_real_page_is_documented(serve: Serve, tmp_path: Path)
     for number, (truth, row) in enumerate(((0, [0.7, 0.2, 0.1]), (1, [0.5, 0.3, 0.2]), (2, [0.1, 0.2, 0.7]))):
         body = {"response": {"data": {"ndarray": [row]}}, "truth": {"data": {"ndarray": [truth]}}, "reward": 1}
         server.post(body, ce(FEEDBACK, f"3-{number}", f"w{number}"))
+    for number, (tenant, truth) in enumerate((("a", "ale"), ("b", "ale"), ("b", "stout"))):
+        body = {"response": {"data": {"ndarray": ["ale"]}}, "truth": {"data": {"ndarray": [truth]}}}
+        server.post(body, ce(FEEDBACK, f"6-{number}", f"g{number}", inferenceservicename="beer", tenant=tenant))
     for number, (sold, price) in enumerate(((14.5, 12.5), (20.0, 21.0), (18.5, 19.0), (9.5, 11.0))):
         names = {"inferenceservicename": "houses"}
         server.post({"data": {"ndarray": [price]}}, ce(RESPONSE, f"4-{number}", f"price{number}", **names))
@@ -101,7 +107,13 @@ def test_the_examples_serve(serve: Serve, model: str, family: str, value: float)
 
 
 @pytest.mark.parametrize(
-    "name", ["how-to/choose-a-metric-model.md", "how-to/write-a-metric-model.md", "reference/settings.md"]
+    "name",
+    [
+        "how-to/choose-a-metric-model.md",
+        "how-to/groups.md",
+        "how-to/write-a-metric-model.md",
+        "reference/settings.md",
+    ],
 )
 def test_yaml_in_the_pages_is_a_configuration(name: str, tmp_path: Path, serve: Serve) -> None:
     """A server starts with each file of settings that a page shows."""

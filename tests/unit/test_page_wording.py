@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from metrics_server.api.schema import History, MetricValue, Point, SeriesSummary, WindowSummary
+from metrics_server.api.schema import History, MetricValue, ObjectiveReport, Point, SeriesSummary, WindowSummary
 from metrics_server.web import formatting as wording
 from metrics_server.web.notices import BAD, NOTE, WARN, ranked
 from metrics_server.web.sparkline import sparkline
@@ -56,6 +56,7 @@ def _entry(
         "last_prediction_at": 900.0,
         "last_label_at": 900.0,
         "labels": {},
+        "objectives": [],
     }
     windows = {"1h": standing, "1d": WindowSummary(**counts, headline=longest)}
     return SeriesSummary(**{**given, "windows": windows, **more})
@@ -188,3 +189,28 @@ def test_a_trend_does_not_bridge_what_is_missing() -> None:
     assert [x for x, _ in spots] == sorted(x for x, _ in spots)
     assert [y for _, y in spots] == sorted(y for _, y in spots), "downwards is larger in a picture"
     assert "<p" not in sparkline(_history({})).decode()
+
+
+def test_a_missed_objective_is_a_notice() -> None:
+    """It says since when, and how rare that is while the objective is met; the rule of a single look is left out."""
+    now_worse, longest = _value(0.7, 0.65, 0.75), _value(0.9, 0.89, 0.91)
+    missed = ObjectiveReport(
+        metric="model_accuracy_ratio",
+        level=0.9,
+        false_alarms_a_year=0.1,
+        degraded=True,
+        evidence=0.5,
+        since=0.0,
+        hours=9,
+    )
+    (by_one_look,) = _entry_notices(_entry("main", now_worse, 100, longest=longest))
+    assert "is worse than" in by_one_look
+    (text,) = _entry_notices(_entry("main", now_worse, 100, longest=longest, objectives=[missed]))
+    assert text.startswith("accuracy is below its objective of 0.9")
+    assert "since 1970-01-01 00:00:00" in text
+    assert "10 years or more on average" in text
+
+
+def _entry_notices(entry: SeriesSummary) -> list[str]:
+    (one,) = ranked([entry], "1h", {"1h": 3600, "1d": 86400}, 1000.0)
+    return [notice.text for notice in one.notices]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from metrics_server.api.exposition import AncestorLabels, Exposition
+from metrics_server.api.groups import GroupReports
 from metrics_server.api.schema import History
 from metrics_server.api.service import Api
 from metrics_server.api.verdict import Decision, Verdicts
@@ -106,9 +107,11 @@ def test_a_history_knows_the_classes_of_the_sums_that_it_shows() -> None:
         evaluator,
         store,
         Telemetry(),
+        group_reports=GroupReports(registry, totals, evaluator, lambda labels: {}),
         windows={"1h": 3600},
         history=86400,
         verdicts=verdicts,
+        objectives_of=lambda series_id: (),
         catch_up=catch_up,
         clock=clock,
     )

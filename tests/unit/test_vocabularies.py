@@ -103,6 +103,7 @@ def _entry(predictor: str, value: float, **more: Any) -> SeriesSummary:
         metric_model=PATH,
         created_at=0.0,
         baseline="main",
+        objectives=[],
         last_prediction_at=900.0,
         last_label_at=900.0,
         labels={},
