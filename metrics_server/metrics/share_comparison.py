@@ -87,7 +87,7 @@ def equality_p_value(successes: float, trials: float, others: float, other_trial
     """The chance of shares that differ at least so much if both are the same: the score test (Pearson 1900), two-sided.
 
     >>> round(equality_p_value(56, 70, 48, 80), 4)
-    0.0081
+    0.008
     """
     pooled = (successes + others) / (trials + other_trials)
     variance = pooled * (1 - pooled) * (1 / trials + 1 / other_trials)
