@@ -86,7 +86,7 @@ def _squared_score(ratio: Array, x: Array, n: Array, y: Array, m: Array) -> Arra
 def equality_p_value(successes: float, trials: float, others: float, other_trials: float) -> float:
     """The chance of shares that differ at least so much if both are the same: the score test (Pearson 1900), two-sided.
 
-    >>> round(equality_p_value(56, 70, 48, 80), 3)
+    >>> round(equality_p_value(56, 70, 48, 80), 4)
     0.008
     """
     pooled = (successes + others) / (trials + other_trials)
