@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from contextlib import closing
 
@@ -73,3 +74,19 @@ def test_sums_are_found_without_a_look_at_those_of_other_series() -> None:
         plan = "\n".join(line for (line,) in explained)
     assert "Index Cond" in plan
     assert "Filter" not in plan, plan
+
+
+def test_news_take_no_longer_than_an_answer() -> None:
+    """A database that does not tell what others have committed is noticed as soon as one that does not commit."""
+    url = shared_postgres().fresh()
+    with closing(PostgresStore(url, ANSWER_SECONDS)) as store, psycopg.connect(url) as database:
+        store.catch_up()
+        database.execute("LOCK deltas")
+        release = threading.Timer(5 * ANSWER_SECONDS, database.rollback)
+        release.start()
+        with pytest.raises(StoreUnavailable):
+            store.catch_up()
+        release.cancel()
+        release.join()
+        database.rollback()
+        assert not store.catch_up().is_complete

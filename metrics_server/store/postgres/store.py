@@ -326,7 +326,8 @@ class PostgresStore(ConnectedStore[Connection]):
         return time.time() + self.sharing.clock_offset
 
     def catch_up(self) -> News:
-        with self._guarded(READ_SECONDS) as connection:
+        # Who has missed much reads all anew; a database that hangs is noticed here as soon as in a commit.
+        with self._guarded(READ_SECONDS if self._heads is None else self._answer_seconds) as connection:
             rows = [Delta(*row) for row in self._news_rows(connection)]
             told = self._news_of(connection, rows)
         self._heads = {row.writer: row.head for row in rows}
