@@ -26,6 +26,7 @@ from metrics_server.ingest.pipeline import Ingest
 from metrics_server.ingest.router import Gate, Router
 from metrics_server.metrics.labels import Outcome
 from metrics_server.pairing.writer import Submission, Writer
+from metrics_server.store.sqlite.store import SqliteStore
 from metrics_server.telemetry import Telemetry
 
 CONNECTIONS = 32
@@ -143,7 +144,7 @@ def _post(number: int) -> bytes:
 
 
 def _measured_writer(directory: Path, size: int) -> dict[str, float]:
-    core, best = Core(directory / f"{size}.db"), dict[str, float]()
+    core, best = Core(SqliteStore(str(directory / f"{size}.db"))), dict[str, float]()
     try:
         progress(f"batches of {size}")
         for _ in range(20):

@@ -13,8 +13,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from benchmarks.errors import BenchmarkError
 from metrics_server.ingest.cloudevent import Event, decode
@@ -27,8 +26,7 @@ from metrics_server.series.registry import SeriesRegistry
 from metrics_server.series.series import Labels
 from metrics_server.series.totals import Totals
 from metrics_server.settings import Settings
-from metrics_server.store.interface import Record
-from metrics_server.store.sqlite.store import SqliteStore
+from metrics_server.store.interface import Record, Store
 
 FEEDBACK = "io.seldon.serving.feedback"
 RESPONSE = "io.seldon.serving.inference.response"
@@ -69,10 +67,12 @@ class Traffic:
 class Core:
     """Reads, pairs and stores events in this thread, and adds up what each step takes, in seconds."""
 
-    def __init__(self, path: Path, windows: Sequence[str] = ()) -> None:
+    def __init__(self, store: Store, windows: Sequence[str] = ()) -> None:
+        """The store is its own from here on."""
         settings = Settings()
         build = partial(model_at, max_exported_classes=settings.max_exported_classes, allow_pickle=False)
-        self._store = _TimedStore(str(path))
+        self._loads = _TimedLoads(store)
+        self._store = cast("Store", self._loads)
         self._registry = SeriesRegistry(settings.scoring_of, build, 100_000, settings.max_slices)
         self._totals = Totals({window: seconds_of(window) for window in windows or settings.windows})
         self._retention = Retention(*map(seconds_of, (settings.history, settings.retention, settings.dedupe_retention)))
@@ -84,6 +84,11 @@ class Core:
     def close(self) -> None:
         """Closes the store."""
         self._store.close()
+
+    def tidy(self) -> None:
+        """Does the upkeep of the store, which a server does beside its events."""
+        while self._store.tidy():
+            pass
 
     def reset(self) -> None:
         """Begins to add up anew."""
@@ -117,7 +122,7 @@ class Core:
             batch.apply(observations)
         with self._timed(AGGREGATE):
             change = batch.change()
-        loading, self._store.load_seconds = self._store.load_seconds, 0.0
+        loading, self._loads.seconds = self._loads.seconds, 0.0
         self.seconds[PAIR] -= loading
         self.seconds[LOAD] += loading
         with self._timed(COMMIT):
@@ -134,16 +139,21 @@ class Core:
         self.seconds[step] += time.thread_time() - started
 
 
-class _TimedStore(SqliteStore):
-    """Measures what loading takes, which is a part of pairing."""
+class _TimedLoads:
+    """A store that measures what loading takes, which is a part of pairing."""
 
-    load_seconds = 0.0
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.seconds = 0.0
 
     def load(self, keys: Collection[bytes]) -> Mapping[bytes, Record]:
         started = time.thread_time()
-        found = super().load(keys)
-        self.load_seconds += time.thread_time() - started
+        found = self._store.load(keys)
+        self.seconds += time.thread_time() - started
         return found
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
 
 
 def post_of(kind: str, number: int, traffic: Traffic) -> tuple[Mapping[str, str], bytes]:

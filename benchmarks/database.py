@@ -5,7 +5,9 @@ from __future__ import annotations
 import atexit
 from functools import lru_cache
 
-from tests.support.postgres import Postgres
+from benchmarks.errors import BenchmarkError
+from benchmarks.process import cpu_seconds
+from tests.support.postgres import Postgres, children_of
 
 # The defaults write a checkpoint for every gigabyte, which a run of seconds is full of.
 _SETTINGS = {"fsync": "on", "synchronous_commit": "on", "shared_buffers": "256MB", "max_wal_size": "4GB"}
@@ -20,3 +22,10 @@ def database(name: str) -> Postgres:
     server = Postgres(_SETTINGS | DATABASES[name]).create()
     atexit.register(server.stop)
     return server
+
+
+def cpu_of(server: Postgres) -> float:
+    """The CPU time of its processes so far, in seconds."""
+    if server.process is None:
+        raise BenchmarkError("PostgreSQL is not running")
+    return cpu_seconds([server.process.pid, *children_of(server.process.pid)])

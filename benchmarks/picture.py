@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
+from typing import NamedTuple
 
 WIDTH, HEIGHT = 560, 300
 LEFT, RIGHT, TOP, BOTTOM = 64, 150, 40, 44
@@ -13,6 +14,15 @@ MIDDLE = 'text-anchor="middle"'
 COLORS = ("#2563eb", "#d97706", "#059669", "#9333ea", "#dc2626")
 
 Line = Sequence[tuple[float, float]]
+
+
+class Drawing(NamedTuple):
+    """What is in a picture: lines by their names, with the names of the axes."""
+
+    title: str
+    x_name: str
+    y_name: str
+    lines: Mapping[str, Line]
 
 
 def picture(title: str, x_name: str, y_name: str, lines: Mapping[str, Line]) -> str:

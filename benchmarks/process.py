@@ -11,8 +11,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +42,28 @@ class Process:
         """Returns the body of a GET."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=30) as response:
             return str(response.read().decode())
+
+
+def cpu_seconds(pids: Iterable[int]) -> float:
+    """Adds up the CPU time of all threads of processes that live, and of those children of theirs that have ended.
+
+    Of the living `schedstat` has nanoseconds; of the others `stat` has hundredths of a second.
+    """
+    return sum(_own_seconds(pid) + _childrens_seconds(pid) for pid in pids)
+
+
+def _own_seconds(pid: int) -> float:
+    nanoseconds = 0
+    with suppress(FileNotFoundError, ProcessLookupError):  # one that has just ended
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            nanoseconds += int((thread / "schedstat").read_text().split()[0])
+    return nanoseconds / 1e9
+
+
+def _childrens_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()  # from the third on, see proc(5)
+    user, system = fields[13:15]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager

@@ -69,7 +69,7 @@ CREATE TABLE sums (
     component integer[] NOT NULL, value float8[] NOT NULL,
     PRIMARY KEY (series, width, start)
 ) WITH (fillfactor = 70);
-CREATE INDEX sums_time ON sums (width, start);
+CREATE INDEX sums_time ON sums (width, start, series);
 CREATE TABLE deltas (
     writer bigint NOT NULL, seq bigint NOT NULL, at timestamptz NOT NULL DEFAULT now(),
     series bigint[] NOT NULL, width integer[] NOT NULL, start bigint[] NOT NULL, component integer[] NOT NULL,

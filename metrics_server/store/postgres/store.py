@@ -76,7 +76,8 @@ RETRY_SECONDS = 0.2  # between two attempts to connect
 HEARTBEAT_SECONDS = 1.0
 CLOCK_JITTER_SECONDS = 0.25  # of the difference between two clocks, by the time that a message takes
 SIZE_SECONDS = 10.0  # how long a size is taken for the current one
-FOLDED_AT_ONCE = 500  # deltas
+FOLDED_AT_ONCE = 500  # deltas at most
+FOLD_SECONDS = 0.5  # that a fold may hold up commits, about: a delta has a few sums or a hundred thousand
 
 # Another writer was first, in another order; it is computed again.
 _COLLISIONS = (errors.DeadlockDetected, errors.SerializationFailure)
@@ -108,6 +109,7 @@ class PostgresStore(ConnectedStore[Connection]):
         self._series_ids: set[int] = set()
         self.sharing = Sharing(record_schema=0)  # not known before the first heartbeat
         self._is_upkeeper = False
+        self._folded_at_once = FOLDED_AT_ONCE
         self._beat_at = -math.inf
         self._size, self._sized_at = 0, -math.inf
         self._is_unsure = False  # a write was reported done that a standby may not have
@@ -326,7 +328,8 @@ class PostgresStore(ConnectedStore[Connection]):
         return time.time() + self.sharing.clock_offset
 
     def catch_up(self) -> News:
-        with self._guarded(READ_SECONDS) as connection:
+        # Who has missed much reads all anew; a database that hangs is noticed here as soon as in a commit.
+        with self._guarded(READ_SECONDS if self._heads is None else self._answer_seconds) as connection:
             rows = [Delta(*row) for row in self._news_rows(connection)]
             told = self._news_of(connection, rows)
         self._heads = {row.writer: row.head for row in rows}
@@ -383,10 +386,15 @@ class PostgresStore(ConnectedStore[Connection]):
     # Upkeep
 
     def tidy(self) -> bool:
+        most, started = self._folded_at_once, time.monotonic()
+        self._folded_at_once = max(1, most // 8)  # the next time, unless this ends within the limit
         with self._guarded() as connection:
-            row = connection.execute("SELECT tidy(%s)", (FOLDED_AT_ONCE,)).fetchone()
+            row = connection.execute("SELECT tidy(%s)", (most,)).fetchone()
         self.sharing.upkeep_at = time.monotonic()
-        return row is not None and row[0] == FOLDED_AT_ONCE
+        found = 0 if row is None else row[0]
+        pace = found / max(self.sharing.upkeep_at - started, 1e-3)  # deltas a second
+        self._folded_at_once = max(1, min(FOLDED_AT_ONCE, int(pace * FOLD_SECONDS))) if found else most
+        return bool(found == most)
 
     def roll_up(self, fine: int, coarse: int, before: int, splits: Splits | None = None) -> bool:
         return self._merge_bucket(fine, coarse, before, splits or {})
