@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from tests.support import browser
 from tests.support.elastic import Elastic, running_elastic
 from tests.support.running import RunningServer
 from tests.support.scheduling import arrange
+
+# No example fails for being slow: a machine may be busy beside it. In CI Hypothesis chooses its own profile.
+if "CI" not in os.environ:
+    settings.register_profile("unhurried", deadline=None)
+    settings.load_profile("unhurried")
 
 Serve = Callable[..., RunningServer]
 

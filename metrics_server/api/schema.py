@@ -206,12 +206,23 @@ class TrafficShare(msgspec.Struct, kw_only=True):
     differs: bool
 
 
+class PairedCounts(msgspec.Struct, kw_only=True):
+    """Rows that both answered and both have a label for, and of these, on which the predictor alone was right, or the
+    baseline alone.
+    """
+
+    both: float
+    won: float
+    lost: float
+
+
 class CanaryVerdict(msgspec.Struct, kw_only=True):
     """What the labels say of a predictor against its baseline, right at every look with a chance of 95 %.
 
     `difference` is how much better the candidate is, of an error how much smaller; its interval holds at all looks
     together. `since` is the first second that is looked at, null while the candidate has not been seen. `candidates`
-    share the 5 %. Of `arms` the first is the candidate's.
+    share the 5 %. Of `arms` the first is the candidate's. `paired` counts the rows that both answered; where that are
+    nearly all of the candidate's, as of a shadow, the verdict is by these alone.
     """
 
     model: str
@@ -228,6 +239,7 @@ class CanaryVerdict(msgspec.Struct, kw_only=True):
     upper: float | UnsetType = UNSET
     arms: list[CanaryArm]
     traffic: TrafficShare | UnsetType = UNSET
+    paired: PairedCounts | UnsetType = UNSET
 
 
 class CanaryVerdicts(msgspec.Struct, kw_only=True):

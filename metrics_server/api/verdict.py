@@ -14,12 +14,13 @@ from typing import NamedTuple
 from msgspec import UNSET
 
 from metrics_server.api.comparison import baselines_of
-from metrics_server.api.schema import CanaryArm, CanaryVerdict, TrafficShare
+from metrics_server.api.schema import CanaryArm, CanaryVerdict, PairedCounts, TrafficShare
 from metrics_server.errors import BadRequest, StoreUnavailable
-from metrics_server.metrics.components import LOGGED, PAIRS
+from metrics_server.metrics.components import COMPARED, LOGGED, LOST, PAIRS, WON, paired
 from metrics_server.metrics.duration_histogram import DELAY, reached_by
 from metrics_server.metrics.model import GaugeSpec
 from metrics_server.metrics.sequential.estimate import SequentialEstimate, difference, is_ready
+from metrics_server.metrics.sequential.paired import paired_verdict
 from metrics_server.metrics.sequential.verdict import Arm, Verdict, compare, split_differs
 from metrics_server.metrics.sums import Sums, add_into, total
 from metrics_server.metrics.window import CUMULATIVE, DAY, MINUTE, ceiling, edge_of, floor, oldest_start, width_at
@@ -30,6 +31,8 @@ from metrics_server.series.totals import Totals
 from metrics_server.store.interface import Store
 
 PREFIX = "model_"  # of the name of a metric outside of its model
+ACCURACY = "accuracy_ratio"
+MOSTLY = 0.9  # of its labelled rows a shadow shares with the baseline
 EVER = 2**40  # seconds: one step that holds all
 EXPECTED = 0.95  # of the labels that came, by the age from which on the labelled shares are compared
 KEPT_SECONDS = 15.0  # how old a verdict of a scrape may be
@@ -157,7 +160,22 @@ class Verdicts:
         name = self._metric(candidate, baseline, question.metric)
         if not (candidate.sums.get(PAIRS) and baseline.sums.get(PAIRS)):
             return answer.undecided(_NO_LABELS)
+        answer.paired = _paired(candidate.sums, baseline.series.id)
+        if answer.is_shadow and name == ACCURACY:
+            return self._shadowed(answer, candidate, baseline)
         return answer.undecided(_NO_VALUE) if name is None else self._compared(answer, name, candidate, baseline)
+
+    def _shadowed(self, answer: _Answer, candidate: _Reading, baseline: _Reading) -> CanaryVerdict:
+        """Compares two that answered the same rows, which are not independent: only rows that one alone got right
+        count.
+        """
+        assert answer.paired is not None
+        answer.metric = PREFIX + ACCURACY
+        for arm, one in zip(answer.arms, (candidate, baseline), strict=True):
+            estimate = self._evaluator.estimate(one.series, ACCURACY, one.sums)
+            arm.value = UNSET if estimate is None else estimate.value
+        verdict = paired_verdict(answer.paired.won, answer.paired.lost, candidates=answer.candidates)
+        return answer.given(verdict, _SHADOW_DETAILS[verdict])
 
     def _compared(self, answer: _Answer, name: str, candidate: _Reading, baseline: _Reading) -> CanaryVerdict:
         answer.metric = PREFIX + name
@@ -220,6 +238,13 @@ _DETAILS = {
 }
 
 
+_SHADOW_DETAILS = {
+    Verdict.BETTER: "of the rows that one alone got right, it got too many to be as good",
+    Verdict.WORSE: "of the rows that one alone got right, the baseline got too many to be as good",
+    Verdict.UNDECIDED: "both answer the same rows, and too few of these one alone got right",
+}
+
+
 @dataclass
 class _Answer:
     """Collects what there is to say of a pair."""
@@ -232,6 +257,12 @@ class _Answer:
     arms: list[CanaryArm] = field(default_factory=list)
     traffic: TrafficShare | None = None
     difference: tuple[float, float, float] | None = None  # with the ends of its interval
+    paired: PairedCounts | None = None
+
+    @property
+    def is_shadow(self) -> bool:
+        """Whether nearly all labelled rows of the candidate are rows of the baseline too."""
+        return self.paired is not None and self.paired.both >= MOSTLY * self.arms[0].support
 
     def undecided(self, detail: str) -> CanaryVerdict:
         return self.given(Verdict.UNDECIDED, detail)
@@ -254,6 +285,7 @@ class _Answer:
             upper=upper,
             arms=self.arms,
             traffic=self.traffic or UNSET,
+            paired=self.paired or UNSET,
         )
 
 
@@ -319,6 +351,12 @@ def _arm(reading: _Reading) -> CanaryArm:
         predictions=reading.old.get(LOGGED, 0.0),
         labelled=reading.old.get(PAIRS, 0.0),
     )
+
+
+def _paired(sums: Sums, other: int) -> PairedCounts | None:
+    """The rows that both answered, and on which one alone was right; None without any."""
+    both, won, lost = (sums.get(paired(other, what), 0.0) for what in (COMPARED, WON, LOST))
+    return PairedCounts(both=both, won=won, lost=lost) if both > 0 else None
 
 
 def _traffic(candidate: _Reading, baseline: _Reading, declared: Mapping[str, float]) -> TrafficShare | None:

@@ -8,6 +8,15 @@ from metrics_server.metrics.sums import component
 PAIRS = "server/pairs"  # labelled predictions
 LOGGED = "server/logged"  # rows of the request log
 
+# Rows that two predictors answered, both labelled; and of these, on which the one or the other alone was right.
+COMPARED, WON, LOST = "both", "won", "lost"
+
+
+def paired(other: int, what: str) -> str:
+    """The component of a series for rows that another series, of this id, answered too."""
+    return component("server/paired", str(other), what)
+
+
 # Of a series, cumulative.
 PREDICTIONS = "server/predictions"  # rows of the request log
 LABELS = component("server/labels", "")  # rows of truth, by status

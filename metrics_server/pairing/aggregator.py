@@ -12,10 +12,22 @@ from typing import NamedTuple, TypeAlias
 
 from metrics_server.errors import Rejected
 from metrics_server.metrics import prediction_stats, reward_stats
-from metrics_server.metrics.components import LABELS, LOGGED, PAIRS, PREDICTED, PREDICTIONS, SERVER_SERIES_ID
+from metrics_server.metrics.components import (
+    COMPARED,
+    LABELS,
+    LOGGED,
+    LOST,
+    PAIRS,
+    PREDICTED,
+    PREDICTIONS,
+    SERVER_SERIES_ID,
+    WON,
+    paired,
+)
 from metrics_server.metrics.custom_metric import CustomMetric, CustomType
 from metrics_server.metrics.duration_histogram import DELAY, LATENCY, observed
 from metrics_server.metrics.labels import DroppedMetric, LabelStatus
+from metrics_server.metrics.sequential.estimate import Sequential, ShareEstimate
 from metrics_server.metrics.sums import Sums, add_into
 from metrics_server.metrics.task import RowValue
 from metrics_server.metrics.window import (
@@ -30,6 +42,7 @@ from metrics_server.metrics.window import (
 from metrics_server.pairing.matching import RewardTarget
 from metrics_server.pairing.observation import CustomSamples
 from metrics_server.pairing.record import (
+    Comparison,
     Contribution,
     Prediction,
     RewardContribution,
@@ -46,6 +59,7 @@ MILLISECONDS = 1000.0  # in a second
 PERSIST_EVERY = 10.0  # seconds: how exactly the store knows when a series was last used
 
 APPLIED, RETRACTED = 1, -1  # signs
+ACCURACY = "accuracy_ratio"  # of a metric model that says of a pair whether it is right
 
 AnyContribution: TypeAlias = "Contribution | RowContribution | RewardContribution"
 
@@ -162,6 +176,35 @@ class Aggregator:
             part = self._split(bucket, series_id, pair.at)
             target = series_id, part, sign, first, pair.weight, pair.is_too_old
             self._pairs.setdefault(target, []).append((pair.y_true, pair.y_pred))
+
+    # Comparisons
+
+    def is_right(self, pair: Contribution) -> bool | None:
+        """Asks the metric model: its accuracy of this pair alone is 1 or 0."""
+        series = self._registry.get(pair.series)
+        if series is None or not isinstance(series.model, Sequential):
+            return None
+        sums, refused = increments_of(series, series.model, [(pair.y_true, pair.y_pred)])
+        found = None if refused else series.model.estimate(ACCURACY, sums)
+        return bool(found.value) if isinstance(found, ShareEstimate) else None
+
+    def apply_comparison(self, comparison: Comparison) -> None:
+        self._post_comparison(comparison, APPLIED)
+
+    def retract_comparison(self, comparison: Comparison) -> None:
+        self._post_comparison(comparison, RETRACTED)
+
+    def _post_comparison(self, comparison: Comparison, sign: int) -> None:
+        series = self._registry.get(comparison.series)
+        if series is None or abs(series.created_at - comparison.series_created_at) >= SAME_BATCH_SECONDS:
+            return
+        sums = {paired(comparison.other, COMPARED): 1.0}
+        if comparison.outcome:
+            sums[paired(comparison.other, WON if comparison.outcome > 0 else LOST)] = 1.0
+        bucket = self._split(self._bucket(comparison.at), series.id, comparison.at)
+        self._net(series.id, bucket, sums, sign)
+
+    # Statuses
 
     def status(self, prediction: Prediction, status: LabelStatus) -> None:
         self._count_status(prediction, status, APPLIED)

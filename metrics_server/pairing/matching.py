@@ -16,6 +16,7 @@ import msgspec
 
 from metrics_server.metrics.labels import LabelStatus
 from metrics_server.metrics.task import RowValue
+from metrics_server.pairing.comparing import ComparisonSink, settle_comparisons
 from metrics_server.pairing.observation import RowObservation
 from metrics_server.pairing.record import (
     MAX_REWARDS,
@@ -34,7 +35,7 @@ from metrics_server.pairing.record import (
 from metrics_server.series.series import Labels
 
 
-class EffectSink(Protocol):
+class EffectSink(ComparisonSink, Protocol):
     """Takes the effects of matching; see `metrics_server.pairing.aggregator`."""
 
     def resolve(
@@ -125,6 +126,8 @@ def erase(record: PairingRecord, sink: EffectSink) -> None:
     for reward in record.rewards:
         if reward.applied is not None:
             sink.retract_reward(reward.applied)
+    for comparison in record.comparisons:
+        sink.retract_comparison(comparison)
 
 
 def settle(
@@ -140,6 +143,7 @@ def settle(
     for prediction in record.predictions:
         if prediction.logged or not _standing_for(record, prediction):
             is_met |= _settle_prediction(record, prediction, arrived, sink, is_changed=prediction is changed)
+    settle_comparisons(record, sink)
     if record.rewards:
         _settle_rewards(record, sink)
     return is_met

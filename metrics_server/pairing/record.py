@@ -57,6 +57,22 @@ class Contribution(msgspec.Struct, array_like=True, gc=False):
     is_too_old: bool = False
 
 
+class Comparison(msgspec.Struct, array_like=True, gc=False):
+    """What a pair beside one of another predictor, of the same row, has put into the sums of its series.
+
+    Attributes:
+        series: as of `Contribution`; so are the next two.
+        other: id of the series that it is compared with.
+        outcome: 1 if it alone was right, -1 if the other alone was, 0 for both or none.
+    """
+
+    series: int
+    series_created_at: float
+    at: float
+    other: int
+    outcome: int
+
+
 class RowContribution(msgspec.Struct, array_like=True, gc=False):
     """What a row of the request log has put into the sums of a series; as `Contribution`, by the same positions.
 
@@ -280,6 +296,7 @@ class PairingRecord(msgspec.Struct, array_like=True, gc=False):
             nothing says yet that there are any.
         is_erased: whether the request was erased, so that nothing is taken of it any more. Its other fields are empty,
             but for the keys that lead here.
+        comparisons: of its predictions, as they were counted.
     """
 
     event_digests: list[bytes] = []
@@ -293,6 +310,7 @@ class PairingRecord(msgspec.Struct, array_like=True, gc=False):
     flat_truths: list[Truth] = []
     numbered_keys: bytes = b""
     is_erased: bool = False
+    comparisons: list[Comparison] = []
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -359,6 +377,7 @@ def absorb_record(record: PairingRecord, own: bytes, key: bytes, other: PairingR
     record.numbered_keys = bytes(dict.fromkeys(record.numbered_keys + other.numbered_keys))
     record.request_aliases += [pair for pair in other.request_aliases if pair not in record.request_aliases]
     record.row_count = max(record.row_count, other.row_count)
+    record.comparisons += other.comparisons
     for event in other.event_digests:
         if event not in record.event_digests:
             remember_event(record, event)

@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import permutations
 from typing import Any, NamedTuple
 
 import msgspec
@@ -22,11 +23,20 @@ from metrics_server.ingest.cloudevent import Event
 from metrics_server.ingest.normalize import observation_of
 from metrics_server.ingest.slicing import Dimension, SlicingRules
 from metrics_server.metrics import reward_stats as reward
-from metrics_server.metrics.components import LABELS, LOGGED, PAIRS, PREDICTED, PREDICTIONS
+from metrics_server.metrics.components import (
+    COMPARED,
+    LABELS,
+    LOGGED,
+    LOST,
+    PAIRS,
+    PREDICTED,
+    PREDICTIONS,
+    WON,
+)
 from metrics_server.metrics.labels import EventKind, LabelStatus
 from metrics_server.metrics.prediction_stats import CLASS
 from metrics_server.metrics.reward_stats import REWARDS
-from metrics_server.metrics.sums import add_into, component
+from metrics_server.metrics.sums import SEPARATOR, add_into, component
 from metrics_server.metrics.window import (
     CUMULATIVE,
     CUMULATIVE_REAPPLIED,
@@ -387,6 +397,11 @@ class Known:
             yield given, *((served, given.at, given.tenant) if said is None else (said.labels, said.at, said.tenant))
 
 
+def compared_with(labels: Labels, what: str) -> str:
+    """The component of a comparison with a predictor, by its name, where a store has the id of its series."""
+    return component("server/paired", labels.predictor, what)
+
+
 def expected(history: Iterable[Sent]) -> Net:
     """The net numbers in the plainest way: all events in one place, what stands of them, then counted."""
     known = Known(history)
@@ -400,12 +415,20 @@ def expected(history: Iterable[Sent]) -> Net:
 
     for said in known.logged:
         count(said.labels, said.at, said.tenant, {LOGGED: 1, CLASS + class_of(said.value): 1})
+    labelled: list[tuple[Prediction, bool]] = []
     for said in (*known.logged, *known.carried):
         truth = known.standing(said)
         if truth is not None and truth != UNSCORABLE:
             predicted = class_of(said.value)
+            labelled.append((said, str(truth) == predicted))
             pair = {PAIRS: 1.0, "pairs": 1.0, component("confusion", str(truth), predicted): 1.0}
             count(said.labels, said.at, said.tenant, pair | ({"correct": 1.0} if str(truth) == predicted else {}))
+    for (said, is_right), (other, is_other_right) in permutations(labelled, 2):
+        is_of_one_row = alike(said.labels) == alike(other.labels) and not said.keys.isdisjoint(other.keys)
+        if is_of_one_row and said.labels.predictor != other.labels.predictor:
+            alone = {WON: float(is_right > is_other_right), LOST: float(is_right < is_other_right)}
+            counts = {compared_with(other.labels, what): number for what, number in {COMPARED: 1.0, **alone}.items()}
+            count(said.labels, said.at, "", counts)
     for given, labels, at, tenant in known.counted():
         count(labels, at, tenant, reward.increments(given.value))
     return {
@@ -454,12 +477,20 @@ class Bench(PlainBench):
             for bucket, sums in self.store.history(series.id, 0).items()
             if (
                 kept := {
-                    name: value
+                    self._with_name_of_predictor(name): value
                     for name, value in sums.items()
                     if value and (name.startswith(CLASS) or not name.startswith("output"))
                 }
             )
         }
+
+    def _with_name_of_predictor(self, name: str) -> str:
+        prefix, *rest = name.split(SEPARATOR)
+        if prefix != "server/paired":
+            return name
+        series = self.catalog.get(int(rest[0]))
+        assert series is not None
+        return compared_with(series.labels, rest[1])
 
     def whole(self, labels: Labels = MAIN) -> dict[str, float]:
         """What stands in one series, over all time."""

@@ -242,6 +242,33 @@ def test_a_crowd_of_predictors_splits_a_day_only_so_often() -> None:
     assert len(set(pets.bench.catalog.splits().values())) == 1
 
 
+def test_a_shadow_is_judged_by_the_rows_that_one_alone_got_right() -> None:
+    """Both answer the same rows, so few that differ decide; a correction of a truth changes exactly its row."""
+    pets = Deployment()
+    at, events = SPLIT + MINUTE, []
+    for row in range(400):
+        name = f"shared {row}"
+        said = (
+            1 if row < 30 else 0 if row < 34 else 2
+        )  # the canary is right in 30 rows, the baseline in 4, in others both
+        events += [
+            Sent(EventKind.RESPONSE, f"m{name}", at, name, MAIN, ("", ""), (2 if said == 2 else 1 - said,)),
+            Sent(EventKind.RESPONSE, f"c{name}", at + 1, name, CANARY, ("", ""), (said,)),
+            Sent(EventKind.FEEDBACK, f"t{name}", at + 2, name, MAIN, MAIN[:2], truth=(2 if said == 2 else 1,)),
+        ]
+    pets.bench.send(*events, now=LATER)
+    found = pets.one()
+    assert (found.paired.both, found.paired.won, found.paired.lost) == (400.0, 30.0, 4.0)
+    assert (found.verdict, found.metric) == ("better", "model_accuracy_ratio")
+    corrected = [
+        Sent(EventKind.FEEDBACK, f"n{row}", LATER, f"shared {row}", MAIN, MAIN[:2], truth=(0,)) for row in range(28)
+    ]
+    pets.bench.send(*corrected, now=LATER)
+    found = pets.one()
+    assert (found.paired.won, found.paired.lost, found.verdict) == (2.0, 32.0, "worse")
+    assert pets.one("canary").verdict == "better"
+
+
 def test_scrapes_share_a_verdict_for_a_while() -> None:
     """A scrape computes none that is younger than fifteen seconds, and takes half a second at most for others."""
     pets = Deployment()
