@@ -41,6 +41,7 @@ from metrics_server.ingest.slicing import SlicingRules, dimensions_of
 from metrics_server.ingest.trace import trace_id_of, untraced
 from metrics_server.metrics.window import seconds_of
 from metrics_server.pairing.batch import Retention
+from metrics_server.pairing.exemplar import Exemplars
 from metrics_server.pairing.usage import UsageLimits
 from metrics_server.pairing.writer import OnResult, SubmissionResult, Writer
 from metrics_server.series.evaluator import Evaluator
@@ -102,9 +103,9 @@ class Server:
         self._registry = SeriesRegistry(settings.scoring_of, self._build, settings.max_series, settings.max_slices)
         self._windows = {window: seconds_of(window) for window in settings.windows}
         self._totals = Totals(self._windows)
+        self._exemplars = Exemplars() if settings.exemplars else None
         self._writer = self._make_writer()
-        has_replies = bool(settings.event_type and settings.event_source)
-        replies = Replies(settings.event_type, settings.event_source) if has_replies else None
+        replies = _replies(settings)
         self._forwarder = Forwarder(settings.reply_url, self._telemetry) if settings.reply_url and replies else None
         self._lookup = self._elasticsearch(elastic_key) if settings.elasticsearch_uri else None
         self._ingest = self._make_ingest(defaults, replies)
@@ -169,6 +170,7 @@ class Server:
             series_retention=seconds_of(settings.series_retention),
             limits=UsageLimits(settings.max_pending, settings.max_pending_bytes, settings.max_dedupe_keys),
             deliver_results=self._deliver,
+            exemplars=self._exemplars,
         )
 
     def _make_ingest(self, defaults: Labels, replies: Replies | None) -> Ingest:
@@ -183,6 +185,7 @@ class Server:
             slicing=SlicingRules(dimensions_of(settings.slices), frozenset(settings.score_models)),
             rules_of=settings.sender_rules(self._build),
             trace_of=trace_id_of if settings.log_format == "json" else untraced,
+            has_exemplars=settings.exemplars,
             replies=replies,
             forwarder=self._forwarder,
             look_up=self._lookup.look_up if self._lookup else None,
@@ -232,6 +235,7 @@ class Server:
             seldon_metrics=settings.seldon_metrics,
             evaluator=evaluator,
             exposure_of=self._current_exposure_of,
+            exemplars=self._exemplars,
         )
         return exposition, Api(
             *shared,
@@ -403,6 +407,11 @@ def _certificates(settings: Settings) -> Certificates | None:
     if not settings.tls_cert:
         return None
     return Certificates(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
+
+
+def _replies(settings: Settings) -> Replies | None:
+    has_replies = settings.event_type and settings.event_source
+    return Replies(settings.event_type, settings.event_source) if has_replies else None
 
 
 def _token_files(settings: Settings) -> dict[str, TokenFile]:

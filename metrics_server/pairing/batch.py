@@ -53,11 +53,14 @@ class Batch:
         now: float,
         latencies: RequestLatencies | None = None,
     ) -> None:
-        self._aggregator = Aggregator(registry, now, retention.history)
+        self._aggregator = self._make_aggregator(registry, now, retention.history)
         self._session = RecordSession(store, now, retention.retention, retention.dedupe)
         self._merger = Merger(self._session, self._aggregator.admit)
         self._now = now
         self._latencies = latencies or RequestLatencies()
+
+    def _make_aggregator(self, registry: SeriesRegistry, now: float, history: int) -> Aggregator:
+        return Aggregator(registry, now, history)
 
     def apply(self, entries: Sequence[Entry]) -> list[BatchResult]:
         """Pairs observations, and erases requests, in their order.
