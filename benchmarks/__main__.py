@@ -17,6 +17,7 @@ from benchmarks import browser, families, report, state, wrk
 from benchmarks.contest import BATCHED, CONTESTANTS, compete
 from benchmarks.decoding import decodings
 from benchmarks.errors import BenchmarkError
+from benchmarks.replay import replays
 from benchmarks.report import Measured
 
 # The contestants that each --only needs for its ratio.
@@ -45,6 +46,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "scrape": (),
     "ingest": (),
     "page": (),
+    "replay": (),
 }
 DISK = "/var/tmp"
 
@@ -112,6 +114,8 @@ def _measure(parts: list[str], rounds: int, seconds: int, directory: Path) -> Me
         measured.disturbed = state.disturbed(rounds, directory)
     if "page" in parts:
         measured.visits = browser.visits(rounds, directory)
+    if "replay" in parts:
+        measured.replays = replays(rounds, directory)
     return measured
 
 

@@ -9,6 +9,7 @@ from statistics import median
 from benchmarks.browser import Visits
 from benchmarks.contest import CONTESTANTS, Results
 from benchmarks.families import Cost
+from benchmarks.replay import Replayed
 from benchmarks.state import WATCHERS, Disturbed, Renderings, Starts
 
 
@@ -23,6 +24,7 @@ class Measured:
     disturbed: Disturbed | None = None
     visits: Visits | None = None
     decoded: list[float] | None = None  # events a second
+    replays: list[Replayed] | None = None
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class Target:
 
 
 MAX_START_SECONDS = 1.5
+MIN_REPLAYED = 150_000  # rows a second, on two cores
 MAX_LOAD_SECONDS = 1.0
 MAX_DISTURBED_P99 = 2.0  # times the p99 of ingest by itself
 MIN_BATCHED_RATE = 50_000  # events a second
@@ -143,6 +146,13 @@ def targets(measured: Measured) -> Iterator[Target]:
                 median(seconds) < MAX_LOAD_SECONDS,
             )
         yield Target("the page of a model: charts drawn", "", f"{median(seen.drawn):.2f} s")
+    yield from map(_replayed, measured.replays or ())
+
+
+def _replayed(file: Replayed) -> Target:
+    rate = median(file.together)
+    seen = f"{rate:,.0f} rows/s, {file.ratio:.2f} x one process ({median(file.alone):,.0f} rows/s)"
+    return Target(f"replay of {file.name}", f">= {MIN_REPLAYED:,}/s", seen, rate >= MIN_REPLAYED)
 
 
 def _disturbed(ingest: Disturbed) -> Iterator[Target]:

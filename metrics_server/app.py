@@ -45,6 +45,7 @@ from metrics_server.ingest.slicing import SlicingRules, dimensions_of
 from metrics_server.ingest.trace import trace_id_of, untraced
 from metrics_server.metrics.window import seconds_of
 from metrics_server.pairing.batch import Retention
+from metrics_server.pairing.exemplar import Exemplars
 from metrics_server.pairing.objectives import Objectives
 from metrics_server.pairing.usage import UsageLimits
 from metrics_server.pairing.writer import OnResult, SubmissionResult, Writer
@@ -110,6 +111,7 @@ class Server:
         self._totals = Totals(self._windows)
         self._evaluator = Evaluator(exported, settings.min_support, self._current_custom_metrics_of)
         self._objectives = Objectives(store, self._registry, self._totals, self._evaluator, self._current_objectives_of)
+        self._exemplars = Exemplars() if settings.exemplars else None
         self._writer = self._make_writer()
         replies = _replies(settings)
         self._forwarder = Forwarder(settings.reply_url, self._telemetry) if settings.reply_url and replies else None
@@ -119,8 +121,7 @@ class Server:
         self._token_files = _token_files(settings)
         self._certificates = _certificates(settings)
         self.access = _access(self._token_files, settings)
-        limits = {"max_body_bytes": settings.max_body_bytes, "max_bodies_bytes": settings.max_bodies_bytes}
-        self._gate = Gate(self._ingest, **limits, access=self.access)
+        self._gate = Gate(self._ingest, **_body_limits(settings), access=self.access)
         self._pools = WorkerPools()
         self._http = self._make_http(self._router(self._application(*self._views(ancestor))))
 
@@ -176,6 +177,7 @@ class Server:
             limits=UsageLimits(settings.max_pending, settings.max_pending_bytes, settings.max_dedupe_keys),
             deliver_results=self._deliver,
             objectives=self._objectives,
+            exemplars=self._exemplars,
         )
 
     def _make_ingest(self, defaults: Labels, replies: Replies | None) -> Ingest:
@@ -190,6 +192,7 @@ class Server:
             slicing=SlicingRules(dimensions_of(settings.slices), frozenset(settings.score_models)),
             rules_of=settings.sender_rules(self._build),
             trace_of=trace_id_of if settings.log_format == "json" else untraced,
+            has_exemplars=settings.exemplars,
             replies=replies,
             forwarder=self._forwarder,
             look_up=self._lookup.look_up if self._lookup else None,
@@ -236,8 +239,7 @@ class Server:
             ) from error
         settings, telemetry = self._settings, KafkaTelemetry(self._telemetry.registry)
         config = configuration(settings.kafka_brokers, settings.kafka_group, settings.kafka_config)
-        limits = {"max_body_bytes": settings.max_body_bytes, "max_bodies_bytes": settings.max_bodies_bytes}
-        return KafkaConsumer(config, topics(settings.kafka_topic), self._ingest, telemetry, **limits)
+        return KafkaConsumer(config, topics(settings.kafka_topic), self._ingest, telemetry, **_body_limits(settings))
 
     def _views(self, ancestor: AncestorLabels) -> tuple[Exposition, Api]:
         """Tells what shows the numbers: the page for Prometheus and the JSON API, by one reader."""
@@ -262,6 +264,7 @@ class Server:
             evaluator=evaluator,
             exposure_of=self._current_exposure_of,
             judged=partial(self._judged, KeptVerdicts(verdicts), GroupGauges(*shared, groups, list(self._windows))),
+            exemplars=self._exemplars,
         )
         return exposition, Api(
             *shared,
@@ -442,6 +445,10 @@ def _token_files(settings: Settings) -> dict[str, TokenFile]:
     """The files with tokens, by the options that name them."""
     named = {option: getattr(settings, option) for option in TOKEN_OPTIONS}
     return {option: token_file(option, path) for option, path in named.items() if path}
+
+
+def _body_limits(settings: Settings) -> dict[str, int]:
+    return {"max_body_bytes": settings.max_body_bytes, "max_bodies_bytes": settings.max_bodies_bytes}
 
 
 def _replies(settings: Settings) -> Replies | None:

@@ -23,6 +23,7 @@ from metrics_server.store.interface import Sharing
 COUNTED: tuple[Outcome, ...] = tuple(outcome for outcome in Outcome if outcome is not Outcome.PENDING)
 REPLY_OUTCOMES = ("delivered", "refused", "failed", "dropped")
 LOOK_UP_OUTCOMES = ("found", "miss", "failed", "dropped")
+SCRAPE_REFUSALS = ("crowded", "late", "stopping")  # why a turn does not come: see http.worker_pools
 COMMIT_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 COMMIT_EVENTS = (1, 3, 10, 30, 100, 300, 1000, 3000)
 
@@ -67,6 +68,14 @@ class Telemetry(Collector):
         self.slow_readers = self._counter(
             "slow_readers", "Connections cut because their client did not read its answer."
         )
+        refused = Counter(
+            "metrics_server_refused_scrapes",
+            "Scrapes of /v1/metrics answered 503: too many waited (crowded), its turn came after 10 s (late), or the"
+            " server was stopping.",
+            ["reason"],
+            registry=self.registry,
+        )
+        self.refused_scrapes = {reason: refused.labels(reason) for reason in SCRAPE_REFUSALS}
         self.dropped_log_lines = self._counter(
             "dropped_log_lines", "Lines of the log dropped because standard error was not read."
         )

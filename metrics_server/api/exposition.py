@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
+from itertools import repeat
 from sys import getsizeof
 from typing import NamedTuple, TypeAlias
 
@@ -25,6 +26,7 @@ from metrics_server.metrics.labels import LabelStatus
 from metrics_server.metrics.model import OTHER_CLASSES, SELDON_PREFIX
 from metrics_server.metrics.sums import Sums
 from metrics_server.metrics.window import CUMULATIVE, CUMULATIVE_REAPPLIED, CUMULATIVE_RETRACTED
+from metrics_server.pairing.exemplar import WRONG, Exemplars
 from metrics_server.series.evaluator import OF_SERVER, Evaluator
 from metrics_server.series.families import (
     COUNTER,
@@ -36,13 +38,15 @@ from metrics_server.series.families import (
     family_of,
     is_known,
 )
-from metrics_server.series.registry import SeriesRegistry
+from metrics_server.series.registry import SAME_BATCH_SECONDS, SeriesRegistry
 from metrics_server.series.series import Labels, Series
 from metrics_server.series.totals import SeriesTotals, Totals
 from metrics_server.telemetry import Telemetry
 
 OPENMETRICS = "application/openmetrics-text"
 CACHED_BYTES = 64 * 2**20  # of text, for each of the two formats
+EXEMPLAR_CHARACTERS = 128  # of names and values together: more must not be written (OpenMetrics 1.0, Exemplars)
+WRONG_DECISIONS = "decisions", {"correct": "false"}  # a sample that metric models of classes count
 # Labels of a value that is one of many: its interval is in the JSON API, or the page would be three times as long.
 DETAILS = frozenset(("class", "value"))
 _Family: TypeAlias = tuple[str, str]  # name and type
@@ -86,6 +90,10 @@ NEVER_TAKEN_BACK = frozenset(LabelStatus) - {
 }
 
 
+def _no_exemplar(place: int) -> str:
+    return ""
+
+
 @dataclass
 class _SeriesLines:
     """Collects the lines of one series by family."""
@@ -93,23 +101,32 @@ class _SeriesLines:
     has_created: bool  # whether each counter has a `_created` line: since when it counts
     exposure: Exposure = Exposure.FULL
     families: dict[_Family, list[str]] = field(default_factory=dict)
+    exemplars: Callable[[int], str] = _no_exemplar  # what stands behind the value of a place, see `Exemplars`
 
     def gauge(self, name: str, labels: str, value: float) -> None:
         self._lines(name, GAUGE).append(f"{name}{{{labels}}} {value!r}\n")
 
-    def counter(self, name: str, labels: str, value: float, created_at: float) -> None:
+    def counter(self, name: str, labels: str, value: float, created_at: float, exemplar: str = "") -> None:
         lines = self._lines(name, COUNTER)
-        lines.append(f"{name}_total{{{labels}}} {value!r}\n")
+        lines.append(f"{name}_total{{{labels}}} {value!r}{exemplar}\n")
         if self.has_created:
             lines.append(f"{name}_created{{{labels}}} {created_at!r}\n")
 
     def histogram(
-        self, name: str, labels: str, buckets: Iterable[tuple[str, float]], seconds: float, created_at: float
+        self,
+        name: str,
+        labels: str,
+        buckets: Iterable[tuple[str, float]],
+        seconds: float,
+        created_at: float,
+        *,
+        exemplars: Iterable[str] = repeat(""),
     ) -> None:
+        """`exemplars` are those of the buckets, "" for none."""
         lines = self._lines(name, HISTOGRAM)
         count = 0.0
-        for bound, count in buckets:
-            lines.append(f'{name}_bucket{{{labels},le="{bound}"}} {count!r}\n')
+        for (bound, count), exemplar in zip(buckets, exemplars, strict=False):  # which may not end
+            lines.append(f'{name}_bucket{{{labels},le="{bound}"}} {count!r}{exemplar}\n')
         lines += (f"{name}_count{{{labels}}} {count!r}\n", f"{name}_sum{{{labels}}} {seconds!r}\n")
         if self.has_created:
             lines.append(f"{name}_created{{{labels}}} {created_at!r}\n")
@@ -205,9 +222,10 @@ class Exposition:
         evaluator: Evaluator,
         exposure_of: Callable[[Labels], Exposure] = lambda labels: Exposure.FULL,
         judged: Callable[[], Iterable[Gauge]] = tuple,
+        exemplars: Exemplars | None = None,
     ) -> None:
         """`exposure_of` tells how much of the series with these labels is exposed, `judged` yields what is said beside
-        its sums.
+        its sums, and `exemplars` are shown if there are any, in OpenMetrics.
         """
         self._registry = registry
         self._totals = totals
@@ -217,6 +235,7 @@ class Exposition:
         self._evaluator = evaluator
         self._exposure_of = exposure_of
         self._judged = judged
+        self._exemplars = exemplars
         # By format (whether it is OpenMetrics) and series.
         self._cache: dict[bool, dict[int, _SeriesText]] = {False: {}, True: {}}
         self._forgotten = 0
@@ -258,6 +277,7 @@ class Exposition:
         version = (
             self._forgotten,
             self._totals.version(series.id),
+            self._exemplars.erasures if self._exemplars is not None else 0,
         )  # before the sums: at worst the text is rendered once more
         cached = self._cache[is_openmetrics].get(series.id)
         if cached is not None and cached.version == version:
@@ -265,6 +285,8 @@ class Exposition:
         exposure, totals = self._exposure_of(series.labels), self._totals.series_totals(series.id)
         series = self._registry.latest(series)
         lines = _SeriesLines(has_created=is_openmetrics, exposure=exposure)
+        if self._exemplars is not None and is_openmetrics:  # the older format has none
+            lines.exemplars = partial(_exemplar_text, self._exemplars, series)
         self._collect(lines, series, totals)
         custom = _SeriesLines(has_created=is_openmetrics)
         if exposure.shows_custom_metrics:
@@ -288,7 +310,8 @@ class Exposition:
         _collect_server_families(lines, series, labels, totals, self._evaluator.exported(series))
         for sample in self._evaluator.counts(series, cumulative, retracted):
             if lines.exposure.shows(name := f"model_{sample.name}", sample.labels):
-                lines.counter(name, _joined(labels, sample.labels), sample.value, series.created_at)
+                exemplar = lines.exemplars(WRONG) if (sample.name, sample.labels) == WRONG_DECISIONS else ""
+                lines.counter(name, _joined(labels, sample.labels), sample.value, series.created_at, exemplar)
 
     def _collect_ancestor_counters(self, lines: _SeriesLines, series: Series, totals: SeriesTotals) -> None:
         cumulative, reapplied = totals.cumulative[CUMULATIVE], totals.cumulative[CUMULATIVE_REAPPLIED]
@@ -338,6 +361,24 @@ def _escaped(value: str) -> str:
     return value.translate(_ESCAPES)
 
 
+def _exemplar_text(exemplars: Exemplars, series: Series, place: int) -> str:
+    """Writes the exemplar of a place behind a value (OpenMetrics 1.0, Exemplars); "" for none.
+
+    An id that does not fit beside the trace is left out: a part of it would be that of another request. So is one with
+    a character that has to be escaped, which not all parsers read in an exemplar (prometheus_client 0.26 does not).
+    """
+    found = exemplars.of(series.id, place)
+    if found is None or found.at < series.created_at - SAME_BATCH_SECONDS:  # of a series that has left, and is back
+        return ""
+    labels, left = {}, EXEMPLAR_CHARACTERS
+    for name, value in (("trace_id", found.trace_id), ("request_id", found.request_id)):
+        is_plain = value.isprintable() and value == _escaped(value)
+        if value and is_plain and len(name) + len(value) <= left:
+            labels[name], left = value, left - len(name) - len(value)
+    text = ",".join(f'{name}="{value}"' for name, value in labels.items())
+    return f" # {{{text}}} {found.value!r} {found.at!r}" if labels else ""
+
+
 def _label_text(labels: Mapping[str, str]) -> str:
     return _text_of(tuple([(name, str(value)) for name, value in labels.items()]))
 
@@ -376,7 +417,8 @@ def _collect_durations(lines: _SeriesLines, series: Series, labels: str, cumulat
     for name, prefix in (("model_label_delay_seconds", DELAY), ("model_prediction_latency_seconds", LATENCY)):
         if lines.exposure.shows(name, {}) and (histogram := cumulated(prefix, cumulative)):
             buckets, seconds = histogram
-            lines.histogram(name, labels, buckets, seconds, series.created_at)
+            exemplars = map(lines.exemplars, range(len(buckets))) if prefix == LATENCY else repeat("")
+            lines.histogram(name, labels, buckets, seconds, series.created_at, exemplars=exemplars)
 
 
 def _server_counters(sums: Sums, exported: Sequence[str]) -> Iterator[tuple[str, Mapping[str, str], float]]:

@@ -20,7 +20,7 @@ from metrics_server.api.service import CATCH_UP_SECONDS, Api
 from metrics_server.errors import BadRequest, Rejected, Unavailable
 from metrics_server.http.handler import Encoded, Handler, RenderedHandler, encoded
 from metrics_server.http.response import error_response, rejected_response, unavailable_response
-from metrics_server.http.worker_pools import Deadline, PooledHandler, SharedPages, WorkerPool, WorkerPools
+from metrics_server.http.worker_pools import Deadline, NoTurn, PooledHandler, SharedPages, WorkerPool, WorkerPools
 from metrics_server.ingest.pipeline import Ingest
 from metrics_server.ingest.router import Gate
 from metrics_server.metrics.labels import Outcome
@@ -238,9 +238,10 @@ class Metrics(RenderedHandler):
 
     VARY = "Accept, Accept-Encoding"
 
-    def initialize(self, exposition: Exposition, pages: SharedPages, writer: Writer) -> None:
+    def initialize(self, exposition: Exposition, pages: SharedPages, telemetry: Telemetry, writer: Writer) -> None:
         self._exposition = exposition
         self._pages = pages
+        self._telemetry = telemetry
         self._writer = writer
 
     async def get(self) -> None:
@@ -258,7 +259,11 @@ class Metrics(RenderedHandler):
         accept, zipped = self.request.headers.get("Accept", ""), self.takes_gzip()
         names = query.sample_names(self.request.query)
         make = partial(encoded, partial(self._exposition.render, accept, names), zipped=zipped)
-        return await self._pages.page((accept, zipped, names), make)
+        try:
+            return await self._pages.page((accept, zipped, names), make)
+        except NoTurn as error:
+            self._telemetry.refused_scrapes[error.reason].inc()
+            raise
 
 
 @serves(Route.HEALTHZ)

@@ -15,7 +15,20 @@ from metrics_server.http.handler import Encoded, Rendered, RenderedHandler
 from metrics_server.http.response import unavailable_response
 
 STOPPING = "the server is stopping"
+TOO_MUCH = "too much is asked at once"
 TELL_SECONDS = 0.02  # for those whose turn never came to be told
+
+
+class NoTurn(Unavailable):
+    """A question is not answered.
+
+    Attributes:
+        reason: crowded when too many wait, late when its turn came too late or nobody waits, stopping.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
 
 
 class WorkerPool:
@@ -33,9 +46,11 @@ class WorkerPool:
 
     @contextmanager
     def slot(self) -> Iterator[Deadline]:
-        """A place in it until the answer is given; raises `Unavailable` if there is none."""
-        if self._is_stopped or len(self._open) >= self._room:
-            raise Unavailable(STOPPING if self._is_stopped else "too much is asked at once")
+        """A place in it until the answer is given; raises `NoTurn` if there is none."""
+        if self._is_stopped:
+            raise NoTurn("stopping", STOPPING)
+        if len(self._open) >= self._room:
+            raise NoTurn("crowded", TOO_MUCH)
         deadline = Deadline()
         self._open.add(deadline)
         try:
@@ -47,7 +62,7 @@ class WorkerPool:
         """Takes no more questions, and answers none of those that it has."""
         self._is_stopped = True
         for deadline in self._open:
-            deadline.end(STOPPING)
+            deadline.end("stopping", STOPPING)
 
     def close(self) -> None:
         self.executor.shutdown(wait=False, cancel_futures=True)
@@ -94,7 +109,7 @@ class SharedPages:
         self._waiting: dict[Hashable, asyncio.Task[Encoded]] = {}
 
     def page(self, key: Hashable, make: Callable[[], Encoded]) -> Awaitable[Encoded]:
-        """The page of this key; raises `Unavailable` when too many wait, or for too long."""
+        """The page of this key; raises `NoTurn` when too many wait, or for too long."""
         task = self._waiting.get(key)
         if task is None:
             task = self._waiting[key] = asyncio.create_task(self._made(key, make))
@@ -107,7 +122,7 @@ class SharedPages:
                     self._pool.executor, self._begun, key, make, deadline
                 )
         except asyncio.CancelledError:  # the pool was closed
-            raise Unavailable(STOPPING) from None
+            raise NoTurn("stopping", STOPPING) from None
         finally:
             if self._waiting.get(key) is asyncio.current_task():
                 del self._waiting[key]
@@ -137,7 +152,7 @@ class PooledHandler(RenderedHandler):
 
     def on_connection_close(self) -> None:
         if self._deadline is not None:
-            self._deadline.end("the client has gone")
+            self._deadline.end("late", "the client has gone")
         super().on_connection_close()
 
 
@@ -159,16 +174,16 @@ class Deadline:
         self._clock = clock
         self._came = clock()
         self._latest = math.inf
-        self._end = ""
+        self._end: NoTurn | None = None
 
-    def end(self, why: str) -> None:
+    def end(self, reason: str, why: str) -> None:
         """Nobody waits any more."""
-        self._end = why
+        self._end = NoTurn(reason, why)
 
     def begin(self) -> None:
         """The question's turn has come; raises `Unavailable` if that took too long, or nobody waits."""
         if self._clock() > self._came + WAIT_SECONDS:
-            self.end("too much is asked at once")
+            self.end("late", TOO_MUCH)
         self.check()
 
     def limit(self, seconds: float) -> None:
@@ -176,12 +191,12 @@ class Deadline:
         self._latest = min(self._latest, self._clock() + seconds)
 
     def is_over(self) -> bool:
-        return bool(self._end) or self._clock() > self._latest
+        return self._end is not None or self._clock() > self._latest
 
     def check(self) -> None:
         """Raises what ended it."""
-        if self._end:
-            raise Unavailable(self._end)
+        if self._end is not None:
+            raise self._end
         if self.is_over():
             raise BadRequest(
                 f"from: to read so much takes longer than {READ_SECONDS:g} s; want less time between `from` and `to`"

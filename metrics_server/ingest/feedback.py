@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, NamedTuple, TypeAlias
 
 import msgspec
 from msgspec import UNSET
@@ -69,6 +69,42 @@ _ITEMS = msgspec.json.Decoder(list[FeedbackItem])
 _ITEM = msgspec.json.Decoder(FeedbackItem)
 _ELEMENTS = msgspec.json.Decoder(list[msgspec.Raw])
 _encode = msgspec.json.Encoder().encode
+
+
+class StatedPair(NamedTuple):
+    """What an item says that tells both the truth of one row and what was predicted there.
+
+    Attributes:
+        at: when it was predicted, in seconds.
+        request_id: "" where none is stated, as none is needed.
+    """
+
+    labels: Labels
+    weight: Weight
+    truth: RowValue
+    prediction: RowValue
+    at: float
+    request_id: str
+
+
+def stated_pair(item: FeedbackItem, defaults: Labels, now: float) -> StatedPair | None:
+    """Reads an item that needs no other one to count; None for an item of any other kind, or with an odd time.
+
+    Raises:
+        Rejected: it cannot be used.
+    """
+    if item.truths is not None or item.predictions is not None or item.row or item.truth is UNSET:
+        return None
+    truth, prediction = _row(item.truth, "truth"), _row(item.prediction, "prediction")
+    if truth is None or prediction is None:
+        return None
+    stated = _names(item.namespace or "", item.deployment or "", item.predictor or "", item.model or "")
+    times = _seconds(item.labelled_at, "labelled_at"), _seconds(item.predicted_at, "predicted_at")
+    _, predicted_at, clamped = _believed(*times, now)
+    if clamped:
+        return None
+    request_id = "" if item.request_id is None else _request_id(item.request_id, [truth], [prediction])
+    return StatedPair(_filled(stated, defaults), _weight(item), truth, prediction, predicted_at, request_id)
 
 
 def is_list(body: bytes) -> bool:
@@ -139,7 +175,7 @@ def _observation_of(
 ) -> Observation:
     weight = _weight(item)
     stated = _names(item.namespace or "", item.deployment or "", item.predictor or "", item.model or "")
-    labels = Labels(*(part or default for part, default in zip(stated, defaults, strict=True)))
+    labels = _filled(stated, defaults)
     truths, predictions = _values(item)
     request_id = _request_id(item.request_id, truths, predictions)
     times = _seconds(item.labelled_at, "labelled_at"), _seconds(item.predicted_at, "predicted_at")
@@ -234,6 +270,11 @@ def _names(*names: str) -> Labels:
                 Reason.LABEL_TOO_LONG, "namespace, deployment, predictor and model: at most 256 printable characters"
             )
     return Labels(*names)
+
+
+@lru_cache(4096)
+def _filled(stated: Labels, defaults: Labels) -> Labels:
+    return Labels(*(part or default for part, default in zip(stated, defaults, strict=True)))
 
 
 def _values(item: FeedbackItem) -> tuple[list[RowValue], list[RowValue]]:

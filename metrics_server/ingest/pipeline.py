@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
+from msgspec.structs import replace
+
 from metrics_server.errors import Reason, Rejected, Unavailable
 from metrics_server.http.response import (
     EMPTY,
@@ -35,7 +37,7 @@ from metrics_server.ingest.reply import Forwarder, Replies
 from metrics_server.ingest.request_id import digest_for
 from metrics_server.ingest.sender_rules import RulesOf, as_sent
 from metrics_server.ingest.slicing import SlicingRules
-from metrics_server.ingest.trace import Headers, TraceOf, untraced
+from metrics_server.ingest.trace import Headers, TraceOf, trace_id_of, untraced
 from metrics_server.metrics.labels import FEEDBACK, OTHER, EventKind, Outcome
 from metrics_server.pairing.observation import Erasure, Observation
 from metrics_server.pairing.writer import Submission, SubmissionResult, Writer
@@ -124,9 +126,10 @@ class Ingest:
         clock: Callable[[], float] = time.time,
         call_soon: Callable[[Callable[[], None]], object] = lambda callback: callback(),
         trace_of: TraceOf = untraced,
+        has_exemplars: bool = False,
     ) -> None:
         """`call_soon` calls back when the event loop has read what has come meanwhile; `trace_of` tells the traces that
-        lines of the log name.
+        lines of the log name; for exemplars each observation has the trace that it belongs to.
         """
         self._writer = writer
         self._telemetry = telemetry
@@ -142,6 +145,8 @@ class Ingest:
         self._clock = clock
         self._call_soon = call_soon
         self._trace_of = trace_of
+        self._has_exemplars = has_exemplars
+        self._part = self._traced_part if has_exemplars else self._untraced_part
         self._unlogged: dict[str, int] = {}  # feedback that was taken since the last line of the log, by trace
         self.rejections = Rejections()
 
@@ -193,6 +198,11 @@ class Ingest:
         if found is None:
             return
         listed, observations = found
+        if self._has_exemplars:
+            trace_id = trace_id_of({}, posted.headers)
+            observations = [
+                one if isinstance(one, Rejected) else replace(one, trace_id=trace_id) for one in observations
+            ]
         for observation in observations:
             if not isinstance(observation, Rejected):
                 self._announce(observation, {}, posted.headers)
@@ -280,7 +290,15 @@ class Ingest:
         except Unavailable as error:
             on_result(error)
 
-    def _part(self, event: Event | Rejected, now: float, headers: Headers) -> _Part:
+    def _traced_part(self, event: Event | Rejected, now: float, headers: Headers) -> _Part:
+        """Does what `_untraced_part` does, and notes the trace."""
+        part = self._untraced_part(event, now, headers)
+        if isinstance(part, Response) or isinstance(event, Rejected):
+            return part
+        observation, response_of = part
+        return replace(observation, trace_id=trace_id_of(event.attributes, headers)), response_of
+
+    def _untraced_part(self, event: Event | Rejected, now: float, headers: Headers) -> _Part:
         """Normalizes an event, and says how to respond to its result; or makes its response, if that is known."""
         if isinstance(event, Rejected):
             return self._refusal(event, EventKind.UNKNOWN)

@@ -82,6 +82,22 @@ class PairTarget(NamedTuple):
     is_too_old: bool
 
 
+class Target(NamedTuple):
+    """Whose pair it is, and how much it counts."""
+
+    labels: Labels
+    weight: Weight
+
+
+class PairColumns(NamedTuple):
+    """Pairs that nothing else can meet: an element of each column a pair; `times` are those of the predictions."""
+
+    targets: list[Target]
+    truths: list[RowValue]
+    predictions: list[RowValue]
+    times: list[float]
+
+
 class Aggregator:
     """Collects the effects of one batch of events; `change` is what the store has to apply for them."""
 
@@ -166,6 +182,19 @@ class Aggregator:
             self._pairs.setdefault(target, []).append((pair.y_true, pair.y_pred))
         else:
             self._post(pair, APPLIED, first=first)
+
+    def take_pairs(self, columns: PairColumns) -> None:
+        """Counts pairs that keep no record, each the first of its prediction; their series are admitted."""
+        claims, posted = self._change.claims, self._pairs
+        for (labels, weight), truth, prediction, at in zip(*columns, strict=True):
+            series = self._admitted_series[labels]
+            resolved = series.resolve(truth, prediction, claims)
+            if isinstance(resolved, LabelStatus):
+                self._count(series.id, LABELS + resolved)
+                continue
+            bucket = self._bucket(at)
+            target = series.id, bucket, APPLIED, True, weight, bucket is None
+            posted.setdefault(target, []).append(resolved)
 
     def retract_pair(self, pair: Contribution) -> None:
         self._post(pair, RETRACTED, first=False)

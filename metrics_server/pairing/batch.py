@@ -10,7 +10,7 @@ from metrics_server.errors import Rejected
 from metrics_server.metrics.components import SERVER_SERIES_ID
 from metrics_server.metrics.labels import FEEDBACK, REQUEST, RESPONSE, DroppedMetric, Outcome
 from metrics_server.metrics.window import USAGE
-from metrics_server.pairing.aggregator import Aggregator
+from metrics_server.pairing.aggregator import Aggregator, PairColumns
 from metrics_server.pairing.latency import RequestLatencies
 from metrics_server.pairing.matching import erase, match_alias, match_listed, match_row
 from metrics_server.pairing.merging import AliasFiling, ErasureFiling, Filed, Filing, Merger, RowFiling, keys_of
@@ -18,6 +18,7 @@ from metrics_server.pairing.observation import Entry, Observation, RowObservatio
 from metrics_server.pairing.record import PairingRecord
 from metrics_server.pairing.session import LoadedRecord, RecordSession
 from metrics_server.series.registry import SeriesRegistry
+from metrics_server.series.series import Labels
 from metrics_server.store.interface import Change, Store
 
 # Looked up once: an attribute of an enum takes 0.1 µs, and these are asked for several times an event.
@@ -52,11 +53,14 @@ class Batch:
         now: float,
         latencies: RequestLatencies | None = None,
     ) -> None:
-        self._aggregator = Aggregator(registry, now, retention.history)
+        self._aggregator = self._make_aggregator(registry, now, retention.history)
         self._session = RecordSession(store, now, retention.retention, retention.dedupe)
         self._merger = Merger(self._session, self._aggregator.admit)
         self._now = now
         self._latencies = latencies or RequestLatencies()
+
+    def _make_aggregator(self, registry: SeriesRegistry, now: float, history: int) -> Aggregator:
+        return Aggregator(registry, now, history)
 
     def apply(self, entries: Sequence[Entry]) -> list[BatchResult]:
         """Pairs observations, and erases requests, in their order.
@@ -68,6 +72,18 @@ class Batch:
         self._session.load(keys_of(entries))
         filed = list(map(self._merger.file, entries))
         return list(map(self._match, entries, filed))
+
+    def admit(self, labels: Labels, at: float) -> Rejected | None:
+        """Makes the series of these labels if need be, for a prediction of this time; says why it is refused."""
+        try:
+            self._aggregator.admit(labels, at)
+        except Rejected as error:
+            return error.without_traceback()
+        return None
+
+    def take_pairs(self, columns: PairColumns) -> None:
+        """Counts pairs of admitted series that keep no record."""
+        self._aggregator.take_pairs(columns)
 
     def change(self) -> Change:
         """Makes the change that the store has to apply."""

@@ -62,6 +62,7 @@ class Observation(msgspec.Struct, frozen=True, gc=False):
         request_id: the id that its sender knows it by, "" where there is none; request and response share it.
         more_rows: that a flat list in the first row may come to.
         custom_metrics: those of a response that are asked for, if there are any.
+        trace_id: of the trace that it belongs to; "" for none, and where nobody asks for it.
     """
 
     kind: EventKind
@@ -76,6 +77,7 @@ class Observation(msgspec.Struct, frozen=True, gc=False):
     request_id: str = ""
     more_rows: int = 0
     custom_metrics: CustomSamples | None = None
+    trace_id: str = ""
 
     @property
     def alias_row_keys(self) -> list[bytes]:

@@ -18,6 +18,7 @@ from typing import Any
 
 from metrics_server.errors import StoreUnavailable, Unavailable
 from metrics_server.pairing.batch import Batch, BatchResult, Retention
+from metrics_server.pairing.exemplar import Exemplars, TracedBatch
 from metrics_server.pairing.latency import RequestLatencies
 from metrics_server.pairing.maintenance import Maintenance
 from metrics_server.pairing.objectives import Objectives
@@ -68,7 +69,8 @@ class Submission:
 class Writer:
     """Applies observations from the event loop.
 
-    Results go to `deliver_results`, which is called in the writer's thread, after the commit.
+    Results go to `deliver_results`, which is called in the writer's thread, after the commit; and what a batch gives as
+    an example of its numbers to `exemplars`, if they are wanted.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class Writer:
         deliver_results: DeliverResults,
         objectives: Objectives | None = None,
         clock: Callable[[], float] | None = None,
+        exemplars: Exemplars | None = None,
     ) -> None:
         self._store = store
         self._registry = registry
@@ -94,6 +97,8 @@ class Writer:
         self._deliver_results = deliver_results
         self._clock = clock or store.now
         self._latencies = RequestLatencies()
+        self._exemplars = exemplars
+        self._make_batch = Batch if exemplars is None else TracedBatch
         self._maintenance = Maintenance(
             store,
             registry,
@@ -231,6 +236,8 @@ class Writer:
         for attempt in range(ATTEMPTS):
             batch, results, change = self._compute(entries)
             if self._commit_change(change):
+                if isinstance(batch, TracedBatch) and self._exemplars is not None:
+                    self._exemplars.take(batch)
                 self._view.add(change)
                 self._maintenance.note_pending(batch.pending_by_second)
                 self._telemetry.count_dropped_metrics(batch.dropped_custom_metrics)
@@ -252,7 +259,7 @@ class Writer:
 
     def _compute(self, entries: list[Entry]) -> tuple[Batch, list[BatchResult], Change]:
         """Pairs a batch with what is stored. Nothing is stored yet: a failure leaves but series made in vain."""
-        batch = Batch(self._store, self._registry, self._retention, self._clock(), self._latencies)
+        batch = self._make_batch(self._store, self._registry, self._retention, self._clock(), self._latencies)
         try:
             return batch, batch.apply(entries), batch.change()
         except BaseException:

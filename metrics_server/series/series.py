@@ -209,6 +209,13 @@ class Series:
         """Tells whether its predictions are certain to be classes."""
         return self.task == "binary" or self.task in task.CLASSIFYING
 
+    def is_wrong(self, y_true: RowValue, y_pred: RowValue) -> bool:
+        """Tells whether a pair of its metric model is a wrong decision; False where it decides nothing."""
+        scoring = self.identity.scoring
+        if self.task == "binary":
+            return task.decision_of(y_pred, scoring.threshold) != task.label_of(y_true)
+        return self.task in task.CLASSIFYING and task.class_of(y_pred, scoring.class_names) != y_true
+
     def _choose_model(self, truth: RowValue, prediction: RowValue, claims: Claims) -> bool:
         scoring = self.identity.scoring
         path = scoring.storage_uri

@@ -174,6 +174,10 @@ class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         20.0
     )
     seldon_metrics: Annotated[Switch, "expose the ancestor's seldon_metric_* counters too"] = True
+    exemplars: Annotated[
+        Switch,
+        "in OpenMetrics, tell request and trace of a recent wrong decision, and of each bucket of latency",
+    ] = False
     allow_pickle: Annotated[Switch, "let --storage_uri name a local pickle, which can run any code"] = False
     log_format: Annotated[
         LogFormat, "text, or json for one object a line, with the trace of an event that a line is about"

@@ -149,7 +149,7 @@ def _take_replay(data: bytes) -> None:
     replay = Replay(Settings(), LABELS)
     source = Source(_written(f"records{suffix}", content))
     with suppress(BadFile):
-        replay.take(source.lines())
+        replay.take(source.blocks())
         source.check(replay.total)
     replay.results()
     source.remarks()

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from metrics_server.commands.replay.engine import Replay
+from metrics_server.commands.replay.source import of_dicts
 from metrics_server.ingest.feedback import observations_of
 from metrics_server.ingest.payload.rows import MAX_ROWS
 from metrics_server.pairing.observation import Observation
@@ -143,7 +144,7 @@ def test_a_file_may_hold_truths_of_requests() -> None:
         {"request_id": "r", "row": row, "prediction": value, "predicted_at": NOW} for row, value in enumerate("ab")
     ]
     lines = [*logged, {"request_id": "r", "truths": ["a", "a"], "labelled_at": NOW}]
-    replay.take((number, json.dumps(line).encode(), "") for number, line in enumerate(lines))
+    replay.take(of_dicts(lines))
     (result,) = replay.results()
     (value,) = [one["value"] for one in result["values"] if one["name"] == "model_accuracy_ratio"]
     assert (value, result["support"]) == (0.5, 2)

@@ -39,6 +39,18 @@ def _accuracy(readings: list[ReplayResult]) -> tuple[float, float]:
     return _value(readings, "model_accuracy_ratio"), readings[0]["support"]
 
 
+def test_a_parquet_file_whose_schema_is_not_utf_8_is_told_of(tmp_path: Path) -> None:
+    """The name of a column that no program can have written on purpose is an error of the file, and no traceback."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    path = tmp_path / "broken.parquet"
+    parquet.write_table(pa.table({"truth": [1.0], "prediction": [0.5]}), path, store_schema=False)
+    path.write_bytes(path.read_bytes().replace(b"prediction", b"pr\xefdiction"))
+    with pytest.raises(BadFile, match="a name in its schema is not UTF-8"):
+        replay(path)
+
+
 def test_every_form_of_a_file_gives_the_same(tmp_path: Path) -> None:
     """JSONL, CSV, Parquet, the compressed ones and dicts with equal records give equal readings."""
     import pyarrow as pa

@@ -117,8 +117,9 @@ def _edges() -> Row:
         _rates("metrics_server_clamped_times", "job", "clamped", span=QUARTER),
         _rates("metrics_server_replies", "outcome", "{{outcome}}", span=QUARTER),
         _rates("metrics_server_lookups", "outcome", "{{outcome}}", span=QUARTER),
-        _rates("metrics_server_slow_readers", "job", "cut", span=12),
-        _rates("metrics_server_dropped_log_lines", "job", "dropped", span=12),
+        _rates("metrics_server_slow_readers", "job", "cut"),
+        _rates("metrics_server_dropped_log_lines", "job", "dropped"),
+        _rates("metrics_server_refused_scrapes", "reason", "{{reason}}"),
     ]
     return Row("Connections, clocks, replies, look-ups and the log", panels, folded=True)
 

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from metrics_server.commands.replay.engine import SHOWN_REFUSALS, Place, Replay, time_of, words_of
 from metrics_server.commands.replay.location import BadFile
+from metrics_server.commands.replay.processes import processes_for
 from metrics_server.commands.replay.result import ReplayResult
 from metrics_server.commands.replay.source import Source
 from metrics_server.errors import BadConfiguration, Rejected
@@ -36,6 +37,7 @@ SETTINGS = (
     "max_series",
     "allow_pickle",
 )
+MOST_PROCESSES = 64  # what one process can hand out to and add up is less than so many read
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 HEAD = ("name", "labels", "value", "lower", "upper", "support")
 
@@ -48,9 +50,11 @@ def main(arguments: Sequence[str]) -> int:
     """
     options = vars(_parser().parse_args(arguments))
     location, step, written = options.pop("file"), options.pop("step"), _FORMATS[options.pop("format")]
+    processes: int | None = options.pop("processes")
     try:
         time = time_of(options.pop("time"))
-        replayed = _Replayed(location, time, load(words_of(options), os.environ), seconds_of(step) if step else 0)
+        settings = load(words_of(options), os.environ)
+        replayed = _Replayed(location, time, settings, seconds_of(step) if step else 0, processes)
         if text := written(replayed.results):
             print(text, flush=True)
     except (BadConfiguration, BadFile) as error:
@@ -73,12 +77,12 @@ class _Replayed:
         is_whole: whether there are records, and all of them were taken.
     """
 
-    def __init__(self, location: str, time: float | None, settings: Settings, step: int) -> None:
+    def __init__(self, location: str, time: float | None, settings: Settings, step: int, processes: int | None) -> None:
         defaults: Labels = default_labels(os.environ)
         self._replay = Replay(settings, defaults, step=step, on_refused=self._refused)
         self._source = Source(location, time, on_file=self._progress)
         with tqdm(total=self._source.size, unit="B", unit_scale=True, disable=None, leave=False) as self._bar:
-            self._replay.take(self._source.lines(), on_progress=self._progress)
+            self._replay.take(self._source.blocks(), self._progress, processes or processes_for(self._source.size))
         self._source.check(self._replay.total)
         for remark in (*self._replay.remarks(), *self._source.remarks()):
             print(f"metrics-server replay: {remark}", file=sys.stderr)
@@ -119,6 +123,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DURATION",
         help="show the history too, in steps of so long by prediction time: 1d, 1h",
     )
+    parser.add_argument(
+        "--processes",
+        type=_count,
+        default=None,
+        metavar="N",
+        help="that read lines; 1 for none beside this one (default: the processors it may use, 1 for small files)",
+    )
     parser.add_argument("--format", default="table", choices=list(_FORMATS), help="of what is printed (default: table)")
     parser.add_argument("--config", metavar="FILE", help="YAML file with the settings of a server")
     for name in SETTINGS:
@@ -128,6 +139,12 @@ def _parser() -> argparse.ArgumentParser:
         else:
             parser.add_argument(*spellings, metavar="VALUE", help=HELP[name].replace("%", "%%"))
     return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_PROCESSES:
+        raise argparse.ArgumentTypeError(f"want a number from 1 to {MOST_PROCESSES}, got {text!r}")
+    return int(text)
 
 
 def _json(results: Sequence[ReplayResult]) -> str:

@@ -20,28 +20,35 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
-from typing import Annotated, Any, NamedTuple
+from itertools import groupby
+from typing import Annotated, Any, NamedTuple, TypeAlias, cast
 
 import msgspec
 
 from metrics_server import settings as server_settings
+from metrics_server.commands.replay.pairs import PairReader, Piece, Run
+from metrics_server.commands.replay.processes import read as read_blocks
 from metrics_server.commands.replay.result import ReplayResult, result_of
-from metrics_server.commands.replay.source import Line, Source, of_dicts
+from metrics_server.commands.replay.source import Block, Source, of_dicts
+from metrics_server.commands.replay.standing_alone import StandingAlone
 from metrics_server.errors import BadConfiguration, Reason, Rejected
 from metrics_server.ingest.cloudevent import BATCH, Event, decode, seconds_at
 from metrics_server.ingest.decoding import read
 from metrics_server.ingest.feedback import EARLIEST, LATEST, FeedbackItem, observations_of
 from metrics_server.ingest.normalize import observation_of
 from metrics_server.ingest.pod import default_labels
+from metrics_server.ingest.request_id import digest_for
 from metrics_server.ingest.slicing import SlicingRules, dimensions_of
 from metrics_server.metrics.components import LABELS, PENDING_TRUTHS, SERVER_SERIES_ID
 from metrics_server.metrics.labels import EventKind, LabelStatus
 from metrics_server.metrics.sums import add_into
 from metrics_server.metrics.window import COARSEST, CUMULATIVE, DAY, HOUR, MINUTE, USAGE, Bucket, floor, seconds_of
+from metrics_server.pairing.aggregator import PairColumns
 from metrics_server.pairing.batch import Batch, Retention
-from metrics_server.pairing.observation import Observation, row_key
+from metrics_server.pairing.merging import keys_of
+from metrics_server.pairing.observation import Observation, digest_of, request_of, row_key
 from metrics_server.series.evaluator import Evaluator
 from metrics_server.series.families import model_at
 from metrics_server.series.registry import SeriesRegistry
@@ -90,6 +97,23 @@ class Place(NamedTuple):
     number: int
 
 
+class _WaitingRun(NamedTuple):
+    """A run that was read, and not applied yet."""
+
+    file: str
+    run: Run
+
+
+class _WaitingOne(NamedTuple):
+    """An observation that was made, and not applied yet."""
+
+    place: Place
+    observation: Observation
+
+
+_Waiting: TypeAlias = "_WaitingRun | _WaitingOne"
+
+
 class Replay:
     """Feeds records to the code of the server, into a store that lives as long as this object.
 
@@ -100,9 +124,22 @@ class Replay:
     """
 
     def __init__(
-        self, settings: Settings, defaults: Labels, *, step: int = 0, on_refused: Refused = lambda place, error: None
+        self,
+        settings: Settings,
+        defaults: Labels,
+        *,
+        step: int = 0,
+        now: float | None = None,
+        on_refused: Refused = lambda place, error: None,
     ) -> None:
-        """`step` is the length in seconds of the steps of the history, 0 for none.
+        """Makes a replay that has taken nothing.
+
+        Args:
+            settings: those of a server.
+            defaults: labels that records do not state.
+            step: the length in seconds of the steps of the history, 0 for none.
+            now: the time, in UTC seconds, of all records without one of their own; None: that of the clock.
+            on_refused: is told of each record that could not be used.
 
         Raises:
             BadConfiguration: a setting cannot be used, or the step is no number of minutes.
@@ -121,35 +158,68 @@ class Replay:
         self._store = MemoryStore()
         self._step = step
         self._applied_at = applied_at(step)
-        self._received_at = time.time()  # the time of all records without one of their own
+        self._received_at = time.time() if now is None else now
         self._on_refused = on_refused
-        self._waiting: list[tuple[Place, Observation]] = []
+        self._make_reader = partial(PairReader, defaults, self._received_at, self._slicing.score_models)
+        self._alone = StandingAlone()
+        self._waiting: list[_Waiting] = []
         self._rows = 0
         self.refused: Counter[str] = Counter()
         self.counts: Counter[str] = Counter()
 
-    def take(self, lines: Iterable[Line], on_progress: Callable[[], object] = lambda: None) -> None:
-        """Takes records; `on_progress` is called after each batch of them."""
+    def take(
+        self, blocks: Iterable[Block], on_progress: Callable[[], object] = lambda: None, processes: int = 1
+    ) -> None:
+        """Takes records, read in so many processes; `on_progress` is called after each batch of them."""
+        with closing(read_blocks(blocks, self._make_reader, processes)) as found:
+            self.take_pieces(found, on_progress)
+
+    def take_pieces(
+        self, found: Iterable[tuple[str, list[Piece]]], on_progress: Callable[[], object] = lambda: None
+    ) -> None:
+        """Takes what was read, in its order, each with the name of its file."""
         with _few_collections():
-            for number, body, file in lines:
-                self._take(Place(file, number), body)
+            for file, pieces in found:
+                for piece in pieces:
+                    self._take(file, piece)
                 if self._rows >= BATCH_ROWS:
                     self._commit()
                     on_progress()
             self._commit()
             on_progress()
 
-    def _take(self, place: Place, body: bytes | Rejected) -> None:
+    def _take(self, file: str, piece: Piece) -> None:
+        if not isinstance(piece, Run):
+            self._take_one(Place(file, piece.number), piece.body)
+        elif piece.digests and not self._digests_as_ever(piece.columns):
+            for number, body in zip(piece.numbers, piece.bodies, strict=True):
+                self._take_one(Place(file, number), body)
+        else:
+            self._waiting.append(_WaitingRun(file, piece))
+            self._rows += len(piece.numbers)
+
+    def _digests_as_ever(self, columns: PairColumns) -> bool:
+        """Tells whether no rule for a sender has its ids digested otherwise."""
+        return all(
+            digest_for(labels, self._rules_of) is digest_of for labels in {target.labels for target in columns.targets}
+        )
+
+    def _take_one(self, place: Place, body: bytes | Rejected) -> None:
+        if (one := self._one(place, body)) is not None:
+            self._waiting.append(one)
+            self._rows += max(1, len(one.observation.rows) + one.observation.more_rows)
+
+    def _one(self, place: Place, body: bytes | Rejected) -> _WaitingOne | None:
+        """Makes the observation of a record, unless it is refused or ignored."""
         try:
             observation = self._observation(body)
         except Rejected as error:
             self._refuse(place, error)
-            return
+            return None
         if observation is None:
             self.counts["ignored"] += 1
-            return
-        self._waiting.append((place, observation))
-        self._rows += max(1, len(observation.rows) + observation.more_rows)
+            return None
+        return _WaitingOne(place, observation)
 
     def _refuse(self, place: Place, error: Rejected) -> None:
         self.refused[error.reason.label] += 1
@@ -192,19 +262,86 @@ class Replay:
         return observation
 
     def _commit(self) -> None:
+        """Applies what waits, in the order of the files."""
+        waiting = list(self._with_records())
         batch = Batch(self._store, self._registry, RETENTION, self._applied_at)
-        outcomes = batch.apply([observation for _, observation in self._waiting])
+        for kind, group in groupby(waiting, type):
+            if kind is _WaitingRun:
+                for file, run in group:
+                    self._apply_run(batch, cast("str", file), cast("Run", run))
+            else:
+                self._apply_ones(batch, cast("list[_WaitingOne]", list(group)))
         change = batch.change()
         if self._step:
             _fold(change, self._step)
         self._store.commit(change)  # by its only writer: it is never refused
-        for (place, observation), outcome in zip(self._waiting, outcomes, strict=True):
+        self._waiting, self._rows = [], 0
+
+    def _with_records(self) -> Iterator[_Waiting]:
+        """Yields what waits, with observations in the place of those rows of runs that other lines are about too.
+
+        Those of such rows that were counted before are given the records that they would have had.
+        """
+        observations = [one.observation for one in self._waiting if isinstance(one, _WaitingOne)]
+        named = {request_of(key) for key in keys_of(observations)}
+        again = self._alone.named_again([one.run for one in self._waiting if isinstance(one, _WaitingRun)], named)
+        self._record(self._alone.give(again | named))
+        for one in self._waiting:
+            if isinstance(one, _WaitingRun) and not again.isdisjoint(one.run.digests):
+                yield from self._split(*one, again)
+            else:
+                yield one
+
+    def _split(self, file: str, run: Run, again: set[bytes]) -> Iterator[_Waiting]:
+        start = 0
+        for index, digest in enumerate(run.digests):
+            if digest in again:
+                if index > start:
+                    yield _WaitingRun(file, run.part(start, index))
+                if (one := self._one(Place(file, run.numbers[index]), run.bodies[index])) is not None:
+                    yield one
+                start = index + 1
+        if start < len(run.digests):
+            yield _WaitingRun(file, run.part(start, len(run.digests)))
+
+    def _record(self, bodies: list[bytes]) -> None:
+        """Makes the records of rows that were counted without; what they count is not counted again."""
+        if not bodies:
+            return
+        batch = Batch(self._store, self._registry, RETENTION, self._applied_at)
+        batch.apply([observation for body in bodies if (observation := self._observation(body)) is not None])
+        change = batch.change()
+        change.sums = {key: sums for key, sums in change.sums.items() if key[1] == USAGE}
+        self._store.commit(change)
+
+    def _apply_run(self, batch: Batch, file: str, run: Run) -> None:
+        first: dict[Labels, float] = {}
+        for (labels, _), at in zip(run.columns.targets, run.columns.times, strict=True):
+            first.setdefault(labels, at)
+        if refused := {one: error for one, at in first.items() if (error := batch.admit(one, at)) is not None}:
+            run = self._admitted(file, run, refused)
+        batch.take_pairs(run.columns)
+        self._alone.take(run)
+        self.counts["taken"] += len(run.numbers)
+
+    def _admitted(self, file: str, run: Run, refused: Mapping[Labels, Rejected]) -> Run:
+        """Refuses the rows of series beyond the limit, and returns the others."""
+        kept = []
+        for index, target in enumerate(run.columns.targets):
+            if error := refused.get(target.labels):
+                self._refuse(Place(file, run.numbers[index]), error)
+            else:
+                kept.append(index)
+        return run.only(kept)
+
+    def _apply_ones(self, batch: Batch, ones: list[_WaitingOne]) -> None:
+        outcomes = batch.apply([one.observation for one in ones])
+        for (place, observation), outcome in zip(ones, outcomes, strict=True):
             if isinstance(outcome, Rejected):
                 self._refuse(place, outcome)
                 continue
             self.counts["taken"] += 1
             self.counts["clamped"] += observation.clamped
-        self._waiting, self._rows = [], 0
 
     @property
     def total(self) -> int:
@@ -335,7 +472,7 @@ def replay(
     replayed = Replay(loaded, default_labels({}), step=seconds_of(step) if step else 0, on_refused=refused)
     if isinstance(source, (str, os.PathLike)):
         files = Source(source, time_of(time))
-        replayed.take(files.lines())
+        replayed.take(files.blocks())
         files.check(replayed.total)
     else:
         files = None

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
+from itertools import islice
 from pathlib import PurePosixPath
 from typing import IO, Any, NamedTuple, TypeAlias
 
@@ -33,7 +34,7 @@ from metrics_server.ingest.feedback import FeedbackItem
 LONGEST_LINE = 8 * 2**20  # bytes, as of a body; what is longer is cut, and then refused as incomplete
 LARGEST_DOCUMENT = 256 * 2**20  # bytes of a JSON document, which is decoded in one piece
 SHOWN_FILES = 10  # of those that cannot be read
-BATCH_ROWS = 4096  # of a Parquet file, in memory at a time
+BLOCK_ROWS = 4096  # lines that are read together
 HEAD = 4096  # bytes by which a form is recognised
 
 # A line of a table is one row, so it has no lists of rows.
@@ -51,16 +52,31 @@ _UNWRITABLE = (TypeError, ValueError, OverflowError, NotImplementedError, Recurs
 _MARK = b"\xef\xbb\xbf"  # of UTF-8, at the beginning of a file
 # A line is only looked at where it may be of a platform: our own need not be decoded twice.
 _OF_A_PLATFORM = re.compile(rb'"(?:captureData|groundTruthData|ReqType|reqType)"')
+_PARTS_OF_A_PLATFORM = (b'Data"', b'eqType"')  # one of them is in all of these; bytes are searched ten times as fast
 _RECORD = msgspec.json.Decoder(dict[str, Any])
 _ELEMENTS = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 class Line(NamedTuple):
-    """A record, the number of its line, row or element, from 1, and the name of its file."""
+    """A record, and the number of its line, row or element, from 1."""
 
     number: int
     body: bytes | Rejected
-    file: str = ""
+
+
+class Block(NamedTuple):
+    """Records that stand one after the other in a file, to be made into lines in this process or in another.
+
+    Attributes:
+        file: its name.
+        lines: makes the lines; it can be pickled.
+    """
+
+    file: str
+    lines: Callable[[], list[Line]]
+
+
+_Lines: TypeAlias = "Callable[[], list[Line]]"  # of a block
 
 
 class _File:
@@ -128,14 +144,14 @@ class Source:
         """Bytes of the files that are read."""
         return self._passed + (self._file.position if self._file else 0)
 
-    def lines(self) -> Iterator[Line]:
+    def blocks(self) -> Iterator[Block]:
         """Yields the records. A file that cannot be read, or not to its end, does not end them."""
         for stored in self.files:
             origin = Origin(absolute(stored.name), stored.modified if self._time is None else self._time)
             try:
                 with _opened(stored, origin) as self._file:
-                    for line in _form_of(stored.name, self._file).read(self._file):
-                        yield Line(line.number, line.body, stored.name)
+                    for lines in _form_of(stored.name, self._file).read(self._file):
+                        yield Block(stored.name, lines)
             except BadFile as error:
                 self.unread.append(str(error))
             self._file = None
@@ -192,18 +208,39 @@ def _peeked(stream: Any) -> bytes:
     return head.removeprefix(_MARK).lstrip()
 
 
-def of_dicts(records: Iterable[Mapping[str, Any]]) -> Iterator[Line]:
+def of_dicts(records: Iterable[Mapping[str, Any]]) -> Iterator[Block]:
     """Yields dicts as records. Values may be of numpy or pandas; NaN and None mean that nothing is stated."""
-    for number, record in enumerate(records, 1):
-        yield Line(number, _json(record, _stated))
+    lines = (Line(number, _json(record, _stated)) for number, record in enumerate(records, 1))
+    return (Block("", lines) for lines in _gathered_lines(lines))
 
 
-def _jsonl(file: _File) -> Iterator[Line]:
-    for number, line in enumerate(_lines(file.stream), 1):
-        if _OF_A_PLATFORM.search(line):
-            yield from _of_json(file, number, line)
-        elif not line.isspace():
-            yield Line(number, line)
+def _gathered_lines(lines: Iterator[Line]) -> Iterator[_Lines]:
+    """Yields blocks of lines that are made here."""
+    while some := list(islice(lines, BLOCK_ROWS)):
+        yield partial(list, some)
+
+
+def _jsonl(file: _File) -> Iterator[_Lines]:
+    lines, first = _lines(file.stream), 1
+    while bodies := list(islice(lines, BLOCK_ROWS)):
+        whole = b"".join(bodies)
+        if any(part in whole for part in _PARTS_OF_A_PLATFORM):
+            yield from _gathered_lines(_of_platform_or_ours(file, first, bodies))
+        else:
+            yield partial(_numbered, first, bodies)
+        first += len(bodies)
+
+
+def _numbered(first: int, bodies: list[bytes]) -> list[Line]:
+    return [Line(number, body) for number, body in enumerate(bodies, first) if not body.isspace()]
+
+
+def _of_platform_or_ours(file: _File, first: int, bodies: list[bytes]) -> Iterator[Line]:
+    for line in _numbered(first, bodies):
+        if isinstance(line.body, bytes) and _OF_A_PLATFORM.search(line.body):
+            yield from _of_json(file, line.number, line.body)
+        else:
+            yield line
 
 
 def _of_json(file: _File, number: int, body: bytes) -> Iterable[Line]:
@@ -216,7 +253,7 @@ def _of_json(file: _File, number: int, body: bytes) -> Iterable[Line]:
     return file.lines(number, record, platform) if platform else [Line(number, body)]
 
 
-def _document(file: _File) -> Iterator[Line]:
+def _document(file: _File) -> Iterator[_Lines]:
     """Yields the elements of a JSON array, or the object that a document is."""
     whole: bytes = file.stream.read(LARGEST_DOCUMENT + 1).removeprefix(_MARK)
     if len(whole) > LARGEST_DOCUMENT:
@@ -225,8 +262,8 @@ def _document(file: _File) -> Iterator[Line]:
         elements = read(whole, _ELEMENTS, Reason.MALFORMED_JSON, "a JSON document") if _is_list(whole) else [whole]
     except Rejected as error:
         raise BadFile(error.detail) from error
-    for number, element in enumerate(elements, 1):
-        yield from _of_json(file, number, bytes(element))
+    numbered = enumerate(elements, 1)
+    yield from _gathered_lines(line for number, one in numbered for line in _of_json(file, number, bytes(one)))
 
 
 def _is_list(body: bytes) -> bool:
@@ -244,39 +281,54 @@ def _lines(stream: IO[bytes]) -> Iterator[bytes]:
         mark = b""
 
 
-def _csv(file: _File) -> Iterator[Line]:
+_Cells: TypeAlias = "list[tuple[int, list[str] | Rejected]]"  # of lines, with their numbers
+
+
+def _csv(file: _File) -> Iterator[_Lines]:
     csv.field_size_limit(max(csv.field_size_limit(), LONGEST_LINE))  # 128 KiB else, of all readers in the process
     reader = csv.reader((line.decode(errors="surrogateescape") for line in _lines(file.stream)), strict=True)
     try:
         names = next(reader, [])
     except csv.Error as error:
         raise BadFile(f"its first line names no columns: {error}") from error
-    of_cells = _reader_of_cells(file, names)
+    platform, rows = platform_of(names), _rows_of_cells(reader, len(names))
+    columns = [] if platform else _columns(names)
+    while some := list(islice(rows, BLOCK_ROWS)):
+        if platform:
+            yield from _gathered_lines(_of_platform_cells(file, names, platform, some))
+        else:
+            yield partial(_of_cells, columns, some)
+
+
+def _rows_of_cells(reader: Any, width: int) -> Iterator[tuple[int, list[str] | Rejected]]:
+    """Yields the cells of each line that has any, or why it cannot be used."""
     while True:
         number = reader.line_num + 1
         try:
-            if cells := next(reader):
-                yield from of_cells(number, cells)
+            cells = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            yield Line(number, _refused(f"CSV: {error}"))
+            yield number, _refused(f"CSV: {error}")
+            continue
+        if cells and len(cells) != width:
+            yield number, _refused(f"CSV: want {width} cells, as the first line has names, got {len(cells)}")
+        elif cells:
+            yield number, cells
 
 
-def _reader_of_cells(file: _File, names: Sequence[str]) -> Callable[[int, list[str]], Iterable[Line]]:
-    """Returns what makes lines of a table's cells: a platform's, or our own."""
-    platform = platform_of(names)
-    columns = [] if platform else _columns(names)
+def _of_platform_cells(file: _File, names: Sequence[str], platform: Platform, rows: _Cells) -> Iterator[Line]:
+    for number, cells in rows:
+        if isinstance(cells, Rejected):
+            yield Line(number, cells)
+        else:
+            yield from file.lines(number, dict(zip(names, cells, strict=True)), platform)
 
-    def of_cells(number: int, cells: list[str]) -> Iterable[Line]:
-        if len(cells) != len(names):
-            detail = f"CSV: want {len(names)} cells, as the first line has names, got {len(cells)}"
-            return [Line(number, _refused(detail))]
-        if platform:
-            return file.lines(number, dict(zip(names, cells, strict=True)), platform)
-        return [Line(number, _from_cells(cells, columns))]
 
-    return of_cells
+def _of_cells(columns: list[_Column], rows: _Cells) -> list[Line]:
+    return [
+        Line(number, cells if isinstance(cells, Rejected) else _from_cells(cells, columns)) for number, cells in rows
+    ]
 
 
 _Parse: TypeAlias = Callable[[str], Any]
@@ -338,10 +390,12 @@ def _column(member: str, places: dict[int, int]) -> _Column:
 
 def _from_cells(cells: list[str], columns: list[_Column]) -> bytes | Rejected:
     record: dict[str, Any] = {}
-    for column in columns:
-        values = [column.parse(text) if (text := cells[index]) else None for index in column.indexes]
-        if any(cells[index] for index in column.indexes):
-            record[column.name] = values if column.is_spread else values[0]
+    for name, indexes, is_spread, parse in columns:
+        if not is_spread:
+            if text := cells[indexes[0]]:
+                record[name] = parse(text)
+        elif any(cells[index] for index in indexes):
+            record[name] = [parse(text) if (text := cells[index]) else None for index in indexes]
     return _json(record)
 
 
@@ -355,31 +409,45 @@ def _time(text: str) -> Any:
 _PARSE: dict[str, _Parse] = {**dict.fromkeys(_VALUES | _NUMBERS, parsed), **dict.fromkeys(_TIMES, _time)}
 
 
-def _parquet(file: _File) -> Iterator[Line]:
+def _parquet(file: _File) -> Iterator[_Lines]:
     pa = pyarrow_or_bad_file("Parquet")
     from pyarrow import parquet
 
     file.share = 0.0
-    number = 0
+    first = 1
     try:
         table = parquet.ParquetFile(file.raw)
-        of_row = _reader_of_rows(file, table.schema_arrow.names)
+        names = table.schema_arrow.names
+        platform = platform_of(names)
+        columns = [] if platform else _columns(names)
         schema = pa.schema([field.with_type(_readable(pa, field.type)) for field in table.schema_arrow])
-        for batch in table.iter_batches(BATCH_ROWS):
-            for record in _rows(pa.Table.from_batches([batch]).cast(schema, safe=False)):
-                number += 1
-                yield from [Line(number, record)] if isinstance(record, Rejected) else of_row(number, record)
-            file.share = number / table.metadata.num_rows
+        for batch in table.iter_batches(BLOCK_ROWS):
+            rows = pa.Table.from_batches([batch]).cast(schema, safe=False)
+            if platform:
+                yield from _gathered_lines(_of_platform_rows(file, first, rows, platform))
+            else:
+                yield partial(_of_rows, columns, names, first, rows)
+            first += batch.num_rows
+            file.share = (first - 1) / table.metadata.num_rows
     except pa.ArrowException as error:
         raise BadFile(str(error).partition("\n")[0]) from error
+    except UnicodeDecodeError as error:  # of the name of a column
+        raise BadFile(f"a name in its schema is not UTF-8: {error}") from error
 
 
-def _reader_of_rows(file: _File, names: Sequence[str]) -> Callable[[int, dict[str, Any]], Iterable[Line]]:
-    """Returns what makes lines of a table's rows: a platform's, or our own."""
-    if platform := platform_of(names):
-        return lambda number, record: file.lines(number, record, platform)
-    columns = _columns(names)
-    return lambda number, record: [Line(number, _json(_gathered(record, columns, names), _stated))]
+def _of_platform_rows(file: _File, first: int, table: Any, platform: Platform) -> Iterator[Line]:
+    for number, record in enumerate(_rows(table), first):
+        if isinstance(record, Rejected):
+            yield Line(number, record)
+        else:
+            yield from file.lines(number, record, platform)
+
+
+def _of_rows(columns: list[_Column], names: Sequence[str], first: int, table: Any) -> list[Line]:
+    return [
+        Line(number, record if isinstance(record, Rejected) else _json(_gathered(record, columns, names), _stated))
+        for number, record in enumerate(_rows(table), first)
+    ]
 
 
 def _readable(pa: Any, kind: Any) -> Any:
@@ -408,12 +476,13 @@ def _rows(table: Any) -> Iterable[dict[str, Any] | Rejected]:
 def _gathered(record: dict[str, Any], columns: list[_Column], names: Sequence[str]) -> dict[str, Any]:
     """Returns a row with one value for each member; lists that are spread over columns are put together."""
     gathered = {}
-    for column in columns:
-        values = [record[names[index]] for index in column.indexes]
-        if not column.is_spread:
-            gathered[column.name] = values[0]
-        elif any(value is not None for value in values):
-            gathered[column.name] = values
+    for name, indexes, is_spread, _ in columns:
+        if not is_spread:
+            gathered[name] = record[names[indexes[0]]]
+            continue
+        values = [record[names[index]] for index in indexes]
+        if any(value is not None for value in values):
+            gathered[name] = values
     return gathered
 
 
@@ -483,12 +552,12 @@ class _Form(NamedTuple):
     Attributes:
         suffixes: of names, by which it is known.
         is_its: tells by the beginning of a file of any other name whether it is of this form.
-        read: yields its records.
+        read: yields its records in blocks.
     """
 
     suffixes: tuple[str, ...]
     is_its: Callable[[bytes], bool]
-    read: Callable[[_File], Iterator[Line]]
+    read: Callable[[_File], Iterator[_Lines]]
 
 
 def _is_document(head: bytes) -> bool:
