@@ -1,4 +1,5 @@
-"""As much of the Kubernetes API as kubectl needs to apply, wait for, log and delete: a cluster of objects in memory.
+"""As much of the Kubernetes API as kubectl needs to apply, patch, wait for, log and delete: a cluster of objects in
+memory.
 
 Whatever is applied is ready at once. The log of every pod is a file.
 """
@@ -15,15 +16,19 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from tests.support.json_patch import PatchRefused, json_patched, merged
+
 Object = dict[str, Any]
 
 # What is served, by group and version: plural names with their kinds.
 RESOURCES = {
     "v1": {"services": "Service", "pods": "Pod"},
     "apps/v1": {"deployments": "Deployment"},
+    "batch/v1": {"cronjobs": "CronJob"},
     "machinelearning.seldon.io/v1": {"seldondeployments": "SeldonDeployment"},
     "serving.knative.dev/v1": {"services": "Service"},
     "eventing.knative.dev/v1": {"brokers": "Broker", "triggers": "Trigger"},
+    "serving.kserve.io/v1beta1": {"inferenceservices": "InferenceService"},
 }
 # What a controller would write once an object is ready.
 STATUS = {
@@ -159,6 +164,20 @@ class Cluster:
         self.done.append(f"create {found['kind']}/{metadata['name']}")
         return created
 
+    def patch(self, path: str, patch: Any, kind: str) -> Object | None:
+        """Applies a patch of a kind of content; returns None where there is no such object.
+
+        Raises:
+            PatchRefused: it cannot be applied.
+        """
+        if path not in self.objects:
+            return None
+        apply = json_patched if kind == "application/json-patch+json" else merged
+        patched: Object = apply(self.objects[path], patch)
+        self.objects[path] = patched
+        self.done.append(f"patch {patched['kind']}/{patched['metadata']['name']}")
+        return patched
+
     def delete(self, path: str) -> Object | None:
         """Takes an object out."""
         found = self.objects.pop(path, None)
@@ -183,14 +202,21 @@ class _Api(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self._answer(self.cluster.create(urlsplit(self.path).path, self._body()), 201)
 
+    def do_PATCH(self) -> None:
+        kind = self.headers["Content-Type"]
+        try:
+            self._answer(self.cluster.patch(urlsplit(self.path).path, self._body(), kind))
+        except PatchRefused as error:
+            refusal = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Invalid"}
+            self._answer({**refusal, "message": str(error), "code": 422}, 422)
+
     def do_DELETE(self) -> None:
         self._body()
         self._answer(self.cluster.delete(urlsplit(self.path).path))
 
-    def _body(self) -> Object:
+    def _body(self) -> Any:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        said: Object = json.loads(body or "{}")
-        return said
+        return json.loads(body or "{}")
 
     def _answer(self, found: Object | str | None, status: int = 200) -> None:
         if found is None:
