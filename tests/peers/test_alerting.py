@@ -3,11 +3,13 @@ in for Slack."""
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -112,7 +114,7 @@ def test_the_command_of_the_page_sets_the_address(tmp_path: Path) -> None:
         assert after == before
 
 
-def _tell(server: RunningServer, predictor: str, right: int, wrong: int) -> None:
+def _tell(server: RunningServer, predictor: str, right: int, wrong: int, at: float | None = None) -> None:
     """Labels of a predictor, as the simulation's would be: rows of ten classes."""
     row = [1.0] + [0.0] * 9
     said = {
@@ -121,6 +123,7 @@ def _tell(server: RunningServer, predictor: str, right: int, wrong: int) -> None
         "deployment": "digits",
         "predictor": predictor,
         "model": "classifier",
+        "predicted_at": time.time() if at is None else at,
     }
     statements = [said | {"truth": 0}] * right + [said | {"truth": 1}] * wrong
     assert server.post(statements, {"Content-Type": "application/json"}, "/v1/feedback").status == 200
@@ -153,26 +156,29 @@ def test_a_canary_that_turns_bad_is_told_and_then_resolved(serve: Serve, stack: 
     """A canary as good as the main predictor is no news; one that turns bad is, within seconds; one that is good again
     resolves it."""
     server = serve("--store", "memory://")
-    _tell(server, "main", right=190, wrong=10)
-    _tell(server, "canary", right=95, wrong=5)
+    _tell(server, "main", right=1, wrong=0)
+    _tell(server, "canary", right=1, wrong=0)
+    (verdict,) = json.loads(server.get("/v1/models/seldon/digits/verdict").body)["verdicts"]
+    _tell(server, "main", right=190, wrong=10, at=verdict["since"] + 1)  # when both were there
+    _tell(server, "canary", right=95, wrong=5, at=verdict["since"] + 1)
     receiver, alertmanager = _receiver(stack, tmp_path)
     prometheus = Prometheus(tmp_path, server.port, alertmanager)
     stack.callback(prometheus.stop)
-    until(lambda: prometheus.values('model_window:accuracy_upper:sure{predictor_name="canary"}'), 40, "no upper end")
-    until(lambda: prometheus.values("model_window:accuracy_lower:main"), 40, "no lower end")
+    until(lambda: prometheus.values("model:canary_loss_lower:every_look"), 40, "no interval that holds at every look")
     assert not prometheus.values('ALERTS{alertname="ModelCanaryWorse"}')
 
     with _simulation(server, tmp_path):  # its canary sees only a part of each digit
         warning = until(lambda: receiver.titled(f"Warning: {WORSE}"), 40, "no warning")
     assert warning["color"] == "warning"
     what, why, to_do = warning["text"].splitlines()
-    assert what == "*digits: predictor canary is less accurate than the main one*"
-    percents = [float(number) for number in re.findall(r"([\d.]+)%", why)]
-    assert percents[0] < percents[1], why
-    assert why.endswith("(main).")
+    assert what == "*digits: predictor canary is worse than main*"
+    (loss,) = re.findall(
+        r"^model_accuracy_ratio is worse by at least ([\d.]+), by the 95 % interval that holds at every look\.$", why
+    )
+    assert 0 < float(loss) < 1
     assert to_do == "What to do: see ModelCanaryWorse in the runbooks"
 
     _tell(server, "canary", right=2000, wrong=0)
     resolved = until(lambda: receiver.titled(f"Resolved: {WORSE}"), 40, "it is not resolved")
-    assert resolved["text"].strip() == "No longer: digits: predictor canary is less accurate than the main one"
+    assert resolved["text"].strip() == "No longer: digits: predictor canary is worse than main"
     assert resolved["color"] == "good"
