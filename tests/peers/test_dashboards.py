@@ -20,6 +20,7 @@ import pytest
 
 from metrics_server.commands.simulation.feedback_counts import NAMES as COUNTS
 from metrics_server.metrics.confidence import difference_interval
+from metrics_server.metrics.sequential.verdict import Verdict
 from metrics_server.series.families import MODEL
 from metrics_server.telemetry import all_families
 from tests.support.dashboards import (
@@ -223,6 +224,29 @@ def test_the_canary_is_compared_with_what_it_may_replace(prometheus: Prometheus)
     assert (ends["difference lower"], ends["difference upper"]) == pytest.approx((lower, upper))
     assert lower < ends["difference"] == pytest.approx(ends["candidate"] - ends["baseline"])
     assert upper < 0
+
+
+def test_the_verdict_on_a_canary_is_one_line_beside_its_interval(prometheus: Prometheus) -> None:
+    """Of five series one is shown, by its name, whichever the server's baseline is; the difference is within its
+    interval."""
+    way = next(way for way in choices(prometheus, BOARDS["canary"]) if way["deployment"] == "digits")
+    panels = {panel["title"]: panel for panel in shown(BOARDS["canary"])}
+    (asked,) = panels["Verdict"]["targets"]
+    assert panels["Verdict"]["options"]["textMode"] == "name"
+
+    def verdicts() -> list[dict[str, str]]:
+        found = prometheus.get("query", query=filled(asked["expr"], way), time=_settled())["result"]
+        return [one["metric"] for one in found]
+
+    (labels,) = until(verdicts, 40, "no verdict")
+    assert set(re.findall(r"\{\{(\w+)\}\}", asked["legendFormat"])) == labels.keys()
+    assert labels["verdict"] in set(Verdict)
+    assert {labels["predictor_name"], labels["baseline"]} == {way["candidate"], way["baseline"]} == {"main", "canary"}
+    queries = [filled(target["expr"], way) for target in panels["Difference at every look"]["targets"]]
+    until(lambda: prometheus.values(queries[0], time=_settled()), 40, "no interval")
+    at = _settled()
+    lower, upper, difference = (prometheus.values(query, time=at)[0] for query in queries)
+    assert lower < difference < upper
 
 
 def test_promtool_reads_every_query(tmp_path: Path) -> None:

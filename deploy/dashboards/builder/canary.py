@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from deploy.dashboards.builder.assembly import Board, Row
 from deploy.dashboards.builder.metric import PER_SECOND, help_of, title_of, unit_of
-from deploy.dashboards.builder.panel import HALF, THIRD, Column, graph, now, table_of
+from deploy.dashboards.builder.panel import HALF, THIRD, Column, graph, now, table_of, word
 from deploy.dashboards.builder.quality import COVERAGE, SUPPORT
 from deploy.dashboards.builder.query import WINDOW, Query, chosen, quantile, rate
 from deploy.dashboards.builder.variable import baseline, candidate, firing, metric, one_deployment
@@ -43,6 +43,37 @@ def _difference() -> tuple[str, str, str]:
     below = f"sqrt(({candidate} - {candidate_lower}) ^ 2 + ({baseline_upper} - {baseline}) ^ 2)"
     above = f"sqrt(({candidate_upper} - {candidate}) ^ 2 + ({baseline} - {baseline_lower}) ^ 2)"
     return difference, f"{difference} - {below}", f"{difference} + {above}"
+
+
+def _verdict() -> Row:
+    """Returns what the server says of the two: that holds at every look, what is compared below at one.
+
+    Which of them is the baseline is the server's to say: the declared one, or else the one that was seen first.
+    """
+    labels, either = ("predictor_name", "baseline"), "$candidate|$baseline"
+
+    def of_pair(name: str, *kept: str) -> str:
+        selected = chosen(name, f'baseline=~"{either}"', predictor=either)
+        return f"max by ({', '.join((*labels, *kept))}) ({selected})"
+
+    verdict = Query(
+        f"{of_pair('model_canary_verdict', 'verdict')} == 1", "{{predictor_name}} against {{baseline}}: {{verdict}}"
+    )
+    ends = [
+        Query(of_pair(f"model_canary_difference{end}"), f"difference{end.replace('_', ' ')}")
+        for end in ("_lower", "_upper", "")
+    ]
+    about = (
+        f"{help_of('model_canary_difference')} Which is the baseline, the verdict says. "
+        "With the 95 % interval that holds at all looks together."
+    )
+    return Row(
+        "The verdict",
+        [
+            word("Verdict", help_of("model_canary_verdict"), verdict, span=THIRD),
+            graph("Difference at every look", about, "short", *ends, span=2 * THIRD, bands=("difference",)),
+        ],
+    )
 
 
 def _comparison() -> Row:
@@ -161,5 +192,5 @@ def board() -> Board:
         ),
         [*one_deployment(), baseline(), candidate(), metric(predictor=ANY)],
         [firing("Model.*")],
-        [_comparison(), _all(), _serving()],
+        [_verdict(), _comparison(), _all(), _serving()],
     )

@@ -118,22 +118,37 @@ def graph(
     return panel
 
 
-def now(title: str, description: str, unit: str, expression: str, *, steps: Steps = PLAIN, span: int = 4) -> stat.Panel:
-    """Returns a panel of one number, as it is at the end of the time range."""
+def _stat(title: str, description: str, span: int, height: int, query: Query) -> stat.Panel:
     return (
         stat.Panel()
         .title(title)
         .description(description)
         .datasource(SOURCE)
-        .unit(unit)
         .span(span)
-        .height(4)
-        .thresholds(thresholds(steps))
-        .color_mode(options.BigValueColorMode.VALUE)
+        .height(height)
         .graph_mode(options.BigValueGraphMode.NONE)
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).values(False))
         .no_value("none")
-        .with_target(_target(Query(expression), 0).instant())
+        .with_target(_target(query, 0).instant())
+    )
+
+
+def now(title: str, description: str, unit: str, expression: str, *, steps: Steps = PLAIN, span: int = 4) -> stat.Panel:
+    """Returns a panel of one number, as it is at the end of the time range."""
+    return (
+        _stat(title, description, span, 4, Query(expression))
+        .unit(unit)
+        .thresholds(thresholds(steps))
+        .color_mode(options.BigValueColorMode.VALUE)
+    )
+
+
+def word(title: str, description: str, query: Query, *, span: int) -> stat.Panel:
+    """Returns a panel of the legend of the series that is there, such as a verdict, as high as a graph beside it."""
+    return (
+        _stat(title, description, span, 8, query)
+        .text_mode(options.BigValueTextMode.NAME)
+        .color_mode(options.BigValueColorMode.NONE)
     )
 
 
