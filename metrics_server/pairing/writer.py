@@ -123,8 +123,7 @@ class Writer:
         self._is_registry_ahead = False  # of the store: a batch was given up after it had made series or claims
         self._outages = OutageLog(logger, logging.ERROR)
         self._looked_at = 0.0
-        # A daemon, because a disk that hangs must not keep the process.
-        self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="writer", daemon=True)  # a disk that hangs keeps nothing
 
     def start(self) -> None:
         """Reads the state and starts the thread.
