@@ -116,8 +116,7 @@ class Writer:
         self._catching_up: deque[OnCaughtUp] = deque()
         self._wake = threading.Event()
         # Since the start: what was queued is counted up in the event loop, what was taken in the writer's thread.
-        self._rows_queued = self._rows_taken = 0
-        self._events_queued = self._events_taken = 0
+        self._rows_queued = self._rows_taken = self._events_queued = self._events_taken = 0
         self._stopping = False
         self._is_broken = False  # the store failed: nothing in memory is sure to be what is stored
         self._is_registry_ahead = False  # of the store: a batch was given up after it had made series or claims
