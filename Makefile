@@ -38,7 +38,7 @@ long: $(INSTALLED)
 	$(PYTEST) $(BY_FILE) -m 'long and not bad_day'
 
 bad-days: $(INSTALLED)
-	$(PYTEST) --dist worksteal -m bad_day
+	$(PYTEST) --dist worksteal -m bad_day $(AGAIN)
 
 fuzz: $(INSTALLED)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]' \
