@@ -11,6 +11,7 @@ import pytest
 from hypothesis import settings
 
 from tests.support import browser
+from tests.support.deployments import set_clock
 from tests.support.elastic import Elastic, running_elastic
 from tests.support.running import RunningServer
 from tests.support.scheduling import arrange
@@ -25,6 +26,12 @@ Serve = Callable[..., RunningServer]
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     arrange(items)
+
+
+@pytest.fixture(autouse=True)
+def _clock() -> None:
+    """The times that a test tells are counted from its beginning."""
+    set_clock()
 
 
 @pytest.fixture

@@ -27,12 +27,12 @@ def _truth(name: str, number: int, at: float, value: int | None) -> Sent:
 
 def _roll_up(bench: Bench, now: float) -> None:
     for widths_and_mark in roll_ups(now):
-        while bench.store.roll_up(*widths_and_mark, bench.catalog.splits()):
+        while bench.store.roll_up(*widths_and_mark, bench.registry.splits()):
             pass
 
 
 def _since(bench: Bench, labels: Labels, second: int) -> dict[str, float]:
-    series = bench.catalog.find(labels)
+    series = bench.registry.find(labels)
     assert series is not None
     steps = list(bench.store.steps(series.id, second, EVER, EVER))
     return {} if not steps else dict(steps[0].sums)

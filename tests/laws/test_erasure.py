@@ -20,7 +20,7 @@ GONE, KEPT = "gone", "kept"
 
 def erase(bench: Bench, request_id: str = GONE, *before: Sent) -> list[object]:
     """Erases a request, in one batch with events before it."""
-    batch = Batch(bench.store, bench.catalog, KEEPING, NOW)
+    batch = Batch(bench.store, bench.registry, KEEPING, NOW)
     outcomes = batch.apply(
         [*(observation_of(one.event(), NOWHERE, NOW) for one in before), Erasure(digest_of(request_id), request_id)]
     )

@@ -1,4 +1,4 @@
-"""Fuzz: whatever arrives becomes a half or one of our own errors, and whatever is accepted leaves a readable page."""
+"""Fuzz: whatever arrives becomes an observation or an error of ours, and whatever is taken leaves a readable page."""
 
 from __future__ import annotations
 

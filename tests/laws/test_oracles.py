@@ -91,7 +91,7 @@ class Pairs:
         return replace(self, y_true=self.y_true[rows], y_pred=self.y_pred[rows], weights=weights)
 
     def sums(self) -> dict[str, float]:
-        """As the ledger makes them: one call for each weight."""
+        """As the aggregator makes them: one call for each weight."""
         if self.weights is None:
             return dict(self.model.increments(self.y_true, self.y_pred))
         parts = []
@@ -1084,8 +1084,8 @@ class Life:
 
     def open(self) -> None:
         self.store = SqliteStore(str(self.path))
-        self.catalog = SeriesRegistry(lambda labels: self.scoring, lambda path, parameters: load(path, parameters), 10)
-        self.catalog.restore(self.store.series())
+        self.registry = SeriesRegistry(lambda labels: self.scoring, lambda path, parameters: load(path, parameters), 10)
+        self.registry.restore(self.store.series())
         self.totals = Totals(WINDOWS)
         self.totals.rebuild(self.store, self.now)
 
@@ -1093,10 +1093,10 @@ class Life:
         self.store.close()
         self.open()
 
-    def take(self, halves: Sequence[Observation]) -> None:
-        group = Batch(self.store, self.catalog, KEEPING, self.now)
-        assert set(group.apply(halves)) <= {"accepted", "pending"}
-        change = group.change()
+    def take(self, observations: Sequence[Observation]) -> None:
+        batch = Batch(self.store, self.registry, KEEPING, self.now)
+        assert set(batch.apply(observations)) <= {"accepted", "pending"}
+        change = batch.change()
         assert self.store.commit(change)
         self.totals.add(change.sums)
 
@@ -1136,17 +1136,17 @@ class Life:
             | ({} if self.logged[row] else {"prediction": self._said(row), "predicted_at": float(self.at[row])})
             for row in rows
         ]
-        halves = observations_of(msgspec.json.encode(statements), LABELS, self.now)
-        assert all(isinstance(half, Observation) for half in halves), halves
-        return halves  # type: ignore[return-value]
+        observations = observations_of(msgspec.json.encode(statements), LABELS, self.now)
+        assert all(isinstance(observation, Observation) for observation in observations), observations
+        return observations  # type: ignore[return-value]
 
     def send(self, stop: int) -> None:
         """The predictions up to this one, with their truths, in any order."""
         rows = range(self.sent, stop)
         self.truths += self.pairs.y_true[self.sent : stop].tolist()
         self.sent = stop
-        halves = [*(self._log(row) for row in rows if self.logged[row]), *self._tell(rows)]
-        self.take([halves[at] for at in np.random.default_rng(stop).permutation(len(halves))])
+        observations = [*(self._log(row) for row in rows if self.logged[row]), *self._tell(rows)]
+        self.take([observations[at] for at in np.random.default_rng(stop).permutation(len(observations))])
         self._known = {}
 
     def correct(self, rows: Iterable[int], truths: Iterable[Any]) -> None:
@@ -1161,7 +1161,7 @@ class Life:
         """Time passes, and everything that falls due is done."""
         self.now += seconds
         times = {"history": KEEPING.history, "retention": KEEPING.retention, "series_retention": 400 * DAY}
-        upkeep = Maintenance(self.store, self.catalog, self.totals, Telemetry(), UsageLimits(), **times)
+        upkeep = Maintenance(self.store, self.registry, self.totals, Telemetry(), UsageLimits(), **times)
         upkeep.run_due(self.now)
         while upkeep.is_busy:
             upkeep.run_due(self.now)
@@ -1169,7 +1169,7 @@ class Life:
 
     @property
     def series(self) -> Series:
-        found = self.catalog.find(LABELS)
+        found = self.registry.find(LABELS)
         assert found is not None
         return found
 
@@ -1336,7 +1336,7 @@ def test_rewards_of_windows(tmp_path: Path) -> None:
     life.send(30)
     given_rewards: dict[int, float] = {}
     for turn, rewards in enumerate([np.random.default_rng(4).choice([0.0, 1.0, -1.0, 4.5], 30), np.full(7, 5.0)]):
-        halves = []
+        observations = []
         for row, value in enumerate(rewards.tolist()):
             given_rewards[row] = value
             event = Event(
@@ -1348,8 +1348,8 @@ def test_rewards_of_windows(tmp_path: Path) -> None:
                 attributes={**ATTRIBUTES, "requestid": f"r{row}"},
                 data=msgspec.json.encode({"reward": value}),
             )
-            halves.append(observation_of(event, LABELS, life.now))
-        life.take(halves)
+            observations.append(observation_of(event, LABELS, life.now))
+        life.take(observations)
     for _ in range(2):
         reading = life.totals.series_totals(life.series.id)
         for window, length in WINDOWS.items():

@@ -1,4 +1,4 @@
-"""Pairing: whatever the order, grouping, repetition and restarts, the net numbers are those of the set of halves."""
+"""Pairing: whatever the order, grouping, repetition and restarts, the net numbers are those of the set of events."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def test_the_bucket_is_the_one_of_the_prediction() -> None:
     bench.send(Sent(EventKind.RESPONSE, "1", tuesday, "r", MAIN, ("", ""), (2,)))
     bench.send(Sent(EventKind.FEEDBACK, "2", NOW, "r", MAIN, ("shop", "wine"), truth=(2,)))
     bucket = bucket_of(tuesday, NOW, KEEPING.history)
-    series = bench.catalog.current()[0]
+    series = bench.registry.current()[0]
     assert bench.store.history(series.id, 0)[bucket]["correct"] == 1.0  # type: ignore[index]
 
 
 def test_a_repeated_event_is_answered_as_a_duplicate_and_counts_once() -> None:
-    """A redelivery changes nothing, in the same group or a later one."""
+    """A redelivery changes nothing, in the same batch or a later one."""
     bench = Bench()
     one = Sent(EventKind.FEEDBACK, "1", NOW, "r", MAIN, ("", ""), (1,), (1,))
     assert bench.send(one, one) == ["accepted", "duplicate"]
@@ -69,9 +69,9 @@ def test_one_class_written_in_several_ways_is_one_truth() -> None:
             first, id="2", time=NOW, data=msgspec.json.encode({"truth": {"data": {"ndarray": form}}})
         )
         for event in (first, again):
-            group = Batch(bench.store, bench.catalog, KEEPING, NOW)
-            group.apply([observation_of(event, NOWHERE, NOW)])
-            bench.store.commit(group.change())
+            batch = Batch(bench.store, bench.registry, KEEPING, NOW)
+            batch.apply([observation_of(event, NOWHERE, NOW)])
+            bench.store.commit(batch.change())
         assert bench.statuses(NOWHERE) == {"matched": 1, "duplicate": 1}, form
 
 
@@ -104,7 +104,7 @@ def test_what_was_applied_before_a_change_of_configuration_can_be_taken_back() -
     """After the metric model changed, a correction subtracts from the old series and adds to the new one."""
     bench = Bench()
     bench.send(Sent(EventKind.FEEDBACK, "1", NOW - 9, "r", MAIN, ("", ""), (1,), (1,)))
-    old = bench.catalog.current()[0]
+    old = bench.registry.current()[0]
     bench.scoring = Scoring(storage_uri="cm_models.multiclass_one_hot.MulticlassOneHot")
     bench.restart()
     bench.send(Sent(EventKind.FEEDBACK, "2", NOW, "r", MAIN, ("", ""), truth=(0,)))
@@ -115,13 +115,13 @@ def test_what_was_applied_before_a_change_of_configuration_can_be_taken_back() -
 def test_a_time_far_in_the_future_is_taken_as_now() -> None:
     """A broken clock cannot make a truth that stands for ever."""
     ahead = Sent(EventKind.FEEDBACK, "1", NOW + 3600, "r", MAIN, ("", ""), (1,), (1,))
-    half = observation_of(ahead.event(), NOWHERE, NOW)
-    assert half.clamped
-    assert half.rows[0].truth.time == NOW  # type: ignore[union-attr]
+    observation = observation_of(ahead.event(), NOWHERE, NOW)
+    assert observation.clamped
+    assert observation.rows[0].truth.time == NOW  # type: ignore[union-attr]
 
 
 def test_a_pair_older_than_the_history_counts_but_is_in_no_window() -> None:
-    """What is too old for the buckets still counts in the ledgers, and says so."""
+    """What is too old for the buckets still counts in the counters, and says so."""
     bench = Bench()
     bench.send(Sent(EventKind.FEEDBACK, "1", NOW - 500 * DAY, "r", MAIN, ("", ""), (1,), (1,)))
     assert bench.net() == {}
@@ -130,15 +130,15 @@ def test_a_pair_older_than_the_history_counts_but_is_in_no_window() -> None:
 
 
 def test_a_group_computed_again_gives_the_same() -> None:
-    """When another writer came first, the same halves are paired anew, as if it were the first time."""
+    """When another writer came first, the same observations are paired anew, as if it were the first time."""
     one = Sent(EventKind.FEEDBACK, "1", NOW, "r", MAIN, ("", ""), (1,), (1,), 0.5)
-    halves = [observation_of(one.event(), NOWHERE, NOW)]
+    observations = [observation_of(one.event(), NOWHERE, NOW)]
     bench = Bench()
     for _ in range(2):  # the first attempt is thrown away
         bench.restart()
-        group = Batch(bench.store, bench.catalog, KEEPING, NOW)
-        assert group.apply(halves) == ["accepted"]
-        change = group.change()
+        batch = Batch(bench.store, bench.registry, KEEPING, NOW)
+        assert batch.apply(observations) == ["accepted"]
+        change = batch.change()
     assert bench.store.commit(change)
     assert bench.net()[MAIN][PAIRS] == 1
     assert bench.net()[MAIN][REWARDS] == 1
@@ -148,9 +148,9 @@ def test_a_series_that_left_and_came_back_owes_nothing() -> None:
     """A correction takes back only what the series still has: one that was deleted meanwhile does not go below zero."""
     bench = Bench()
     bench.send(Sent(EventKind.FEEDBACK, "1", NOW, "r", MAIN, ("", ""), (1,), (1,)))
-    (series,) = bench.catalog.current()
+    (series,) = bench.registry.current()
     bench.store.forget_series(series.id)
-    bench.catalog.drop(series.id)
+    bench.registry.drop(series.id)
     bench.send(Sent(EventKind.RESPONSE, "2", NOW + 60, "other", MAIN, ("", ""), (1,)), now=NOW + 60)
     bench.send(Sent(EventKind.FEEDBACK, "3", NOW + 120, "r", MAIN, ("shop", "wine"), truth=(2,)), now=NOW + 120)
     assert bench.net()[MAIN][component("confusion", "2", "1")] == 1
@@ -161,8 +161,8 @@ def test_a_prediction_whose_series_cannot_come_back_harms_nobody() -> None:
     """When a series left as idle and its place is taken, a late truth or reward for it is unscorable, not an error."""
     bench = Bench()
     bench.send(Sent(EventKind.RESPONSE, "1", NOW, "r", MAIN, ("", ""), (1,)))
-    bench.catalog.drop(bench.catalog.current()[0].id)
-    bench.catalog._max_series = 1
+    bench.registry.drop(bench.registry.current()[0].id)
+    bench.registry._max_series = 1
     bench.send(Sent(EventKind.RESPONSE, "2", NOW, "q", ELSEWHERE, ("", ""), (1,)))
     late = Sent(EventKind.FEEDBACK, "3", NOW + 9, "r", MAIN, ("shop", "wine"), truth=(1,))
     rewarded = Sent(EventKind.FEEDBACK, "4", NOW + 9, "r", ELSEWHERE._replace(namespace="shop"), ("", ""), reward=1.0)
@@ -179,7 +179,7 @@ def test_what_ages_out_of_the_history_is_taken_back_as_it_was_counted() -> None:
     bench.send(Sent(EventKind.FEEDBACK, "2", NOW, "r", MAIN, ("shop", "wine"), truth=(2,)))
     later = NOW + 10 * DAY
     bench.send(Sent(EventKind.FEEDBACK, "3", later, "r", MAIN, ("shop", "wine"), truth=(None,)), now=later)
-    (series,) = bench.catalog.current()
+    (series,) = bench.registry.current()
     taken_back = bench.store.cumulative(CUMULATIVE_RETRACTED)[series.id]
     assert bench.statuses(MAIN) == {"matched": 1, "retracted": 1}
     assert {name: count for name, count in taken_back.items() if name.startswith(LABELS)} == {LABELS + "matched": 1}

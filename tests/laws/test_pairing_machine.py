@@ -250,12 +250,12 @@ def test_a_request_is_known_again_when_its_rows_turn_out_to_share_a_case() -> No
 
 
 def test_halves_can_be_paired_again_after_a_group_that_joined_them_was_lost() -> None:
-    """A group whose commit failed leaves its halves as they were, also those whose cases became one in it."""
+    """A group whose commit failed leaves its observations as they were, also those whose cases became one in it."""
     bench = Bench()
-    halves = [bench.half(one) for one in (truth("p", 2), said("p", 0), said("r", 1, puids=("p", "", "")))]
+    observations = [bench.observation(one) for one in (truth("p", 2), said("p", 0), said("r", 1, puids=("p", "", "")))]
     for _ in range(2):
         bench.restart()
-        _, change = bench.taken(halves)
+        _, change = bench.taken(observations)
     assert bench.store.commit(change)
     assert bench.confusion() == {"2 0": 1, "2 1": 1}
 
@@ -290,7 +290,7 @@ def test_what_expires_leaves_the_counts_and_the_pairs_stay() -> None:
     assert bench.kept() == bench.recount()
     assert (bench.kept()[kept.RECORD_COUNT], bench.kept()[kept.PENDING_PREDICTIONS]) == (1, 1)
     assert bench.statuses(MAIN) == {"matched": 1, LabelStatus.EXPIRED: 1}
-    assert [labels for labels in (MAIN, CANARY) if bench.catalog.find(labels)] == [MAIN]
+    assert [labels for labels in (MAIN, CANARY) if bench.registry.find(labels)] == [MAIN]
     assert bench.whole() == before | {LOGGED: 3}
     assert telemetry.dropped_rows["prediction", LabelStatus.EXPIRED]._value.get() == 1
     assert telemetry.dropped_rows["truth", LabelStatus.EXPIRED]._value.get() == 2
@@ -320,7 +320,7 @@ def test_beyond_the_limits_the_oldest_leave_and_the_pairs_stay() -> None:
 
 
 def test_keys_of_events_without_ids_leave_in_a_lane_of_their_own() -> None:
-    """They go after the time of deduplication or beyond their own limit, and take no half with them."""
+    """They go after the time of deduplication or beyond their own limit, and take no record with them."""
     bench = Bench()
     alone = Sent(EventKind.FEEDBACK, "1", NOW, response=(1,), truth=(1,))
     bench.send(alone, alone._replace(id="2"), said("r", 1))
@@ -372,7 +372,7 @@ def test_a_case_that_outlives_a_key_pointing_to_it_takes_that_id_again() -> None
     bench.send(said("r", 1, puids=("p", "", "")))
     bench.send(truth("r", 0))
     key = row_key(digest_of("p"), 0)
-    bench.store.commit(expire(bench.store.load([key]), RECORDS, LabelStatus.EVICTED, bench.catalog).change)
+    bench.store.commit(expire(bench.store.load([key]), RECORDS, LabelStatus.EVICTED, bench.registry).change)
     later = NOW + 60
     bench.send(truth("p", 2, time=later), now=later)
     assert bench.confusion() == {"0 1": 1}

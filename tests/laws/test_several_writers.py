@@ -39,7 +39,7 @@ def pair(name: str, truth: int = 1, at: float = NOW - 60, **more: Any) -> Sent:
 
 
 def pairs_in(bench: SharedBench, window: str = "1h", labels: Any = MAIN) -> float:
-    series = bench.catalog.find(labels)
+    series = bench.registry.find(labels)
     return 0.0 if series is None else bench.totals.series_totals(series.id).windows[window].get(PAIRS, 0.0)
 
 
@@ -58,15 +58,15 @@ def test_a_window_loses_what_all_have_put_into_it(two: Two) -> None:
 def test_a_series_that_two_have_made_was_made_once(two: Two) -> None:
     """Both see its first event at once; a retraction by either takes back what the other has counted."""
     first, second = two
-    halves = [first.half(pair("a"), NOW)], [second.half(pair("b"), NOW + 5)]
-    (_, mine), (_, others) = first.taken(halves[0], NOW), second.taken(halves[1], NOW + 5)
+    observations = [first.observation(pair("a"), NOW)], [second.observation(pair("b"), NOW + 5)]
+    (_, mine), (_, others) = first.taken(observations[0], NOW), second.taken(observations[1], NOW + 5)
     assert first.commit(mine)
     assert not second.commit(others, NOW + 5)
-    second.committed(halves[1], NOW + 5)
+    second.committed(observations[1], NOW + 5)
     second.send(Sent(EventKind.FEEDBACK, "taken back", NOW, "request a", truth=(None,)))
     first.view.catch_up(NOW)
     assert (pairs_in(first), pairs_in(second)) == (1.0, 1.0)
-    created = {bench.catalog.find(MAIN).created_at for bench in two}  # type: ignore[union-attr]
+    created = {bench.registry.find(MAIN).created_at for bench in two}  # type: ignore[union-attr]
     assert created == {NOW}
 
 
@@ -87,17 +87,17 @@ def test_nothing_is_added_to_a_series_that_was_deleted(two: Two) -> None:
     first, second = two
     first.send(pair("a"))
     second.view.catch_up(NOW)
-    halves = [second.half(pair("b"), NOW + 60)]
-    outcomes, change = second.taken(halves, NOW + 60)
-    series = first.catalog.find(MAIN)
+    observations = [second.observation(pair("b"), NOW + 60)]
+    outcomes, change = second.taken(observations, NOW + 60)
+    series = first.registry.find(MAIN)
     assert series is not None
     assert first.store.forget_series(series.id)
     assert not second.commit(change, NOW + 60)
     assert second.store.totals(0).get(series.id, {}) == {}
-    second.committed(halves, NOW + 60)
+    second.committed(observations, NOW + 60)
     first.view.catch_up(NOW)
     assert (pairs_in(first), pairs_in(second)) == (1.0, 1.0)
-    assert first.catalog.find(MAIN).created_at == NOW + 60  # type: ignore[union-attr]
+    assert first.registry.find(MAIN).created_at == NOW + 60  # type: ignore[union-attr]
 
 
 def test_a_series_that_another_uses_is_not_idle(two: Two) -> None:
@@ -105,7 +105,7 @@ def test_a_series_that_another_uses_is_not_idle(two: Two) -> None:
     first, second = two
     first.send(pair("a"))
     second.send(pair("b", at=NOW + 9 * DAY), now=NOW + 9 * DAY)
-    (idle,) = first.catalog.idle(NOW + 8 * DAY)
+    (idle,) = first.registry.idle(NOW + 8 * DAY)
     assert not first.store.forget_series(idle, NOW + 8 * DAY)
     assert first.store.forget_series(idle, NOW + 10 * DAY)
 
@@ -119,12 +119,12 @@ def test_a_clock_that_is_ahead_takes_nothing_from_the_windows_of_others(two: Two
     second.view.catch_up(NOW)
     ahead = NOW + 15 * MINUTE
     times = {"history": 400 * DAY, "retention": 35 * DAY, "series_retention": 400 * DAY}
-    upkeep = Maintenance(second.store, second.catalog, second.totals, Telemetry(), UsageLimits(), **times)  # type: ignore[arg-type]
+    upkeep = Maintenance(second.store, second.registry, second.totals, Telemetry(), UsageLimits(), **times)  # type: ignore[arg-type]
     upkeep.run_due(ahead)
     while upkeep.is_busy:
         upkeep.run_due(ahead)
     first.view.slide(NOW + MINUTE)
-    series = first.catalog.find(MAIN)
+    series = first.registry.find(MAIN)
     assert series is not None
     assert pairs_in(first, "6h") == 3.0
     assert all(bucket.width == MINUTE for bucket in first.store.history(series.id, 0))
@@ -136,14 +136,14 @@ def test_limits_count_what_all_have_made(two: Two) -> None:
     """The last place for a series is given once, however many ask for it at the same time."""
     first, second = two
     for bench in two:
-        bench.catalog._max_series = 1
-    halves = [second.half(pair("b", labels=CANARY), NOW)]
-    _, change = second.taken(halves)
+        bench.registry._max_series = 1
+    observations = [second.observation(pair("b", labels=CANARY), NOW)]
+    _, change = second.taken(observations)
     first.send(pair("a"))
     assert not second.commit(change)
-    (outcome,) = second.committed(halves)
+    (outcome,) = second.committed(observations)
     assert isinstance(outcome, Rejected)
-    assert len(second.catalog) == 1
+    assert len(second.registry) == 1
 
 
 def test_a_conflict_does_not_have_everything_read_anew(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,8 +151,8 @@ def test_a_conflict_does_not_have_everything_read_anew(two: Two, monkeypatch: py
     first, second = two
     first.send(pair("a"))
     second.view.catch_up(NOW)
-    halves = [second.half(pair("a", truth=0), NOW)]
-    _, change = second.taken(halves)
+    observations = [second.observation(pair("a", truth=0), NOW)]
+    _, change = second.taken(observations)
     first.send(Sent(EventKind.FEEDBACK, "corrected", NOW, "request a", truth=(2,)))
     monkeypatch.setattr(second.store, "totals", None)
     assert not second.store.commit(change)
@@ -164,7 +164,7 @@ def test_sums_that_nobody_has_folded_are_in_all_that_is_read(two: Two) -> None:
     """Totals, histories and steps are the same before sums are added up and after."""
     first, second = two
     first.send(pair("a"), pair("b", truth=0))
-    series = first.catalog.find(MAIN)
+    series = first.registry.find(MAIN)
     assert series is not None
 
     def read() -> Any:

@@ -57,10 +57,10 @@ class PairingShared(Pairing):
         found = self.numbered([*mine, *others])
         mine, others = found[: len(mine)], found[len(mine) :]
         first.view.catch_up(NOW)
-        halves = [first.half(one) for one in mine]
-        outcomes, change = first.taken(halves)
+        observations = [first.observation(one) for one in mine]
+        outcomes, change = first.taken(observations)
         self.noted(others, second.send(*others))
-        self.noted(mine, outcomes if first.commit(change) else first.committed(halves))
+        self.noted(mine, outcomes if first.commit(change) else first.committed(observations))
         return multiple(*found)
 
     @rule(

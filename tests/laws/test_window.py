@@ -231,10 +231,10 @@ class World:
     pairs: list[tuple[float, int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        catalog = SeriesRegistry(lambda labels: Scoring(), lambda path, parameters: load(path, parameters), 10)
+        registry = SeriesRegistry(lambda labels: Scoring(), lambda path, parameters: load(path, parameters), 10)
         self.upkeep = Maintenance(
             self.store,
-            catalog,
+            registry,
             self.totals,
             Telemetry(),
             UsageLimits(),

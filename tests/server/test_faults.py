@@ -529,9 +529,9 @@ def test_every_answer_is_counted(tmp_path: Path) -> None:
 def test_the_invariant_holds_in_every_scrape() -> None:
     """A page rendered beside a running event loop, as scrapes are, shows as many events received as outcomes."""
     telemetry = Telemetry()
-    catalog = SeriesRegistry(lambda labels: Scoring(), lambda path, parameters: load(path, parameters), 10)
+    registry = SeriesRegistry(lambda labels: Scoring(), lambda path, parameters: load(path, parameters), 10)
     exposition = Exposition(
-        catalog,
+        registry,
         Totals({}),
         telemetry,
         AncestorLabels("", "", "", ""),

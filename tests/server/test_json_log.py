@@ -89,7 +89,7 @@ def test_text_stays_as_it_was(serve: Serve) -> None:
 
 
 def test_what_is_raised_is_in_its_line() -> None:
-    """A traceback, and a text of several lines, or of halves of characters, are one line all the same."""
+    """A traceback, and a text of several lines, or of observations of characters, are one line all the same."""
     try:
         raise ValueError("a\nb")
     except ValueError:

@@ -75,7 +75,7 @@ def test_a_truth_before_its_prediction(shop: Deployment) -> None:
 
 
 def test_both_orders_give_the_same_page(shared: RunningServer) -> None:
-    """Whichever half comes first, all numbers are equal."""
+    """Whichever of both comes first, all numbers are equal."""
     pages = []
     for turned in (False, True):
         one = Deployment(shared)
@@ -98,7 +98,7 @@ def test_both_orders_give_the_same_page(shared: RunningServer) -> None:
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
 @pytest.mark.parametrize("turned", [False, True], ids=["prediction first", "truth first"])
 def test_a_restart_between_both_halves(serve: Serve, end: signal.Signals, turned: bool) -> None:
-    """What was answered is in the file, also after kill -9: the other half finds it, and a repeat of the first is
+    """What was answered is in the file, also after kill -9: its counterpart finds it, and a repeat of the first is
     known."""
     at = ago(2 * DAY)
     server = serve()

@@ -35,9 +35,12 @@ def _filled(url: str) -> None:
             at = NOW - number * number * 13 * MINUTE
             event = Sent("feedback", f"e{number}", at, f"r{number}", (MAIN, CANARY)[number % 2], tenant="red")
             whole = event._replace(response=(number % 3,), truth=(number % 4,) if number % 5 else None)
-            batch = Batch(store, bench.catalog, KEEPING, NOW)
+            batch = Batch(store, bench.registry, KEEPING, NOW)
             batch.apply(
-                [bench.half(whole), bench.half(event._replace(id=f"t{number}", truth=(2,), request=f"x{number}"))]
+                [
+                    bench.observation(whole),
+                    bench.observation(event._replace(id=f"t{number}", truth=(2,), request=f"x{number}")),
+                ]
             )
             assert store.commit(batch.change())
         bench.send(*[Sent("feedback", f"alone{number}", NOW, response=(1,), truth=(0,)) for number in range(40)])

@@ -213,11 +213,11 @@ def test_sums_of_an_older_revision_are_another_series() -> None:
     old = Identity(labels, Scoring())
     assert msgspec.json.decode(old.encoded, type=Identity) == old
     assert b"revision" not in old.encoded  # so that its id stays what it was
-    catalog = SeriesRegistry(Settings().scoring_of, build, 10)
-    catalog.restore([StoredSeries(old.id, old.encoded, 1.0, 1.0, {})])
-    assert catalog.get(old.id) is not None
-    assert catalog.current() == []
-    made = catalog.admit(labels, 2.0, 2.0, {}, {})
+    registry = SeriesRegistry(Settings().scoring_of, build, 10)
+    registry.restore([StoredSeries(old.id, old.encoded, 1.0, 1.0, {})])
+    assert registry.get(old.id) is not None
+    assert registry.current() == []
+    made = registry.admit(labels, 2.0, 2.0, {}, {})
     assert (made.identity.scoring.revision, made.id != old.id) == (REVISION, True)
 
 

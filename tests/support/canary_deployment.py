@@ -66,7 +66,7 @@ class Deployment:
         totals = Totals({"1h": HOUR})
         totals.rebuild(self.bench.store, self.now)
         return Verdicts(
-            self.bench.catalog,
+            self.bench.registry,
             totals,
             Evaluator(100, 1),
             self.bench.store,
@@ -78,7 +78,7 @@ class Deployment:
 
     def judged(self, baseline: str | None = None, **asked: Any) -> list[CanaryVerdict]:
         verdicts = self.verdicts
-        pairs = verdicts.pairs(self.bench.catalog.current(), baseline)
+        pairs = verdicts.pairs(self.bench.registry.current(), baseline)
         counts = candidates_of(pairs)
         return [verdicts.verdict(pair, counts[pair.baseline.id], Question(**asked)) for pair in pairs]
 

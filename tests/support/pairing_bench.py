@@ -70,22 +70,22 @@ class Bench:
         self.restart()
 
     def restart(self) -> None:
-        self.catalog = SeriesRegistry(
+        self.registry = SeriesRegistry(
             lambda labels: self.scoring, lambda path, parameters: load(path, parameters), 1000
         )
-        self.catalog.restore(self.store.series())
+        self.registry.restore(self.store.series())
 
     def send(self, *sent: Sent, now: float = NOW) -> list[Any]:
-        group = Batch(self.store, self.catalog, KEEPING, now)
-        outcomes = group.apply([observation_of(one.event(), NOWHERE, now) for one in sent])
-        assert self.store.commit(group.change())
+        batch = Batch(self.store, self.registry, KEEPING, now)
+        outcomes = batch.apply([observation_of(one.event(), NOWHERE, now) for one in sent])
+        assert self.store.commit(batch.change())
         return outcomes
 
     def net(self) -> dict[Labels, Counter[str]]:
         """What stands, by series, over all time buckets; without what came to nothing."""
         totals = self.store.totals(0)
         result = {}
-        for series in self.catalog.current():
+        for series in self.registry.current():
             counts = Counter({name: value for name, value in totals.get(series.id, {}).items() if value})
             if counts:
                 result[series.labels] = counts
@@ -95,13 +95,13 @@ class Bench:
         """What stands, by series and bucket."""
         return {
             (series.labels, bucket): kept
-            for series in self.catalog.current()
+            for series in self.registry.current()
             for bucket, sums in self.store.history(series.id, 0).items()
             if (kept := {name: value for name, value in sums.items() if value and not name.startswith("output")})
         }
 
     def ever(self, labels: Labels) -> dict[str, float]:
-        series = next(series for series in self.catalog.current() if series.labels == labels)
+        series = next(series for series in self.registry.current() if series.labels == labels)
         return dict(self.store.cumulative(CUMULATIVE).get(series.id, {}))
 
     def statuses(self, labels: Labels) -> dict[str, float]:

@@ -451,29 +451,29 @@ class Bench(PlainBench):
             self.store = store  # type: ignore[assignment]
             self.restart()
 
-    def half(self, one: Sent, now: float = NOW) -> Observation:
+    def observation(self, one: Sent, now: float = NOW) -> Observation:
         return observation_of(one.event(), NOWHERE, now, self.selection)
 
     def send(self, *sent: Sent, now: float = NOW) -> list[Any]:  # type: ignore[override]
-        return self.committed([self.half(one, now) for one in sent], now)
+        return self.committed([self.observation(one, now) for one in sent], now)
 
-    def committed(self, halves: Sequence[Observation], now: float = NOW) -> list[Any]:
-        """What became of a group, once it is stored."""
-        outcomes, change = self.taken(halves, now)
+    def committed(self, observations: Sequence[Observation], now: float = NOW) -> list[Any]:
+        """What became of a batch, once it is stored."""
+        outcomes, change = self.taken(observations, now)
         assert self.store.commit(change)
         return outcomes
 
-    def taken(self, halves: Sequence[Observation], now: float = NOW) -> tuple[list[Any], Any]:
-        """A group before its commit."""
-        group = Batch(self.store, self.catalog, KEEPING, now)
-        return group.apply(halves), group.change()
+    def taken(self, observations: Sequence[Observation], now: float = NOW) -> tuple[list[Any], Any]:
+        """A batch before its commit."""
+        batch = Batch(self.store, self.registry, KEEPING, now)
+        return batch.apply(observations), batch.change()
 
     def numbers(self) -> Net:
         """What stands, by series, slice and bucket; without what came to nothing, and without the distribution of
         outputs."""
         return {
             (series.labels, series.identity.slice, bucket): kept
-            for series in self.catalog.current()
+            for series in self.registry.current()
             for bucket, sums in self.store.history(series.id, 0).items()
             if (
                 kept := {
@@ -488,7 +488,7 @@ class Bench(PlainBench):
         prefix, *rest = name.split(SEPARATOR)
         if prefix != "server/paired":
             return name
-        series = self.catalog.get(int(rest[0]))
+        series = self.registry.get(int(rest[0]))
         assert series is not None
         return compared_with(series.labels, rest[1])
 
@@ -544,7 +544,7 @@ class Bench(PlainBench):
         totals, telemetry = Totals({"1h": 3600}), Telemetry()
         totals.rebuild(self.store, now)
         times = {"history": KEEPING.history, "retention": KEEPING.retention, "series_retention": 400 * DAY}
-        upkeep = Maintenance(self.store, self.catalog, totals, telemetry, limits or UsageLimits(), **times)
+        upkeep = Maintenance(self.store, self.registry, totals, telemetry, limits or UsageLimits(), **times)
         upkeep.run_due(now)
         while upkeep.is_busy:
             upkeep.run_due(now)
@@ -682,19 +682,19 @@ class Pairing(RuleBasedStateMachine):
         return again
 
     @rule(target=sent, drawn=st.lists(events(), min_size=2, max_size=6))
-    def lose_a_group_before_its_commit(self, drawn: list[Sent]) -> Any:
-        """As after a failed commit: what is in memory is read anew, and the same halves come again."""
+    def lose_a_batch_before_its_commit(self, drawn: list[Sent]) -> Any:
+        """As after a failed commit: what is in memory is read anew, and the same observations come again."""
         found = self.numbered(drawn)
-        halves = [self.bench.half(one) for one in found]
-        self.bench.taken(halves)
-        self.bench.catalog.restore(self.bench.store.series())
-        self.noted(found, self.bench.committed(halves))
+        observations = [self.bench.observation(one) for one in found]
+        self.bench.taken(observations)
+        self.bench.registry.restore(self.bench.store.series())
+        self.noted(found, self.bench.committed(observations))
         return multiple(*found)
 
     @rule(drawn=st.lists(events(), min_size=1, max_size=4))
-    def give_a_group_up(self, drawn: list[Sent]) -> None:
-        self.bench.taken([self.bench.half(one) for one in self.numbered(drawn)])
-        self.bench.catalog.restore(self.bench.store.series())
+    def give_a_batch_up(self, drawn: list[Sent]) -> None:
+        self.bench.taken([self.bench.observation(one) for one in self.numbered(drawn)])
+        self.bench.registry.restore(self.bench.store.series())
 
     @rule(
         target=sent, mine=st.lists(events(), min_size=1, max_size=3), others=st.lists(events(), min_size=1, max_size=3)
@@ -702,15 +702,15 @@ class Pairing(RuleBasedStateMachine):
     def let_another_writer_come_between(self, mine: list[Sent], others: list[Sent]) -> Any:
         found = self.numbered([*mine, *others])
         mine, others = found[: len(mine)], found[len(mine) :]
-        halves = [self.bench.half(one) for one in mine]
-        outcomes, change = self.bench.taken(halves)
+        observations = [self.bench.observation(one) for one in mine]
+        outcomes, change = self.bench.taken(observations)
         other = Bench(self.bench.store)
         self.noted(others, other.send(*others))
         if not self.bench.store.commit(change):
-            self.bench.catalog.restore(self.bench.store.series())
-            outcomes, change = self.bench.taken(halves)
+            self.bench.registry.restore(self.bench.store.series())
+            outcomes, change = self.bench.taken(observations)
             assert self.bench.store.commit(change)
-        self.bench.catalog.restore(self.bench.store.series())
+        self.bench.registry.restore(self.bench.store.series())
         self.noted(mine, outcomes)
         return multiple(*found)
 
@@ -744,7 +744,7 @@ class Pairing(RuleBasedStateMachine):
         )
 
     @invariant()
-    def the_ledgers_only_grow_and_their_difference_stands(self) -> None:
+    def the_counters_only_grow_and_their_difference_stands(self) -> None:
         ledgers = {
             ledger: self.bench.store.cumulative(ledger)
             for ledger in (CUMULATIVE, CUMULATIVE_RETRACTED, CUMULATIVE_REAPPLIED)
@@ -758,7 +758,7 @@ class Pairing(RuleBasedStateMachine):
         known = Known(self.history.values())
         predictions = (*known.logged, *known.carried)
         unscorable = Counter(said.labels for said in predictions if known.standing(said) == UNSCORABLE)
-        for series in self.bench.catalog.current():
+        for series in self.bench.registry.current():
             ever, retracted, again, net = (by.get(series.id, {}) for by in (*ledgers.values(), stands))
             cells = {name for sums in (ever, net) for name in sums if name.startswith("confusion")} | {"correct"}
             assert all(ever.get(name, 0.0) - retracted.get(name, 0.0) == net.get(name, 0.0) for name in cells)

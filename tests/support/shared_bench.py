@@ -35,12 +35,12 @@ class SharedBench(Bench):
         super().restart()
         if isinstance(self.store, PostgresStore):
             self.totals = Totals(WINDOWS)
-            self.view = StoreView(cast("Store", self.store), self.catalog, self.totals, lambda now: None)
+            self.view = StoreView(cast("Store", self.store), self.registry, self.totals, lambda now: None)
             self.view.restore(NOW)
 
-    def committed(self, halves: Sequence[Any], now: float = NOW) -> list[Any]:
+    def committed(self, observations: Sequence[Any], now: float = NOW) -> list[Any]:
         for _ in range(5):
-            outcomes, change = self.taken(halves, now)
+            outcomes, change = self.taken(observations, now)
             if self.commit(change, now):
                 return outcomes
         raise AssertionError("nobody else writes, and yet it is refused")
@@ -61,9 +61,9 @@ class SharedBench(Bench):
         """What is kept in memory is what is stored."""
         self.view.catch_up(now)
         stored = {row.id for row in self.store.series()}
-        assert {series.id for series in self.catalog.current()} == stored
+        assert {series.id for series in self.registry.current()} == stored
         for row in self.store.series():
-            series = self.catalog.get(row.id)
+            series = self.registry.get(row.id)
             assert series is not None
             assert (series.created_at, series.parameters) == (row.created_at, dict(row.parameters))
         for bucket in CUMULATIVE_BUCKETS:

@@ -32,18 +32,18 @@ ANCESTOR = AncestorLabels("method", "image", "1", "v1")
 
 
 def taken(content_type: str, encoding: str, headers: Mapping[str, str], body: bytes) -> list[Observation]:
-    """The halves that ingest would queue for this request; anything raised but `Rejected` fails the test."""
-    halves = []
+    """The observations that ingest would queue for this request; anything raised but `Rejected` fails the test."""
+    observations = []
     try:
         for event in decode(content_type, headers, decompressed(body, encoding, LIMIT)):
             if isinstance(event, Event) and event.kind in (EventKind.REQUEST, EventKind.RESPONSE, EventKind.FEEDBACK):
-                halves.append(_half(event))
+                observations.append(_observation(event))
     except Rejected as error:
         assert isinstance(error.reason, Reason)
-    return [half for half in halves if half is not None]
+    return [observation for observation in observations if observation is not None]
 
 
-def _half(event: Event) -> Observation | None:
+def _observation(event: Event) -> Observation | None:
     try:
         return observation_of(event, LABELS, NOW)
     except Rejected as error:
@@ -57,21 +57,21 @@ def build(path: str, parameters: Mapping[str, object]) -> Any:
 
 def check(content_type: str, encoding: str, headers: Mapping[str, str], body: bytes) -> None:
     """Takes the request twice, in two groups, and reads the page."""
-    if not (halves := taken(content_type, encoding, headers, body)):
+    if not (observations := taken(content_type, encoding, headers, body)):
         return
-    store, catalog, totals = (
+    store, registry, totals = (
         MemoryStore(),
         SeriesRegistry(lambda labels: Scoring(max_classes=5), build, 3),
         Totals({"1h": 3600, "30d": 30 * 86400}),
     )
     for _ in range(2):
-        group = Batch(store, catalog, Retention(400 * 86400, 35 * 86400, 86400), NOW)
-        for outcome in group.apply(halves):
+        batch = Batch(store, registry, Retention(400 * 86400, 35 * 86400, 86400), NOW)
+        for outcome in batch.apply(observations):
             assert outcome in ("accepted", "duplicate", "pending") or isinstance(outcome, Rejected)
-        change = group.change()
+        change = batch.change()
         assert store.commit(change)
         totals.add(change.sums)
-    exposition = Exposition(catalog, totals, TELEMETRY, ANCESTOR, seldon_metrics=True, evaluator=Evaluator(3, 1))
+    exposition = Exposition(registry, totals, TELEMETRY, ANCESTOR, seldon_metrics=True, evaluator=Evaluator(3, 1))
     _read(exposition, "", prometheus_families)
     _read(exposition, "application/openmetrics-text; version=1.0.0", openmetrics_families)
 

@@ -143,7 +143,7 @@ def test_a_verdict_survives_restart_and_time() -> None:
     before = pets.one()
     pets.now = SPLIT + 10 * DAY
     for widths in ((MINUTE, 15 * MINUTE), (15 * MINUTE, DAY)):
-        while pets.bench.store.roll_up(*widths, int(pets.now - DAY), pets.bench.catalog.splits()):
+        while pets.bench.store.roll_up(*widths, int(pets.now - DAY), pets.bench.registry.splits()):
             pass
     pets.bench.restart()
     assert pets.one() == before
@@ -152,7 +152,7 @@ def test_a_verdict_survives_restart_and_time() -> None:
 def test_models_that_began_before_splits_were_kept_are_compared_since_midnight() -> None:
     """A bucket of a day that is not split begins there."""
     pets = Deployment()
-    for series in pets.bench.catalog.current():
+    for series in pets.bench.registry.current():
         series.parameters.pop("split_at", None)
     assert pets.one().since == NOW - NOW % DAY
 
@@ -172,9 +172,9 @@ def test_a_crowd_of_predictors_splits_a_day_only_so_often() -> None:
     for number in range(12):
         labels = MAIN._replace(predictor=f"p{number:02}")
         pets.send(labels, 1, at=NOW + number * MINUTE, now=NOW + number * MINUTE)
-    splits = [series.split_at is not None for series in pets.bench.catalog.current() if series.labels != MAIN]
+    splits = [series.split_at is not None for series in pets.bench.registry.current() if series.labels != MAIN]
     assert splits == [True] * 8 + [False] * 4
-    assert len(set(pets.bench.catalog.splits().values())) == 1
+    assert len(set(pets.bench.registry.splits().values())) == 1
 
 
 def test_a_shadow_is_judged_by_the_rows_that_one_alone_got_right() -> None:

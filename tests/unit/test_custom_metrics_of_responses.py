@@ -71,7 +71,7 @@ class CustomBench(Bench):
     dropped: dict[DroppedMetric, int]
 
     def take(self, *events: Event) -> list[Any]:
-        batch = Batch(self.store, self.catalog, KEEPING, NOW)
+        batch = Batch(self.store, self.registry, KEEPING, NOW)
         outcomes = batch.apply(list(map(observed, events)))
         assert self.store.commit(batch.change())
         self.dropped = dict(batch.dropped_custom_metrics)
@@ -303,9 +303,9 @@ def test_tags_tell_metrics_apart() -> None:
     odd = 'a", "b": "\\'
     tags: list[dict[str, str]] = [{}, {"a": "1", "b": "2"}, {"b": "2", "a": "1"}, {"a": "12"}, {"a": odd}]
     bench.take(response([{**CALL, "tags": one} for one in tags]))
-    counts = {metric.tags: bench.sum_of(metric) for metric in bench.catalog.find(MAIN).custom_metrics}  # type: ignore[union-attr]
+    counts = {metric.tags: bench.sum_of(metric) for metric in bench.registry.find(MAIN).custom_metrics}  # type: ignore[union-attr]
     assert counts == {(): 1, (("a", "1"), ("b", "2")): 2, (("a", "12"),): 1, (("a", odd),): 1}
-    assert all(metric_of(metric.component) == metric for metric in bench.catalog.find(MAIN).custom_metrics)  # type: ignore[union-attr]
+    assert all(metric_of(metric.component) == metric for metric in bench.registry.find(MAIN).custom_metrics)  # type: ignore[union-attr]
 
 
 def test_a_series_has_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -333,10 +333,10 @@ def test_a_server_has_so_many_keys() -> None:
     bench.take(response([keys[0], keys[-1]], 3, labels=CANARY))
     assert bench.dropped == {DroppedMetric.LIMIT: 1}
     assert bench.sum_of(CustomMetric(COUNTER, "key_0"), CANARY) == 1
-    left = bench.catalog.find(MAIN)
+    left = bench.registry.find(MAIN)
     assert left is not None
     bench.store.forget_series(left.id)
-    bench.catalog.drop(left.id)
+    bench.registry.drop(left.id)
     bench.take(response([keys[-1]], 4, labels=CANARY))
     assert bench.dropped == {}
 
@@ -385,7 +385,7 @@ def test_the_observation_stays_as_it_is() -> None:
     copied = (list(before.samples), dict(before.dropped))
     changes = []
     for _ in range(2):
-        batch = Batch(bench.store, bench.catalog, KEEPING, NOW)
+        batch = Batch(bench.store, bench.registry, KEEPING, NOW)
         batch.apply([observation])
         changes.append(batch.change().sums)
         bench.restart()

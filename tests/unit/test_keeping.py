@@ -23,7 +23,7 @@ def _upkeep(
     bench: Bench, totals: Totals, *, series_retention: int = 400 * DAY, limits: UsageLimits | None = None
 ) -> Maintenance:
     kept = {"history": KEEPING.history, "retention": KEEPING.retention, "series_retention": series_retention}
-    return Maintenance(bench.store, bench.catalog, totals, Telemetry(), limits or UsageLimits(), **kept)
+    return Maintenance(bench.store, bench.registry, totals, Telemetry(), limits or UsageLimits(), **kept)
 
 
 def test_a_series_that_is_idle_leaves_with_its_sums() -> None:
@@ -34,9 +34,9 @@ def test_a_series_that_is_idle_leaves_with_its_sums() -> None:
     totals.rebuild(bench.store, NOW)
     upkeep = _upkeep(bench, totals, series_retention=30 * DAY)
     upkeep.run_due(NOW + 29 * DAY)
-    assert [series.labels for series in bench.catalog.current()] == [MAIN]
+    assert [series.labels for series in bench.registry.current()] == [MAIN]
     upkeep.run_due(NOW + 31 * DAY)
-    assert bench.catalog.current() == []
+    assert bench.registry.current() == []
     assert bench.store.series() == []
     assert bench.store.totals(0) == {}
 
@@ -44,14 +44,14 @@ def test_a_series_that_is_idle_leaves_with_its_sums() -> None:
 def test_one_series_too_many_is_refused_and_leaves_no_trace() -> None:
     """An event that would make one more than --max_series is refused; its key is not burnt, and nothing has moved."""
     bench = Bench()
-    bench.catalog = type(bench.catalog)(lambda labels: bench.scoring, bench.catalog._build, 1)
+    bench.registry = type(bench.registry)(lambda labels: bench.scoring, bench.registry._build, 1)
     one = Sent("feedback", "1", NOW, "r", MAIN, ("", ""), (1,), (1,))
     other = one._replace(id="2", request="q", labels=Labels("lab", "iris", "main", "m"))
     first, second = bench.send(one, other)
     assert (first, second.reason.label) == ("accepted", "too_many_series")
-    assert len(bench.catalog) == 1
+    assert len(bench.registry) == 1
     assert bench.send(other)[0].status == 422
-    bench.catalog._max_series = 2
+    bench.registry._max_series = 2
     assert bench.send(other) == ["accepted"]
 
 
@@ -81,7 +81,7 @@ def test_a_record_that_cannot_be_read_holds_nothing_up() -> None:
     totals.rebuild(bench.store, NOW)
     _upkeep(bench, totals).run_due(NOW + 36 * DAY)
     assert not bench.store._records
-    assert totals.series_totals(bench.catalog.current()[0].id).windows["1h"] == {}
+    assert totals.series_totals(bench.registry.current()[0].id).windows["1h"] == {}
 
 
 def test_a_group_larger_than_a_sweep_does_not_outgrow_the_limit() -> None:
@@ -106,7 +106,7 @@ def test_an_event_that_cannot_be_applied_fails_alone() -> None:
     totals = Totals({"1h": 3600})
     writer = Writer(
         bench.store,
-        bench.catalog,
+        bench.registry,
         totals,
         Telemetry(),
         KEEPING,

@@ -72,8 +72,8 @@ def test_records_series_and_sums_come_along(path: Path) -> None:
     nothing."""
     for _ in range(2):
         store = SqliteStore(str(path))
-        (half,) = store.expired(NOW + 100, 10, expiry_queue=1).values()
-        assert isinstance(decode_record(half.value), PairingRecord)
+        (record,) = store.expired(NOW + 100, 10, expiry_queue=1).values()
+        assert isinstance(decode_record(record.value), PairingRecord)
         assert set(store.expired(NOW + 100, 10, expiry_queue=0)) == {b"k" * 16}
         counts = store.cumulative(USAGE)[SERVER_SERIES_ID]
         assert (counts[RECORD_COUNT], counts[EVENT_KEY_COUNT]) == (1, 1)
@@ -123,5 +123,5 @@ def test_what_is_labelled_in_a_new_series_was_predicted_there() -> None:
     bench.send(Sent("response", "3", NOW - 4, "r3", MAIN, ("", ""), response=(1,)))
     bench.send(Sent("feedback", "4", NOW, "r0", MAIN, ("", ""), truth=(1,)))
     assert (bench.net()[MAIN][LOGGED], bench.net()[MAIN][PAIRS]) == (2, 1)
-    (old,) = (row.id for row in bench.store.series() if row.id != bench.catalog.find(MAIN).id)  # type: ignore[union-attr]
+    (old,) = (row.id for row in bench.store.series() if row.id != bench.registry.find(MAIN).id)  # type: ignore[union-attr]
     assert sum(sums.get(LOGGED, 0) for sums in bench.store.history(old, 0).values()) == 2

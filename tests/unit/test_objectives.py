@@ -40,7 +40,7 @@ class Watch:
     def writer(self, store: Store) -> Objectives:
         totals = Totals({"1h": HOUR})
         totals.rebuild(store, NOW)
-        return Objectives(store, self.bench.catalog, totals, Evaluator(10, 1), lambda labels: [self.objective])
+        return Objectives(store, self.bench.registry, totals, Evaluator(10, 1), lambda labels: [self.objective])
 
     def send(self, at: float, wrong: int, rows: int, now: float | None = None) -> None:
         """Sends labelled rows, the first of them wrong."""
@@ -61,7 +61,7 @@ class Watch:
 
     @property
     def series_id(self) -> int:
-        (series,) = self.bench.catalog.current()
+        (series,) = self.bench.registry.current()
         return series.id
 
 

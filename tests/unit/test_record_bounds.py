@@ -44,7 +44,7 @@ def message(rows: list[Any], *path: str) -> dict[str, Any]:
 
 def apply(bench: Bench, *observations: Observation) -> dict[bytes, bytes]:
     """What is written of them: values by key."""
-    batch = Batch(bench.store, bench.catalog, KEEPING, NOW)
+    batch = Batch(bench.store, bench.registry, KEEPING, NOW)
     batch.apply(observations)
     change = batch.change()
     assert bench.store.commit(change)

@@ -53,7 +53,7 @@ GOLDEN = {
 }
 
 
-def _half(message: Message) -> tuple[Event, Observation]:
+def _observation(message: Message) -> tuple[Event, Observation]:
     headers, body = message
     attributes = {name[3:].lower(): value for name, value in headers.items() if name.startswith("Ce-")}
     (found,) = decode(headers["Content-Type"], attributes, body)
@@ -88,7 +88,7 @@ def test_kinds_differ_in_their_type_only(kind: str, name: str) -> None:
 
 def test_server_reads_what_is_sent() -> None:
     """The server decodes an event to its kind, labels, time and values."""
-    found, half = _half(_response())
+    found, half = _observation(_response())
     assert found.kind == EventKind.RESPONSE
     assert half.labels == Labels("shop", "wine", "main", "classifier")
     said = half.rows[0].prediction
@@ -100,8 +100,8 @@ def test_server_reads_what_is_sent() -> None:
 @pytest.mark.parametrize("truth", [[2], [[0, 0, 1]]])
 def test_feedback_meets_its_prediction(truth: list[object]) -> None:
     """Feedback has the key of its prediction and its truth, whether an index or one-hot."""
-    _, response = _half(_response())
-    found, feedback = _half(_message(FEEDBACK_EVENT, {"truth": {"data": {"ndarray": truth}}}))
+    _, response = _observation(_response())
+    found, feedback = _observation(_message(FEEDBACK_EVENT, {"truth": {"data": {"ndarray": truth}}}))
     assert found.kind == EventKind.FEEDBACK
     assert feedback.joins
     assert feedback.keys == response.keys
@@ -114,7 +114,7 @@ def test_a_batch_says_what_its_events_say() -> None:
     """In a batch an event is the same as by itself."""
     headers, body = batch([_response(), _message(REQUEST_EVENT, {})])
     first, second = decode(headers["Content-Type"], {}, body)
-    alone, _ = _half(_response())
+    alone, _ = _observation(_response())
     assert isinstance(first, Event)
     assert isinstance(second, Event)
     assert (first.key, first.time, first.kind, second.kind) == (
@@ -195,7 +195,7 @@ def test_a_prediction_is_logged_as_request_and_response(seldon: Cluster) -> None
     assert seldon.header("Ce-Requestid") == [PUID, PUID] == [answer.puid] * 2
     assert len({*seldon.header("Ce-Id"), PUID}) == 3
     assert seldon.logged[0][0].keys() == GOLDEN.keys()
-    _, half = _half(seldon.logged[1])
+    _, half = _observation(seldon.logged[1])
     assert half.labels == Labels("seldon", "multiclass-model", "default", "classifier")
 
 
@@ -386,7 +386,7 @@ def _told(
 def test_the_past_is_in_order_and_complete(deployments: dict[str, Deployment]) -> None:
     """Events come in the order of time; labels that are not known yet are kept for later; some events come twice."""
     past, messages = _told(deployments, dict.fromkeys(deployments, NOW - 3600))
-    times = [_half(message)[0].time or 0.0 for message in messages]
+    times = [_observation(message)[0].time or 0.0 for message in messages]
     assert all(later - earlier > -0.1 for earlier, later in zip(times, times[1:], strict=False))
     assert times[0] > NOW - 3600
     assert max(times) < NOW + 0.1
@@ -406,7 +406,7 @@ def test_only_the_gap_is_told(deployments: dict[str, Deployment]) -> None:
     _, messages = _told(deployments, since)
     first = {}
     for message in messages:
-        found, half = _half(message)
+        found, half = _observation(message)
         first.setdefault(f"{half.labels.namespace}/{half.labels.deployment}", found.time)
     assert first.keys() == {IRIS, DIGITS}
     assert all(0 <= (first[path] or 0.0) - since[path] < 120 for path in first)
