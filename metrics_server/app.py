@@ -43,6 +43,7 @@ from metrics_server.ingest.reply import Forwarder, Replies
 from metrics_server.ingest.router import Gate, Router
 from metrics_server.ingest.slicing import SlicingRules, dimensions_of
 from metrics_server.ingest.trace import trace_id_of, untraced
+from metrics_server.metrics.value import ValueMatrix
 from metrics_server.metrics.window import seconds_of
 from metrics_server.pairing.batch import Retention
 from metrics_server.pairing.objectives import Objectives
@@ -108,7 +109,7 @@ class Server:
         self._registry = SeriesRegistry(settings.scoring_of, self._build, settings.max_series, settings.max_slices)
         self._windows = {window: seconds_of(window) for window in settings.windows}
         self._totals = Totals(self._windows)
-        self._evaluator = Evaluator(exported, settings.min_support, self._current_custom_metrics_of)
+        self._evaluator = self._make_evaluator()
         self._objectives = Objectives(store, self._registry, self._totals, self._evaluator, self._current_objectives_of)
         self._writer = self._make_writer()
         replies = _replies(settings)
@@ -161,6 +162,15 @@ class Server:
         self._telemetry.exposed = counts.registry
         self._periodic.append(PeriodicCallback(counts.write, worker_counts.EVERY_SECONDS * 1000))
 
+    def _make_evaluator(self) -> Evaluator:
+        settings = self._settings
+        return Evaluator(
+            settings.max_exported_classes,
+            settings.min_support,
+            custom_metrics_of=self._current_custom_metrics_of,
+            value_matrix_of=self._current_value_matrix_of,
+        )
+
     def _make_writer(self) -> Writer:
         settings = self._settings
         return Writer(
@@ -202,6 +212,9 @@ class Server:
 
     def _current_exposure_of(self, labels: Labels) -> Exposure:
         return self._settings.exposure_of(labels)
+
+    def _current_value_matrix_of(self, labels: Labels) -> ValueMatrix | None:
+        return self._settings.value_matrix_of(labels)
 
     def _current_baseline(self, labels: Labels) -> str | None:
         return self._settings.declared_baseline(labels)

@@ -9,6 +9,7 @@ from metrics_server.api.verdict import Decision
 from metrics_server.ingest.place import Place, place_of
 from metrics_server.ingest.sender_rules import RulesOf, SenderRules, as_sent, row_task_of
 from metrics_server.metrics.custom_metric import names_asked_for
+from metrics_server.metrics.value import ValueMatrix
 from metrics_server.series.objective import Objective
 from metrics_server.series.series import REVISION, Build, Labels, Scoring
 from metrics_server.settings.checks import check
@@ -95,6 +96,11 @@ class Settings(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """Tells what is declared of the comparisons of a deployment."""
         entry = self._entry_of(labels)
         return Decision(entry.margin or 0.0, entry.traffic or {})
+
+    def value_matrix_of(self, labels: Labels) -> ValueMatrix | None:
+        """Tells what the pairs of the series with these labels are worth; None if that is not declared."""
+        declared = self._entry_of(labels).value_matrix
+        return None if declared is None else declared.matrix
 
     def objectives_of(self, labels: Labels) -> list[Objective]:
         """Tells what values of the series with these labels should be, by all entries that match."""
