@@ -43,7 +43,6 @@ from metrics_server.ingest.reply import Forwarder, Replies
 from metrics_server.ingest.router import Gate, Router
 from metrics_server.ingest.slicing import SlicingRules, dimensions_of
 from metrics_server.ingest.trace import trace_id_of, untraced
-from metrics_server.metrics.value import ValueMatrix
 from metrics_server.metrics.window import seconds_of
 from metrics_server.pairing.batch import Retention
 from metrics_server.pairing.objectives import Objectives
@@ -152,6 +151,7 @@ class Server:
         settings = self._settings
         self._ingest.rules_of = settings.sender_rules(self._build)
         self._evaluator.min_support = settings.min_support
+        self._evaluator.value_matrix_of = settings.value_matrices()
         self.access.clients.senders = frozenset(settings.tls_clients)
         logging.getLogger().setLevel(settings.log_level.upper())
         self._exposition.forget()
@@ -168,7 +168,7 @@ class Server:
             settings.max_exported_classes,
             settings.min_support,
             custom_metrics_of=self._current_custom_metrics_of,
-            value_matrix_of=self._current_value_matrix_of,
+            value_matrix_of=settings.value_matrices(),
         )
 
     def _make_writer(self) -> Writer:
@@ -212,9 +212,6 @@ class Server:
 
     def _current_exposure_of(self, labels: Labels) -> Exposure:
         return self._settings.exposure_of(labels)
-
-    def _current_value_matrix_of(self, labels: Labels) -> ValueMatrix | None:
-        return self._settings.value_matrix_of(labels)
 
     def _current_baseline(self, labels: Labels) -> str | None:
         return self._settings.declared_baseline(labels)

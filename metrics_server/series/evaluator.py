@@ -67,10 +67,10 @@ class Evaluator:
     ) -> None:
         """Values that rest on fewer than `min_support` pairs, or rows, are left out; and so are custom metrics that
         `custom_metrics_of` does not name for their series. `value_matrix_of` tells what their pairs are worth.
-        `min_support` may be replaced.
+        It and `min_support` may be replaced.
         """
         self._custom_metrics_of = custom_metrics_of
-        self._value_matrix_of = value_matrix_of
+        self.value_matrix_of = value_matrix_of
         self._max_exported_classes = max_exported_classes
         self.min_support = min_support
         self._refused: set[str] = set()
@@ -166,7 +166,7 @@ class Evaluator:
 
     def _worth(self, series: Series, sums: Sums) -> Iterator[Sample]:
         """What the pairs were worth, where that is declared."""
-        matrix = self._value_matrix_of(series.labels)
+        matrix = self.value_matrix_of(series.labels)
         if matrix is None:
             return
         if not isinstance(series.model, Valued):

@@ -7,13 +7,16 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from metrics_server.commands.replay.command import main
 from tests.conftest import Serve
 from tests.support.docs_pages import blocks, page
 from tests.support.numbers import assert_same_text
+from tests.support.replay_files import pair_lines, written
 from tests.support.running import RunningServer, peer
-from tests.support.valued import PAGE, SERIES, VALUES, configured, send_pairs, send_patients
+from tests.support.valued import PAGE, SERIES, VALUES, configured, send_pairs, send_patients, values_of
 from tests.support.waiting import until
 
 MEMORY = ("--store", "memory://", "--windows", "1h,1d")
@@ -139,6 +142,17 @@ def test_canaries_are_compared_by_it(serve: Serve, tmp_path: Path) -> None:
     assert difference["lower"] < difference["difference"] < difference["upper"] < 0
     (point,) = _report(server, query="?step=1h")["points"]
     assert {one["name"]: one["value"] for one in point["values"]}["model_value_mean"] == 5.0
+
+
+def test_a_replay_tells_it_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With the configuration of the server, from the rows of a file."""
+    lines = pair_lines(60, deployment="tumours")
+    path = written(tmp_path / "rows.jsonl", lines)
+    assert main([str(path), "--format=json", *configured(tmp_path, TUMOURS)]) == 0
+    (result,) = json.loads(capsys.readouterr().out)
+    told = {one["name"]: one["value"] for one in result["values"]}
+    truths, scores = (np.array([line[name] for line in lines]) for name in ("truth", "prediction"))
+    assert told["model_value_net"] == pytest.approx(values_of(truths, scores >= 0.5, VALUES).sum())
 
 
 def test_the_accuracy_stays_the_headline(serve: Serve, tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ class Replay:
         self._rules_of = settings.sender_rules(build)
         self._registry = SeriesRegistry(settings.scoring_of, build, settings.max_series, settings.max_slices)
         self._evaluator = Evaluator(
-            settings.max_exported_classes, settings.min_support, value_matrix_of=settings.value_matrix_of
+            settings.max_exported_classes, settings.min_support, value_matrix_of=settings.value_matrices()
         )
         self._store = MemoryStore()
         self._step = step
