@@ -9,7 +9,7 @@ from typing import ClassVar
 from cm_models import classification, confusion, probability
 from cm_models.classification import readings
 from cm_models.confusion import COUNTED, Matrix, cells_of, counts_of, increments_of
-from metrics_server.metrics import Array, Families, Rate, Sample, SequentialEstimate, Sums
+from metrics_server.metrics import Array, Cell, Cut, Families, Rate, Sample, SequentialEstimate, Sums
 
 NEGATIVE, POSITIVE = CLASSES = ("0", "1")
 
@@ -65,6 +65,14 @@ class BinaryMetrics:
     def rates(self, sums: Sums) -> Iterable[Rate]:
         """Accuracy; selection, true and false positive rate of class "1"."""
         return classification.rates(Matrix.of(sums), (POSITIVE,))
+
+    def cells(self, sums: Sums) -> Iterable[Cell]:
+        """The four cells of the matrix, without the empty ones."""
+        return confusion.outcomes(Matrix.of(sums))
+
+    def cuts(self, sums: Sums) -> Iterable[Cut]:
+        """The thresholds of class "1"."""
+        return probability.cuts(sums, *CLASSES)
 
     def counts(self, sums: Sums) -> Iterable[Sample]:
         """Right and wrong pairs, and the four cells of the matrix without the empty ones."""

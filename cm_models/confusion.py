@@ -25,6 +25,7 @@ from metrics_server.metrics import (
     ROUNDING,
     SEPARATOR,
     Array,
+    Cell,
     CounterSpec,
     Families,
     Sample,
@@ -161,6 +162,13 @@ class Matrix:
             among = np.isin(truth, others) & np.isin(prediction, others)
             hits, support, predicted = (float(each[others].sum()) for each in (self.hits, self.support, self.predicted))
             yield Tally(OTHER_CLASSES, hits, support, predicted, float(count @ among))
+
+
+def outcomes(matrix: Matrix) -> Iterator[Cell]:
+    """Yields the cells of a matrix by their labels; that of `__other__` as two, of hits and of others."""
+    columns = (column.tolist() for column in matrix.cells)
+    for truth, prediction, hit, count in zip(*columns, strict=True):
+        yield Cell(matrix.labels[truth], matrix.labels[prediction], hit > 0, count)
 
 
 def _cell_arrays(

@@ -8,8 +8,8 @@ from typing import ClassVar
 
 from cm_models import classification, confusion
 from cm_models.classification import readings
-from cm_models.confusion import COUNTED, MAX_EXPORTED_CELLS, Matrix, counts_of, increments_of
-from metrics_server.metrics import OTHER_CLASSES, Array, Families, Rate, Sample, SequentialEstimate, Sums
+from cm_models.confusion import COUNTED, MAX_EXPORTED_CELLS, Matrix, counts_of, increments_of, outcomes
+from metrics_server.metrics import OTHER_CLASSES, Array, Cell, Cut, Families, Rate, Sample, SequentialEstimate, Sums
 
 MAX_RATED_CLASSES = 10  # that groups are compared by
 
@@ -55,6 +55,14 @@ class Multiclass:
         """Accuracy; of the first ten classes selection, true and false positive rate, each against the rest."""
         matrix = Matrix.of(sums)
         return classification.rates(matrix, self.exported(matrix.labels)[:MAX_RATED_CLASSES])
+
+    def cells(self, sums: Sums) -> Iterable[Cell]:
+        """The cells of the matrix, without the empty ones."""
+        return outcomes(Matrix.of(sums))
+
+    def cuts(self, sums: Sums) -> Iterable[Cut]:
+        """Nothing: labels have no scores."""
+        return ()
 
     def counts(self, sums: Sums) -> Iterable[Sample]:
         """Right and wrong pairs, and the cells of the matrix; beyond 30 classes the first 30 and `__other__`."""

@@ -11,7 +11,7 @@ from cm_models import probability
 from cm_models.classification import readings
 from cm_models.confusion import Matrix, increments_of
 from cm_models.multiclass import Multiclass
-from metrics_server.metrics import Array, Families, Sample, SequentialEstimate, Sums
+from metrics_server.metrics import Array, Cut, Families, Sample, SequentialEstimate, Sums
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,10 @@ class MulticlassOneHot(Multiclass):
     def estimate(self, name: str, sums: Sums) -> SequentialEstimate | None:
         """As of `MultiClassNumeric`, and losses and areas of the probabilities; see the modules named above."""
         return probability.estimate(name, sums) if name in probability.FAMILIES else super().estimate(name, sums)
+
+    def cuts(self, sums: Sums) -> Iterable[Cut]:
+        """The thresholds of the second class of two."""
+        return probability.cuts(sums, *columns_of(2, self.class_names)[0])
 
     def tables(self, sums: Sums) -> Mapping[str, list[dict[str, str | float]]]:
         """Reliability, discrimination and thresholds."""

@@ -36,6 +36,8 @@ from metrics_server.metrics import (
     SEPARATOR,
     Array,
     AsymptoticEstimate,
+    Cell,
+    Cut,
     Families,
     GaugeSpec,
     Sample,
@@ -285,6 +287,20 @@ def _areas(name: str, scores: Histograms, supports: Array, exported: Sequence[st
             yield Sample(
                 f"{name}_ratio", {"class": label}, value, ratio_interval(value, variance, support * share), support
             )
+
+
+def cuts(sums: Sums, negative: str, positive: str) -> Iterator[Cut]:
+    """Yields the thresholds of the positive of two classes; nothing before both have occurred, or with a third one."""
+    scores = _histograms(sums)
+    if positive not in scores.labels or not {negative, positive}.issuperset(scores.labels):
+        return
+    row = scores.labels.index(positive)
+    if not scores.positives[row] > 0 < scores.negatives[row]:
+        return
+    for threshold, tp, fp, fn, tn in scores.cuts(row):
+        hits = Cell(positive, positive, True, tp), Cell(negative, negative, True, tn)
+        errors = Cell(negative, positive, False, fp), Cell(positive, negative, False, fn)
+        yield Cut(threshold, (*hits, *errors))
 
 
 def tables(sums: Sums, exported: Sequence[str]) -> dict[str, list[dict[str, str | float]]]:

@@ -237,25 +237,32 @@ class Histograms:
         spread = (self.positive * by_positive * by_positive + self.negative * falls * falls).sum(axis=1)
         return spread / np.maximum(self.positives, TINY) ** 2 / effective_weight
 
-    def thresholds(self, row: int) -> Iterator[dict[str, float]]:
-        """Yields for each edge that separates scores, ascending, what deciding "positive" from there on would give: the
-        edge as "threshold", pairs by "tp", "fp", "fn" and "tn", precision, and recall unless there are no positives.
+    def cuts(self, row: int) -> Iterator[tuple[float, float, float, float, float]]:
+        """Yields (threshold, tp, fp, fn, tn) of each edge that separates scores, ascending: of those below scores, and
+        of the one above all of them, unless some are 1.
 
         Args:
             row: the place of the class in `labels`.
         """
         hits, reached = (part[row] for part in self._from_above)
         positives, negatives = float(self.positives[row]), float(self.negatives[row])
-        for at in np.flatnonzero(self.positive[row] + self.negative[row]).tolist():
+        used = np.flatnonzero(self.positive[row] + self.negative[row]).tolist()
+        for at in used:
             tp, fp = float(hits[at]), float(reached[at] - hits[at])
-            found = {
-                "threshold": EDGES[at - 1] if at > 0 else 0.0,
-                "tp": tp,
-                "fp": fp,
-                "fn": positives - tp,
-                "tn": negatives - fp,
-            }
-            found["precision"] = tp / (tp + fp)
-            if positives > 0:
-                found["recall"] = tp / positives
-            yield found
+            yield EDGES[at - 1] if at > 0 else 0.0, tp, fp, positives - tp, negatives - fp
+        if used and used[-1] < BINS - 1:
+            yield EDGES[used[-1]], 0.0, 0.0, positives, negatives
+
+    def thresholds(self, row: int) -> Iterator[dict[str, float]]:
+        """Yields for each edge below scores, ascending, what deciding "positive" from there on would give: the
+        edge as "threshold", pairs by "tp", "fp", "fn" and "tn", precision, and recall unless there are no positives.
+
+        Args:
+            row: the place of the class in `labels`.
+        """
+        for threshold, tp, fp, fn, tn in self.cuts(row):
+            if tp + fp > 0:
+                found = {"threshold": threshold, "tp": tp, "fp": fp, "fn": fn, "tn": tn, "precision": tp / (tp + fp)}
+                if self.positives[row] > 0:
+                    found["recall"] = tp / float(self.positives[row])
+                yield found

@@ -109,7 +109,7 @@ class Server:
         self._registry = SeriesRegistry(settings.scoring_of, self._build, settings.max_series, settings.max_slices)
         self._windows = {window: seconds_of(window) for window in settings.windows}
         self._totals = Totals(self._windows)
-        self._evaluator = Evaluator(exported, settings.min_support, self._current_custom_metrics_of)
+        self._evaluator = self._make_evaluator()
         self._objectives = Objectives(store, self._registry, self._totals, self._evaluator, self._current_objectives_of)
         self._exemplars = Exemplars() if settings.exemplars else None
         self._writer = self._make_writer()
@@ -152,6 +152,7 @@ class Server:
         settings = self._settings
         self._ingest.rules_of = settings.sender_rules(self._build)
         self._evaluator.min_support = settings.min_support
+        self._evaluator.value_matrix_of = settings.value_matrices()
         self.access.clients.senders = frozenset(settings.tls_clients)
         logging.getLogger().setLevel(settings.log_level.upper())
         self._exposition.forget()
@@ -161,6 +162,15 @@ class Server:
         counts = WorkerCounts(self._telemetry.registry, worker.directory, worker.number)
         self._telemetry.exposed = counts.registry
         self._periodic.append(PeriodicCallback(counts.write, worker_counts.EVERY_SECONDS * 1000))
+
+    def _make_evaluator(self) -> Evaluator:
+        settings = self._settings
+        return Evaluator(
+            settings.max_exported_classes,
+            settings.min_support,
+            custom_metrics_of=self._current_custom_metrics_of,
+            value_matrix_of=settings.value_matrices(),
+        )
 
     def _make_writer(self) -> Writer:
         settings = self._settings

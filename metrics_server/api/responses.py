@@ -24,6 +24,7 @@ from metrics_server.api.schema import (
     SeriesReport,
     SeriesSummary,
     Table,
+    ValueReport,
     WindowReport,
     WindowSummary,
 )
@@ -165,14 +166,30 @@ def window_report_of(
 ) -> WindowReport:
     """Returns the report of a series in one window, which covers this span of time."""
     support, logged = sums.get(PAIRS, 0.0), sums.get(LOGGED, 0.0)
+    values = values_of(evaluator, series, sums)
     return WindowReport(
         since=span[0],
         until=span[1],
         support=support,
         coverage=support / logged if logged > 0 and support <= logged else UNSET,
-        values=values_of(evaluator, series, sums),
+        values=values,
+        value=_value_report_of(values),
         confusion=_confusion(evaluator, series, sums),
         tables=UNSET if tables is None else dict(tables),
+    )
+
+
+def _value_report_of(values: Iterable[MetricValue]) -> ValueReport | UnsetType:
+    by_name = {value.name: value for value in values}
+    if (mean := by_name.get("model_value_mean")) is None:
+        return UNSET
+    best = ("best_threshold", "best_threshold_value")
+    return ValueReport(
+        mean=mean.value,
+        lower=mean.lower,
+        upper=mean.upper,
+        net=by_name["model_value_net"].value,
+        **{name: by_name[f"model_{name}"].value for name in best if f"model_{name}" in by_name},
     )
 
 

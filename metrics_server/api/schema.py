@@ -41,6 +41,21 @@ class Confusion(msgspec.Struct, kw_only=True):
     counts: list[list[float]]
 
 
+class ValueReport(msgspec.Struct, kw_only=True):
+    """What the labelled predictions of a window were worth, by the declared value_matrix; `net` is that of all.
+
+    `lower` and `upper` are the ends of the 95 % interval of `mean`. The best threshold, of two classes with scores, is
+    chosen on the very pairs that its value is the mean of: of few pairs it flatters.
+    """
+
+    mean: float
+    lower: float | UnsetType = UNSET
+    upper: float | UnsetType = UNSET
+    net: float
+    best_threshold: float | UnsetType = UNSET
+    best_threshold_value: float | UnsetType = UNSET
+
+
 class WindowReport(msgspec.Struct, kw_only=True):
     """A series in one window; `coverage` is the share of predictions that are labelled."""
 
@@ -49,6 +64,7 @@ class WindowReport(msgspec.Struct, kw_only=True):
     support: float
     coverage: float | UnsetType = UNSET
     values: list[MetricValue]
+    value: ValueReport | UnsetType = UNSET
     confusion: Confusion | UnsetType = UNSET
     tables: dict[str, Table] | UnsetType = UNSET
 

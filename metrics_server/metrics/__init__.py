@@ -2,8 +2,8 @@
 
 A model turns labelled predictions into `Sums` and sums into `Sample`s (see `MetricModel`), and may say in `families`
 what its samples mean (`GaugeSpec`, `CounterSpec`). The functions named `…_interval` make 95 % intervals, a
-`LogHistogram` reads quantiles, a `SequentialEstimate` is what a value tells to be looked at again and again, and a
-`Rate` is what groups are compared by.
+`LogHistogram` reads quantiles, a `SequentialEstimate` is what a value tells to be looked at again and again, a `Rate`
+is what groups are compared by, and a `Cell` what pairs are given a value by.
 """
 
 from metrics_server.metrics.confidence import (
@@ -44,6 +44,7 @@ from metrics_server.metrics.sequential.estimate import (
     unseen_variance,
 )
 from metrics_server.metrics.sums import ROUNDING, SEPARATOR, Sums, component
+from metrics_server.metrics.value import Cell, Cut, Valued
 
 __all__ = [
     "NEARLY_ZERO",
@@ -55,8 +56,10 @@ __all__ = [
     "AncestorCounting",
     "Array",
     "AsymptoticEstimate",
+    "Cell",
     "CounterSpec",
     "Counting",
+    "Cut",
     "Families",
     "GaugeSpec",
     "Interval",
@@ -71,6 +74,7 @@ __all__ = [
     "ShareEstimate",
     "Sums",
     "Tabular",
+    "Valued",
     "bin_counts",
     "bin_rows",
     "component",

@@ -8,9 +8,10 @@ import logging
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from typing import NamedTuple
 
-from metrics_server.metrics import prediction_stats, reward_stats
+from metrics_server.metrics import prediction_stats, reward_stats, value
 from metrics_server.metrics.components import LOGGED, PAIRS
 from metrics_server.metrics.confidence import WEIGHT_EXCESS, effective_weight
 from metrics_server.metrics.custom_metric import ALL, CustomMetric, CustomType, takes
@@ -19,6 +20,7 @@ from metrics_server.metrics.group import SELECTION, Rate, Rated
 from metrics_server.metrics.model import VOCABULARIES_DIFFER, AncestorCounting, Counting, Sample, Tabular
 from metrics_server.metrics.sequential.estimate import Sequential, SequentialEstimate
 from metrics_server.metrics.sums import Sums, add_into
+from metrics_server.metrics.value import NoValue, Valued, ValueMatrix
 from metrics_server.metrics.window import CUMULATIVE
 from metrics_server.series.families import DECLARED, is_exposable
 from metrics_server.series.series import Labels, Series
@@ -27,7 +29,15 @@ from metrics_server.series.totals import SeriesTotals
 logger = logging.getLogger(__name__)
 
 # What the server itself says of every series; a metric model may not say it again.
-OF_SERVER = ("model_support", "model_reward", "model_output", "model_label", "model_predict", "model_last")
+OF_SERVER = (
+    "model_support",
+    "model_reward",
+    "model_output",
+    "model_label",
+    "model_predict",
+    "model_last",
+    *(f"model_{name}" for name in value.GAUGES),
+)
 
 
 class CustomReading(NamedTuple):
@@ -53,15 +63,19 @@ class Evaluator:
         max_exported_classes: int,
         min_support: int,
         custom_metrics_of: Callable[[Labels], Collection[str]] = lambda labels: (ALL,),
+        value_matrix_of: Callable[[Labels], ValueMatrix | None] = lambda labels: None,
     ) -> None:
         """Values that rest on fewer than `min_support` pairs, or rows, are left out; and so are custom metrics that
-        `custom_metrics_of` does not name for their series. `min_support` may be replaced.
+        `custom_metrics_of` does not name for their series. `value_matrix_of` tells what their pairs are worth.
+        It and `min_support` may be replaced.
         """
         self._custom_metrics_of = custom_metrics_of
+        self.value_matrix_of = value_matrix_of
         self._max_exported_classes = max_exported_classes
         self.min_support = min_support
         self._refused: set[str] = set()
         self._differing: set[Labels] = set()
+        self._unvalued: set[Labels] = set()
 
     def exported(self, series: Series) -> list[str]:
         """The classes with values of their own."""
@@ -72,7 +86,10 @@ class Evaluator:
         support, logged = sums.get(PAIRS, 0.0), sums.get(LOGGED, 0.0)
         if support > 0:
             yield Sample("support", {}, support)
-            samples = () if series.model is None else self._noted(series, partial(series.model.compute, sums))
+            samples: Iterable[Sample] = ()
+            if series.model is not None:
+                noted = self._noted(series, partial(series.model.compute, sums))
+                samples = chain(noted, self._worth(series, sums))
             yield from self._supported(_unweighted(samples, sums) if WEIGHT_EXCESS in sums else samples, support)
         if logged > 0 and support <= logged:
             yield Sample("label_coverage_ratio", {}, support / logged, support=logged)
@@ -146,6 +163,27 @@ class Evaluator:
         except Exception as error:  # noqa: BLE001 - of a user's metric model
             self._warn(error)
             return []
+
+    def _worth(self, series: Series, sums: Sums) -> Iterator[Sample]:
+        """What the pairs were worth, where that is declared."""
+        matrix = self.value_matrix_of(series.labels)
+        if matrix is None:
+            return
+        if not isinstance(series.model, Valued):
+            self._warn_unvalued(series, "its metric model has no classes")
+            return
+        matrix = matrix.labelled(series.identity.scoring.class_names, is_binary=series.task == "binary")
+        try:
+            yield from value.readings(matrix, series.model, sums)
+        except NoValue:
+            self._warn_unvalued(series, "it has pairs of other classes than those two; give right, wrong and cells")
+        except Exception as error:  # noqa: BLE001 - of a user's metric model
+            self._warn(error)
+
+    def _warn_unvalued(self, series: Series, why: str) -> None:
+        if series.labels not in self._unvalued:
+            self._unvalued.add(series.labels)
+            logger.warning("The value_matrix for %s is of no use: %s", "/".join(series.labels), why)
 
     def _noted(self, series: Series, read: Callable[[], Iterable[Sample]]) -> Iterator[Sample]:
         """Samples that may be exposed; logs once of a series that its pairs are of two vocabularies."""

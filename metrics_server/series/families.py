@@ -16,6 +16,7 @@ from typing import NamedTuple
 from metrics_server.errors import BadConfiguration
 from metrics_server.metrics.model import CounterSpec, Families, GaugeSpec, MetricModel
 from metrics_server.metrics.task import model_of
+from metrics_server.metrics.value import GAUGES as OF_VALUE
 
 COUNTER, GAUGE, HISTOGRAM = "counter", "gauge", "histogram"
 
@@ -151,6 +152,7 @@ _GAUGES: dict[str, GaugeSpec] = {
     "predicted_class_ratio": GaugeSpec(
         "Share of predictions in the request log that are this class, labelled or not.", ("class",)
     ),
+    **OF_VALUE,
 }
 
 _SELDON = (

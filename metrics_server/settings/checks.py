@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 from metrics_server.errors import BadConfiguration
 from metrics_server.ingest.cloudevent import KINDS, WRAPPED_TYPE
 from metrics_server.metrics.window import check_window, seconds_of
@@ -63,6 +65,26 @@ def _check_deployments(settings: Table) -> None:
             )
 
 
+def _check_values(settings: Table) -> None:
+    for at, entry in enumerate(settings.deployments):
+        if entry.value_matrix is None:
+            continue
+        place = f"--deployments[{at}].value_matrix"
+        if not entry.value_matrix.is_whole:
+            raise BadConfiguration(
+                f"{place}: want true_positive, false_positive, true_negative and false_negative; or right, wrong and,"
+                f" if some pairs have other values, cells"
+            )
+        names = settings.class_names if entry.class_names is None else entry.class_names
+        if unknown := _unknown(entry.value_matrix.matrix.classes, names):
+            raise BadConfiguration(f"{place}.cells {unknown!r}: want one of class_names, {', '.join(names)}")
+
+
+def _unknown(labels: Iterable[str], names: Sequence[str]) -> str | None:
+    """The first label that is neither among the names of classes nor the index of one; without names any may come."""
+    return next((label for label in labels if names and not label.isdecimal() and label not in names), None)
+
+
 def _check_groups(settings: Table) -> None:
     sliced = [dimension.partition("=")[0] for dimension in settings.slices]
     of_deployments = ((f"--deployments[{at}]: groups", each.groups) for at, each in enumerate(settings.deployments))
@@ -81,5 +103,6 @@ _CHECKS = (
     _check_tls,
     _check_kafka,
     _check_deployments,
+    _check_values,
     _check_groups,
 )

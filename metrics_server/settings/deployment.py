@@ -21,6 +21,7 @@ from metrics_server.settings.field_types import (
     Text,
     Texts,
 )
+from metrics_server.settings.value_matrix import DeclaredValues
 
 
 class Deployment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -45,6 +46,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     predictor_from: PredictorPlaces | None = None
     custom_metrics: CustomNames | None = None
     groups: GroupReferences | None = None
+    value_matrix: DeclaredValues | None = None
 
     @property
     def is_of_whole_deployments(self) -> bool:

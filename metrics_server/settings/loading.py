@@ -18,6 +18,7 @@ from metrics_server.errors import BadConfiguration
 from metrics_server.settings.deployment import Deployment
 from metrics_server.settings.objectives import ObjectiveEntry
 from metrics_server.settings.settings import Settings
+from metrics_server.settings.value_matrix import ValueMatrixEntry
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +32,7 @@ HELP: dict[str, str] = {
 }
 DEFAULTS: dict[str, Any] = {name: getattr(Settings(), name) for name in HELP}
 ENTRIES: dict[str, type] = {"deployments": Deployment, "objectives": ObjectiveEntry}  # lists, only in the file
+PARTS: dict[str, type] = {**ENTRIES, "value_matrix": ValueMatrixEntry}
 OPTIONS = [name for name in HELP if name not in ENTRIES]
 
 
@@ -167,8 +169,9 @@ def _shown(given: Any) -> str:
         return ""
 
 
-def _wanted(field: str, part: str = "") -> str:
-    """Tells what is wanted of a field, or of a part of an entry of a list, as its type says."""
-    hint = get_type_hints(ENTRIES[field] if part else Settings, include_extras=True)[part or field]
+def _wanted(*steps: str) -> str:
+    """Tells what is wanted of a field, or of a part of it, as its type says."""
+    owner = PARTS[steps[-2]] if len(steps) > 1 else Settings
+    hint = get_type_hints(owner, include_extras=True)[steps[-1]]
     annotated = hint if get_origin(hint) is Annotated else get_args(hint)[0]
     return next(text for text in annotated.__metadata__ if isinstance(text, str))

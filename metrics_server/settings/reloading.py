@@ -15,7 +15,16 @@ from metrics_server.settings.settings import Settings
 LIVE = frozenset(
     ("absent_reward", "custom_metrics", "expose", "expose_groups", "groups", "log_level", "min_support", "objectives")
 )
-LIVE_OF_DEPLOYMENT = ("absent_reward", "baseline", "custom_metrics", "expose", "groups", "margin", "traffic")
+LIVE_OF_DEPLOYMENT = (
+    "absent_reward",
+    "baseline",
+    "custom_metrics",
+    "expose",
+    "groups",
+    "margin",
+    "traffic",
+    "value_matrix",
+)
 MATCHED = ("namespace", "deployment", "predictor", "model")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 
 from metrics_server.api.exposure import Exposure
@@ -9,11 +10,14 @@ from metrics_server.api.verdict import Decision
 from metrics_server.ingest.place import Place, place_of
 from metrics_server.ingest.sender_rules import RulesOf, SenderRules, as_sent, row_task_of
 from metrics_server.metrics.custom_metric import names_asked_for
+from metrics_server.metrics.value import ValueMatrix
 from metrics_server.series.objective import Objective
 from metrics_server.series.series import REVISION, Build, Labels, Scoring
 from metrics_server.settings.checks import check
 from metrics_server.settings.deployment import Deployment
 from metrics_server.settings.table import Table
+
+ValueMatrices = Callable[[Labels], ValueMatrix | None]
 
 
 class Settings(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -95,6 +99,15 @@ class Settings(Table, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """Tells what is declared of the comparisons of a deployment."""
         entry = self._entry_of(labels)
         return Decision(entry.margin or 0.0, entry.traffic or {})
+
+    def value_matrix_of(self, labels: Labels) -> ValueMatrix | None:
+        """Tells what the pairs of the series with these labels are worth; None if that is not declared."""
+        declared = self._entry_of(labels).value_matrix
+        return None if declared is None else declared.matrix
+
+    def value_matrices(self) -> ValueMatrices:
+        """Makes a `value_matrix_of` that remembers: it is asked at every reading of a window."""
+        return lru_cache(4096)(self.value_matrix_of)
 
     def objectives_of(self, labels: Labels) -> list[Objective]:
         """Tells what values of the series with these labels should be, by all entries that match."""

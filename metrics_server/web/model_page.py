@@ -23,6 +23,7 @@ from metrics_server.api.schema import (
 )
 from metrics_server.api.service import Api
 from metrics_server.metrics.sequential.verdict import COVERAGE_APART
+from metrics_server.metrics.value import GAUGES as OF_VALUE
 from metrics_server.series.families import direction_of
 from metrics_server.web import chart, links, notices
 from metrics_server.web.measure import CLASS_SHARE, is_repeated, key_of, measures_of, unlabelled
@@ -30,7 +31,8 @@ from metrics_server.web.page_request import PageRequest
 
 RateKey: TypeAlias = "tuple[str, tuple[tuple[str, str], ...]]"  # name and labels
 
-_NOT_LISTED = ("model_support", "model_label_coverage_ratio")
+_WORTH = frozenset(f"model_{name}" for name in OF_VALUE)
+_NOT_LISTED = frozenset(("model_support", "model_label_coverage_ratio")) | _WORTH
 _COLUMNS = {
     "thresholds": ("threshold", "tp", "fp", "fn", "tn"),
     "reliability": ("pairs", "mean_score", "positive_ratio"),
@@ -101,6 +103,7 @@ def model_page(api: Api, page_request: PageRequest) -> dict[str, Any]:
         "metrics": metrics,
         "headline": headline,
         "values": sorted((value for value in in_window.values if _is_listed(value)), key=is_repeated),
+        "worth": {value.name: value for value in in_window.values if value.name in _WORTH},
         "by_class": _by_class(in_window.values),
         "thresholds": thresholds,
         "predictors": _predictors(predictors, report, window),
@@ -115,7 +118,7 @@ def model_page(api: Api, page_request: PageRequest) -> dict[str, Any]:
 
 
 def _is_listed(value: MetricValue) -> bool:
-    """Returns whether a value is in the list of values: neither at the top of the page nor in the table of classes."""
+    """Returns whether a value is in the list of values: neither at the top of the page nor in a table of its own."""
     return value.name not in _NOT_LISTED and "class" not in value.labels
 
 

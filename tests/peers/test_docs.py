@@ -34,7 +34,7 @@ def _families(server: RunningServer) -> Iterator[tuple[str, str]]:
 def test_every_family_of_a_real_page_is_documented(serve: Serve, tmp_path: Path) -> None:
     """Whatever all tasks, corrections and rewards bring to the page has a line in the reference, with its type."""
     config = tmp_path / "models.yaml"
-    config.write_text(_configuration())
+    config.write_text(f"{_configuration()}  - deployment: churn\n    value_matrix: {{right: 1, wrong: -5}}\n")
     grouping = ("--slices", "tenant=attribute:tenant", "--groups", "tenant=a", "--expose_groups")
     server = serve(
         "--store", shared_postgres().fresh(), "--kafka_brokers", "127.0.0.1:1", "--config", str(config), *grouping
@@ -111,6 +111,7 @@ def test_the_examples_serve(serve: Serve, model: str, family: str, value: float)
     [
         "how-to/choose-a-metric-model.md",
         "how-to/groups.md",
+        "how-to/value.md",
         "how-to/write-a-metric-model.md",
         "reference/settings.md",
     ],

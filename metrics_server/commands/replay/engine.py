@@ -154,7 +154,9 @@ class Replay:
         self._slicing = SlicingRules(dimensions_of(settings.slices), frozenset(settings.score_models))
         self._rules_of = settings.sender_rules(build)
         self._registry = SeriesRegistry(settings.scoring_of, build, settings.max_series, settings.max_slices)
-        self._evaluator = Evaluator(settings.max_exported_classes, settings.min_support)
+        self._evaluator = Evaluator(
+            settings.max_exported_classes, settings.min_support, value_matrix_of=settings.value_matrices()
+        )
         self._store = MemoryStore()
         self._step = step
         self._applied_at = applied_at(step)
