@@ -81,9 +81,15 @@ def test_a_worse_canary_is_seen_by_the_api_the_page_and_the_alert(serve: Serve, 
 
         (alert,) = until(firing, 60, "no alert")
         assert (alert["deployment_name"], alert["predictor_name"]) == ("flowers", "canary")
-        judged = prometheus.values(f"model_window:accuracy_upper:sure{{{OF_DEPLOYMENT}}}")
-        assert {dict(labels)["predictor_name"] for labels in judged} == {"main", "canary"}
-        (compared,) = prometheus.values(f"model_window:accuracy_lower:main{{{OF_DEPLOYMENT}}}")
+
+        def judged() -> set[str]:
+            found = prometheus.values(f"model_window:accuracy_upper:sure{{{OF_DEPLOYMENT}}}")
+            return {dict(labels)["predictor_name"] for labels in found}
+
+        until(lambda: judged() == {"main", "canary"}, 60, "the two are not both judged")  # a verdict is sooner
+        (compared,) = until(
+            lambda: list(prometheus.values(f"model_window:accuracy_lower:main{{{OF_DEPLOYMENT}}}")), 60, "no main one"
+        )
         assert ("predictor_name", "main") in compared
     finally:
         prometheus.stop()

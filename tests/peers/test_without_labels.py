@@ -38,6 +38,7 @@ OF_LABELS = (
     "model_(top_k_accuracy_ratio|ndcg|mean_average_precision|hit_ratio)",
     "model_(exact_match_ratio|mean_reciprocal_rank|rating_mean|reward_mean)",
     "model_labels_total",
+    "model_canary_difference",
     "model_reward",
     'slice!=""',
     '__name__="${ratio}_',  # the coverage, which stands for all shares here, has no interval

@@ -794,4 +794,4 @@ def test_the_commands_of_the_page_work(serve: Serve, tmp_path: Path) -> None:
             printed, said = (re.sub(r'"\d{4}-\d\d-\d\d', '"', text) for text in (run.stdout, output))
             assert_same_text(printed, said)
             shown += 1
-    assert shown == 6
+    assert shown == 7
