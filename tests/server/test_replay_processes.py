@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from metrics_server.commands.replay.command import main
-from metrics_server.commands.replay.processes import WORTH_PROCESSES, processes_for
 from tests.support.replay_files import pair_lines, written
 from tests.support.waiting import until
 
@@ -96,9 +95,3 @@ def test_a_number_that_is_none_is_refused(count: str, capsys: pytest.CaptureFixt
     with pytest.raises(SystemExit, match="2"):
         main(["a.jsonl", f"--processes={count}"])
     assert "want a number from 1 to 64" in capsys.readouterr().err
-
-
-def test_small_files_are_read_by_one() -> None:
-    """Where starting others takes longer than reading, none is started; else as many as there are processors."""
-    assert processes_for(WORTH_PROCESSES - 1) == 1
-    assert processes_for(WORTH_PROCESSES) == len(os.sched_getaffinity(0))

@@ -14,7 +14,6 @@ from tqdm import tqdm
 
 from metrics_server.commands.replay.engine import SHOWN_REFUSALS, Place, Replay, time_of, words_of
 from metrics_server.commands.replay.location import BadFile
-from metrics_server.commands.replay.processes import processes_for
 from metrics_server.commands.replay.result import ReplayResult
 from metrics_server.commands.replay.source import Source
 from metrics_server.errors import BadConfiguration, Rejected
@@ -50,7 +49,7 @@ def main(arguments: Sequence[str]) -> int:
     """
     options = vars(_parser().parse_args(arguments))
     location, step, written = options.pop("file"), options.pop("step"), _FORMATS[options.pop("format")]
-    processes: int | None = options.pop("processes")
+    processes: int = options.pop("processes")
     try:
         time = time_of(options.pop("time"))
         settings = load(words_of(options), os.environ)
@@ -77,12 +76,12 @@ class _Replayed:
         is_whole: whether there are records, and all of them were taken.
     """
 
-    def __init__(self, location: str, time: float | None, settings: Settings, step: int, processes: int | None) -> None:
+    def __init__(self, location: str, time: float | None, settings: Settings, step: int, processes: int) -> None:
         defaults: Labels = default_labels(os.environ)
         self._replay = Replay(settings, defaults, step=step, on_refused=self._refused)
         self._source = Source(location, time, on_file=self._progress)
         with tqdm(total=self._source.size, unit="B", unit_scale=True, disable=None, leave=False) as self._bar:
-            self._replay.take(self._source.blocks(), self._progress, processes or processes_for(self._source.size))
+            self._replay.take(self._source.blocks(), self._progress, processes)
         self._source.check(self._replay.total)
         for remark in (*self._replay.remarks(), *self._source.remarks()):
             print(f"metrics-server replay: {remark}", file=sys.stderr)
@@ -126,9 +125,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--processes",
         type=_count,
-        default=None,
+        default=1,
         metavar="N",
-        help="that read lines; 1 for none beside this one (default: the processors it may use, 1 for small files)",
+        help="that read lines, for this one to count; 1 for none beside it (default: 1)",
     )
     parser.add_argument("--format", default="table", choices=list(_FORMATS), help="of what is printed (default: table)")
     parser.add_argument("--config", metavar="FILE", help="YAML file with the settings of a server")

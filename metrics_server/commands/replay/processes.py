@@ -7,7 +7,6 @@ nothing has to be merged, and the number of processes is of no consequence to an
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -21,18 +20,6 @@ from metrics_server.commands.replay.source import Block
 
 MakeReader: TypeAlias = "Callable[[], PairReader]"
 Read: TypeAlias = "tuple[str, list[Piece]]"  # the name of a file, and what some of its lines are
-
-# Bytes of files for which further processes are started: each takes as long to start as two of these to read.
-WORTH_PROCESSES = 16 * 2**20
-
-
-def processes_for(size: int) -> int:
-    """Returns how many processes are to read files of this size together: 1 is this one alone.
-
-    Processors that this process may use, as a container or taskset leaves them to it.
-    """
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return usable if size >= WORTH_PROCESSES else 1
 
 
 def read(blocks: Iterable[Block], make_reader: MakeReader, processes: int) -> Generator[Read, None, None]:
