@@ -36,7 +36,7 @@ MOSTLY = 0.9  # of its labelled rows a shadow shares with the baseline
 EVER = 2**40  # seconds: one step that holds all
 EXPECTED = 0.95  # of the labels that came, by the age from which on the labelled shares are compared
 KEPT_SECONDS = 15.0  # how old a verdict of a scrape may be
-REFRESH_SECONDS = 0.5  # that one scrape takes for new ones; the oldest come first
+PATIENCE_SECONDS = 2.0  # that a scrape waits for those that are due
 
 
 class Decision(NamedTuple):
@@ -378,35 +378,54 @@ class _Kept(NamedTuple):
 
 
 class KeptVerdicts:
-    """The verdicts of all deployments as scrapes show them: not computed anew for each."""
+    """The verdicts of all deployments as scrapes show them: not computed anew for each.
 
-    def __init__(self, verdicts: Verdicts, clock: Callable[[], float] = time.monotonic) -> None:
+    They are read from the store by a thread of their own, so that a store that hangs holds up no scrape.
+    """
+
+    def __init__(
+        self, verdicts: Verdicts, clock: Callable[[], float] = time.monotonic, patience: float = PATIENCE_SECONDS
+    ) -> None:
+        """`patience` is how long, in seconds, one scrape waits for verdicts that are due."""
         self._verdicts = verdicts
         self._clock = clock
+        self._patience = patience
         self._kept: dict[tuple[int, int], _Kept] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # guards the thread
+        self._thread: threading.Thread | None = None
 
     def current(self) -> list[tuple[Labels, CanaryVerdict]]:
         """Returns the verdicts by the candidates' labels; one that could not be computed yet is left out."""
         pairs = {(pair.candidate.id, pair.baseline.id): pair for pair in self._verdicts.all_pairs()}
-        with self._lock:
-            self._kept = {ids: kept for ids, kept in self._kept.items() if ids in pairs}
-            self._refresh(pairs)
-            return [(kept.labels, kept.verdict) for ids in pairs if (kept := self._kept.get(ids)) is not None]
+        if (started := self._refreshing(pairs)) is not None:
+            started.join(self._patience)
+        kept = self._kept
+        return [(kept[ids].labels, kept[ids].verdict) for ids in pairs if ids in kept]
 
-    def _refresh(self, pairs: Mapping[tuple[int, int], Pair]) -> None:
+    def _refreshing(self, pairs: Mapping[tuple[int, int], Pair]) -> threading.Thread | None:
+        """Starts to compute what is due, unless that is under way."""
+        with self._lock:
+            if self._thread is not None and self._thread.is_alive():
+                return None
+            due = [ids for ids in pairs if self._clock() - self._computed_at(ids) >= KEPT_SECONDS]
+            if not due:
+                return None
+            # A daemon, because a store that hangs must not keep the process.
+            self._thread = threading.Thread(target=self._refresh, args=(pairs, due), name="verdicts", daemon=True)
+            self._thread.start()
+            return self._thread
+
+    def _refresh(self, pairs: Mapping[tuple[int, int], Pair], due: Iterable[tuple[int, int]]) -> None:
         counts = candidates_of(pairs.values())
-        began = self._clock()
-        for ids in sorted(pairs, key=self._computed_at):
-            now = self._clock()
-            if now - began > REFRESH_SECONDS or now - self._computed_at(ids) < KEPT_SECONDS:
-                return
+        kept = {ids: one for ids, one in self._kept.items() if ids in pairs}
+        for ids in sorted(due, key=self._computed_at):
             pair = pairs[ids]
             try:
                 verdict = self._verdicts.verdict(pair, counts[pair.baseline.id])
             except StoreUnavailable:  # what is kept is shown until the store is back
                 return
-            self._kept[ids] = _Kept(now, pair.candidate.labels, verdict)
+            kept = {**kept, ids: _Kept(self._clock(), pair.candidate.labels, verdict)}
+            self._kept = kept  # read by scrapes meanwhile
 
     def _computed_at(self, ids: tuple[int, int]) -> float:
         kept = self._kept.get(ids)

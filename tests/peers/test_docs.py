@@ -19,6 +19,7 @@ from tests.support.docs_pages import DOCS, PAGES, README, blocks, page
 from tests.support.numbers import assert_same_text
 from tests.support.postgres import shared_postgres
 from tests.support.running import FEEDBACK, REQUEST, RESPONSE, RunningServer, ce, peer
+from tests.support.waiting import until
 
 CHOICE = DOCS / "how-to/choose-a-metric-model.md"
 ADDRESS = "127.0.0.1:8080"
@@ -81,6 +82,7 @@ def test_every_family_of_a_real_page_is_documented(serve: Serve, tmp_path: Path)
     ]
     assert server.post(statements, {"Content-Type": "application/json"}, "/v1/feedback").status == 200
     text = page("reference/metrics.md")
+    until(lambda: "model_canary_difference" in dict(_families(server)), 20, "no scrape shows a verdict")
     found = dict(_families(server))
     for name, kind in found.items():
         assert f"| `{name}` | {kind} |" in text

@@ -63,7 +63,7 @@ def test_a_verdict_from_the_first_event_to_after_a_restart(serve: Serve, tmp_pat
     server.stop()
     server = serve(*words)
     assert _verdicts(server) == [found]
-    exposed = _exposed(server)
+    exposed = until(lambda: _exposed(server), 20, "no scrape shows a verdict")
     assert exposed.pop("model_canary_difference") == -0.5
     assert exposed.pop("model_canary_difference_lower") == found["lower"]
     assert exposed.pop("model_canary_difference_upper") == found["upper"]

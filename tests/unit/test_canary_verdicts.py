@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import threading
+from typing import Any
 
 import pytest
 
+from metrics_server.api.schema import CanaryVerdict
 from metrics_server.api.verdict import Decision, KeptVerdicts
 from metrics_server.errors import BadRequest
 from metrics_server.metrics.labels import EventKind
 from metrics_server.metrics.window import DAY, HOUR, MINUTE
 from tests.support.canary_deployment import LATER, SPLIT, Deployment
 from tests.support.pairing_bench import CANARY, MAIN, NOW, Sent
+from tests.support.waiting import until
 
 THIRD = MAIN._replace(predictor="third")
 
@@ -205,12 +209,12 @@ def test_a_shadow_is_judged_by_the_rows_that_one_alone_got_right() -> None:
 
 
 def test_scrapes_share_a_verdict_for_a_while() -> None:
-    """A scrape computes none that is younger than fifteen seconds, and takes half a second at most for others."""
+    """A scrape computes none that is younger than fifteen seconds."""
     pets = Deployment()
     pets.send(MAIN, 300, 270, 300)
     pets.send(CANARY, 100, 60, 100)
     clock = [0.0]
-    kept = KeptVerdicts(pets.verdicts, lambda: clock[0])
+    kept = KeptVerdicts(pets.verdicts, lambda: clock[0], patience=60)
     ((labels, first),) = kept.current()
     assert (labels, first.verdict) == (CANARY, "worse")
     pets.send(CANARY, 2000, 2000, 2000)
@@ -219,3 +223,28 @@ def test_scrapes_share_a_verdict_for_a_while() -> None:
     ((_, second),) = kept.current()
     assert second.verdict == "better"
     assert json.dumps(second.lower)
+
+
+def test_a_store_that_hangs_holds_up_no_scrape() -> None:
+    """While verdicts are being read, scrapes show those that are kept, and only the first waits a moment for newer."""
+    pets = Deployment()
+    pets.send(MAIN, 300, 270, 300)
+    pets.send(CANARY, 100, 60, 100)
+    clock, answers, verdicts = [0.0], threading.Event(), pets.verdicts
+    answers.set()
+    answer = verdicts.verdict
+
+    def slowly(*question: Any) -> CanaryVerdict:
+        assert answers.wait(60)
+        return answer(*question)
+
+    verdicts.verdict = slowly  # type: ignore[method-assign]
+    kept = KeptVerdicts(verdicts, lambda: clock[0], patience=0.05)
+    assert until(kept.current, 60, "no verdict")
+    pets.send(CANARY, 2000, 2000, 2000)
+    answers.clear()
+    clock[0] = 15.0
+    assert [one.verdict for _, one in kept.current()] == ["worse"]
+    assert [one.verdict for _, one in kept.current()] == ["worse"]
+    answers.set()
+    until(lambda: [one.verdict for _, one in kept.current()] == ["better"], 60, "the newer one is not shown")
