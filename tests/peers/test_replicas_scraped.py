@@ -38,15 +38,19 @@ LAST_USED = "last_(?:prediction|label)[_:]timestamp"  # of which servers tell ea
 
 
 class Scraped(NamedTuple):
-    """Three servers, a Prometheus that scrapes the first, one that scrapes all, and a time when all was stored."""
+    """Three servers, a Prometheus that scrapes the first, one that scrapes all; a time when all was stored, and one
+    when all verdicts, which may be some seconds old, were of that.
+    """
 
     servers: list[RunningServer]
     one: Prometheus
     three: Prometheus
     at: str
+    judged_at: str
 
     def found(self, prometheus: Prometheus, expression: str) -> dict[Labels, float]:
-        vector = prometheus.get("query", query=expression, time=self.at)["result"]
+        at = self.judged_at if "canary_" in expression else self.at
+        vector = prometheus.get("query", query=expression, time=at)["result"]
         found = {frozenset(one["metric"].items()): float(one["value"][1]) for one in vector}
         return {labels: value for labels, value in found.items() if not math.isnan(value)}
 
@@ -71,10 +75,15 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scraped]:
         stack.callback(one.stop)
         stack.callback(three.stop)
         _send(folder, servers)
-        until(lambda: len({_counts(server) for server in servers}) == 1, 60, "the servers show different numbers")
-        time.sleep(2.5)  # two scrapes of each, and two evaluations of the rules
-        at = str(time.time() - 0.5)
-        yield Scraped(servers, Prometheus(one.url), Prometheus(three.url), at)
+        at, judged_at = (_agreed_at(servers, names) for names in (r"model_\w+_total{", r"model_canary_\w+{"))
+        yield Scraped(servers, Prometheus(one.url), Prometheus(three.url), at, judged_at)
+
+
+def _agreed_at(servers: list[RunningServer], names: str) -> str:
+    """Waits until all servers show the same samples with such names, and Prometheus has them."""
+    until(lambda: len({_samples(server, names) for server in servers}) == 1, 60, f"the servers show different {names}")
+    time.sleep(2.5)  # two scrapes of each, and two evaluations of the rules
+    return str(time.time() - 0.5)
 
 
 def _scraper(folder: Path, servers: list[RunningServer]) -> Scraper:
@@ -112,12 +121,12 @@ def _feed(server: RunningServer, statements: list[dict[str, Any]]) -> None:
     assert server.post(statements, {"Content-Type": "application/json"}, "/v1/feedback").status in (200, 202)
 
 
-def _counts(server: RunningServer) -> frozenset[str]:
-    """What is exactly equal on all servers; real sums are but for the last digit, by the order they are added in. A
-    verdict is some seconds old, on each server others.
+def _samples(server: RunningServer, names: str) -> frozenset[str]:
+    """The lines of some samples. Counts are exactly equal on all servers; real sums are but for the last digit, by the
+    order they are added in.
     """
     lines = server.get("/v1/metrics").body.decode().splitlines()
-    return frozenset(line for line in lines if re.match(r"model_(\w+_total|canary_\w+){", line))
+    return frozenset(line for line in lines if re.match(names, line))
 
 
 def _is_rate(expression: str) -> bool:
