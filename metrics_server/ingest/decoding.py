@@ -11,6 +11,8 @@ from metrics_server.errors import Reason, Rejected
 
 T = TypeVar("T")
 
+NOT_UTF_8 = "{}: text is not valid UTF-8"
+
 
 def read(body: bytes | msgspec.Raw, decoder: msgspec.json.Decoder[T], wrong: Reason, what: str) -> T:
     """Decodes a JSON text, such as a whole body, or an element of one that was decoded before.
@@ -37,7 +39,7 @@ def read(body: bytes | msgspec.Raw, decoder: msgspec.json.Decoder[T], wrong: Rea
     except msgspec.DecodeError as error:
         raise Rejected(*_malformed(bytes(body), what, error)) from error
     except UnicodeDecodeError as error:
-        raise Rejected(Reason.INVALID_UTF8, f"{what}: text is not valid UTF-8") from error
+        raise Rejected(Reason.INVALID_UTF8, NOT_UTF_8.format(what)) from error
     except RecursionError as error:
         raise Rejected(Reason.TOO_DEEP, f"{what}: JSON is nested too deep") from error
     return value
@@ -47,6 +49,8 @@ def _malformed(body: bytes, what: str, error: Exception) -> tuple[Reason, str]:
     """Names the reason why JSON is malformed. Bare NaN and infinities, which many encoders write, and lone surrogates
     get their own.
     """
+    if "UTF-8" in str(error):  # of msgspec from 0.23 on; before, it was Python's own error
+        return Reason.INVALID_UTF8, NOT_UTF_8.format(what)
     if any(word in body for word in (b"NaN", b"Infinity")):
         return Reason.NOT_A_NUMBER, f"{what}: NaN and infinities are no JSON numbers"
     if any(word in str(error) for word in ("surrogate", "hex escape")) or (
