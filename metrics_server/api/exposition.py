@@ -32,11 +32,11 @@ from metrics_server.series.families import (
     COUNTER,
     GAUGE,
     HISTOGRAM,
-    SERIES_LABELS,
     Family,
     custom_family,
     family_of,
     is_known,
+    series_labels,
 )
 from metrics_server.series.registry import SAME_BATCH_SECONDS, SeriesRegistry
 from metrics_server.series.series import Labels, Series
@@ -298,7 +298,7 @@ class Exposition:
     def _collect(self, lines: _SeriesLines, series: Series, totals: SeriesTotals) -> None:
         """Collects the lines of all families of one series."""
         slice_label = {"slice": series.identity.slice} if series.identity.slice else {}
-        labels = _label_text({**dict(zip(SERIES_LABELS, series.labels, strict=True)), **slice_label})
+        labels = _label_text({**series_labels(series.labels), **slice_label})
         self._collect_counters(lines, series, labels, totals)
         if not slice_label and lines.exposure is Exposure.FULL:  # the ancestor had no slices
             self._collect_ancestor_counters(lines, series, totals)

@@ -11,7 +11,7 @@ from msgspec import UNSET
 from metrics_server.api.schema import CanaryVerdict
 from metrics_server.api.verdict import KeptVerdicts
 from metrics_server.metrics.sequential.verdict import Verdict
-from metrics_server.series.families import SERIES_LABELS
+from metrics_server.series.families import series_labels
 from metrics_server.series.objective import ObjectiveState
 from metrics_server.series.registry import SeriesRegistry
 from metrics_server.series.series import Labels
@@ -32,7 +32,7 @@ def verdict_gauges(kept: KeptVerdicts) -> Iterator[Gauge]:
 
 
 def _of_verdict(labels: Labels, one: CanaryVerdict) -> Iterator[Gauge]:
-    of_pair = {**dict(zip(SERIES_LABELS, labels, strict=True)), "baseline": one.baseline}
+    of_pair = {**series_labels(labels), "baseline": one.baseline}
     for verdict in Verdict:
         yield Gauge("model_canary_verdict", {**of_pair, "verdict": verdict}, float(verdict == one.verdict))
     if one.metric is not None:
@@ -51,7 +51,7 @@ def objective_gauges(
 
 
 def _of_objective(labels: Labels, state: ObjectiveState) -> Iterator[Gauge]:
-    of_metric = {**dict(zip(SERIES_LABELS, labels, strict=True)), "metric": state.objective.metric}
+    of_metric = {**series_labels(labels), "metric": state.objective.metric}
     yield Gauge("model_objective", of_metric, state.objective.level)
     yield Gauge("model_degraded", of_metric, float(state.is_missed))
     if math.isfinite(state.evidence):

@@ -9,7 +9,7 @@ from msgspec import UNSET
 from metrics_server.api.gauges import Gauge
 from metrics_server.api.groups import GroupReports
 from metrics_server.api.schema import Group, GroupReport
-from metrics_server.series.families import SERIES_LABELS
+from metrics_server.series.families import series_labels
 from metrics_server.series.registry import SeriesRegistry
 from metrics_server.series.series import Labels, Series
 from metrics_server.series.totals import Totals
@@ -39,8 +39,8 @@ class GroupGauges:
         """Yields them, series by series."""
         kept = {
             series.id: self._of_series(series)
-            for series in self._registry.current()
-            if not series.identity.slice and self._reports.references_of(series.labels)
+            for series in self._registry.parents()
+            if self._reports.references_of(series.labels)
         }
         self._kept = kept
         for _, gauges in kept.values():
@@ -66,7 +66,7 @@ class GroupGauges:
 
 def _gauges(labels: Labels, window: str, report: GroupReport) -> Iterator[Gauge]:
     of_report = {
-        **dict(zip(SERIES_LABELS, labels, strict=True)),
+        **series_labels(labels),
         "reference": f"{report.dimension}={report.reference}",
         "window": window,
     }

@@ -118,7 +118,7 @@ class Api:
         arguments = parameters.read(query, parameters.GROUPS)
         prefix, dimension = tuple(map(label_of, segments)), arguments.get("dimension")
         name = self._window(arguments["window"]) if "window" in arguments else next(iter(self._windows))
-        of_deployment = [series for series in self._parents() if series.labels[:2] == prefix]
+        of_deployment = [series for series in self._registry.parents() if series.labels[:2] == prefix]
         if not of_deployment:
             raise not_found("there is no such deployment")
         reports = [each for series in of_deployment for each in self._group_reports.reports(series, name, dimension)]
@@ -142,7 +142,7 @@ class Api:
 
     def series_summaries(self, segments: Sequence[str] = ()) -> list[SeriesSummary]:
         """Summarizes the series whose labels begin with those of these segments."""
-        prefix, parents = tuple(map(label_of, segments)), self._parents()
+        prefix, parents = tuple(map(label_of, segments)), self._registry.parents()
         baselines = self._verdicts.baselines(parents)
         return [
             self._summary(series, baselines[series.labels.group])
@@ -165,7 +165,7 @@ class Api:
     ) -> list[CanaryVerdict]:
         """Judges all predictors of a deployment but the baselines, or one of them; by arguments of the query."""
         deployment = tuple(map(label_of, segments))
-        of_deployment = [series for series in self._parents() if series.labels[:2] == deployment]
+        of_deployment = [series for series in self._registry.parents() if series.labels[:2] == deployment]
         names = {series.labels.predictor for series in of_deployment}
         baseline = arguments.get("baseline")
         if not of_deployment:
@@ -221,9 +221,6 @@ class Api:
             sums = self._totals.series_totals(slice_.id).windows[window]
             summaries[slice_.identity.slice] = window_summary_of(self._evaluator, self._registry.latest(slice_), sums)
         return summaries
-
-    def _parents(self) -> list[Series]:
-        return [series for series in self._registry.current() if not series.identity.slice]
 
     def _summary(self, series: Series, baseline: str) -> SeriesSummary:
         totals = self._totals.series_totals(series.id)
@@ -325,7 +322,7 @@ class Api:
     def comparisons(self, segments: Sequence[str], arguments: Mapping[str, Any]) -> Comparisons:
         """Compares the predictors of a deployment, model by model."""
         prefix = tuple(map(label_of, segments))
-        of_deployment = [series for series in self._parents() if series.labels[:2] == prefix]
+        of_deployment = [series for series in self._registry.parents() if series.labels[:2] == prefix]
         baseline, model = arguments.get("baseline"), arguments.get("model")
         window = self._window(arguments["window"]) if "window" in arguments else next(iter(self._windows))
         if baseline is not None and all(series.labels.predictor != baseline for series in of_deployment):

@@ -6,7 +6,7 @@ import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -17,24 +17,21 @@ from metrics_server.api.comparison import baselines_of
 from metrics_server.api.schema import CanaryArm, CanaryVerdict, PairedCounts, TrafficShare
 from metrics_server.errors import BadRequest, StoreUnavailable
 from metrics_server.metrics.components import COMPARED, LOGGED, LOST, PAIRS, WON, paired
-from metrics_server.metrics.duration_histogram import DELAY, reached_by
-from metrics_server.metrics.model import GaugeSpec
-from metrics_server.metrics.sequential.estimate import SequentialEstimate, difference, is_ready
-from metrics_server.metrics.sequential.paired import paired_verdict
+from metrics_server.metrics.duration_histogram import label_wait
+from metrics_server.metrics.sequential.estimate import SequentialEstimate, better_of, difference, is_ready
+from metrics_server.metrics.sequential.paired import ACCURACY, paired_verdict
 from metrics_server.metrics.sequential.verdict import Arm, Verdict, compare, split_differs
 from metrics_server.metrics.sums import Sums, add_into, total
 from metrics_server.metrics.window import CUMULATIVE, DAY, MINUTE, ceiling, edge_of, floor, oldest_start, width_at
 from metrics_server.series.evaluator import Evaluator
+from metrics_server.series.families import PREFIX
 from metrics_server.series.registry import SeriesRegistry
 from metrics_server.series.series import Labels, Series
 from metrics_server.series.totals import Totals
 from metrics_server.store.interface import Store
 
-PREFIX = "model_"  # of the name of a metric outside of its model
-ACCURACY = "accuracy_ratio"
 MOSTLY = 0.9  # of its labelled rows a shadow shares with the baseline
 EVER = 2**40  # seconds: one step that holds all
-EXPECTED = 0.95  # of the labels that came, by the age from which on the labelled shares are compared
 KEPT_SECONDS = 15.0  # how old a verdict of a scrape may be
 PATIENCE_SECONDS = 2.0  # that a scrape waits for those that are due
 
@@ -117,7 +114,7 @@ class Verdicts:
 
     def all_pairs(self) -> list[Pair]:
         """Lists what there is to compare in all deployments."""
-        return self.pairs([series for series in self._registry.current() if not series.identity.slice])
+        return self.pairs(self._registry.parents())
 
     def pairs(self, parents: Sequence[Series], baseline: str | None = None) -> list[Pair]:
         """Lists what there is to compare among series, with the baseline of this name or with that of each."""
@@ -161,30 +158,20 @@ class Verdicts:
         if not (candidate.sums.get(PAIRS) and baseline.sums.get(PAIRS)):
             return answer.undecided(_NO_LABELS)
         answer.paired = _paired(candidate.sums, baseline.series.id)
-        if answer.is_shadow and name == ACCURACY:
-            return self._shadowed(answer, candidate, baseline)
         return answer.undecided(_NO_VALUE) if name is None else self._compared(answer, name, candidate, baseline)
-
-    def _shadowed(self, answer: _Answer, candidate: _Reading, baseline: _Reading) -> CanaryVerdict:
-        """Compares two that answered the same rows, which are not independent: only rows that one alone got right
-        count.
-        """
-        assert answer.paired is not None
-        answer.metric = PREFIX + ACCURACY
-        for arm, one in zip(answer.arms, (candidate, baseline), strict=True):
-            estimate = self._evaluator.estimate(one.series, ACCURACY, one.sums)
-            arm.value = UNSET if estimate is None else estimate.value
-        verdict = paired_verdict(answer.paired.won, answer.paired.lost, candidates=answer.candidates)
-        return answer.given(verdict, _SHADOW_DETAILS[verdict])
 
     def _compared(self, answer: _Answer, name: str, candidate: _Reading, baseline: _Reading) -> CanaryVerdict:
         answer.metric = PREFIX + name
         ours, theirs = (self._evaluator.estimate(one.series, name, one.sums) for one in (candidate, baseline))
         for arm, estimate in zip(answer.arms, (ours, theirs), strict=True):
             arm.value = UNSET if estimate is None else estimate.value
+        if name == ACCURACY and answer.paired is not None and answer.is_shadow:
+            # The two are not independent: only rows that one alone got right count.
+            verdict = paired_verdict(answer.paired.won, answer.paired.lost, candidates=answer.candidates)
+            return answer.given(verdict, _SHADOW_DETAILS[verdict])
         if ours is None or theirs is None:
             return answer.undecided(_NO_VALUE)
-        better = _better(candidate.series, name)
+        better = better_of(candidate.series.model, name)
         gain = difference(ours, theirs, better=better, candidates=answer.candidates)
         if gain is None:
             return answer.undecided(_why_not_ready(ours, theirs))
@@ -196,7 +183,7 @@ class Verdicts:
 
     def _read(self, pair: Pair, since: int, now: float) -> tuple[_Reading, _Reading]:
         """Reads the sums of both, by the same age of predictions."""
-        until = max(since, edge_of(_age(self._delays(pair)), now))
+        until = max(since, edge_of(math.ceil(label_wait(self._delays(pair)) or MINUTE), now))
         readings = []
         for series in pair:
             old, recent = self._sums(series, since, until), self._sums(series, until, EVER)
@@ -216,7 +203,7 @@ class Verdicts:
 
     def _metric(self, candidate: _Reading, baseline: _Reading, asked: str | None) -> str | None:
         """The value that decides: the one that is asked for, else the first that both have an estimate of."""
-        names = list(_sequential_names(candidate.series))
+        names = _sequential_names(candidate.series)
         if asked is not None:
             if (name := asked.removeprefix(PREFIX)) not in names:
                 raise BadRequest(f"metric: want one of {', '.join(PREFIX + each for each in names)}")
@@ -321,21 +308,9 @@ def _bucket_from(since: float, now: float) -> int:
     return ceiling(since, width_at(max(0, math.ceil(now - since))))
 
 
-def _age(delays: Sums) -> int:
-    """The age, in seconds, by which nearly all labels have come that will come, as far as the delays tell."""
-    return math.ceil(reached_by(DELAY, delays, EXPECTED) or MINUTE)
-
-
-def _sequential_names(series: Series) -> Iterator[str]:
-    """Yields the values of a series of which more is better or worse, in the order of its model; none of a class."""
-    for name, spec in getattr(series.model, "families", {}).items():
-        if isinstance(spec, GaugeSpec) and spec.better and "class" not in spec.labels:
-            yield name
-
-
-def _better(series: Series, name: str) -> int:
-    spec = getattr(series.model, "families", {})[name]
-    return int(spec.better)
+def _sequential_names(series: Series) -> list[str]:
+    """Lists the values of a series of which more is better or worse, in the order of its model; none of a class."""
+    return [name for name in getattr(series.model, "families", {}) if better_of(series.model, name)]
 
 
 def _why_not_ready(ours: SequentialEstimate, theirs: SequentialEstimate) -> str:

@@ -60,13 +60,16 @@ def cumulated(name: str, sums: Sums) -> tuple[list[tuple[str, float]], float] | 
     return buckets, sums.get(component(name, "seconds"), 0.0)
 
 
-def reached_by(name: str, sums: Sums, share: float) -> float | None:
-    """Returns the bound up to which at least this share of the durations lies, in seconds, or the greatest bound; None
-    before the first duration.
+EXPECTED = 0.95  # of the labels that come
+
+
+def label_wait(sums: Sums) -> float | None:
+    """Returns the age, in seconds, by which nearly all labels have come that come, or the greatest bound; None before
+    the first label.
     """
-    histogram = cumulated(name, sums)
+    histogram = cumulated(DELAY, sums)
     if histogram is None:
         return None
     *bounded, (_, total) = histogram[0]
-    reached = (bound for bound, count in bounded if count >= share * total)
+    reached = (bound for bound, count in bounded if count >= EXPECTED * total)
     return float(next(reached, bounded[-1][0]))

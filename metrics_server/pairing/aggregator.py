@@ -28,6 +28,7 @@ from metrics_server.metrics.custom_metric import CustomMetric, CustomType
 from metrics_server.metrics.duration_histogram import DELAY, LATENCY, observed
 from metrics_server.metrics.labels import DroppedMetric, LabelStatus
 from metrics_server.metrics.sequential.estimate import Sequential, ShareEstimate
+from metrics_server.metrics.sequential.paired import ACCURACY
 from metrics_server.metrics.sums import Sums, add_into
 from metrics_server.metrics.task import RowValue
 from metrics_server.metrics.window import (
@@ -59,7 +60,6 @@ MILLISECONDS = 1000.0  # in a second
 PERSIST_EVERY = 10.0  # seconds: how exactly the store knows when a series was last used
 
 APPLIED, RETRACTED = 1, -1  # signs
-ACCURACY = "accuracy_ratio"  # of a metric model that says of a pair whether it is right
 
 AnyContribution: TypeAlias = "Contribution | RowContribution | RewardContribution"
 

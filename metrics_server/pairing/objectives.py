@@ -11,13 +11,13 @@ from typing import NamedTuple
 import msgspec
 
 from metrics_server.metrics.components import PAIRS
-from metrics_server.metrics.duration_histogram import DELAY, reached_by
-from metrics_server.metrics.model import GaugeSpec
+from metrics_server.metrics.duration_histogram import label_wait
 from metrics_server.metrics.sequential.detector import SPAN_HOURS, share_evidence
-from metrics_server.metrics.sequential.estimate import SequentialEstimate, ShareEstimate
+from metrics_server.metrics.sequential.estimate import SequentialEstimate, ShareEstimate, better_of
 from metrics_server.metrics.sums import Sums
 from metrics_server.metrics.window import CUMULATIVE, HOUR, edge_of, floor
 from metrics_server.series.evaluator import Evaluator
+from metrics_server.series.families import PREFIX
 from metrics_server.series.objective import FrozenEvidence, Objective, ObjectiveState, state_of
 from metrics_server.series.registry import SeriesRegistry
 from metrics_server.series.series import Labels, Series
@@ -26,12 +26,10 @@ from metrics_server.store.interface import Change, Record, Store, Write
 
 logger = logging.getLogger(__name__)
 
-EXPECTED = 0.95  # of the labels that come have come when an hour enters
 LONGEST_WAIT = 7 * 24 * HOUR  # for labels: a day later the hours are rolled up into days
 EVIDENCE_QUEUE = 2  # of the store's expiry queues
 MOST_DELETED = 100  # at a look
 KEPT_SECONDS = 2.0 * SPAN_HOURS * HOUR
-PREFIX = "model_"
 
 _decode = msgspec.msgpack.Decoder(FrozenEvidence).decode
 _encode = msgspec.msgpack.Encoder().encode
@@ -87,8 +85,7 @@ class Objectives:
     def _watched(self) -> dict[bytes, _Watched]:
         return {
             objective.key(series.id): _Watched(series, objective)
-            for series in self._registry.current()
-            if not series.identity.slice
+            for series in self._registry.parents()
             for objective in self._objectives_of(series.labels)
         }
 
@@ -136,7 +133,7 @@ class Objectives:
 
     def _wait(self, series: Series) -> int:
         """The age of an hour, in seconds since its end, at which its labels have come."""
-        age = reached_by(DELAY, self._totals.cumulative(CUMULATIVE, series.id), EXPECTED)
+        age = label_wait(self._totals.cumulative(CUMULATIVE, series.id))
         return min(math.ceil(age or 0.0), LONGEST_WAIT)
 
     def _log_e(self, key: bytes, watched: _Watched, start: int) -> tuple[float, ...] | None:
@@ -155,8 +152,7 @@ class Objectives:
         return tuple(map(float, share_evidence(total, count, objective.level)))
 
     def _better(self, watched: _Watched) -> int:
-        spec = getattr(watched.series.model, "families", {}).get(watched.objective.metric.removeprefix(PREFIX))
-        return spec.better if isinstance(spec, GaugeSpec) and "class" not in spec.labels else 0
+        return better_of(watched.series.model, watched.objective.metric.removeprefix(PREFIX))
 
     def _successes(self, watched: _Watched, sums: Sums) -> tuple[float, float] | None:
         """The successes and trials of a share, or of the mean of values from 0 to 1; None if the value is neither."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
@@ -20,6 +20,7 @@ from metrics_server.metrics.value import GAUGES as OF_VALUE
 
 COUNTER, GAUGE, HISTOGRAM = "counter", "gauge", "histogram"
 
+PREFIX = "model_"  # of the name of a metric outside of its model
 SERIES_LABELS = ("deployment_namespace", "deployment_name", "predictor_name", "model_name")
 
 # Of the server's own series. What a class of the ancestor's form counts is exposed under the name that it gives.
@@ -279,6 +280,11 @@ def model_at(
     model = model_of(path, {**parameters, "max_exported_classes": max_exported_classes}, allow_pickle=allow_pickle)
     register(type(model))
     return model
+
+
+def series_labels(labels: Iterable[str]) -> dict[str, str]:
+    """The labels of a series as they are exposed."""
+    return dict(zip(SERIES_LABELS, labels, strict=True))
 
 
 def direction_of(name: str) -> int:

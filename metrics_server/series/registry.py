@@ -98,9 +98,11 @@ class SeriesRegistry:
 
         May be called from any thread: each list is made in one step.
         """
-        parents = list(self._by_labels.values())
-        parents.sort(key=lambda series: series.labels)
-        return [series for parent in parents for series in (parent, *self.slices_of(parent.labels))]
+        return [series for parent in self.parents() for series in (parent, *self.slices_of(parent.labels))]
+
+    def parents(self) -> list[Series]:
+        """Returns the current series that are no slices, sorted by their labels; may be called from any thread."""
+        return sorted(self._by_labels.values(), key=lambda series: series.labels)
 
     def slices_of(self, labels: Labels) -> list[Series]:
         """Returns the slices of a series, sorted by name."""

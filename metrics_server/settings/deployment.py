@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import msgspec
-
-from metrics_server.series.series import Labels
 from metrics_server.settings.field_types import (
     AbsentReward,
     Amount,
@@ -21,18 +18,15 @@ from metrics_server.settings.field_types import (
     Text,
     Texts,
 )
+from metrics_server.settings.selection import Selection
 from metrics_server.settings.value_matrix import DeclaredValues
 
 
-class Deployment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Deployment(Selection, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the predictions of some deployments are scored and compared; a part left out matches any. Only in the
     configuration file.
     """
 
-    namespace: Text = ""
-    deployment: Text = ""
-    predictor: Text = ""
-    model: Text = ""
     storage_uri: Text | None = None
     threshold: Share | None = None
     class_names: Texts | None = None
@@ -52,11 +46,6 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     def is_of_whole_deployments(self) -> bool:
         """Tells whether the entry holds for all predictors and models of the deployments that it matches."""
         return not (self.predictor or self.model)
-
-    def matches(self, labels: Labels) -> bool:
-        """Tells whether the entry is for series with these labels: each part of it is left out or the same."""
-        wanted = (self.namespace, self.deployment, self.predictor, self.model)
-        return all(want in ("", got) for want, got in zip(wanted, labels, strict=True))
 
 
 Deployments = Annotated[tuple[Deployment, ...], "a list of deployments"]

@@ -102,6 +102,12 @@ class Sequential(Protocol):
         """The estimate of the value of this name, without labels; None where it is undefined or not sequential."""
 
 
+def better_of(model: object, name: str) -> int:
+    """1 if more of this value of a metric model is better, -1 if less is; 0 if neither, or if it is one of a class."""
+    spec = getattr(model, "families", {}).get(name)
+    return spec.better if isinstance(spec, GaugeSpec) and "class" not in spec.labels else 0
+
+
 def mean_estimate(
     total: float, squares: float, count: float, share: float = 1.0, bounds: Interval | None = None
 ) -> AsymptoticEstimate | None:

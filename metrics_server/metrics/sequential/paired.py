@@ -20,6 +20,7 @@ import math
 from metrics_server.metrics.sequential.share import log_beta
 from metrics_server.metrics.sequential.verdict import Verdict
 
+ACCURACY = "accuracy_ratio"  # the value of a metric model that says of a pair whether it is right
 UNIFORM = 1.0
 
 
