@@ -240,8 +240,8 @@ def difference_of_sums(
     """The `difference` of a value of any family from the sums of two arms; None also where the value is
     undefined, or more of it is neither better nor worse.
     """
-    spec = model.families.get(name)
+    better = better_of(model, name)
     found, other = model.estimate(name, candidate), model.estimate(name, baseline)
-    if found is None or other is None or not isinstance(spec, GaugeSpec) or not spec.better:
+    if found is None or other is None or not better:
         return None
-    return difference(found, other, better=spec.better, candidates=candidates, alpha=alpha)
+    return difference(found, other, better=better, candidates=candidates, alpha=alpha)
