@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks import browser, families, report, state, wrk
+from benchmarks import browser, families, peers, report, state, wrk
 from benchmarks.contest import BATCHED, CONTESTANTS, compete
 from benchmarks.decoding import decodings
 from benchmarks.errors import BenchmarkError
@@ -47,14 +47,16 @@ PARTS: dict[str, tuple[str, ...]] = {
     "ingest": (),
     "page": (),
     "replay": (),
+    "peers": (),
 }
+ASKED_ALONE = "peers"  # its packages are more than a gigabyte
 DISK = "/var/tmp"
 
 
 def main() -> int:
     """Runs the chosen parts and returns the exit status."""
     options = _options()
-    parts = options.only or list(PARTS)
+    parts = options.only or [part for part in PARTS if part != ASKED_ALONE]
     started = time.monotonic()
     try:
         wrk.check_installed()
@@ -116,6 +118,8 @@ def _measure(parts: list[str], rounds: int, seconds: int, directory: Path) -> Me
         measured.visits = browser.visits(rounds, directory)
     if "replay" in parts:
         measured.replays = replays(rounds, directory)
+    if "peers" in parts:
+        measured.standings = peers.standings(rounds, seconds, directory)
     return measured
 
 
@@ -124,6 +128,8 @@ def _print(measured: Measured, *, is_complete: bool) -> None:
         print(*report.table(measured.results), sep="\n")
     if measured.costs:
         print("", *report.costs_table(measured.costs), sep="\n")
+    if measured.standings:
+        print("", *report.peers_table(measured.standings), sep="\n")
     print()
     print(*report.lines_of(list(report.targets(measured))), *(report.left_out() if is_complete else ()), sep="\n")
 

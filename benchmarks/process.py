@@ -11,9 +11,9 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.errors import BenchmarkError
@@ -22,6 +22,16 @@ ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 30.0
 STOP_SECONDS = 30.0
 _POLL_SECONDS = 0.005
+
+
+@dataclass(frozen=True)
+class Program:
+    """How a server is started, and the path that tells when it has."""
+
+    command: Sequence[str]
+    ready_path: str
+    environment: Mapping[str, str] = field(default_factory=dict)
+    start_seconds: float = START_SECONDS
 
 
 @dataclass(frozen=True)
@@ -37,6 +47,10 @@ class Process:
         """Resident memory (VmRSS) in MiB."""
         status = Path(f"/proc/{self.pid}/status").read_text()
         return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) / 1024  # type: ignore[index]
+
+    def kill(self) -> None:
+        """Ends the server and its children at once, as SIGKILL does."""
+        os.killpg(self.pid, signal.SIGKILL)
 
     def get(self, path: str) -> str:
         """Returns the body of a GET."""
@@ -69,36 +83,55 @@ def _childrens_seconds(pid: int) -> float:
 @contextmanager
 def metrics_server(directory: Path, store: str, options: Sequence[str] = ()) -> Iterator[Process]:
     """Starts the metrics server, with defaults except for the store and the options."""
-    command = [sys.executable, "-m", "metrics_server", "--store", store, *options, "--http_port"]
-    with _running(command, directory, "/readyz") as process:
+    port = free_port()
+    with running(metrics_server_program(port, store, options), port, directory) as process:
         yield process
+
+
+def metrics_server_program(port: int, store: str, options: Sequence[str] = ()) -> Program:
+    """Returns how the metrics server is started."""
+    command = (sys.executable, "-m", "metrics_server", "--store", store, *options, "--http_port", str(port))
+    return Program(command, "/readyz")
 
 
 @contextmanager
 def baseline(directory: Path) -> Iterator[Process]:
     """Starts the do-nothing Tornado server."""
-    with _running([sys.executable, str(ROOT / "benchmarks" / "baseline.py")], directory, "/") as process:
+    port = free_port()
+    with running(baseline_program(port, directory), port, directory) as process:
         yield process
 
 
+def baseline_program(port: int, _: Path) -> Program:
+    """Returns how the do-nothing Tornado server is started, which needs no directory."""
+    return Program((sys.executable, str(ROOT / "benchmarks" / "baseline.py"), str(port)), "/")
+
+
 @contextmanager
-def _running(command: list[str], directory: Path, ready_path: str) -> Iterator[Process]:
-    port = _free_port()
+def running(program: Program, port: int, directory: Path) -> Iterator[Process]:
+    """Starts a program, waits until it answers, and ends it and its children with the block."""
     log = directory / f"server-{port}-{time.monotonic_ns()}.log"
     environment = {k: v for k, v in os.environ.items() if k != "PORT" and not k.startswith("METRICS_SERVER_")}
     with log.open("wb") as stream:
         started = time.perf_counter()
-        child = subprocess.Popen([*command, str(port)], cwd=ROOT, env=environment, stdout=stream, stderr=stream)
+        child = subprocess.Popen(
+            program.command,
+            cwd=ROOT,
+            env=environment | program.environment,
+            stdout=stream,
+            stderr=stream,
+            start_new_session=True,
+        )
         try:
-            _wait_until_ready(child, f"http://127.0.0.1:{port}{ready_path}", log)
+            _wait_until_ready(child, f"http://127.0.0.1:{port}{program.ready_path}", log, program.start_seconds)
             yield Process(child.pid, port, time.perf_counter() - started)
         finally:
             _stop(child)
     log.unlink()  # a line an event: with a few runs it would fill the disk
 
 
-def _wait_until_ready(child: subprocess.Popen[bytes], url: str, log: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
+def _wait_until_ready(child: subprocess.Popen[bytes], url: str, log: Path, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if child.poll() is not None:
             raise BenchmarkError(f"the server ended at its start: {log.read_text()[-2000:]}")
@@ -108,7 +141,7 @@ def _wait_until_ready(child: subprocess.Popen[bytes], url: str, log: Path) -> No
             time.sleep(_POLL_SECONDS)
         else:
             return
-    raise BenchmarkError(f"the server was not ready after {START_SECONDS:g} s: {log.read_text()[-2000:]}")
+    raise BenchmarkError(f"the server was not ready after {seconds:g} s: {log.read_text()[-2000:]}")
 
 
 def _stop(child: subprocess.Popen[bytes]) -> None:
@@ -116,11 +149,15 @@ def _stop(child: subprocess.Popen[bytes]) -> None:
     try:
         child.wait(STOP_SECONDS)
     except subprocess.TimeoutExpired:
-        child.kill()
+        pass
+    finally:
+        with suppress(ProcessLookupError):  # its children, and it itself where it did not heed the signal
+            os.killpg(child.pid, signal.SIGKILL)
         child.wait()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Returns a port that nobody listens at."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -9,6 +9,7 @@ from statistics import median
 from benchmarks.browser import Visits
 from benchmarks.contest import CONTESTANTS, Results
 from benchmarks.families import Cost
+from benchmarks.peers import Standing
 from benchmarks.replay import Replayed
 from benchmarks.state import WATCHERS, Disturbed, Renderings, Starts
 
@@ -25,6 +26,7 @@ class Measured:
     visits: Visits | None = None
     decoded: list[float] | None = None  # events a second
     replays: list[Replayed] | None = None
+    standings: list[Standing] | None = None
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,24 @@ def _cost_row(cost: Cost) -> Sequence[str]:
         str(cost.samples),
     )
     return cost.family, *numbers, ""
+
+
+PEERS_HEAD = ("", "feedback/s", "p99 ms", "of ours", "kept after SIGKILL", "sent twice", "")
+
+
+def peers_table(standings: Sequence[Standing]) -> Iterator[str]:
+    """Writes the table of the peers, with what each promises."""
+    measured = [standing for standing in standings if standing.rates]
+    ours = measured[0].rate if measured else 1.0
+    yield from _aligned([PEERS_HEAD, *(_peer_row(standing, ours) for standing in measured)])
+    yield from (f"not measured: {standing.missing}" for standing in standings if standing.missing)
+
+
+def _peer_row(standing: Standing, ours: float) -> Sequence[str]:
+    kept = "{:,} of {:,}".format(*standing.kept) if standing.kept else "nothing to keep"
+    counts = {1: "counts once", 2: "counts twice", None: ""}[standing.twice]
+    rates = (f"{standing.rate:,.0f}", f"{median(standing.p99):.1f}", f"{standing.rate / ours:.2f}")
+    return standing.peer.name, *rates, kept, counts, standing.peer.promise
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:

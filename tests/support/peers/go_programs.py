@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.peers.environments import CACHE
+from benchmarks.environments import CACHE
 
 HELM = "helm.sh/helm/v3/cmd/helm@v3.18.6"
 
