@@ -20,8 +20,11 @@ from tornado.web import Application
 from benchmarks.core import FEEDBACK, NORMALIZE, NOWHERE, READ, STEPS, Core, Traffic, post_of
 from benchmarks.progress import progress
 from metrics_server.api.routes import Route
+from metrics_server.http.access import Access
+from metrics_server.http.certificate import Clients
 from metrics_server.http.connection import Connection, HttpServer
 from metrics_server.http.exchange import Exchange, Receiver
+from metrics_server.http.token import Tokens
 from metrics_server.ingest.pipeline import Ingest
 from metrics_server.ingest.router import Gate, Router
 from metrics_server.metrics.labels import Outcome
@@ -85,7 +88,8 @@ def main() -> None:
 async def _measure_loop(budget: Budget) -> None:
     queue, loop = _Queue(), asyncio.get_running_loop()
     ingest = Ingest(cast("Writer", queue), Telemetry(), NOWHERE, max_body_bytes=BODY_BYTES, call_soon=loop.call_soon)
-    gate = Gate(ingest, max_body_bytes=BODY_BYTES, max_bodies_bytes=2**30)
+    access = Access(Tokens(), Tokens(), Tokens(), Clients())
+    gate = Gate(ingest, max_body_bytes=BODY_BYTES, max_bodies_bytes=2**30, access=access)
     accepts = {route.pattern: route.accept for route in Route if route.accept is not None}
     router = Router(gate, cast("Application", None), accepts, [route.pattern for route in Route])
     whole, bare = _connections(router.route), _connections(_Ignored)
