@@ -85,17 +85,20 @@ def test_records_series_and_sums_come_along(path: Path) -> None:
         assert TOUCH.endswith(str(SCHEMA_VERSION))
 
 
-def test_a_file_without_registers_gets_them(tmp_path: Path) -> None:
-    """A file of version 2, which has no registers, opens with all that is in it, and keeps registers from then on."""
+@pytest.mark.parametrize(("version", "missing"), [(2, ("registers", "deltas")), (3, ("deltas",))])
+def test_a_file_without_a_table_gets_it(version: int, missing: tuple[str, ...], tmp_path: Path) -> None:
+    """A file of a version that had no registers, or no deltas, opens with all that is in it, and keeps both from then
+    on."""
     path = tmp_path / "state.db"
-    with closing(SqliteStore(str(path))) as store:
-        store.commit(Change(sums={(1, Bucket(MINUTE, 0)): {"n": 2.0}}))
+    SqliteStore(str(path)).close()
     with closing(sqlite3.connect(path)) as connection:
-        connection.executescript("DROP TABLE registers; PRAGMA user_version = 2;")
-    for _ in range(2):
+        drops = "".join(f"DROP TABLE {table};" for table in missing)
+        connection.executescript(f"INSERT INTO sums VALUES (1, {MINUTE}, 0, 'n', 2.0); {drops}")
+        connection.executescript(f"PRAGMA user_version = {version};")
+    for times in (1, 2):
         with closing(SqliteStore(str(path))) as store:
-            assert store.totals(0) == {1: {"n": 2.0}}
-            store.commit(Change(registers={(1, "g"): Register(5.0, 1.0)}))
+            assert store.totals(0) == {1: {"n": 1.0 + times}}
+            store.commit(Change(sums={(1, Bucket(MINUTE, 0)): {"n": 1.0}}, registers={(1, "g"): Register(5.0, 1.0)}))
             assert store.registers() == {1: {"g": Register(5.0, 1.0)}}
 
 

@@ -21,6 +21,7 @@ from metrics_server.errors import StoreUnavailable
 from metrics_server.metrics.sums import Sums
 from metrics_server.metrics.window import Bucket, floor
 from metrics_server.store.interface import StepSums, StepSumsStream
+from metrics_server.store.sqlite import deltas
 from metrics_server.store.sqlite.sql import HISTORY, LAST_START, STARTS, added_up
 
 BUSY_SECONDS = 2.0  # how long it waits for another process that has locked the file
@@ -52,15 +53,17 @@ class HistoryReader:
         with self._reading() as connection:
             for width, start, name, value in connection.execute(HISTORY, _arguments(series_id, since, until)):
                 buckets.setdefault(Bucket(width, start), {})[name] = value
+            for bucket, sums in _waiting(connection, series_id, since, until).items():
+                deltas.add_plain(buckets.setdefault(bucket, {}), sums.items())
         return dict(buckets)
 
     def steps(self, series_id: int, since: int, until: int, step: int, is_over: Callable[[], bool]) -> StepSumsStream:
         """Yields the buckets of `history` added up by step, one step in memory at a time; all of one moment."""
         with self._reading() as connection:
-            connection.execute("BEGIN")
+            waiting = _waiting(connection, series_id, since, until)
+            stored = map(Bucket._make, connection.execute(STARTS, _arguments(series_id, since, until)))
             buckets = sorted(
-                _StoredBucket(floor(start, step), width, start)
-                for width, start in connection.execute(STARTS, _arguments(series_id, since, until))
+                _StoredBucket(floor(start, step), width, start) for width, start in waiting.keys() | frozenset(stored)
             )
             for step_start, of_step in groupby(buckets, key=attrgetter("step_start")):
                 sums: dict[str, float] = {}
@@ -68,14 +71,14 @@ class HistoryReader:
                 for group in _groups_of_one_width(of_step):
                     if is_over() or self._is_closed:
                         raise StoreUnavailable("SQLite: the reading was ended")
-                    if _add_up(connection, series_id, group, sums):
+                    if _add_up(connection, series_id, group, waiting, sums):
                         widest = group[0].width
                 if nonzero := {name: value for name, value in sums.items() if value}:
                     yield StepSums(step_start, widest, nonzero)
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
-        """Opens a connection that `close` interrupts."""
+        """Opens a connection that `close` interrupts, and shows one moment to all that is read by it."""
         try:
             with closing(self._open()) as connection:
                 with self._changed:
@@ -83,6 +86,7 @@ class HistoryReader:
                         raise StoreUnavailable("SQLite: the store is closed")
                     self._readers.add(connection)
                 try:
+                    connection.execute("BEGIN")
                     yield connection
                 finally:
                     with self._changed:
@@ -115,12 +119,28 @@ def _arguments(series_id: int, since: int, until: int | None) -> dict[str, int]:
     return {"series": series_id, "since": since, "until": LAST_START if until is None else until}
 
 
-def _add_up(connection: sqlite3.Connection, series_id: int, group: list[_StoredBucket], sums: dict[str, float]) -> bool:
+def _waiting(
+    connection: sqlite3.Connection, series_id: int, since: int, until: int | None
+) -> dict[Bucket, dict[str, float]]:
+    """What the deltas add to the time buckets of a series."""
+    end = LAST_START if until is None else until
+    found = deltas.added_up(connection, series_id)
+    return {bucket: sums for (_, bucket), sums in found.items() if bucket.width > 0 and since <= bucket.start < end}
+
+
+def _add_up(
+    connection: sqlite3.Connection,
+    series_id: int,
+    group: list[_StoredBucket],
+    waiting: Mapping[Bucket, Sums],
+    sums: dict[str, float],
+) -> bool:
     """Adds the buckets of a group to sums; tells whether the series has any, for they may be of others alone."""
     arguments = [*chain.from_iterable((bucket.start, bucket.width) for bucket in group), series_id]
     found = connection.execute(added_up(len(group)), arguments).fetchall()
-    for name, value in found:
-        sums[name] = sums.get(name, 0.0) + value
+    for bucket in group:
+        found += waiting.get(Bucket(bucket.width, bucket.start), {}).items()
+    deltas.add_plain(sums, found)
     return bool(found)
 
 

@@ -11,12 +11,17 @@ from typing import Any, TypeVar
 from metrics_server.metrics.window import COARSEST, CUMULATIVE_BUCKETS, LEVELS
 
 APPLICATION_ID = 0x464D5331  # "FMS1": says that a SQLite file is ours
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 _REGISTERS = """
 CREATE TABLE registers (
     series INTEGER NOT NULL, name TEXT NOT NULL, at REAL NOT NULL, value REAL NOT NULL, PRIMARY KEY (series, name)
 ) WITHOUT ROWID;
+"""
+
+# What commits have added to sums, see `deltas`; `count` sums each.
+_DELTAS = """
+CREATE TABLE deltas (id INTEGER PRIMARY KEY, count INTEGER NOT NULL, sums BLOB NOT NULL);
 """
 
 SCHEMA = f"""
@@ -36,7 +41,7 @@ CREATE TABLE sums (
     value REAL NOT NULL,
     PRIMARY KEY (width, start, series, component)
 ) WITHOUT ROWID;
-{_REGISTERS}"""
+{_REGISTERS}{_DELTAS}"""
 
 # Statements that bring a file to the next version, by the version that it has.
 MIGRATIONS = {
@@ -56,6 +61,7 @@ INSERT INTO sums SELECT 0, -3, 0, 'kept/half_bytes', sum(length(value) + 84)
 FROM records WHERE length(key) > 16 GROUP BY 1;
 """,
     2: _REGISTERS,
+    3: _DELTAS,
 }
 
 # Records stand in the order in which their expiry was set, each expiry queue by itself: new ones go to the end of the
@@ -74,6 +80,10 @@ DELETE_RECORDS = """DELETE FROM records WHERE id IN (SELECT records.id FROM (VAL
 CROSS JOIN records ON records.key = gone.column1 AND records.version = gone.column2)"""
 ADD_SUMS = """INSERT INTO sums (series, width, start, component, value) VALUES {rows}
 ON CONFLICT (width, start, series, component) DO UPDATE SET value = value + excluded.value"""
+PUT_DELTA = "INSERT INTO deltas (count, sums) VALUES (?, ?)"
+DELTAS = "SELECT sums FROM deltas ORDER BY id"
+COUNT_DELTAS = "SELECT coalesce(sum(count), 0) FROM deltas"
+CLEAR_DELTAS = "DELETE FROM deltas"
 PUT_REGISTERS = """INSERT INTO registers (series, name, at, value) VALUES {rows}
 ON CONFLICT (series, name) DO UPDATE SET at = excluded.at, value = excluded.value
 WHERE (excluded.at, excluded.value) > (at, value)"""

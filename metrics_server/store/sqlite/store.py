@@ -13,7 +13,7 @@ import json
 import math
 import os
 import sqlite3
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import takewhile
 from pathlib import Path
@@ -34,9 +34,9 @@ from metrics_server.store.interface import (
     starts_of_split,
 )
 from metrics_server.store.sole_writer import SoleWriter
+from metrics_server.store.sqlite.deltas import Deltas, add_plain, added_up
 from metrics_server.store.sqlite.history import HistoryReader
 from metrics_server.store.sqlite.sql import (
-    ADD_SUMS,
     APPLICATION_ID,
     CLAIM,
     DELETE_RECORDS,
@@ -147,6 +147,7 @@ class SqliteStore(SoleWriter, ConnectedStore[sqlite3.Connection]):
             stamp = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};"
             connection.executescript(f"BEGIN; {SCHEMA} {stamp} COMMIT;")
         self._last_ids = {}
+        self._deltas = Deltas(connection)
 
     def _version(self, connection: sqlite3.Connection) -> tuple[int, bool]:
         """Returns the schema version of our own file, and whether the file is empty; refuses any other file."""
@@ -220,7 +221,7 @@ class SqliteStore(SoleWriter, ConnectedStore[sqlite3.Connection]):
                 self._put_records(connection, change)
                 write_all(connection, CLAIM, [(*key, value) for key, value in change.claims.items()])
                 write(connection, PUT_SERIES, [(*row[:4], *row[5:]) for row in change.series.values()])
-                write(connection, ADD_SUMS, _sum_rows(change))
+                self._deltas.append(connection, change.sums)
                 write(connection, PUT_REGISTERS, [(*key, *register) for key, register in change.registers.items()])
         except VersionConflict:
             return False
@@ -267,7 +268,8 @@ class SqliteStore(SoleWriter, ConnectedStore[sqlite3.Connection]):
         ]
 
     def cumulative(self, bucket: Bucket) -> Mapping[int, Sums]:
-        return self._sums_by_series("SELECT series, component, value FROM sums WHERE width = ? AND start = ?", bucket)
+        query = "SELECT series, component, value FROM sums WHERE width = ? AND start = ?"
+        return self._sums_by_series(query, bucket, lambda other: other == bucket)
 
     def registers(self) -> Mapping[int, Mapping[str, Register]]:
         by_series: dict[int, dict[str, Register]] = {}
@@ -280,13 +282,22 @@ class SqliteStore(SoleWriter, ConnectedStore[sqlite3.Connection]):
         # Naming the widths lets SQLite seek to the time span within each, instead of reading all of them.
         query = f"""SELECT series, component, sum(value) FROM sums
 WHERE width IN {WIDTHS} AND start >= ? AND start < ? GROUP BY 1, 2"""  # noqa: S608 - only our widths
-        return self._sums_by_series(query, (since, LAST_START if until is None else until))
+        end = LAST_START if until is None else until
+        return self._sums_by_series(
+            query, (since, end), lambda bucket: bucket.width > 0 and since <= bucket.start < end
+        )
 
-    def _sums_by_series(self, query: str, arguments: Sequence[int]) -> dict[int, Sums]:
+    def _sums_by_series(
+        self, query: str, arguments: Sequence[int], is_meant: Callable[[Bucket], bool]
+    ) -> dict[int, Sums]:
+        """Reads sums of the table, and adds those deltas whose buckets are meant."""
         by_series: dict[int, dict[str, float]] = {}
-        with self._guarded_connection() as connection:
+        with self._transaction("BEGIN") as connection:
             for series_id, name, value in connection.execute(query, arguments):
                 by_series.setdefault(series_id, {})[name] = value
+            for (series_id, bucket), sums in added_up(connection).items():
+                if is_meant(bucket):
+                    add_plain(by_series.setdefault(series_id, {}), sums.items())
         return dict(by_series)
 
     def roll_up(self, fine: int, coarse: int, before: int, splits: Splits | None = None) -> bool:
@@ -298,11 +309,11 @@ WHERE width IN {WIDTHS} AND start >= ? AND start < ? GROUP BY 1, 2"""  # noqa: S
     def _delete_oldest(self, width: int, before: int, *, into: int | None = None, splits: Splits | None = None) -> bool:
         """Deletes the oldest bucket of a width that starts before `before`, added to a wider one `into` if given."""
         query = "SELECT min(start) FROM sums WHERE width = ? AND start < ?"
-        with self._guarded_connection() as connection:
-            (oldest,) = connection.execute(query, (width, before)).fetchone()
-        if oldest is None:
-            return False
         with self._transaction() as connection:
+            self._deltas.fold(connection)
+            (oldest,) = connection.execute(query, (width, before)).fetchone()
+            if oldest is None:
+                return False
             if into is not None:
                 starts = starts_of_split(oldest, into, splits or {})
                 connection.execute(
@@ -332,6 +343,7 @@ WHERE width IN {WIDTHS} AND start >= ? AND start < ? GROUP BY 1, 2"""  # noqa: S
         with self._transaction() as connection:
             if connection.execute(USED_SERIES, (series_id, used_since)).fetchone():
                 return False
+            self._deltas.fold(connection)
             for statement in DELETE_SERIES:
                 connection.execute(statement, (series_id,))
             connection.execute(DELETE_SUMS, {"series": series_id, "since": -LAST_START, "until": LAST_START})
@@ -350,11 +362,3 @@ WHERE width IN {WIDTHS} AND start >= ? AND start < ? GROUP BY 1, 2"""  # noqa: S
         if self._lock is not None:
             lock, self._lock = self._lock, None
             os.close(lock)
-
-
-def _sum_rows(change: Change) -> list[tuple[object, ...]]:
-    return [
-        (series_id, *bucket, name, value)
-        for (series_id, bucket), sums in change.sums.items()
-        for name, value in sums.items()
-    ]
