@@ -74,6 +74,8 @@ DELETE_RECORDS = """DELETE FROM records WHERE id IN (SELECT records.id FROM (VAL
 CROSS JOIN records ON records.key = gone.column1 AND records.version = gone.column2)"""
 ADD_SUMS = """INSERT INTO sums (series, width, start, component, value) VALUES {rows}
 ON CONFLICT (width, start, series, component) DO UPDATE SET value = value + excluded.value"""
+# One by one: for a list of keys SQLite reads the whole table.
+DELETE_IF_ZERO = "DELETE FROM sums WHERE series = ? AND width = ? AND start = ? AND component = ? AND value = 0"
 PUT_REGISTERS = """INSERT INTO registers (series, name, at, value) VALUES {rows}
 ON CONFLICT (series, name) DO UPDATE SET at = excluded.at, value = excluded.value
 WHERE (excluded.at, excluded.value) > (at, value)"""

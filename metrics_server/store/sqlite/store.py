@@ -39,6 +39,7 @@ from metrics_server.store.sqlite.sql import (
     ADD_SUMS,
     APPLICATION_ID,
     CLAIM,
+    DELETE_IF_ZERO,
     DELETE_RECORDS,
     DELETE_SERIES,
     DELETE_SUMS,
@@ -220,11 +221,16 @@ class SqliteStore(SoleWriter, ConnectedStore[sqlite3.Connection]):
                 self._put_records(connection, change)
                 write_all(connection, CLAIM, [(*key, value) for key, value in change.claims.items()])
                 write(connection, PUT_SERIES, [(*row[:4], *row[5:]) for row in change.series.values()])
-                write(connection, ADD_SUMS, _sum_rows(change))
+                self._add_sums(connection, _sum_rows(change))
                 write(connection, PUT_REGISTERS, [(*key, *register) for key, register in change.registers.items()])
         except VersionConflict:
             return False
         return True
+
+    def _add_sums(self, connection: sqlite3.Connection, rows: Sequence[tuple[int, int, int, str, float]]) -> None:
+        write(connection, ADD_SUMS, rows)
+        # Sums of what waits are named by the time of receipt: those that came to 0 would only become more.
+        connection.executemany(DELETE_IF_ZERO, [row[:-1] for row in rows if row[-1] < 0])
 
     def _put_records(self, connection: sqlite3.Connection, change: Change) -> None:
         # Sorted keys touch the pages of their index in order.
@@ -352,7 +358,7 @@ WHERE width IN {WIDTHS} AND start >= ? AND start < ? GROUP BY 1, 2"""  # noqa: S
             os.close(lock)
 
 
-def _sum_rows(change: Change) -> list[tuple[object, ...]]:
+def _sum_rows(change: Change) -> list[tuple[int, int, int, str, float]]:
     return [
         (series_id, *bucket, name, value)
         for (series_id, bucket), sums in change.sums.items()
