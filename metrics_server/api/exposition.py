@@ -427,8 +427,8 @@ def _server_counters(sums: Sums, exported: Sequence[str]) -> Iterator[tuple[str,
         yield "model_labels", {"status": status}, sums.get(LABELS + status, 0.0)
     if rewards := sums.get(reward_stats.REWARDS):
         yield "model_rewards", {}, rewards
-        for reward, count in reward_stats.counts(sums):
-            yield "model_reward_values", {"value": reward}, count
+    for reward, count in reward_stats.counts(sums):
+        yield "model_reward_values", {"value": reward}, count
     for label, count in _predictions_by_class(sums, exported).items():
         yield "model_predicted_class", {"class": label}, count
 

@@ -245,6 +245,9 @@ def _stored_size(values: list[RowValue]) -> int:
 
 
 def _scored_reward(reward: Reward, slicing: SlicingRules) -> Reward | None:
-    """Makes out what a reward counts for as far as nodes are scored; None if neither its own nor one on the path is."""
+    """Makes out what a reward counts for as far as nodes are scored; None if neither its own nor one on its path is.
+
+    Without a path it is of whichever node is logged, though a router says it, whose predictions do not count.
+    """
     reward.is_fallback_scored = slicing.scores(reward.fallback.model)
-    return reward if any(map(slicing.scores, (reward.labels.model, *reward.path))) else None
+    return reward if not reward.path or any(map(slicing.scores, (reward.labels.model, *reward.path))) else None

@@ -9,8 +9,10 @@ Nothing here knows sums, stores, sockets or the clock.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from copy import copy
-from typing import NamedTuple, Protocol, TypeVar
+from functools import cached_property
+from typing import NamedTuple, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
@@ -138,11 +140,13 @@ def settle(
     Returns:
         Whether that truth is about any prediction that is there.
     """
-    _retract_superseded(record, sink)
+    given_way = _retract_superseded(record, sink)
+    truths = [_MetTruth(record, truth) for truth in record.truths]
+    arrival = None if arrived is None else _MetTruth(record, arrived)
     is_met = False
     for prediction in record.predictions:
-        if prediction.logged or not _standing_for(record, prediction):
-            is_met |= _settle_prediction(record, prediction, arrived, sink, is_changed=prediction is changed)
+        if id(prediction) not in given_way:
+            is_met |= _settle_prediction(prediction, truths, arrival, sink, is_changed=prediction is changed)
     settle_comparisons(record, sink)
     if record.rewards:
         _settle_rewards(record, sink)
@@ -157,7 +161,8 @@ def _open(record: PairingRecord, row: RowObservation, sink: EffectSink) -> None:
     if truth is not None:
         record.truths.append(copy(truth))
         if prediction is not None and truth.value is not None and truth.covers(prediction.labels):
-            _replace_pair(record, prediction, truth, sink)
+            reading = _MetTruth(record, truth).reading if truth.flat else (truth.value, False)
+            _replace_pair(prediction, truth, reading, sink)
     if reward is not None:
         record.rewards.append(copy(reward))
         _settle_rewards(record, sink)
@@ -233,25 +238,48 @@ def _is_later(rank: _Rank, content: object, than_rank: _Rank, than_content: obje
     return rank > than_rank or (rank == than_rank and _encode(content) > _encode(than_content))
 
 
-def _standing_for(record: PairingRecord, carried: Prediction) -> list[Prediction]:
-    """Lists the predictions that a carried one gives way to: those logged; and, if it is nobody's, carried ones too."""
-    is_nobodys = not carried.labels.model
-    return [
-        other
-        for other in record.predictions
-        if (other.logged or (is_nobodys and other.labels.model)) and carried.gives_way_to(other)
-    ]
+class _ByModel:
+    """Predictions by their models, so that each carried one looks only at those of its candidates."""
+
+    def __init__(self, predictions: Iterable[Prediction]) -> None:
+        self._all = list(predictions)
+        self._by_model: dict[str, list[Prediction]] = {}
+        for prediction in self._all:
+            self._by_model.setdefault(prediction.labels.model, []).append(prediction)
+
+    def standing_for(self, carried: Prediction) -> list[Prediction]:
+        """Lists the predictions that a carried one gives way to."""
+        models = [carried.labels.model] if carried.candidates is None else carried.candidates
+        found = [one for model in models for one in self._by_model.get(model, ())] if models else self._all
+        return [one for one in found if carried.gives_way_to(one)]
 
 
-def _retract_superseded(record: PairingRecord, sink: EffectSink) -> None:
-    """Takes back the pairs of carried predictions that give way to others, which have their first truth by it."""
-    for prediction in record.predictions:
-        if not prediction.logged and (prediction.has_truth or prediction.first_pair_counted):
-            standing = _standing_for(record, prediction)
-            for other in standing:
-                other.first_pair_counted |= prediction.first_pair_counted
-            if standing:
-                _retract(prediction, sink)
+def _retract_superseded(record: PairingRecord, sink: EffectSink) -> set[int]:
+    """Takes back the pairs of carried predictions that give way to others, which have their first truth by it.
+
+    They give way to those logged; and, if they are nobody's, to carried ones too.
+
+    Returns:
+        The identities of those that give way.
+    """
+    carried = [one for one in record.predictions if not one.logged]
+    if not carried or len(record.predictions) == 1:  # as of nearly all requests
+        return set()
+    logged = _ByModel(one for one in record.predictions if one.logged)
+    owned = _ByModel(one for one in record.predictions if one.logged or one.labels.model)
+    given_way = set()
+    for prediction in carried:
+        if standing := (logged if prediction.labels.model else owned).standing_for(prediction):
+            given_way.add(id(prediction))
+            _give_way(prediction, standing, sink)
+    return given_way
+
+
+def _give_way(carried: Prediction, standing: list[Prediction], sink: EffectSink) -> None:
+    if carried.has_truth or carried.first_pair_counted:
+        for other in standing:
+            other.first_pair_counted |= carried.first_pair_counted
+        _retract(carried, sink)
 
 
 def _retract(prediction: Prediction, sink: EffectSink) -> None:
@@ -287,47 +315,84 @@ def _is_equal(old: Truth, truth: Truth) -> bool:
     return mine == (old.namespace, old.deployment, old.key_indexes_by_preference, old.time, old.content)
 
 
-def _is_about(record: PairingRecord, truth: Truth, prediction: Prediction) -> bool:
-    """Tells whether a truth labels a prediction: by the first of its ids that has a logged one, else by any."""
-    if not truth.covers(prediction.labels):
-        return False
-    if record.alias_keys:
-        covered = [other for other in record.predictions if other.logged and truth.covers(other.labels)]
-        for key in truth.key_indexes_by_preference:
-            if any(key in other.key_indexes for other in covered):
-                return key in prediction.key_indexes
-    return share_key(truth.key_indexes_by_preference, prediction.key_indexes)
+# A truth of the first row; and whether it is one of several, or a list that is to be a row, so that a single prediction
+# can be paired with it only as such.
+Reading: TypeAlias = "tuple[RowValue, bool]"
 
 
-def _standing_truth(record: PairingRecord, prediction: Prediction) -> Truth | None:
+class _MetTruth:
+    """A truth among the predictions of its record: what is the same for all of them is worked out once."""
+
+    def __init__(self, record: PairingRecord, truth: Truth) -> None:
+        self.truth = truth
+        self._record = record
+        # By the first of its keys that has a logged prediction, else by any.
+        self._keys = _joining_key(record, truth) if record.alias_keys else truth.key_indexes_by_preference
+
+    def is_about(self, prediction: Prediction) -> bool:
+        """Tells whether it labels a prediction."""
+        return self.truth.covers(prediction.labels) and share_key(self._keys, prediction.key_indexes)
+
+    @cached_property
+    def reading(self) -> Reading:
+        """Reads a flat list: as one row if that is what the predictions are, else as the truths of several rows."""
+        truth = self.truth
+        if truth.is_one_row:
+            return truth.row, True
+        about = [one for one in self._record.predictions if self.is_about(one)]
+        about = [one for one in about if one.logged] or about
+        is_numbered = share_key(truth.key_indexes_by_preference, self._record.numbered_keys)
+        if is_numbered or any(one.row_count > 1 for one in about):
+            return truth.value, False
+        is_wide = any(isinstance(one.value, list) and len(one.value) == len(truth.flat) for one in about)
+        return truth.row if is_wide else truth.value, True
+
+
+def _joining_key(record: PairingRecord, truth: Truth) -> bytes:
+    """Finds the first key of a truth under which a prediction that it covers is logged; all of its keys if none is."""
+    covered = (one for one in record.predictions if one.logged and truth.covers(one.labels))
+    logged = set().union(*(one.key_indexes for one in covered))
+    found = next((key for key in truth.key_indexes_by_preference if key in logged), None)
+    return truth.key_indexes_by_preference if found is None else bytes([found])
+
+
+def _standing_truth(truths: Iterable[_MetTruth], prediction: Prediction) -> _MetTruth | None:
     """Finds the truth that stands for a prediction."""
-    best: Truth | None = None
-    for truth in record.truths:
-        if _is_about(record, truth, prediction) and (
-            best is None or _is_later(truth.time, truth.content, best.time, best.content)
-        ):
-            best = truth
+    best: _MetTruth | None = None
+    for met in truths:
+        if met.is_about(prediction) and (best is None or _is_later_truth(met.truth, best.truth)):
+            best = met
     return best
+
+
+def _is_later_truth(truth: Truth, than: Truth) -> bool:
+    return _is_later(truth.time, truth.content, than.time, than.content)
 
 
 # Pairs
 
 
 def _settle_prediction(
-    record: PairingRecord, prediction: Prediction, arrived: Truth | None, sink: EffectSink, *, is_changed: bool
+    prediction: Prediction,
+    truths: Sequence[_MetTruth],
+    arrival: _MetTruth | None,
+    sink: EffectSink,
+    *,
+    is_changed: bool,
 ) -> bool:
     """Makes the pair of a prediction the one with the truth that stands; tells whether the arrived one is about it."""
-    truth = _standing_truth(record, prediction)
-    if truth is None:
+    met = _standing_truth(truths, prediction)
+    if met is None:
         if prediction.has_truth:  # it turned out to be about another prediction
             _retract(prediction, sink)
         return False
-    about = arrived if arrived is not None and _is_about(record, arrived, prediction) else None
+    truth = met.truth
+    about = arrival.truth if arrival is not None and arrival.is_about(prediction) else None
     before, failure = prediction.pair, prediction.failure
     is_same = _stands_already(prediction, truth)
     # A flat list may be read otherwise since; and one that failed may have begun with what is the truth now.
     if not is_same or is_changed or truth.flat or failure is not None:
-        _replace_pair(record, prediction, truth, sink)
+        _replace_pair(prediction, truth, met.reading if truth.flat else (truth.value, False), sink)
         is_same = is_same or _are_equal(before, prediction.pair)
     if about is not None:
         was_labelled = before is not None or failure is not None
@@ -359,10 +424,10 @@ def _status_of(arrived: Truth, standing: Truth, *, is_same: bool) -> LabelStatus
     return LabelStatus.RETRACTED if standing.value is None else LabelStatus.CORRECTED
 
 
-def _replace_pair(record: PairingRecord, prediction: Prediction, truth: Truth, sink: EffectSink) -> None:
+def _replace_pair(prediction: Prediction, truth: Truth, reading: Reading, sink: EffectSink) -> None:
     """Takes back the pair that was applied, and applies the one with this truth, or tells why there is none."""
     before, prediction.pair, failure = prediction.pair, None, None
-    value, is_flat = _read(record, truth) if truth.flat else (truth.value, False)
+    value, is_flat = reading
     prediction.truth, prediction.weight = value, truth.weight
     prediction.has_truth = prediction.has_truth or value is not None
     if value is not None:
@@ -382,24 +447,6 @@ def _replace_pair(record: PairingRecord, prediction: Prediction, truth: Truth, s
             sink.status(prediction, failure)
             prediction.failure = failure
     _follow_pair(prediction, sink)
-
-
-def _read(record: PairingRecord, truth: Truth) -> tuple[RowValue, bool]:
-    """Reads a flat list: as one row if that is what the predictions are, else as the truths of several rows.
-
-    Returns:
-        The truth of the first row, and whether it is one of several, or a list that is to be a row, so that a single
-        prediction can be paired with it only as such.
-    """
-    if truth.is_one_row:
-        return truth.row, True
-    about = [one for one in record.predictions if _is_about(record, truth, one)]
-    about = [one for one in about if one.logged] or about
-    is_numbered = share_key(truth.key_indexes_by_preference, record.numbered_keys)
-    if is_numbered or any(one.row_count > 1 for one in about):
-        return truth.value, False
-    is_wide = any(isinstance(one.value, list) and len(one.value) == len(truth.flat) for one in about)
-    return truth.row if is_wide else truth.value, True
 
 
 def _apply_pair(prediction: Prediction, pair: Contribution, truth: Truth, sink: EffectSink) -> None:

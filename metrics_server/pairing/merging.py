@@ -226,8 +226,10 @@ def _note(observation: Observation, first: LoadedRecord) -> None:
 
 
 def _brings_counts(first: RowObservation) -> bool:
-    """Tells whether an observation brings what is counted in the series that it names, and not a truth alone."""
-    return first.prediction is not None or first.reward is not None
+    """Tells whether an observation brings what is counted in the series that it names, and not a truth alone, nor the
+    reward of a node that is not scored.
+    """
+    return first.prediction is not None or (first.reward is not None and first.reward.is_fallback_scored)
 
 
 def _aliases_of(loaded: LoadedRecord, request: bytes) -> Iterator[bytes]:

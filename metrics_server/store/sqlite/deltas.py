@@ -15,7 +15,15 @@ import msgspec
 
 from metrics_server.metrics.sums import Sums
 from metrics_server.metrics.window import Bucket
-from metrics_server.store.sqlite.sql import ADD_SUMS, CLEAR_DELTAS, COUNT_DELTAS, DELTAS, PUT_DELTA, write
+from metrics_server.store.sqlite.sql import (
+    ADD_SUMS,
+    CLEAR_DELTAS,
+    COUNT_DELTAS,
+    DELETE_IF_ZERO,
+    DELTAS,
+    PUT_DELTA,
+    write,
+)
 
 # Additions that wait at most. A fold of as many holds commits up for some 0.2 s if each is to a sum of its own; of a
 # thousand series in a minute it makes 20,000 rows of them. A reader decodes them all, in a hundredth of a second.
@@ -48,13 +56,17 @@ class Deltas:
 
     def fold(self, connection: sqlite3.Connection) -> None:
         """Adds all deltas to the table of sums, in the transaction of the connection."""
-        rows = [(*bucket, series_id, sums) for (series_id, bucket), sums in added_up(connection).items()]
-        rows.sort(key=lambda row: row[:3])  # the order of the table
-        write(
-            connection,
-            ADD_SUMS,
-            [(series_id, width, start, *item) for width, start, series_id, sums in rows for item in sums.items()],
-        )
+        by_bucket = [(*bucket, series_id, sums) for (series_id, bucket), sums in added_up(connection).items()]
+        by_bucket.sort(key=lambda row: row[:3])  # the order of the table
+        rows = [
+            (series_id, width, start, name, value)
+            for width, start, series_id, sums in by_bucket
+            for name, value in sums.items()
+            if value
+        ]
+        write(connection, ADD_SUMS, rows)
+        # Sums of what waits are named by the time of receipt: those that came to 0 would only become more.
+        connection.executemany(DELETE_IF_ZERO, [row[:-1] for row in rows if row[-1] < 0])
         connection.execute(CLEAR_DELTAS)
         self._waiting = 0
 

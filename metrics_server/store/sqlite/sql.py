@@ -84,6 +84,8 @@ PUT_DELTA = "INSERT INTO deltas (count, sums) VALUES (?, ?)"
 DELTAS = "SELECT sums FROM deltas ORDER BY id"
 COUNT_DELTAS = "SELECT coalesce(sum(count), 0) FROM deltas"
 CLEAR_DELTAS = "DELETE FROM deltas"
+# One by one: for a list of keys SQLite reads the whole table.
+DELETE_IF_ZERO = "DELETE FROM sums WHERE series = ? AND width = ? AND start = ? AND component = ? AND value = 0"
 PUT_REGISTERS = """INSERT INTO registers (series, name, at, value) VALUES {rows}
 ON CONFLICT (series, name) DO UPDATE SET at = excluded.at, value = excluded.value
 WHERE (excluded.at, excluded.value) > (at, value)"""
