@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from metrics_server.metrics import (
+    SEPARATOR,
     Sample,
     SequentialEstimate,
     Sums,
@@ -26,7 +27,7 @@ def summed(name: str, values: Sequence[float]) -> dict[str, float]:
     >>> summed("wrong", [0.5, 1.0])
     {'wrong': 1.5, 'wrong\x1fsquare': 1.25}
     """
-    return {name: sum(values), component(name, "square"): sum([value * value for value in values])}
+    return {name: sum(values), f"{name}{SEPARATOR}square": sum([value * value for value in values])}
 
 
 def mean_of(

@@ -93,6 +93,7 @@ _CONFIDENCE = {
     kind: tuple(component("confidence", kind, str(tenth)) for tenth in range(TENTHS)) for kind in ("+", "-", "sum")
 }
 _RANK = component("rank", "")
+_CUBES = component("log_loss", "cube")
 
 
 def of_scores(y_true: Iterable[float], y_score: Iterable[float], label: str) -> dict[str, float]:
@@ -126,8 +127,8 @@ def _confide(sums: dict[str, float], score: float, *, right: bool) -> None:
 def _scored(losses: Sequence[float], distances: Sequence[float]) -> dict[str, float]:
     if not losses:
         return {}
-    cubes = {component("log_loss", "cube"): sum([loss**3 for loss in losses])}
-    return {**summed("log_loss", losses), **cubes, **summed("brier", distances)}
+    cubes = sum([loss * loss * loss for loss in losses])
+    return {**summed("log_loss", losses), _CUBES: cubes, **summed("brier", distances)}
 
 
 def of_rows(truths: Iterable[int], rows: Iterable[Sequence[float]], labels: Sequence[str]) -> dict[str, float]:

@@ -401,8 +401,10 @@ class Aggregator:
         if taken and sign == APPLIED:
             series.labelled_at = self._now
             self._used[series_id] = series
-        net = sums if weight == 1 else weighted(sums, taken, weight)
-        self._net(series_id, bucket, {**net, PAIRS: float(taken)}, sign)
+        if bucket is not None:
+            net = weighted(sums, taken, weight) if weight != 1 else dict(sums)
+            net[PAIRS] = float(taken)
+            self._add(series_id, bucket, net, sign)
         if (prefixes := series.counted) is not None:
             counted = {name: value for name, value in sums.items() if name.startswith(prefixes)}
             self._grow(series_id, counted, sign, first=first)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from metrics_server.metrics.confidence import WEIGHT_EXCESS
 from metrics_server.metrics.model import MetricModel
@@ -14,15 +14,14 @@ from metrics_server.series.series import Series
 
 logger = logging.getLogger(__name__)
 
+_FLOATS, _TEXTS = frozenset((float,)), frozenset((str,))
+
 
 def increments_of(series: Series, model: MetricModel, pairs: list[tuple[RowValue, RowValue]]) -> tuple[Sums, int]:
     """Computes the model's increments of pairs, in a call for each combination of kinds; counts those it refused."""
-    kinds: dict[tuple[int, int], list[tuple[RowValue, RowValue]]] = {}
-    for pair in pairs:
-        kinds.setdefault((array_kind(pair[0]), array_kind(pair[1])), []).append(pair)
     result: dict[str, float] = {}
     refused = 0
-    for rows in kinds.values():
+    for rows in _by_kind(pairs):
         try:
             sums = _call(model, rows)
             if result:
@@ -34,7 +33,17 @@ def increments_of(series: Series, model: MetricModel, pairs: list[tuple[RowValue
     return result, refused
 
 
-def weighted(sums: Sums, pairs: int, weight: float) -> Sums:
+def _by_kind(pairs: list[tuple[RowValue, RowValue]]) -> Collection[list[tuple[RowValue, RowValue]]]:
+    """Groups pairs whose values fit one array each; nearly always they are alone, or all alike."""
+    if len(pairs) == 1:
+        return (pairs,)
+    kinds: dict[tuple[int, int], list[tuple[RowValue, RowValue]]] = {}
+    for pair in pairs:
+        kinds.setdefault((array_kind(pair[0]), array_kind(pair[1])), []).append(pair)
+    return kinds.values()
+
+
+def weighted(sums: Sums, pairs: int, weight: float) -> dict[str, float]:
     """Makes the sums of so many pairs of one weight from those of as many unweighted ones."""
     return {**{name: weight * value for name, value in sums.items()}, WEIGHT_EXCESS: pairs * (weight * weight - weight)}
 
@@ -58,7 +67,8 @@ def _one_by_one(
 def _call(model: MetricModel, rows: Iterable[tuple[RowValue, RowValue]]) -> dict[str, float]:
     truths, predictions = zip(*rows, strict=True)
     sums = model.increments(array_of(truths), array_of(predictions))
-    checked = {str(name): float(value) for name, value in sums.items()}
+    is_plain = _FLOATS.issuperset(map(type, sums.values())) and _TEXTS.issuperset(map(type, sums))
+    checked = dict(sums) if is_plain else {str(name): float(value) for name, value in sums.items()}
     if not math.isfinite(sum(checked.values())):  # which no finite ones come to: numbers beyond 1e12 do not arrive
         raise ValueError("a sum is not finite")  # it would erase what it is added to
     return checked
