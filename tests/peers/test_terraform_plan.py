@@ -46,6 +46,7 @@ PROVIDERS = {
 }
 IMAGE = '-var=image={repository="images.example.com/metrics", tag="7"}'
 RELEASE = "kube-prometheus-stack"
+MONITORS = sorted((DEPLOY / "examples/seldon").glob("*.yaml"))
 Run: TypeAlias = "Callable[..., subprocess.CompletedProcess[str]]"
 
 
@@ -111,6 +112,18 @@ def test_everything_is_planned(tofu: Run) -> None:
     dashboards = {key for values in planned.values() for key in values.get("data", {}) if key.endswith(".json")}
     assert dashboards == {path.name for path in (DEPLOY / "dashboards").glob("*.json")}
     assert planned["kubernetes_secret.slack[0]"]["data"] == {"url": "https://hooks.example.com/x"}
+
+
+def test_monitors_of_models_are_read(tofu: Run) -> None:
+    """Prometheus takes monitors without a label of its release, such as those of the examples for Seldon; what a caller
+    says of the chart stands."""
+    planned = _planned(tofu, '-var=monitoring_values={prometheus={prometheusSpec={retention="30d"}}}')
+    texts = planned["helm_release.monitoring[0]"]["values"]
+    ours, said = (yaml.safe_load(text)["prometheus"]["prometheusSpec"] for text in texts)
+    monitors = [found for path in MONITORS for found in yaml.safe_load_all(path.read_text())]
+    kinds = {found["kind"] for found in monitors if found["kind"].endswith("Monitor")}
+    assert ours == {f"{kind[0].lower()}{kind[1:]}SelectorNilUsesHelmValues": False for kind in kinds}
+    assert said == {"retention": "30d"}
 
 
 def test_parts_can_be_left_out(tofu: Run) -> None:
