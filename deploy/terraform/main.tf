@@ -67,6 +67,10 @@ resource "helm_release" "monitoring" {
   values = [
     yamlencode({
       grafana = { sidecar = { dashboards = { enabled = true, searchNamespace = "ALL" } } }
+      # Monitors of models, as in deploy/examples/seldon, have no label of this release.
+      prometheus = {
+        prometheusSpec = { podMonitorSelectorNilUsesHelmValues = false, serviceMonitorSelectorNilUsesHelmValues = false }
+      }
     }),
     yamlencode(var.monitoring_values),
   ]

@@ -168,7 +168,7 @@ def test_a_canary_that_turns_bad_is_told_and_then_resolved(serve: Serve, stack: 
     assert not prometheus.values('ALERTS{alertname="ModelCanaryWorse"}')
 
     with _simulation(server, tmp_path):  # its canary sees only a part of each digit
-        warning = until(lambda: receiver.titled(f"Warning: {WORSE}"), 40, "no warning")
+        warning = until(lambda: receiver.titled(f"Warning: {WORSE}"), 120, "no warning")
     assert warning["color"] == "warning"
     what, why, to_do = warning["text"].splitlines()
     assert what == "*digits: predictor canary is worse than main*"
@@ -179,6 +179,6 @@ def test_a_canary_that_turns_bad_is_told_and_then_resolved(serve: Serve, stack: 
     assert to_do == "What to do: see ModelCanaryWorse in the runbooks"
 
     _tell(server, "canary", right=2000, wrong=0)
-    resolved = until(lambda: receiver.titled(f"Resolved: {WORSE}"), 40, "it is not resolved")
+    resolved = until(lambda: receiver.titled(f"Resolved: {WORSE}"), 120, "it is not resolved")
     assert resolved["text"].strip() == "No longer: digits: predictor canary is worse than main"
     assert resolved["color"] == "good"

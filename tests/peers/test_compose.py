@@ -25,6 +25,7 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
+from tests.support.dashboards import BOARDS, Prometheus, choices, expressions, filled
 from tests.support.live_server import Page
 from tests.support.peers.environments import programs_of
 from tests.support.postgres import Postgres
@@ -153,6 +154,7 @@ def test_prometheus_takes_all_rules_and_the_service_by_its_job() -> None:
         "server:8080": None,
         "alertmanager:9093": None,
         "model-server:8000": "1s",
+        "simulator:8003": None,
         "localhost:9090": "1s",
         "node-exporter:9100": "1s",
     }
@@ -288,7 +290,8 @@ class Native:
         }
         targets |= {"/run/secrets": f"{self.directory}/{name}/run/secrets", "/opt": str(ROOT / "deploy/image")}
         paths = "|".join(re.escape(target) for target in sorted(targets, key=len, reverse=True))
-        text = re.sub(rf"(?<![\w./-])({paths})\b", lambda found: targets[found[0]], text)
+        # The path that executors are asked at is spelled as the directory of Prometheus is.
+        text = re.sub(rf"(?<![\w./-])(?<!metrics_path: )({paths})\b", lambda found: targets[found[0]], text)
         ports = {str(PORTS[one]): str(port) for one, port in self.ports.items()}
         text = re.sub(rf"(?:\b(?:{'|'.join(PORTS)}):)({'|'.join(ports)})\b", r"127.0.0.1:\1", text)
         text = re.sub(rf"\b({'|'.join(ports)})\b", lambda found: ports[found[0]], text)
@@ -492,6 +495,22 @@ def test_every_panel_finds_data(native: Native, name: str) -> None:
 
     until(answered, 60, "a query of a panel has no data")
     assert not waiting
+
+
+def test_the_dashboard_of_the_platform_finds_data(native: Native) -> None:
+    """Each query of *Prediction analytics* has an answer: Prometheus scrapes the executors of the simulated cluster."""
+    prometheus, board = Prometheus(native.url("prometheus", "")), BOARDS["platform"]
+    waiting = {query for _, query in expressions(board)}
+    assert len(waiting) > 10
+
+    def answered() -> bool:
+        if not prometheus.values("seldon_api_executor_client_requests_seconds_count"):
+            return False
+        ways = choices(prometheus, board)
+        waiting.difference_update([one for one in waiting if any(prometheus.values(filled(one, way)) for way in ways)])
+        return not waiting
+
+    until(answered, 60, "a query of the dashboard has no data")
 
 
 def _found(native: Native, query: str) -> bool:

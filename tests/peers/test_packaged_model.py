@@ -172,6 +172,27 @@ def test_the_server_pairs_what_the_executor_logs(wrapped: Wrapped, serve: Serve)
     assert server.value("model_accuracy_ratio", window="1h", **labels) == 0.75
 
 
+def test_the_server_counts_and_times_as_the_wrapper_does(wrapped: Wrapped, serve: Serve) -> None:
+    """Of the same calls the counters by class, the seconds of the timer and the gauge are on the server what the
+    wrapper says, though it is told twice of each."""
+    server = serve("--store", "memory://", "--custom_metrics", "*")
+    added = [("iris_predictions_total", {"species": name}) for name in ("setosa", "virginica")]
+    added += [(f"iris_predict_seconds_{part}", {}) for part in ("count", "sum")]
+    before = [wrapped.value(name, **labels) for name, labels in added]
+    with executing() as executor:
+        executor.graphs["iris"] = Node("classifier", f"http://127.0.0.1:{wrapped.http}")
+        for number, rows in enumerate(([SETOSA], [VIRGINICA, SETOSA], [VIRGINICA])):
+            executor.predict("iris", f"call-{number}", json.dumps({"data": {"ndarray": rows}}).encode())
+        for event in executor.take():
+            headers = event.headers()
+            for _ in range(2):
+                assert server.post(event.body, headers).status == 200
+    grown = [wrapped.value(name, **labels) - old for (name, labels), old in zip(added, before, strict=True)]
+    assert grown[:3] == [2, 2, 3]
+    assert [server.value(name, model_name="classifier", **labels) for name, labels in added] == pytest.approx(grown)
+    assert server.value("iris_last_confidence") in wrapped.values("iris_last_confidence", method="predict")
+
+
 def test_the_page_shows_the_files_as_they_are() -> None:
     """Dockerfile, s2i's environment and the contract in the page are those of the example, or parts of them."""
     text = page("how-to/package-a-model.md")

@@ -374,13 +374,22 @@ def test_days_have_a_wave(deployments: dict[str, Deployment]) -> None:
 
 
 def _told(
-    deployments: dict[str, Deployment], since: dict[str, float], until: float = NOW
+    deployments: dict[str, Deployment], since: dict[str, float], until: float = NOW, seed: int = 1
 ) -> tuple[PastTraffic, list[Message]]:
-    random = Random(1)
+    random = Random(seed)
     past = PastTraffic(
         Story(list(deployments.values()), random, 3.0, 0.8, NOW), since, until, Copies(0.03, random), random
     )
     return past, [message for messages in past.batches() for message in messages]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_past_begins_with_what_served_before_the_canary(deployments: dict[str, Deployment], seed: int) -> None:
+    """The first event of each deployment is of its first predictor, whatever is drawn, so that a server takes that for
+    the baseline."""
+    _, messages = _told(deployments, dict.fromkeys(deployments, NOW - 600), seed=seed)
+    began = {headers["Ce-Inferenceservicename"]: headers["Ce-Endpoint"] for headers, _ in reversed(messages)}
+    assert began == {"multiclass-model": "default", "digits": "main", "diabetes": "default"}
 
 
 def test_the_past_is_in_order_and_complete(deployments: dict[str, Deployment]) -> None:

@@ -1,6 +1,6 @@
 """The Terraform files say what fits together: names that are declared, values that the chart knows, no open doors.
 
-Their providers are not here, so that neither `validate` nor `plan` runs; what the modules for EKS take is not seen.
+What providers take is tested in tests/peers/test_terraform_plan.py; what the modules for EKS take is not seen.
 """
 
 from __future__ import annotations

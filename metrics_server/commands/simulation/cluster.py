@@ -53,7 +53,7 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class Deployment:
-    """A deployment of the cluster."""
+    """A deployment of the cluster; its first predictor served before the others came."""
 
     namespace: str
     name: str

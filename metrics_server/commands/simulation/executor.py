@@ -61,6 +61,7 @@ class Executor:
         self._log, self._clock_ns, self._random = log, clock_ns, random
         self.metrics = PlatformMetrics()
         self._counts: dict[str, FeedbackCounts] = {}  # by the path of the deployment
+        self._called: set[str] = set()  # such paths
         # Ids never repeat, or a server that keeps its state would take a second run for repeats of the first.
         self._ids = SystemRandom()
 
@@ -103,8 +104,12 @@ class Executor:
         return self._counts.setdefault(deployment.path, FeedbackCounts(deployment.positive))
 
     def _balanced(self, deployment: Deployment) -> Predictor:
+        """Draws a predictor by its share; the first call is the first predictor's, for a canary joins what serves."""
         predictors = deployment.predictors
-        return self._random.choices(predictors, [predictor.share for predictor in predictors])[0]
+        drawn = self._random.choices(predictors, [predictor.share for predictor in predictors])[0]
+        is_first = deployment.path not in self._called
+        self._called.add(deployment.path)
+        return predictors[0] if is_first else drawn
 
     def _note(self, kind: str, deployment: Deployment, predictor: Predictor, puid: str, call: Call) -> None:
         if call.is_logged:
