@@ -80,8 +80,9 @@ types: $(INSTALLED)
 run: $(INSTALLED)
 	@$(BIN)/metrics-server simulate --serve
 
+# ONLY: parts of the benchmarks, such as make bench ONLY="sqlite peers"; without it all but the peers.
 bench: $(INSTALLED)
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks $(addprefix --only ,$(ONLY))
 
 notebooks: $(INSTALLED)
 	$(BIN)/python notebooks/build.py
