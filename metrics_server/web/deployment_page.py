@@ -35,9 +35,11 @@ def deployment_page(api: Api, page_request: PageRequest) -> dict[str, Any]:
     (comparison,) = api.comparisons(segments, {"window": window, "model": model, **baseline}).comparisons
     comparison.predictors.sort(key=lambda report: report.predictor != comparison.baseline)  # the baseline first
     metrics = measures_of(value for report in comparison.predictors for value in report.values)
-    headline = next((key for key, value in metrics.items() if value.name == comparison.headline), unlabelled(metrics))
-    metric = page_request.choose("metric", metrics, headline)
     rows = metrics | class_shares_of(value for report in comparison.predictors for value in report.values)
+    headline = next((key for key, value in metrics.items() if value.name == comparison.headline), None)
+    if headline is None:  # nobody labels them: of classifiers their shares tell more than that
+        metrics, headline = rows, unlabelled(rows)
+    metric = page_request.choose("metric", metrics, headline)
     by_predictor = {series.predictor: series for series in summaries if series.model == model}
     few = _few_steps(report.support for report in comparison.predictors)
     drawn = None if metric is None else _over_time(api, page_request, list(by_predictor.values()), metrics[metric], few)

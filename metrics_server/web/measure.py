@@ -34,8 +34,11 @@ def class_shares_of(values: Iterable[MetricValue]) -> dict[str, MetricValue]:
 
 
 def unlabelled(measures: Collection[str]) -> str | None:
-    """Returns the measure that tells the most of a model that nobody labels: the mean of its outputs, if it has one."""
-    return OUTPUT_MEAN if OUTPUT_MEAN in measures else next(iter(measures), None)
+    """Returns the measure that tells the most of a model that nobody labels: the mean of its outputs, if it has one;
+    the share of its first class, if that is among them.
+    """
+    shares = (key for key in measures if key.startswith(CLASS_SHARE))
+    return OUTPUT_MEAN if OUTPUT_MEAN in measures else next(shares, next(iter(measures), None))
 
 
 def is_repeated(value: MetricValue) -> bool:

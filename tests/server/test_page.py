@@ -135,6 +135,18 @@ def test_slices_stand_worst_first(serve: Any) -> None:
     assert {one.value for one in sliced.data if one.name == "model_accuracy_ratio"} == {0.5}
 
 
+def test_unlabelled_classifiers_are_compared_by_their_classes(serve: Any) -> None:
+    """Predictors that nobody labels are drawn by the share of a class, and any other class can be chosen."""
+    server = serve("--store", "memory://")
+    for number, (predictor, label) in enumerate((("main", "cat"), ("main", "dog"), ("canary", "dog"))):
+        labels = {"inferenceservicename": "pets", "endpoint": predictor, "namespace": "shop"}
+        server.post({"data": {"ndarray": [label]}}, ce(RESPONSE, f"p{number}", f"r{number}", **labels))
+    options = Html(server.get("/ui/deployments/shop/pets").body.decode()).all("option")
+    shares = [one for one in options if one["value"].startswith("model_predicted_class_ratio")]
+    assert [one["value"].partition("{")[2] for one in shares] == ['class="cat"}', 'class="dog"}']
+    assert ["selected" in one for one in shares] == [True, False]
+
+
 def _paths_of(word: str) -> Iterator[str]:
     part = quote(word, safe="")
     yield from (f"/ui/models/{part}/{part}/{part}/{part}", f"/ui/deployments/{part}/{part}")
