@@ -545,7 +545,7 @@ class Bench(PlainBench):
                         kept.PENDING_PREDICTIONS: predictions,
                         kept.PENDING_TRUTHS: truths,
                         since: predictions + truths,
-                        unpredicted: 0 if case.predictions else truths,
+                        unpredicted: 0 if case.predictions or case.withdrawn else truths,
                     },
                 )
         return sums
