@@ -12,9 +12,9 @@ from metrics_server.metrics.labels import FEEDBACK, REQUEST, RESPONSE, DroppedMe
 from metrics_server.metrics.window import USAGE
 from metrics_server.pairing.aggregator import Aggregator, PairColumns
 from metrics_server.pairing.latency import RequestLatencies
-from metrics_server.pairing.matching import erase, match_alias, match_listed, match_row
+from metrics_server.pairing.matching import erase, match_alias, match_listed, match_row, standing_rows, withdraw_row
 from metrics_server.pairing.merging import AliasFiling, ErasureFiling, Filed, Filing, Merger, RowFiling, keys_of
-from metrics_server.pairing.observation import Entry, Observation, RowObservation
+from metrics_server.pairing.observation import Entry, Observation, RowObservation, request_of, row_key
 from metrics_server.pairing.record import PairingRecord
 from metrics_server.pairing.session import LoadedRecord, RecordSession
 from metrics_server.series.registry import SeriesRegistry
@@ -121,6 +121,11 @@ class Batch:
             self._time(observation)
         if observation.custom_metrics is not None:
             self._aggregator.take_custom_metrics(observation.labels, observation.time, observation.custom_metrics)
+        if observation.kind == RESPONSE and observation.joins:
+            first = _first_filing(observation, filed)
+            if before := self._answered_rows(first):
+                self._match_beside(observation, first, filed, before)
+                return ACCEPTED
         if isinstance(filed, LoadedRecord):
             is_waiting = self._match_row(filed, observation.keys, observation.rows[0])
         else:
@@ -128,6 +133,43 @@ class Batch:
             for filing in filed:
                 is_waiting &= self._match_filing(filing)
         return PENDING if is_waiting and observation.joins and observation.kind != REQUEST else ACCEPTED
+
+    def _answered_rows(self, first: RowFiling) -> int:
+        """Counts the rows of the answer of the node that has sent this first row; 0 while none is there."""
+        if first.loaded is None or not self._current(first.loaded).record.predictions:
+            return 0
+        loaded = self._current(first.loaded)
+        row = first.row.filed_under(loaded.indexes_of(first.keys))
+        return 0 if row.prediction is None else standing_rows(loaded.record, row.prediction)
+
+    def _match_beside(
+        self, observation: Observation, first: RowFiling, filed: LoadedRecord | list[Filing], before: int
+    ) -> None:
+        """Matches a response beside others of its node: that with the largest path has all rows of the answer."""
+        self._match_filing(first)
+        standing = self._answered_rows(first)
+        for number, filing in enumerate([] if isinstance(filed, LoadedRecord) else filed[1:], 1):
+            if isinstance(filing, RowFiling) and number >= standing:
+                self._withdraw(filing)
+            else:
+                self._match_filing(filing)
+        if standing < before:
+            self._withdraw_from(standing, before, observation)
+
+    def _withdraw_from(self, start: int, end: int, observation: Observation) -> None:
+        """Withdraws the further rows of an earlier response of the node."""
+        request = request_of(observation.keys[0])
+        keys = [row_key(request, row) for row in range(start, end)]
+        self._session.load(keys)
+        for key in keys:
+            self._withdraw(RowFiling(self._session.find(key), (key,), observation.rows[0]))
+
+    def _withdraw(self, filing: RowFiling) -> None:
+        assert filing.loaded is not None
+        loaded = self._current(filing.loaded)
+        row = filing.row.filed_under(loaded.indexes_of(filing.keys))
+        if row.prediction is not None:
+            withdraw_row(loaded.record, row.prediction, self._aggregator)
 
     def _match_filing(self, filing: Filing) -> bool:
         """Matches what was filed; tells whether it is a truth that waits."""
@@ -168,3 +210,11 @@ class Batch:
         )
         if seconds is not None:
             self._aggregator.latency(observation.labels, seconds)
+
+
+def _first_filing(observation: Observation, filed: LoadedRecord | list[Filing]) -> RowFiling:
+    """Tells where the first row of a response was filed."""
+    if isinstance(filed, LoadedRecord):
+        return RowFiling(filed, observation.keys, observation.rows[0])
+    assert isinstance(filed[0], RowFiling)
+    return filed[0]

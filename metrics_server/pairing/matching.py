@@ -90,7 +90,7 @@ def match_row(record: PairingRecord, row: RowObservation, sink: EffectSink) -> b
     Returns:
         Whether it brings a truth that waits for its prediction.
     """
-    if not (record.predictions or record.truths or record.rewards):
+    if not (record.predictions or record.truths or record.rewards or record.withdrawn):
         _open(record, row, sink)
         return row.truth is not None and (row.prediction is None or not row.truth.covers(row.prediction.labels))
     changed = None if row.prediction is None else _take_prediction(record, row.prediction, sink)
@@ -113,9 +113,33 @@ def match_listed(record: PairingRecord, truth: Truth, sink: EffectSink) -> None:
 
 def match_alias(record: PairingRecord, key_indexes: bytes, sink: EffectSink) -> None:
     """Files the logged predictions of a request under all its keys, its own first, and settles what stands now."""
-    for prediction in record.predictions:
+    for prediction in (*record.predictions, *record.withdrawn):
         if prediction.logged and prediction.key_indexes[0] == key_indexes[0]:
             _add_keys(prediction, key_indexes)
+    settle(record, sink)
+
+
+def standing_rows(record: PairingRecord, prediction: Prediction) -> int:
+    """Counts the rows of this node's answer, by the record of the first row; 0 if none is logged."""
+    return next((one.row_count for one in record.predictions if one.is_same(prediction)), 0)
+
+
+def withdraw_row(record: PairingRecord, prediction: Prediction, sink: EffectSink) -> None:
+    """Takes out a row of a response, or does not take it in: the answer of its node has fewer rows."""
+    for withdrawn in record.withdrawn:
+        if withdrawn.is_same(prediction):
+            _add_keys(withdrawn, prediction.key_indexes)
+            return
+    kept = next((one for one in record.predictions if one.is_same(prediction)), None)
+    if kept is None:
+        kept = _add_prediction(record, prediction, sink)  # it was in the log, and counts as such
+    _add_keys(kept, prediction.key_indexes)
+    _retract(kept, sink)
+    if kept.row is not None:
+        sink.retract_row(kept.row)
+    kept.row, kept.value = None, None
+    record.predictions = [one for one in record.predictions if one is not kept]
+    record.withdrawn.append(kept)
     settle(record, sink)
 
 
@@ -173,10 +197,23 @@ def _open(record: PairingRecord, row: RowObservation, sink: EffectSink) -> None:
 
 def _add_prediction(record: PairingRecord, prediction: Prediction, sink: EffectSink) -> Prediction:
     prediction = copy(prediction)  # the row itself stays as it is: it may have to be applied again
+    is_new = not record.withdrawn or not _recall(record, prediction)
     record.predictions.append(prediction)
     if prediction.logged:
-        prediction.row = sink.apply_row(prediction, first=True)
+        prediction.row = sink.apply_row(prediction, first=is_new)
     return prediction
+
+
+def _recall(record: PairingRecord, prediction: Prediction) -> bool:
+    """Makes a prediction the one that was withdrawn, if the same was; tells whether it was."""
+    for withdrawn in record.withdrawn:
+        if withdrawn.is_same(prediction):
+            record.withdrawn.remove(withdrawn)
+            _add_keys(prediction, withdrawn.key_indexes)
+            prediction.first_pair_counted = withdrawn.first_pair_counted
+            prediction.is_delay_counted = withdrawn.is_delay_counted
+            return True
+    return False
 
 
 def _take_prediction(record: PairingRecord, arrived: Prediction, sink: EffectSink) -> Prediction | None:
@@ -190,7 +227,7 @@ def _take_prediction(record: PairingRecord, arrived: Prediction, sink: EffectSin
         _fold_carried(record, kept, other, sink)
     _add_keys(kept, arrived.key_indexes)
     kept.add_candidates(arrived.candidates)
-    kept.row_count = max(kept.row_count, arrived.row_count)
+    kept.row_count = _row_count(kept, arrived)
     before = [kept.at, *kept.content]
     # When only feedback tells of a prediction, it was made at the latest when the earliest of them was sent.
     at = arrived.at if arrived.logged else min(kept.at, arrived.at)
@@ -204,6 +241,16 @@ def _take_prediction(record: PairingRecord, arrived: Prediction, sink: EffectSin
         sink.retract_row(kept.row)
         kept.row = sink.apply_row(kept, first=False)
     return kept if is_changed else None
+
+
+def _row_count(kept: Prediction, arrived: Prediction) -> int:
+    """Counts the rows of the answer: those of the response with the larger path.
+
+    Of equal paths, and of feedback, the most: each may be about some rows alone, as what is looked up in Elasticsearch.
+    """
+    if kept.logged and kept.path_size != arrived.path_size:
+        return max(kept, arrived, key=lambda one: one.path_size).row_count
+    return max(kept.row_count, arrived.row_count)
 
 
 def _fold_carried(record: PairingRecord, kept: Prediction, other: Prediction, sink: EffectSink) -> None:

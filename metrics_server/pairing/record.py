@@ -125,7 +125,7 @@ class Prediction(msgspec.Struct, array_like=True, gc=False):
         path_size: of a logged one, how many nodes its requestPath names.
         failure: why `truth` makes no pair, as it was counted.
         is_delay_counted: of a logged one, whether the delay of its first label was counted.
-        row_count: how many rows its event had.
+        row_count: how many rows its event had; of a logged one the answer of its node.
     """
 
     labels: Labels
@@ -297,6 +297,7 @@ class PairingRecord(msgspec.Struct, array_like=True, gc=False):
         is_erased: whether the request was erased, so that nothing is taken of it any more. Its other fields are empty,
             but for the keys that lead here.
         comparisons: of its predictions, as they were counted.
+        withdrawn: logged predictions that do not stand, because the answer of their node has fewer rows.
     """
 
     event_digests: list[bytes] = []
@@ -311,6 +312,7 @@ class PairingRecord(msgspec.Struct, array_like=True, gc=False):
     numbered_keys: bytes = b""
     is_erased: bool = False
     comparisons: list[Comparison] = []
+    withdrawn: list[Prediction] = []
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -378,6 +380,7 @@ def absorb_record(record: PairingRecord, own: bytes, key: bytes, other: PairingR
     record.request_aliases += [pair for pair in other.request_aliases if pair not in record.request_aliases]
     record.row_count = max(record.row_count, other.row_count)
     record.comparisons += other.comparisons
+    record.withdrawn += other.withdrawn
     for event in other.event_digests:
         if event not in record.event_digests:
             remember_event(record, event)
@@ -387,7 +390,7 @@ def remap_key_indexes(record: PairingRecord, new_indexes: bytes) -> None:
     """Renumbers the keys of a record: what was filed under index i is filed under new_indexes[i]."""
     table = new_indexes + bytes(256 - len(new_indexes))
     record.numbered_keys = record.numbered_keys.translate(table)
-    for prediction in record.predictions:
+    for prediction in (*record.predictions, *record.withdrawn):
         prediction.key_indexes = prediction.key_indexes.translate(table)
     for truth in (*record.truths, *record.flat_truths):
         truth.key_indexes_by_preference = truth.key_indexes_by_preference.translate(table)

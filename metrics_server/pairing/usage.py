@@ -8,7 +8,7 @@ Sums:
     kept/events: keys of events without a request id.
     pending/predictions, pending/truths: rows that wait for the other side.
     pending/since / s: rows of both kinds that were received in the quarter of an hour from the second s on.
-    pending/unpredicted_since / s: the truths among them that wait in records without any prediction.
+    pending/unpredicted_since / s: the truths among them that wait in records without any prediction, withdrawn or not.
 
 Sums know when rows were received to a quarter of an hour, or there would be too many; to the second that is known in
 memory, of what this process has received.
@@ -67,7 +67,7 @@ class UsageDelta:
             self._truths += sign * truths
             at, by_second = record.received_at, self.pending_by_second
             by_second[at] = by_second.get(at, 0) + sign * (predictions + truths)
-            if not record.predictions:
+            if not record.predictions and not record.withdrawn:
                 self._unpredicted[at] = self._unpredicted.get(at, 0) + sign * truths
 
     def add_event_keys(self, count: int) -> None:

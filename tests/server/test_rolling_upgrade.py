@@ -14,7 +14,7 @@ from tests.support.running import RESPONSE, ROOT, RunningServer, ce
 from tests.support.waiting import until
 
 NEXT = (sys.executable, "-P", str(ROOT / "tests/support/next_version.py"))
-COLOR = 12  # the place of the new field
+COLOR = 13  # the place of the new field
 
 
 def _predict(server: RunningServer, first: int, count: int) -> None:

@@ -28,8 +28,8 @@ _changed("metrics_server.store.postgres.sql", "SCHEMA_VERSION = 1\n", "SCHEMA_VE
 )
 _changed(
     "metrics_server.pairing.record",
-    "    comparisons: list[Comparison] = []\n",
-    '    comparisons: list[Comparison] = []\n    color: str = ""\n',
+    "    withdrawn: list[Prediction] = []\n",
+    '    withdrawn: list[Prediction] = []\n    color: str = ""\n',
 )
 session = _changed(
     "metrics_server.pairing.session",

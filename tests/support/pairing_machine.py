@@ -257,6 +257,7 @@ class Known:
 
     def __init__(self, history: Iterable[Sent]) -> None:
         history = list(history)
+        self.rows_of = self._standing_rows(history)
         self.logged = self._logged(history)
         self.all_carried = self._carried(history)
         self.carried = [one for one in self.all_carried if not self._gives_way(one, self.all_carried)]
@@ -284,12 +285,22 @@ class Known:
                 first = ids_of(one)[0]
                 keys = {*keys_of(one, row), *((name, row) for name in named.get(first, ()))}
                 order = len(one.path), *order_of(one.time, [one.labels, value, slices_of(one.tenant)])
-                said = Prediction(one.labels, one.time, value, one.tenant, order, keys, len(one.response or ()))
+                said = Prediction(one.labels, one.time, value, one.tenant, order, keys, self.rows_of[first, one.labels])
                 before = found.get((first, one.labels, row), said)
                 found[first, one.labels, row] = stands = max(before, said, key=lambda each: each.order)
                 stands.keys |= before.keys | keys
-                stands.rows = max(before.rows, len(one.response or ()))
-        return list(found.values())
+        self.seen = Counter(labels for _, labels, _ in found)
+        return [said for (first, labels, row), said in found.items() if row < self.rows_of[first, labels]]
+
+    @staticmethod
+    def _standing_rows(history: list[Sent]) -> dict[tuple[str, Labels], int]:
+        """How many rows the answer of a node has: as many as there are in any response with the largest path."""
+        by_node: dict[tuple[str, Labels], list[tuple[int, int]]] = {}
+        for one in history:
+            if one.kind == EventKind.RESPONSE:
+                order = len(one.path), len(one.response or ())
+                by_node.setdefault((ids_of(one)[0], one.labels), []).append(order)
+        return {node: max(orders)[-1] for node, orders in by_node.items()}
 
     def _carried(self, history: list[Sent]) -> list[Prediction]:
         found: list[Prediction] = []
@@ -534,7 +545,7 @@ class Bench(PlainBench):
                         kept.PENDING_PREDICTIONS: predictions,
                         kept.PENDING_TRUTHS: truths,
                         since: predictions + truths,
-                        unpredicted: 0 if case.predictions else truths,
+                        unpredicted: 0 if case.predictions or case.withdrawn else truths,
                     },
                 )
         return sums
@@ -774,7 +785,7 @@ class Pairing(RuleBasedStateMachine):
             if not series.identity.slice:
                 failed = LABELS + LabelStatus.UNSCORABLE
                 assert ever.get(failed, 0.0) - retracted.get(failed, 0.0) == unscorable[series.labels]
-                assert ever.get(PREDICTIONS, 0.0) == net.get(LOGGED, 0.0)
+                assert ever.get(PREDICTIONS, 0.0) == known.seen[series.labels]
 
 
 def histories(examples: int, steps: int) -> settings:
