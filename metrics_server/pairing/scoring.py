@@ -16,6 +16,10 @@ logger = logging.getLogger(__name__)
 
 _FLOATS, _TEXTS = frozenset((float,)), frozenset((str,))
 
+# Of the sums of a call: what any number of pairs of any weight adds up to stays far from infinity, which could not be
+# taken back. The squares of the largest numbers that arrive are 1e24.
+LARGEST_SUM = 1e200
+
 
 def increments_of(series: Series, model: MetricModel, pairs: list[tuple[RowValue, RowValue]]) -> tuple[Sums, int]:
     """Computes the model's increments of pairs, in a call for each combination of kinds; counts those it refused."""
@@ -67,8 +71,12 @@ def _one_by_one(
 def _call(model: MetricModel, rows: Iterable[tuple[RowValue, RowValue]]) -> dict[str, float]:
     truths, predictions = zip(*rows, strict=True)
     sums = model.increments(array_of(truths), array_of(predictions))
-    is_plain = _FLOATS.issuperset(map(type, sums.values())) and _TEXTS.issuperset(map(type, sums))
-    checked = dict(sums) if is_plain else {str(name): float(value) for name, value in sums.items()}
-    if not math.isfinite(sum(checked.values())):  # which no finite ones come to: numbers beyond 1e12 do not arrive
-        raise ValueError("a sum is not finite")  # it would erase what it is added to
+    checked = dict(sums) if _is_plain(sums) else {str(name): float(value) for name, value in sums.items()}
+    if not math.hypot(*checked.values()) <= LARGEST_SUM:  # NaN is not; to look at each takes longer
+        raise ValueError("a sum is not finite, or too large")  # it would erase what it is added to
     return checked
+
+
+def _is_plain(sums: Sums) -> bool:
+    """Tells whether a copy is all it takes: a dictionary, not what only resembles one, from strings to floats."""
+    return type(sums) is dict and _FLOATS.issuperset(map(type, sums.values())) and _TEXTS.issuperset(map(type, sums))

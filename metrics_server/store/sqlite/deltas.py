@@ -2,11 +2,13 @@
 
 A commit appends one row, whatever the number of its sums: of many series each sum would change a page of its own in the
 table. Some thousand sums later all are folded together, when most stand for several additions. Whoever reads sums adds
-those that wait; a delta is deleted in the transaction that folds it, so each counts once.
+those that wait; a delta is deleted in the transaction that folds it, so each counts once. Whoever reads one series asks
+for the deltas that name it, and decodes of these the sums of that series alone.
 """
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections.abc import Iterable, Mapping
 from typing import TypeAlias
@@ -21,26 +23,28 @@ from metrics_server.store.sqlite.sql import (
     COUNT_DELTAS,
     DELETE_IF_ZERO,
     DELTAS,
+    DELTAS_OF,
     PUT_DELTA,
     write,
 )
 
-# Additions that wait at most. A fold of as many holds commits up for some 0.2 s if each is to a sum of its own; of a
-# thousand series in a minute it makes 20,000 rows of them. A reader decodes them all, in a hundredth of a second.
+# Additions that wait at most. A fold of as many holds commits up for some 0.2 s, for twice that if each is to a sum of
+# its own; of a thousand series in a minute it makes 20,000 rows of them. Who reads all series takes 0.05 s longer.
 MOST_WAITING = 100_000
 
 BySeriesAndBucket: TypeAlias = "Mapping[tuple[int, Bucket], Sums]"
-_Rows: TypeAlias = list[tuple[int, int, int, dict[str, float]]]  # series, width, start, sums
+_Rows: TypeAlias = list[tuple[int, int, int, msgspec.Raw]]  # series, width, start, sums
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_Rows).decode
+_decode_sums = msgspec.msgpack.Decoder(dict[str, float]).decode
 
 
 class Deltas:
-    """The deltas of one connection, the only one that writes."""
+    """The deltas of one connection, the only one that writes; made anew when one of its transactions is rolled back."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
-        self._waiting: int  # about: a transaction that is rolled back is not taken out
+        self._waiting: int
         (self._waiting,) = connection.execute(COUNT_DELTAS).fetchone()
 
     def append(self, connection: sqlite3.Connection, sums: BySeriesAndBucket) -> None:
@@ -48,8 +52,12 @@ class Deltas:
         if not sums:
             return
         count = sum(map(len, sums.values()))
+        if not math.isfinite(sum(sum(added.values()) for added in sums.values())):
+            # Infinities of two commits may come to NaN, which no row holds: they would never be folded.
+            raise sqlite3.IntegrityError("a number that is added to a sum is not finite")
         rows = [(series_id, *bucket, added) for (series_id, bucket), added in sums.items()]
-        connection.execute(PUT_DELTA, (count, _encode(rows)))
+        named = b"".join(map(_name, {series_id for series_id, _ in sums}))
+        connection.execute(PUT_DELTA, (count, named, _encode(rows)))
         self._waiting += count
         if self._waiting > MOST_WAITING:
             self.fold(connection)
@@ -76,11 +84,20 @@ def added_up(
 ) -> dict[tuple[int, Bucket], dict[str, float]]:
     """Adds up all deltas that wait; those of one series alone, if it is named."""
     found: dict[tuple[int, Bucket], dict[str, float]] = {}
-    for (encoded,) in connection.execute(DELTAS):
-        for series, width, start, added in _decode(encoded):
-            if series_id is None or series == series_id:
-                add_plain(found.setdefault((series, Bucket(width, start)), {}), added.items())
+    deltas = connection.execute(DELTAS) if series_id is None else connection.execute(DELTAS_OF, (_name(series_id),))
+    for (encoded,) in deltas:
+        try:
+            for series, width, start, added in _decode(encoded):
+                if series_id is None or series == series_id:
+                    add_plain(found.setdefault((series, Bucket(width, start)), {}), _decode_sums(added).items())
+        except msgspec.DecodeError as error:
+            raise sqlite3.DatabaseError(f"the table of deltas is damaged: {error}") from error
     return found
+
+
+def _name(series_id: int) -> bytes:
+    """Encodes a series for `DELTAS_OF`, which may also find it across two names: rows are told apart again."""
+    return series_id.to_bytes(8, "big", signed=True)
 
 
 def add_plain(target: dict[str, float], items: Iterable[tuple[str, float]]) -> None:

@@ -19,9 +19,9 @@ CREATE TABLE registers (
 ) WITHOUT ROWID;
 """
 
-# What commits have added to sums, see `deltas`; `count` sums each.
+# What commits have added to sums, see `deltas`: `count` sums each, of these series, eight bytes for each.
 _DELTAS = """
-CREATE TABLE deltas (id INTEGER PRIMARY KEY, count INTEGER NOT NULL, sums BLOB NOT NULL);
+CREATE TABLE deltas (id INTEGER PRIMARY KEY, count INTEGER NOT NULL, series BLOB NOT NULL, sums BLOB NOT NULL);
 """
 
 SCHEMA = f"""
@@ -80,8 +80,9 @@ DELETE_RECORDS = """DELETE FROM records WHERE id IN (SELECT records.id FROM (VAL
 CROSS JOIN records ON records.key = gone.column1 AND records.version = gone.column2)"""
 ADD_SUMS = """INSERT INTO sums (series, width, start, component, value) VALUES {rows}
 ON CONFLICT (width, start, series, component) DO UPDATE SET value = value + excluded.value"""
-PUT_DELTA = "INSERT INTO deltas (count, sums) VALUES (?, ?)"
+PUT_DELTA = "INSERT INTO deltas (count, series, sums) VALUES (?, ?, ?)"
 DELTAS = "SELECT sums FROM deltas ORDER BY id"
+DELTAS_OF = "SELECT sums FROM deltas WHERE instr(series, ?) ORDER BY id"
 COUNT_DELTAS = "SELECT coalesce(sum(count), 0) FROM deltas"
 CLEAR_DELTAS = "DELETE FROM deltas"
 # One by one: for a list of keys SQLite reads the whole table.

@@ -191,6 +191,7 @@ class SqliteStore(SoleWriter, ConnectedStore[sqlite3.Connection]):
         finally:
             if self._connection is not None and self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
+                self._deltas = Deltas(self._connection)  # counts again what waits
 
     @contextmanager
     def _transaction(self, begin: str = "BEGIN IMMEDIATE") -> Iterator[sqlite3.Connection]:
