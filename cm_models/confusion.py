@@ -15,7 +15,7 @@ import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -143,7 +143,7 @@ class Matrix:
         )
         return cls(labels, pairs, correct, hits, support, predicted, cells, effective_weight(sums, pairs))
 
-    @property
+    @cached_property
     def has_merged_errors(self) -> bool:
         """Whether different classes were taken for each other within `__other__`: how often by chance is not known."""
         truth, prediction, hit, count = self.cells
