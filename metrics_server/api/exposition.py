@@ -7,6 +7,7 @@ telemetry is small and goes through prometheus_client.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
@@ -23,7 +24,7 @@ from metrics_server.metrics.components import LABELS, PREDICTED, PREDICTIONS
 from metrics_server.metrics.custom_metric import METHOD, PREDICT, CustomType, exposed_names
 from metrics_server.metrics.duration_histogram import DELAY, LATENCY, cumulated
 from metrics_server.metrics.labels import LabelStatus
-from metrics_server.metrics.model import OTHER_CLASSES, SELDON_PREFIX
+from metrics_server.metrics.model import OTHER_CLASSES, SELDON_PREFIX, Sample
 from metrics_server.metrics.sums import Sums
 from metrics_server.metrics.window import CUMULATIVE, CUMULATIVE_REAPPLIED, CUMULATIVE_RETRACTED
 from metrics_server.pairing.exemplar import WRONG, Exemplars
@@ -100,14 +101,16 @@ class _SeriesLines:
 
     has_created: bool  # whether each counter has a `_created` line: since when it counts
     exposure: Exposure = Exposure.FULL
-    families: dict[_Family, list[str]] = field(default_factory=dict)
+    gauges: defaultdict[str, list[str]] = field(default_factory=partial(defaultdict, list))
+    counters: defaultdict[str, list[str]] = field(default_factory=partial(defaultdict, list))
+    histograms: defaultdict[str, list[str]] = field(default_factory=partial(defaultdict, list))
     exemplars: Callable[[int], str] = _no_exemplar  # what stands behind the value of a place, see `Exemplars`
 
     def gauge(self, name: str, labels: str, value: float) -> None:
-        self._lines(name, GAUGE).append(f"{name}{{{labels}}} {value!r}\n")
+        self.gauges[name].append(f"{name}{{{labels}}} {value!r}\n")
 
     def counter(self, name: str, labels: str, value: float, created_at: float, exemplar: str = "") -> None:
-        lines = self._lines(name, COUNTER)
+        lines = self.counters[name]
         lines.append(f"{name}_total{{{labels}}} {value!r}{exemplar}\n")
         if self.has_created:
             lines.append(f"{name}_created{{{labels}}} {created_at!r}\n")
@@ -123,7 +126,7 @@ class _SeriesLines:
         exemplars: Iterable[str] = repeat(""),
     ) -> None:
         """`exemplars` are those of the buckets, "" for none."""
-        lines = self._lines(name, HISTOGRAM)
+        lines = self.histograms[name]
         count = 0.0
         for (bound, count), exemplar in zip(buckets, exemplars, strict=False):  # which may not end
             lines.append(f'{name}_bucket{{{labels},le="{bound}"}} {count!r}{exemplar}\n')
@@ -132,13 +135,8 @@ class _SeriesLines:
             lines.append(f"{name}_created{{{labels}}} {created_at!r}\n")
 
     def texts(self) -> dict[_Family, str]:
-        return {family: "".join(lines) for family, lines in self.families.items()}
-
-    def _lines(self, name: str, kind: str) -> list[str]:
-        lines = self.families.get((name, kind))
-        if lines is None:
-            lines = self.families[name, kind] = []
-        return lines
+        by_kind = ((GAUGE, self.gauges), (COUNTER, self.counters), (HISTOGRAM, self.histograms))
+        return {(name, kind): "".join(lines) for kind, by_name in by_kind for name, lines in by_name.items()}
 
 
 class _SeriesText(NamedTuple):
@@ -270,8 +268,8 @@ class Exposition:
         lines = _SeriesLines(has_created=False)  # there are no counters
         for name, labels, value in self._judged():
             lines.gauge(name, _label_text(labels), value)
-        if lines.families:
-            yield _SeriesText(None, lines.texts(), {}, 0)
+        if texts := lines.texts():
+            yield _SeriesText(None, texts, {}, 0)
 
     def _series_text(self, series: Series, *, is_openmetrics: bool) -> _SeriesText:
         version = (
@@ -302,8 +300,8 @@ class Exposition:
         self._collect_counters(lines, series, labels, totals)
         if not slice_label and lines.exposure is Exposure.FULL:  # the ancestor had no slices
             self._collect_ancestor_counters(lines, series, totals)
-        for window, sums in totals.windows.items():
-            self._collect_gauges(lines, series, f'{labels},window="{window}"', sums)
+        for window, samples in self._evaluator.values_by_window(series, totals.windows):
+            _collect_gauges(lines, f'{labels},window="{window}"', samples)
 
     def _collect_counters(self, lines: _SeriesLines, series: Series, labels: str, totals: SeriesTotals) -> None:
         cumulative, retracted = totals.cumulative[CUMULATIVE], totals.cumulative[CUMULATIVE_RETRACTED]
@@ -316,9 +314,12 @@ class Exposition:
     def _collect_ancestor_counters(self, lines: _SeriesLines, series: Series, totals: SeriesTotals) -> None:
         cumulative, reapplied = totals.cumulative[CUMULATIVE], totals.cumulative[CUMULATIVE_REAPPLIED]
         base = self._ancestor.of(series.labels)
+        base_text = _label_text(base)
         for sample in self._evaluator.ancestor_counts(series, cumulative, reapplied):
             if self._seldon_metrics or not sample.name.startswith(SELDON_PREFIX):  # a user's own counters always show
-                lines.counter(sample.name, _label_text({**sample.labels, **base}), sample.value, series.created_at)
+                own = {label: value for label, value in sample.labels.items() if label not in base}
+                labels = f"{_label_text(own)},{base_text}" if own else base_text
+                lines.counter(sample.name, labels, sample.value, series.created_at)
 
     def _collect_custom_metrics(self, lines: _SeriesLines, series: Series, totals: SeriesTotals) -> None:
         """Collects the custom metrics of a model, as the wrapper that it runs in exposes them."""
@@ -331,19 +332,21 @@ class Exposition:
             else:
                 lines.histogram(key, labels, buckets, value, series.created_at)
 
-    def _collect_gauges(self, lines: _SeriesLines, series: Series, window_labels: str, sums: Sums) -> None:
-        has_headline = False
-        for sample in self._evaluator.values(series, sums):
-            name, labels = f"model_{sample.name}", _joined(window_labels, sample.labels)
-            is_headline = not has_headline and not name.startswith(OF_SERVER)
-            has_headline = has_headline or is_headline
-            if not lines.exposure.shows(name, sample.labels, is_headline=is_headline):
-                continue
-            lines.gauge(name, labels, sample.value)
-            if sample.interval is not None and not (sample.labels.keys() & DETAILS):
-                lower, upper = sample.interval
-                lines.gauge(f"{name}_lower", labels, lower)
-                lines.gauge(f"{name}_upper", labels, upper)
+
+def _collect_gauges(lines: _SeriesLines, window_labels: str, samples: Iterable[Sample]) -> None:
+    has_headline = False
+    for sample_name, extra, value, interval, _ in samples:
+        name = f"model_{sample_name}"
+        is_headline = not has_headline and not name.startswith(OF_SERVER)
+        has_headline = has_headline or is_headline
+        if not lines.exposure.shows(name, extra, is_headline=is_headline):
+            continue
+        labels = _joined(window_labels, extra)
+        lines.gauge(name, labels, value)
+        if interval is not None and DETAILS.isdisjoint(extra):
+            lower, upper = interval
+            lines.gauge(f"{name}_lower", labels, lower)
+            lines.gauge(f"{name}_upper", labels, upper)
 
 
 def _within_memory(texts: Mapping[int, _SeriesText]) -> dict[int, _SeriesText]:
