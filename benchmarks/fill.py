@@ -16,6 +16,7 @@ from metrics_server.store.interface import Change, Store, StoredSeries
 
 MODEL = "cm_models.multiclass_numeric.MultiClassNumeric"
 PROBABILITIES = "cm_models.multiclass_one_hot.MulticlassOneHot"
+AGES = ((MINUTE, 10 * MINUTE), (QUARTER, 12 * HOUR), (QUARTER, 3 * DAY), (DAY, 12 * DAY))  # by width
 COUNT = 10.0  # pairs in every cell of every matrix
 
 
@@ -41,9 +42,10 @@ def sums_stored(store: Store) -> int:
 
 
 def _starts(now: float, buckets: int) -> list[Bucket]:
-    """Returns buckets of all three widths, each of an age at which the server has buckets of that width."""
-    ages = ((MINUTE, 10 * MINUTE), (QUARTER, 12 * HOUR), (DAY, 12 * DAY))  # by width
-    chosen = [(ages[number % 3], number // 3) for number in range(buckets)]
+    """Returns buckets of an age within each of the default windows and beyond the one before, so that the sums of all
+    windows differ; in the width that the server has them in at that age.
+    """
+    chosen = [(AGES[number % len(AGES)], number // len(AGES)) for number in range(buckets)]
     return [Bucket(width, floor(now - age, width) - steps * width) for (width, age), steps in chosen]
 
 

@@ -35,8 +35,8 @@ from metrics_server.store.sqlite.store import SqliteStore
 from metrics_server.telemetry import Telemetry
 
 START_SHAPE = {"series": 98, "classes": 10, "buckets": 9}  # 100,940 sums
-SCRAPE_SHAPE = {"series": 19, "classes": 10, "buckets": 3}  # 10,000 samples
-FLEET_SHAPE = {"series": 1000, "classes": 3, "buckets": 3, "rows": 200}  # of probabilities
+SCRAPE_SHAPE = {"series": 19, "classes": 10, "buckets": 4}  # 10,000 samples
+FLEET_SHAPE = {"series": 1000, "classes": 3, "buckets": 4, "rows": 200}  # of probabilities
 RENDERINGS = 5  # a round
 MANY = 50_000  # samples beyond which one a round takes long enough
 ASKED_EVERY = 5.0  # seconds

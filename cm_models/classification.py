@@ -29,11 +29,12 @@ from metrics_server.metrics import (
     GaugeSpec,
     Interval,
     Rate,
+    RatioMean,
     Sample,
     SequentialEstimate,
     correlation_interval,
     ratio_interval,
-    ratio_mean_interval,
+    ratio_means,
     share_estimate,
     wilson_interval,
 )
@@ -58,13 +59,12 @@ class Ratio(NamedTuple):
     support: float
     predicted: float
 
-    def denominator(self, matrix: Matrix) -> Array:
-        """Returns the denominator by class, in pairs, shape (k,); 0 where the ratio is undefined."""
-        return matrix.support * self.support + matrix.predicted * self.predicted
-
 
 # tp / (tp + fp), tp / (tp + fn), and 2 tp / (2 tp + fp + fn), their harmonic mean.
 RATIOS = (Ratio("precision", 1, 0, 1), Ratio("recall", 1, 1, 0), Ratio("f1", 2, 1, 1))
+# What a hit, a true and a predicted pair of a class count for in them; shape (3, 1) each.
+_HIT, _TRUE, _PREDICTED = np.array([ratio[1:] for ratio in RATIOS], float).T[:, :, None]
+_EITHER = _TRUE + _PREDICTED
 
 
 def _ratios(name: str, of_a_class: str) -> dict[str, GaugeSpec]:
@@ -133,7 +133,7 @@ def readings(matrix: Matrix, exported: Sequence[str]) -> Iterator[Sample]:
 
 def _overall(matrix: Matrix) -> Iterator[Sample]:
     """Yields the averages over classes and the coefficients, whose variances are made together."""
-    found = [overall for ratio in RATIOS for overall in _averages(matrix, ratio)]
+    found = list(_averages(matrix))
     found += [overall for overall in (_kappa(matrix), _matthews(matrix)) if overall is not None]
     for overall, variance in zip(found, _variances(matrix, [overall.gradient for overall in found]), strict=True):
         bounds = overall.interval(variance)
@@ -148,7 +148,7 @@ def estimate(name: str, matrix: Matrix) -> SequentialEstimate | None:
     """
     if name == "accuracy_ratio":
         return share_estimate(matrix.correct, matrix.pairs, matrix.effective_weight)
-    for overall in (each for ratio in RATIOS for each in _averages(matrix, ratio)):
+    for overall in _averages(matrix):
         if name in overall.names:
             variance = _variances(matrix, [overall.gradient])[0]
             truths = dict(zip(matrix.labels, (matrix.support * matrix.effective_weight).tolist(), strict=True))
@@ -218,39 +218,68 @@ def _variances(matrix: Matrix, gradients: Sequence[Gradient]) -> list[float]:
     return (slope * slope @ count / matrix.effective_weight).tolist()  # type: ignore[no-any-return]
 
 
-def _averages(matrix: Matrix, ratio: Ratio) -> Iterator[Overall]:
-    """The macro average (all classes alike) and the one weighted by their support."""
-    denominator = ratio.denominator(matrix)
-    defined = denominator > 0
-    if not (count := int(defined.sum())):
+class _ClassRatios(NamedTuple):
+    """The three `RATIOS` of every class, shape (3, k).
+
+    Attributes:
+        denominator: in pairs; 0 where the ratio is undefined.
+        inverse: of the denominator, or 0.
+        values: the ratios, or 0.
+    """
+
+    denominator: Array
+    inverse: Array
+    values: Array
+
+    @classmethod
+    def of(cls, matrix: Matrix) -> _ClassRatios:
+        denominator = matrix.support * _TRUE + matrix.predicted * _PREDICTED
+        inverse = np.divide(1.0, denominator, out=np.zeros_like(denominator), where=denominator > 0)
+        return cls(denominator, inverse, matrix.hits * _HIT * inverse)
+
+    def means(self, matrix: Matrix) -> list[RatioMean]:
+        """The plain mean of each ratio over the classes."""
+        # The variance of a class's own ratio, times the square of its denominator: of hits, misses and false alarms.
+        spread = (
+            matrix.hits * (_HIT - _EITHER * self.values) ** 2
+            + (matrix.support - matrix.hits) * (_TRUE * self.values) ** 2
+            + (matrix.predicted - matrix.hits) * (_PREDICTED * self.values) ** 2
+        )
+        of_one = self.inverse / matrix.effective_weight
+        return ratio_means(self.values, spread * self.inverse * of_one, _EITHER * of_one)
+
+
+def _averages(matrix: Matrix) -> Iterator[Overall]:
+    """The macro average of each ratio (all classes alike), and the one weighted by their support where that is defined;
+    nothing without a class.
+    """
+    if not matrix.labels:
         return
-    inverse = np.divide(1.0, denominator, out=np.zeros_like(denominator), where=defined)
-    values = ratio.hits * matrix.hits * inverse
+    ratios = _ClassRatios.of(matrix)
+    defined = ratios.denominator > 0
+    # By average, the macro one first, then by ratio and class: shape (2, 3, k).
+    weights = defined * np.array([np.ones_like(matrix.support), matrix.support])[:, None]
+    totals = weights.sum(axis=2, keepdims=True)
+    scale = np.where(totals > 0, totals, 1.0)
+    means = (weights * ratios.values).sum(axis=2, keepdims=True) / scale
+    slope = weights * ratios.inverse / scale
+    fall = slope * ratios.values
+    by_support = -_TRUE * fall
+    by_support[1] += defined * (ratios.values - means[1]) / scale[1]  # the weights move with it
+    macro, weighted = map(_gradients, slope * _HIT, by_support, -_PREDICTED * fall)
+    supports = totals[1, :, 0] * matrix.effective_weight
+    rows = zip(RATIOS, ratios.means(matrix), macro, means[1, :, 0].tolist(), weighted, supports.tolist(), strict=True)
+    for ratio, mean, gradient, value, weighted_gradient, support in rows:
+        names = (f"{ratio.name}_macro_ratio", *(("balanced_accuracy_ratio",) if ratio.name == "recall" else ()))
+        yield Overall(names, mean.value, gradient, mean.interval)
+        if support > 0:
+            interval = partial(ratio_interval, value, trials=support)
+            yield Overall((f"{ratio.name}_weighted_ratio",), value, weighted_gradient, interval)
 
-    def gradient(weights: Array | float, by_support: Array | float) -> Gradient:
-        slope = weights * values * inverse
-        return Gradient(ratio.hits * weights * inverse, by_support - ratio.support * slope, -ratio.predicted * slope)
 
-    macro = float(values.sum()) / count
-    names = (f"{ratio.name}_macro_ratio", *(("balanced_accuracy_ratio",) if ratio.name == "recall" else ()))
-    scale = ratio.support + ratio.predicted
-    # The variance of each class's own ratio, times the square of its denominator: of hits, misses and false alarms.
-    spread = (
-        matrix.hits * (ratio.hits - scale * values) ** 2
-        + (matrix.support - matrix.hits) * (ratio.support * values) ** 2
-        + (matrix.predicted - matrix.hits) * (ratio.predicted * values) ** 2
-    )
-    variances = (spread * inverse * inverse / matrix.effective_weight)[defined]
-    trials = (denominator / scale * matrix.effective_weight)[defined]
-    yield Overall(
-        names, macro, gradient(1 / count, 0.0), partial(ratio_mean_interval, values[defined], variances, trials)
-    )
-    support = np.where(defined, matrix.support, 0.0)
-    if (total := float(support.sum())) > 0:
-        weighted = float(values @ support) / total
-        by_support = np.where(defined, values - weighted, 0.0) / total
-        interval = partial(ratio_interval, weighted, trials=total * matrix.effective_weight)
-        yield Overall((f"{ratio.name}_weighted_ratio",), weighted, gradient(support / total, by_support), interval)
+def _gradients(hits: Array, support: Array, predicted: Array) -> list[Gradient]:
+    """Makes one of each row."""
+    return list(map(Gradient, hits, support, predicted))
 
 
 def _kappa(matrix: Matrix) -> Overall | None:

@@ -15,7 +15,7 @@ import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -76,7 +76,13 @@ def increments_of(y_true: Iterable[str], y_pred: Iterable[str], known: Collectio
 def cells_of(sums: Sums) -> dict[tuple[str, str], float]:
     """Returns the cells of the matrix, (truth, prediction) -> pairs, without those that are empty but for rounding."""
     least = sums.get("pairs", 0.0) * ROUNDING
-    return {cell: count for name, count in sums.items() if (cell := _cell_of(name)) is not None and count > least}
+    cells = zip(map(_cell_of, sums), sums.values(), strict=True)
+    return {cell: count for cell, count in cells if cell is not None and count > least}
+
+
+def occurring(cells: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    """Returns the classes of these cells, in the order in which they come."""
+    return tuple(dict.fromkeys(label for cell in cells for label in cell))
 
 
 @lru_cache(65536)
@@ -135,7 +141,7 @@ class Matrix:
         # After weighted corrections a rounding error is left.
         correct = min(max(0.0, sums.get("correct", 0.0)), pairs or math.inf)
         found = cells_of(sums)
-        labels = tuple(dict.fromkeys(label for cell in found for label in cell))
+        labels = occurring(found)
         truth, prediction, hit, count = cells = _cell_arrays(found, labels, correct)
         hits, support, predicted = (
             np.bincount(at, weights=each, minlength=len(labels))
@@ -143,7 +149,7 @@ class Matrix:
         )
         return cls(labels, pairs, correct, hits, support, predicted, cells, effective_weight(sums, pairs))
 
-    @property
+    @cached_property
     def has_merged_errors(self) -> bool:
         """Whether different classes were taken for each other within `__other__`: how often by chance is not known."""
         truth, prediction, hit, count = self.cells

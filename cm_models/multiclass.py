@@ -8,7 +8,16 @@ from typing import ClassVar
 
 from cm_models import classification, confusion
 from cm_models.classification import readings
-from cm_models.confusion import COUNTED, MAX_EXPORTED_CELLS, Matrix, counts_of, increments_of, outcomes
+from cm_models.confusion import (
+    COUNTED,
+    MAX_EXPORTED_CELLS,
+    Matrix,
+    cells_of,
+    counts_of,
+    increments_of,
+    occurring,
+    outcomes,
+)
 from metrics_server.metrics import OTHER_CLASSES, Array, Cell, Cut, Families, Rate, Sample, SequentialEstimate, Sums
 
 MAX_RATED_CLASSES = 10  # that groups are compared by
@@ -66,7 +75,7 @@ class Multiclass:
 
     def counts(self, sums: Sums) -> Iterable[Sample]:
         """Right and wrong pairs, and the cells of the matrix; beyond 30 classes the first 30 and `__other__`."""
-        return counts_of(sums, self.exported(Matrix.of(sums).labels)[:MAX_EXPORTED_CELLS])
+        return counts_of(sums, self.exported(occurring(cells_of(sums)))[:MAX_EXPORTED_CELLS])
 
     def ancestor_counts(self, sums: Sums) -> Iterable[Sample]:
         """The ancestor's counters per class. Its "true negative" of a class equals the true positive: dashboards divide

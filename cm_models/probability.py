@@ -260,8 +260,14 @@ def _reliability(sums: Sums) -> list[tuple[float, float, float]]:
 
 def _ranked(sums: Sums) -> list[tuple[int, list[float]]]:
     """(columns, rows by how many columns stand before the true one) of rows of each width."""
-    widths = {int(name.split(SEPARATOR)[1]) for name in sums if name.startswith(_RANK)}
+    widths = {width for width in map(_width_of, sums) if width is not None}
     return [(width, [max(0.0, sums.get(name, 0.0)) for name in _ranks(width)]) for width in widths]
+
+
+@lru_cache(65536)
+def _width_of(name: str) -> int | None:
+    """The columns of the rows that a component counts by rank; None for any other component."""
+    return int(name.split(SEPARATOR)[1]) if name.startswith(_RANK) else None
 
 
 def _top_k(ranks: list[tuple[int, list[float]]], share: float) -> Iterator[Sample]:

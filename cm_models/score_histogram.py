@@ -54,7 +54,7 @@ EDGES = sorted(
 )
 BINS = len(EDGES) + 1
 PRIOR = 5.0  # pairs of the rarer class that the assumed variance of `roc_auc` counts as
-_EQUAL = [0, -1]  # the bins in which all scores are equal: 0 and 1
+_EQUAL = np.isin(np.arange(BINS), (0, BINS - 1))  # whether all scores of a bin are equal: of 0 and 1
 TINY = 2.0**-500  # in place of a denominator of 0, where the numerator is 0 too
 
 SCORE = component("score", "")
@@ -84,6 +84,13 @@ def bin_of(score: float) -> int:
     return bisect_right(EDGES, score)
 
 
+def _exponential_variance(auc: Array, positives: Array, negatives: Array) -> Array:
+    """The variance of an area of exponential scores, shape (k,) as its arguments (Hanley and McNeil 1982)."""
+    missed = 1 - auc
+    by_class = (positives - 1) * auc * missed * missed / (2 - auc) + (negatives - 1) * auc * auc * missed / (1 + auc)
+    return np.maximum(0.0, auc * missed + by_class) / np.maximum(positives * negatives, TINY)
+
+
 @dataclass(frozen=True)
 class Histograms:
     """The histograms of the scores of k classes.
@@ -106,8 +113,8 @@ class Histograms:
         rounding of weights.
         """
         found: dict[str, list[float]] = {}
-        for name, value in sums.items():
-            if (place := _place_of(name)) is not None and value > least:
+        for place, value in zip(map(_place_of, sums), sums.values(), strict=True):
+            if place is not None and value > least:
                 label, at = place
                 if label not in found:
                     found[label] = [0.0] * (2 * BINS)
@@ -147,7 +154,7 @@ class Histograms:
     @cached_property
     def _negatives_below(self) -> Array:
         """By bin, negatives with a lower score and half of those in it."""
-        return np.cumsum(self.negative, axis=1) - self.negative / 2
+        return self.negative.cumsum(axis=1) - self.negative / 2
 
     def roc_auc_variance(self, effective_weight: float) -> Array:
         """Returns the variance of `roc_auc` (DeLong, DeLong, Clarke-Pearson 1988), drawn to that of Hanley and McNeil
@@ -156,32 +163,24 @@ class Histograms:
         Args:
             effective_weight: see `metrics_server.metrics.confidence`.
         """
-        positives, negatives = (np.maximum(each, TINY) for each in (self.positives, self.negatives))
-        by_positive = self._negatives_below / negatives[:, None] - self.roc_auc[:, None]
-        above = 1 - (np.cumsum(self.positive, axis=1) - self.positive / 2) / positives[:, None] - self.roc_auc[:, None]
-        of_positives = (
-            (self.positive * by_positive * by_positive).sum(axis=1)
-            / positives
-            / np.maximum(positives * effective_weight - 1, 1)
-        )
-        of_negatives = (
-            (self.negative * above * above).sum(axis=1) / negatives / np.maximum(negatives * effective_weight - 1, 1)
-        )
+        auc, pairs = self.roc_auc, np.maximum((self.positives, self.negatives), TINY)
+        below = self.positive.cumsum(axis=1) - self.positive / 2
+        # By kind, positives first, then by class and bin: the share of the others that a pair is on the right side of.
+        placements = np.array((self._negatives_below / pairs[1, :, None], 1 - below / pairs[0, :, None]))
+        deviations = placements - auc[:, None]
+        squares = (np.array((self.positive, self.negative)) * deviations * deviations).sum(axis=2)
+        weights = pairs * effective_weight
+        spread = (squares / pairs / np.maximum(weights - 1, 1)).sum(axis=0)
         # Few scores tell little of their own variance. So that of exponential scores counts as much as `PRIOR` of the
         # rarer class.
-        auc, positives, negatives = self.roc_auc, positives * effective_weight, negatives * effective_weight
-        by_class = (positives - 1) * auc * (1 - auc) ** 2 / (2 - auc) + (negatives - 1) * auc * auc * (1 - auc) / (
-            1 + auc
-        )
-        exponential = np.maximum(0.0, auc * (1 - auc) + by_class) / np.maximum(positives * negatives, TINY)
-        fewer = np.minimum(positives, negatives)
-        return (fewer * (of_positives + of_negatives) + PRIOR * exponential) / (fewer + PRIOR)
+        fewer = weights.min(axis=0)
+        return (fewer * spread + PRIOR * _exponential_variance(auc, *weights)) / (fewer + PRIOR)
 
     @cached_property
     def _from_above(self) -> tuple[Array, Array]:
         """Positives, and all, whose score reaches the lower edge of each bin."""
-        hits = np.cumsum(self.positive[:, ::-1], axis=1)[:, ::-1]
-        return hits, hits + np.cumsum(self.negative[:, ::-1], axis=1)[:, ::-1]
+        hits = self.positive[:, ::-1].cumsum(axis=1)[:, ::-1]
+        return hits, hits + self.negative[:, ::-1].cumsum(axis=1)[:, ::-1]
 
     @cached_property
     def _precision(self) -> Array:
@@ -197,12 +196,11 @@ class Histograms:
         du from 0 to 1.
         """
         hits, reached = self._from_above
-        count = np.where(self.positive + self.negative > 0, self.positive + self.negative, 1.0)
-        before, above = hits - self.positive, reached - self.positive - self.negative
+        pairs = self.positive + self.negative
+        count, before, above = np.maximum(pairs, TINY), hits - self.positive, np.maximum(reached - pairs, TINY)
         share = self.positive / count
-        logarithm = np.where(above > 0, np.log1p(count / np.where(above > 0, above, 1.0)), 0.0)
-        added = self.positive * (share + (before - share * above) / count * logarithm)
-        added[:, _EQUAL] = (self.positive * self._precision)[:, _EQUAL]
+        mixed = share + (before - share * above) / count * np.log1p(count / above)
+        added = self.positive * np.where(_EQUAL, self._precision, mixed)
         return added.sum(axis=1) / np.maximum(self.positives, TINY)
 
     @property
@@ -232,8 +230,8 @@ class Histograms:
         reached, precision = self._from_above[1], self._precision
         share = self.positive / np.maximum(reached, TINY)
         # A score counts for all thresholds below it.
-        falls = np.cumsum(share * precision, axis=1)
-        by_positive = precision - self.average_precision[:, None] + np.cumsum(share, axis=1) - falls
+        falls = (share * precision).cumsum(axis=1)
+        by_positive = precision - self.average_precision[:, None] + share.cumsum(axis=1) - falls
         spread = (self.positive * by_positive * by_positive + self.negative * falls * falls).sum(axis=1)
         return spread / np.maximum(self.positives, TINY) ** 2 / effective_weight
 

@@ -8,6 +8,7 @@ is what groups are compared by, and a `Cell` what pairs are given a value by.
 
 from metrics_server.metrics.confidence import (
     Interval,
+    RatioMean,
     correlation_interval,
     difference_interval,
     effective_weight,
@@ -15,7 +16,7 @@ from metrics_server.metrics.confidence import (
     mean_interval,
     quotient_variance,
     ratio_interval,
-    ratio_mean_interval,
+    ratio_means,
     skewed_mean_interval,
     wilson_interval,
 )
@@ -68,6 +69,7 @@ __all__ = [
     "Moments",
     "Rate",
     "Rated",
+    "RatioMean",
     "Sample",
     "Sequential",
     "SequentialEstimate",
@@ -86,7 +88,7 @@ __all__ = [
     "mean_interval",
     "quotient_variance",
     "ratio_interval",
-    "ratio_mean_interval",
+    "ratio_means",
     "share_estimate",
     "skewed_mean_interval",
     "unseen_variance",

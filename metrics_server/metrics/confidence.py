@@ -13,7 +13,7 @@ which is 0 and absent while no truth carries a weight.
 from __future__ import annotations
 
 import math
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -85,28 +85,55 @@ def correlation_interval(value: float, variance: float, trials: float) -> Interv
     return holding(value, (2 * lower - 1, 2 * upper - 1))
 
 
-def ratio_mean_interval(
-    values: npt.NDArray[Any], variances: npt.NDArray[Any], trials: npt.NDArray[Any], variance: float
-) -> Interval:
-    """The interval of the plain mean of ratios in [0, 1].
+class RatioMean(NamedTuple):
+    """The plain mean of ratios in [0, 1], with what its interval is made of.
 
     The few trials of a rare class often all come out alike, which does not make its ratio certain. So each ratio has
     the variance that it would have with one more trial of either outcome (Laplace's rule).
 
+    Attributes:
+        value: the mean.
+        ratios: how many there are.
+        observed: sum of their variances, as estimated from the pairs.
+        expected: sum of their variances by Laplace's rule.
+        inverse_trials: sum of 1 / trials, of as many trials as give the variance of each.
+    """
+
+    value: float
+    ratios: float
+    observed: float
+    expected: float
+    inverse_trials: float
+
+    def interval(self, variance: float) -> Interval:
+        """Its 95 % interval.
+
+        Args:
+            variance: of the mean, which differs from that of independent ratios when they are wrong together.
+        """
+        square = self.ratios * self.ratios
+        together = variance / self.observed if self.observed > 0 else 1 / square
+        # At 0 and 1 as much is known as from the ratios' own trials together.
+        return ratio_interval(self.value, self.expected * together, square / self.inverse_trials)
+
+
+def ratio_means(
+    values: npt.NDArray[Any], variances: npt.NDArray[Any], inverse_trials: npt.NDArray[Any]
+) -> list[RatioMean]:
+    """Returns the mean of each row of ratios, of which there is at least one.
+
     Args:
-        values: the ratios, shape (k,), k >= 1.
-        variances: of each, shape (k,).
-        trials: of how many trials each is, for those at 0 and 1; shape (k,), above 0.
-        variance: of their mean, which differs from that of independent ratios when they are wrong together.
+        values: the ratios by row, shape (m, k); 0 where one is undefined.
+        variances: of each, shape (m, k); 0 where one is undefined.
+        inverse_trials: 1 / trials of each, for those at 0 and 1, shape (m, k); 0 where one is undefined.
     """
     inner = values * (1 - values)
-    varied = (inner > ROUNDING) & (variances * trials > ROUNDING * inner)
-    trials = np.where(varied, inner / np.where(varied, variances, 1.0), trials)
-    shares = (values * trials + 1) / (trials + 2)
-    observed, expected = float(variances[varied].sum()), float((shares * (1 - shares) / trials).sum())
-    together = variance / observed if observed > 0 else 1 / values.size**2
-    # At 0 and 1 as much is known as from the ratios' own trials together.
-    return ratio_interval(float(values.mean()), expected * together, values.size**2 / float((1 / trials).sum()))
+    varied = (inner > ROUNDING) & (variances > ROUNDING * inner * inverse_trials)
+    observed = variances * varied
+    inverse = np.where(varied, observed / np.where(varied, inner, 1.0), inverse_trials)
+    shares = (values + inverse) / (1 + 2 * inverse)
+    columns = np.array((values, inverse > 0, observed, shares * (1 - shares) * inverse, inverse)).sum(axis=2)
+    return [RatioMean(total / count, count, *sums) for total, count, *sums in columns.T.tolist()]
 
 
 def mean_interval(

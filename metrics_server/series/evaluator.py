@@ -7,7 +7,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from itertools import chain
 from typing import NamedTuple
 
@@ -80,6 +80,16 @@ class Evaluator:
     def exported(self, series: Series) -> list[str]:
         """The classes with values of their own."""
         return list(series.classes)[: self._max_exported_classes]
+
+    def values_by_window(self, series: Series, windows: Mapping[str, Sums]) -> Iterator[tuple[str, Sequence[Sample]]]:
+        """The values of each window; read once for windows with equal sums, as a young or a quiet series has them."""
+        found: list[tuple[Sums, list[Sample]]] = []
+        for window, sums in windows.items():
+            samples = next((samples for known, samples in found if known == sums), None)
+            if samples is None:
+                samples = list(self.values(series, sums))
+                found.append((sums, samples))
+            yield window, samples
 
     def values(self, series: Series, sums: Sums) -> Iterator[Sample]:
         """The values of one window, or of one step of the history. Undefined ones are not yielded."""
@@ -216,12 +226,20 @@ class Evaluator:
 
     def _checked(self, sample: Sample) -> Sample | None:
         """The same with plain floats; None if it cannot be exposed."""
-        if is_exposable(sample.name, sample.labels) and (plain := _plain(sample)) is not None:
+        if _has_names(sample) and (plain := sample if _is_plain(sample) else _plain(sample)) is not None:
             return plain
         if sample.name not in self._refused:
             self._refused.add(sample.name)
             logger.warning("A metric model yields %r, whose name, labels or numbers cannot be exposed", sample.name)
         return None
+
+
+def _has_names(sample: Sample) -> bool:
+    """Tells whether a sample that nobody declared may be exposed under its names."""
+    return isinstance(sample.name, str) and _are_exposable(sample.name, tuple(sample.labels))
+
+
+_are_exposable = lru_cache(1000)(is_exposable)  # the same few names come in every scrape
 
 
 def _plain(sample: Sample) -> Sample | None:
