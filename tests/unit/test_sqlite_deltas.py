@@ -113,16 +113,35 @@ def _nonzero(by_key: Mapping[object, Sums]) -> dict:  # type: ignore[type-arg]
 
 
 def test_what_waits_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After so many additions they are folded into one row for each sum, by the commit that is one too many."""
+    """The commit that is one too many makes one addition to each sum of all that wait; the roll-up folds them."""
     monkeypatch.setattr(deltas, "MOST_WAITING", 5)
     path = tmp_path / "state.db"
     with closing(SqliteStore(str(path))) as store:
-        for expected in (2, 4, 0, 2):
+        for expected in (2, 4, 2, 4, 2):
             store.commit(Change(sums={(1, CUMULATIVE): {"n": 1.0, "x": 2.0}}))
             assert _counted(path) == expected
-        assert store.cumulative(CUMULATIVE) == {1: {"n": 4.0, "x": 8.0}}
+        assert store.cumulative(CUMULATIVE) == {1: {"n": 5.0, "x": 10.0}}
+        assert not _folded(path)
+        store.roll_up(MINUTE, QUARTER, 0)
+        assert _counted(path) == 0
+    assert _folded(path) == [("n", 5.0), ("x", 10.0)]
+
+
+def test_what_is_to_many_sums_is_folded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Additions to so many sums that adding them up would leave most of them are folded instead."""
+    monkeypatch.setattr(deltas, "MOST_WAITING", 5)
+    path = tmp_path / "state.db"
+    with closing(SqliteStore(str(path))) as store:
+        for expected in (3, 0, 3):
+            store.commit(Change(sums={(1, CUMULATIVE): {"n": 1.0, "x": 2.0, "y": 3.0}}))
+            assert _counted(path) == expected
+    assert _folded(path) == [("n", 2.0), ("x", 4.0), ("y", 6.0)]
+
+
+def _folded(path: Path) -> list[tuple[str, float]]:
+    """The table of sums."""
     with closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("SELECT component, value FROM sums").fetchall() == [("n", 3.0), ("x", 6.0)]
+        return connection.execute("SELECT component, value FROM sums").fetchall()
 
 
 def _counted(path: Path) -> int:
