@@ -38,18 +38,19 @@ LAST_USED = "last_(?:prediction|label)[_:]timestamp"  # of which servers tell ea
 
 
 class Scraped(NamedTuple):
-    """Three servers, a Prometheus that scrapes the first, one that scrapes all; a time when all was stored, and one
-    when all verdicts, which may be some seconds old, were of that.
+    """Three servers, a Prometheus that scrapes the first, one that scrapes all; when the traffic ended, a time when all
+    was stored, and one when all verdicts, which may be some seconds old, were of that.
     """
 
     servers: list[RunningServer]
     one: Prometheus
     three: Prometheus
+    sent_at: str
     at: str
     judged_at: str
 
-    def found(self, prometheus: Prometheus, expression: str) -> dict[Labels, float]:
-        at = self.judged_at if "canary_" in expression else self.at
+    def found(self, prometheus: Prometheus, expression: str, at: str | None = None) -> dict[Labels, float]:
+        at = at or (self.judged_at if "canary_" in expression else self.at)
         vector = prometheus.get("query", query=expression, time=at)["result"]
         found = {frozenset(one["metric"].items()): float(one["value"][1]) for one in vector}
         return {labels: value for labels, value in found.items() if not math.isnan(value)}
@@ -75,8 +76,9 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scraped]:
         stack.callback(one.stop)
         stack.callback(three.stop)
         _send(folder, servers)
+        sent_at = str(time.time())
         at, judged_at = (_agreed_at(servers, names) for names in (r"model_\w+_total{", r"model_canary_\w+{"))
-        yield Scraped(servers, Prometheus(one.url), Prometheus(three.url), at, judged_at)
+        yield Scraped(servers, Prometheus(one.url), Prometheus(three.url), sent_at, at, judged_at)
 
 
 def _agreed_at(servers: list[RunningServer], names: str) -> str:
@@ -166,13 +168,13 @@ def _on(instance: str, expression: str) -> str:
 
 
 def test_panels_of_the_server_add_up_what_is_counted_and_nothing_else(scraped: Scraped) -> None:
-    """A rate is the sum of those of the servers; any other value lies within what the servers tell."""
+    """While they are busy, a rate is the sum of those of the servers; any other value lies within what they tell."""
     instances = [f"127.0.0.1:{server.port}" for server in scraped.servers]
     wrong, added_up = [], 0
     for query in {filled(target["expr"], {"job": ".*"}) for p in shown(BOARDS["server"]) for target in p["targets"]}:
-        apart = [scraped.found(scraped.three, _on(instance, query)) for instance in instances]
+        apart = [scraped.found(scraped.three, _on(instance, query), scraped.sent_at) for instance in instances]
         is_sum = re.match(r"sum.*\brate\(|count by", query) is not None and " / " not in query
-        for labels, value in scraped.found(scraped.three, query).items():
+        for labels, value in scraped.found(scraped.three, query, scraped.sent_at).items():
             each = [found[labels] for found in apart if labels in found]
             if is_sum:
                 added_up += sum(each) > 0
