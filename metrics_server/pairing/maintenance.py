@@ -53,6 +53,7 @@ class Maintenance:
         self._swept_at = self._tidied_at = 0.0
         self._has_more = False
         self._is_untidy = False  # the store
+        self._is_look_due = False  # at the objectives
         self._evicted_up_to = 0  # when the newest record was received that had to go before its time
         self._rolling_at: float | None = None
 
@@ -70,6 +71,8 @@ class Maintenance:
             self._minute = minute
         if self._rolling_at is not None and not self._roll_up_one(self._rolling_at):
             self._rolling_at = None
+        if self._is_look_due and self._rolling_at is None:
+            self._look(now, has_upkeep=has_upkeep)
         if self._has_more or _is_due(self._swept_at, SWEEP_SECONDS, now):
             self._sweep(now, has_upkeep=has_upkeep)
         if self._is_untidy or _is_due(self._tidied_at, TIDY_SECONDS, now):
@@ -81,8 +84,15 @@ class Maintenance:
         if has_upkeep:
             self._delete_idle_series(now)
         self._rolling_at = now - self._store.upkeep_delay if has_upkeep else None
+        self._is_look_due = True
+
+    def _look(self, now: float, *, has_upkeep: bool) -> None:
+        """Looks at the objectives. It reads the histories of their series, which is quicker when the roll-up has added
+        up what commits have only appended.
+        """
         if self._objectives is not None:
             self._objectives.look(now, has_upkeep=has_upkeep)
+        self._is_look_due = False
 
     def _sweep(self, now: float, *, has_upkeep: bool) -> None:
         self._has_more = False
