@@ -49,9 +49,8 @@ from metrics_server.telemetry import Telemetry
 
 OPENMETRICS = "application/openmetrics-text"
 CACHED_BYTES = 32 * 2**20  # of compressed text, for each of the two formats
-COMPRESSION = (
-    1  # of zlib: the lines of a series shrink to an eleventh, in a twentieth of the time that they take to make
-)
+# Of zlib: the lines of a series shrink to an eleventh, in a twentieth of the time that they take to make.
+COMPRESSION = 1
 PARTS = 4  # of a page: so many times less is in memory uncompressed while it is written
 EXEMPLAR_CHARACTERS = 128  # of names and values together: more must not be written (OpenMetrics 1.0, Exemplars)
 WRONG_DECISIONS = "decisions", {"correct": "false"}  # a sample that metric models of classes count
