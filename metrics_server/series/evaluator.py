@@ -264,6 +264,8 @@ def _is_plain(sample: Sample) -> bool:
         return False
     if ends is None:
         return True
+    if type(ends) is not tuple or len(ends) != 2:
+        return False
     lower, upper = ends
     return type(lower) is float is type(upper) and not lower - lower and not upper - upper
 
