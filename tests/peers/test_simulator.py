@@ -133,9 +133,17 @@ class Simulation:
         return json.loads(self.text(path))
 
     def labels(self, deployment: str) -> float:
-        """All that were ever matched; a window would lose some while a test runs."""
-        name = rf'^model_labels_total{{.*deployment_name="{deployment}".*status="matched"}} (.*)$'
-        return sum(map(float, re.findall(name, self.text("/v1/metrics"), re.MULTILINE)))
+        """All that were ever matched, less what was taken back: a feedback that overtakes the log of its prediction
+        counts for the predictor that it went to, and then for the one that served. A window would lose some while a
+        test runs.
+        """
+        page = self.text("/v1/metrics")
+
+        def counted(name: str) -> float:
+            line = rf'^{name}{{.*deployment_name="{deployment}".*status="matched"}} (.*)$'
+            return sum(map(float, re.findall(line, page, re.MULTILINE)))
+
+        return counted("model_labels_total") - counted("model_labels_retracted_total")
 
 
 @contextmanager
