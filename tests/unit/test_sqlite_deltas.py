@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metrics_server.metrics.sums import Sums
+from metrics_server.metrics.sums import Sums, add_into
 from metrics_server.metrics.window import CUMULATIVE, MINUTE, QUARTER, Bucket, floor
 from metrics_server.store.interface import Change, StoredSeries
 from metrics_server.store.sqlite import deltas
@@ -68,7 +68,7 @@ def _take(store: SqliteStore, plain: Plain, step: Mapping[tuple[int, Bucket], Su
         rows = {series_id: StoredSeries(series_id, b"", 0.0, 0.0, {}) for series_id, _ in step}
         assert store.commit(Change(sums=dict(step), series=rows))
         for key, sums in step.items():
-            deltas.add_plain(plain[key], sums.items())
+            add_into(plain[key], sums)
 
 
 def _roll_up_plainly(plain: Plain) -> None:
@@ -76,7 +76,7 @@ def _roll_up_plainly(plain: Plain) -> None:
     minutes = [bucket.start for _, bucket in plain if bucket.width == MINUTE and bucket.start < 30 * MINUTE]
     for key in [key for key in plain if minutes and key[1] == Bucket(MINUTE, min(minutes))]:
         into = key[0], Bucket(QUARTER, floor(key[1].start, QUARTER))
-        deltas.add_plain(plain[into], plain.pop(key).items())
+        add_into(plain[into], plain.pop(key))
 
 
 def _compare(store: SqliteStore, plain: Plain) -> None:
@@ -103,7 +103,7 @@ def _added(plain: Mapping[tuple[int, Bucket], Sums], *buckets: Bucket) -> dict[i
     found: defaultdict[int, dict[str, float]] = defaultdict(dict)
     for (series_id, bucket), sums in plain.items():
         if bucket in buckets:
-            deltas.add_plain(found[series_id], sums.items())
+            add_into(found[series_id], sums)
     return _nonzero(found)
 
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import math
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TypeAlias
 
 import msgspec
 
-from metrics_server.metrics.sums import Sums
+from metrics_server.metrics.sums import Sums, add_into
 from metrics_server.metrics.window import Bucket
 from metrics_server.store.sqlite.sql import (
     ADD_SUMS,
@@ -44,8 +44,7 @@ class Deltas:
     """The deltas of one connection, the only one that writes; made anew when one of its transactions is rolled back."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
-        self._waiting: int
-        (self._waiting,) = connection.execute(COUNT_DELTAS).fetchone()
+        self._waiting: int = connection.execute(COUNT_DELTAS).fetchone()[0]
 
     def append(self, connection: sqlite3.Connection, sums: BySeriesAndBucket) -> None:
         """Adds to sums, in the transaction of the connection."""
@@ -82,7 +81,6 @@ class Deltas:
             (series_id, width, start, name, value)
             for width, start, series_id, sums in by_bucket
             for name, value in sums.items()
-            if value
         ]
         write(connection, ADD_SUMS, rows)
         # Sums of what waits are named by the time of receipt: those that came to 0 would only become more.
@@ -104,7 +102,7 @@ def added_up(
         try:
             for series, width, start, added in _decode(encoded):
                 if series_id is None or series == series_id:
-                    add_plain(found.setdefault((series, Bucket(width, start)), {}), _decode_sums(added).items())
+                    add_into(found.setdefault((series, Bucket(width, start)), {}), _decode_sums(added))
         except msgspec.DecodeError as error:
             raise sqlite3.DatabaseError(f"the table of deltas is damaged: {error}") from error
     return found
@@ -115,7 +113,6 @@ def _name(series_id: int) -> bytes:
     return series_id.to_bytes(8, "big", signed=True)
 
 
-def add_plain(target: dict[str, float], items: Iterable[tuple[str, float]]) -> None:
-    """Adds to sums; what comes to 0 stays, as in the table."""
-    for name, value in items:
-        target[name] = target.get(name, 0.0) + value
+def is_in_time(bucket: Bucket, since: int, end: int) -> bool:
+    """Tells whether a bucket is one of time, and starts at `since` or later and before `end`."""
+    return bucket.width > 0 and since <= bucket.start < end

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from metrics_server.errors import StoreUnavailable
-from metrics_server.metrics.sums import Sums
+from metrics_server.metrics.sums import Sums, add_into
 from metrics_server.metrics.window import Bucket, floor
 from metrics_server.store.interface import StepSums, StepSumsStream
 from metrics_server.store.sqlite import deltas
@@ -54,7 +54,7 @@ class HistoryReader:
             for width, start, name, value in connection.execute(HISTORY, _arguments(series_id, since, until)):
                 buckets.setdefault(Bucket(width, start), {})[name] = value
             for bucket, sums in _waiting(connection, series_id, since, until).items():
-                deltas.add_plain(buckets.setdefault(bucket, {}), sums.items())
+                add_into(buckets.setdefault(bucket, {}), sums)
         return dict(buckets)
 
     def steps(self, series_id: int, since: int, until: int, step: int, is_over: Callable[[], bool]) -> StepSumsStream:
@@ -125,7 +125,7 @@ def _waiting(
     """What the deltas add to the time buckets of a series."""
     end = LAST_START if until is None else until
     found = deltas.added_up(connection, series_id)
-    return {bucket: sums for (_, bucket), sums in found.items() if bucket.width > 0 and since <= bucket.start < end}
+    return {bucket: sums for (_, bucket), sums in found.items() if deltas.is_in_time(bucket, since, end)}
 
 
 def _add_up(
@@ -137,11 +137,11 @@ def _add_up(
 ) -> bool:
     """Adds the buckets of a group to sums; tells whether the series has any, for they may be of others alone."""
     arguments = [*chain.from_iterable((bucket.start, bucket.width) for bucket in group), series_id]
-    found = connection.execute(added_up(len(group)), arguments).fetchall()
-    for bucket in group:
-        found += waiting.get(Bucket(bucket.width, bucket.start), {}).items()
-    deltas.add_plain(sums, found)
-    return bool(found)
+    stored: dict[str, float] = dict(connection.execute(added_up(len(group)), arguments).fetchall())
+    parts = [stored, *(waiting.get(Bucket(bucket.width, bucket.start), {}) for bucket in group)]
+    for part in parts:
+        add_into(sums, part)
+    return any(parts)
 
 
 def _groups_of_one_width(buckets: Iterable[_StoredBucket]) -> Iterator[list[_StoredBucket]]:

@@ -20,7 +20,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from metrics_server.errors import StoreRefused, StoreUnavailable
-from metrics_server.metrics.sums import Sums
+from metrics_server.metrics.sums import Sums, add_into
 from metrics_server.metrics.window import Bucket
 from metrics_server.store.connected import ConnectedStore
 from metrics_server.store.interface import (
@@ -34,7 +34,7 @@ from metrics_server.store.interface import (
     starts_of_split,
 )
 from metrics_server.store.sole_writer import SoleWriter
-from metrics_server.store.sqlite.deltas import Deltas, add_plain, added_up
+from metrics_server.store.sqlite.deltas import Deltas, added_up, is_in_time
 from metrics_server.store.sqlite.history import HistoryReader
 from metrics_server.store.sqlite.sql import (
     APPLICATION_ID,
@@ -284,9 +284,7 @@ class SqliteStore(SoleWriter, ConnectedStore[sqlite3.Connection]):
         query = f"""SELECT series, component, sum(value) FROM sums
 WHERE width IN {WIDTHS} AND start >= ? AND start < ? GROUP BY 1, 2"""  # noqa: S608 - only our widths
         end = LAST_START if until is None else until
-        return self._sums_by_series(
-            query, (since, end), lambda bucket: bucket.width > 0 and since <= bucket.start < end
-        )
+        return self._sums_by_series(query, (since, end), lambda bucket: is_in_time(bucket, since, end))
 
     def _sums_by_series(
         self, query: str, arguments: Sequence[int], is_meant: Callable[[Bucket], bool]
@@ -298,7 +296,7 @@ WHERE width IN {WIDTHS} AND start >= ? AND start < ? GROUP BY 1, 2"""  # noqa: S
                 by_series.setdefault(series_id, {})[name] = value
             for (series_id, bucket), sums in added_up(connection).items():
                 if is_meant(bucket):
-                    add_plain(by_series.setdefault(series_id, {}), sums.items())
+                    add_into(by_series.setdefault(series_id, {}), sums)
         return dict(by_series)
 
     def roll_up(self, fine: int, coarse: int, before: int, splits: Splits | None = None) -> bool:
